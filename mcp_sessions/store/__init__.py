@@ -1,0 +1,1 @@
+"""Where sessions live: a contract, and two implementations of it."""
