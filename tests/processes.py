@@ -3,7 +3,6 @@
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, Self
 
+from tests.servers import _die_with_parent, free_port
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 #: Seconds that a process may take to answer its first request, or to end.
 START_BOUND: Final = 40.0
@@ -20,22 +21,18 @@ STOP_BOUND: Final = 15.0
 
 #: What every process gets unless the caller says otherwise.
 ENVIRONMENT: Final = {
+    "DJANGO_SETTINGS_MODULE": "project.settings",
     "DJANGO_SECRET_KEY": "a-secret-key-that-only-the-tests-use-and-nobody-else",
     "DJANGO_DEBUG": "1",
+    "DJANGO_HTTPS": "0",
     "DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost",
+    "REDIS_URL": "",
     "PYTHONUNBUFFERED": "1",
 }
 
 
-class ProcessFailed(Exception):
+class ProcessError(Exception):
     """A process ended, or did not answer within its bound; the message ends with what it wrote."""
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(kw_only=True)
@@ -68,16 +65,16 @@ class Process:
     def pid(self) -> int:
         """Of the running process.
 
-        Raises: ProcessFailed when it does not run.
+        Raises: ProcessError when it does not run.
         """
         if self._popen is None or self._popen.poll() is not None:
-            raise ProcessFailed(f"{self.name} does not run.\n{self.output()}")
+            raise ProcessError(f"{self.name} does not run.\n{self.output()}")
         return self._popen.pid
 
     def start(self) -> Self:
         """Start, and wait until it answers.
 
-        Raises: ProcessFailed.
+        Raises: ProcessError.
         """
         self.launch()
         self.wait_until_it_answers()
@@ -92,14 +89,15 @@ class Process:
                 env=os.environ | self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
     def wait_until_it_answers(self) -> None:
-        """Raises: ProcessFailed."""
+        """Raises: ProcessError."""
         deadline = monotonic() + START_BOUND
         while not _answers(self.port, self.probe):
             if monotonic() > deadline:
-                raise ProcessFailed(f"{self.name} did not answer within {START_BOUND} s.\n{self.output()}")
+                raise ProcessError(f"{self.name} did not answer within {START_BOUND} s.\n{self.output()}")
             self._pause_unless_ended()
 
     def stop(self) -> None:
@@ -134,13 +132,13 @@ class Process:
     def _pause_unless_ended(self) -> None:
         """Wait a moment for the process to end, which it must not.
 
-        Raises: ProcessFailed when it did.
+        Raises: ProcessError when it did.
         """
         if self._popen is None:
-            raise ProcessFailed(f"{self.name} was not started")
+            raise ProcessError(f"{self.name} was not started")
         with suppress(subprocess.TimeoutExpired):
             code = self._popen.wait(0.05)
-            raise ProcessFailed(f"{self.name} ended with {code}.\n{self.output()}")
+            raise ProcessError(f"{self.name} ended with {code}.\n{self.output()}")
 
 
 def _answers(port: int, path: str) -> bool:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from tests.processes import Process, free_port, started
+from tests.processes import Process, started
+from tests.servers import free_port
 
 
 def nginx_command() -> str | None:
