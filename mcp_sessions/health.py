@@ -1,0 +1,47 @@
+"""Probes for load balancers and Kubernetes: hook `healthz` and `readyz` into your URLs."""
+
+from collections.abc import Iterator
+
+from django.db import DatabaseError, InterfaceError, connections
+from django.http import HttpRequest, HttpResponse
+
+from mcp_sessions.conf import aliases
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.registry import directory_for
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    """200 while the process answers at all: restart it when this fails. Asks nothing of databases or stores."""
+    return _plain("ok", status=200)
+
+
+def readyz(request: HttpRequest) -> HttpResponse:
+    """200 when every database and every endpoint's session store answer, else 503 with what does not, a line each."""
+    problems = [*_silent_databases(), *_silent_stores()]
+    return _plain("\n".join(problems), status=503) if problems else _plain("ready", status=200)
+
+
+def _plain(text: str, *, status: int) -> HttpResponse:
+    return HttpResponse(
+        text + "\n",
+        status=status,
+        content_type="text/plain; charset=utf-8",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def _silent_databases() -> Iterator[str]:
+    for alias in connections:
+        try:
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except (DatabaseError, InterfaceError):
+            yield f"The database {alias!r} does not answer."
+
+
+def _silent_stores() -> Iterator[str]:
+    for alias in aliases():
+        try:
+            directory_for(alias).ping()
+        except StoreUnavailable:
+            yield f"The session store of the endpoint {alias!r} does not answer."

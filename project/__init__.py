@@ -1,0 +1,1 @@
+"""The demo project: a small library whose catalogue is served over MCP."""

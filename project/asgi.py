@@ -1,0 +1,14 @@
+"""The ASGI application: the MCP endpoints beside Django's own pages."""
+
+import os
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.asgi import get_asgi_application
+from django.urls import re_path
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+django_application = get_asgi_application()
+
+from mcp_sessions.routing import mcp_urlpatterns  # noqa: E402 - needs Django to be set up
+
+application = ProtocolTypeRouter({"http": URLRouter([*mcp_urlpatterns(), re_path("", django_application)])})

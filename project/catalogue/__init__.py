@@ -1,0 +1,1 @@
+"""A library's books: what the demo's MCP tools work on."""

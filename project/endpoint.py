@@ -1,0 +1,42 @@
+"""The demo's entry in MCP_SESSIONS, from the variables that start with MCP_."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from project.environment import boolean, cap, count, read, seconds, words
+
+#: Setting -> how its variable, MCP_<setting>, is read.
+READERS: Final[dict[str, Callable[[str], object]]] = {
+    "SERVER": str,
+    "PATH": str,
+    "CACHE": str,
+    "NAMESPACE": str,
+    "IDLE_TTL": seconds,
+    "MAX_AGE": seconds,
+    "FIRST_TTL": seconds,
+    "GRACE": seconds,
+    "REQUEST_TIMEOUT": seconds,
+    "RESPONSE": str,
+    "MAX_SESSIONS": cap,
+    "MAX_SESSIONS_PER_PRINCIPAL": cap,
+    "MAX_BODY": count,
+    "STATE_MAX_BYTES": count,
+    "ALLOWED_ORIGINS": words,
+    "TOKEN_VERIFIER": str,
+    "ISSUER_URL": str,
+    "RESOURCE_URL": str,
+    "REQUIRED_SCOPES": words,
+    "VALIDATE_TOKEN_RESOURCE": boolean,
+}
+
+_DEFAULTS: Final = {"SERVER": "project.mcp.server", "NAMESPACE": "demo"}
+_UNSET: Final = object()
+
+
+def endpoint_from_environment() -> dict[str, Any]:
+    """The entry; a variable that is not set leaves the app's own default.
+
+    Raises: ImproperlyConfigured for a value that cannot be read.
+    """
+    read_values = {key: read(f"MCP_{key}", parse, _UNSET) for key, parse in READERS.items()}
+    return _DEFAULTS | {key: value for key, value in read_values.items() if value is not _UNSET}

@@ -1,0 +1,59 @@
+"""Settings from environment variables; what does not fit is refused with a sentence that names the variable."""
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T")
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def read(name: str, parse: Callable[[str], T], default: T) -> T:
+    """The variable's value, or the default if it is empty or not set.
+
+    Raises: ImproperlyConfigured, when `parse` raises ValueError with a message that says what was expected.
+    """
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return default
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} must be {error}, not {value!r}.") from None
+
+
+def boolean(value: str) -> bool:
+    """1 or 0, in any of the usual spellings."""
+    if value.lower() not in _TRUE | _FALSE:
+        raise ValueError("1 or 0")
+    return value.lower() in _TRUE
+
+
+def seconds(value: str) -> float:
+    """A duration in seconds."""
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError("a number of seconds") from None
+
+
+def count(value: str) -> int:
+    """A whole number."""
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError("a whole number") from None
+
+
+def cap(value: str) -> int | None:
+    """A whole number, or `none` for no limit."""
+    return None if value.lower() == "none" else count(value)
+
+
+def words(value: str) -> list[str]:
+    """A list separated by commas."""
+    return [word.strip() for word in value.split(",") if word.strip()]

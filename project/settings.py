@@ -1,0 +1,141 @@
+"""Settings of the demo project, all from the environment: see docs/settings.md for the variables."""
+
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from project.endpoint import endpoint_from_environment
+from project.environment import boolean, read, words
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = BASE_DIR / "data"
+
+DEBUG = read("DJANGO_DEBUG", boolean, False)  # noqa: FBT003 - the default's name is the variable's
+
+SECRET_KEY = read("DJANGO_SECRET_KEY", str, "insecure-and-only-for-debugging" if DEBUG else "")
+SECRET_KEY_FALLBACKS = read("DJANGO_SECRET_KEY_FALLBACKS", words, [])
+ALLOWED_HOSTS = read("DJANGO_ALLOWED_HOSTS", words, ["127.0.0.1", "localhost", "[::1]"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = read("DJANGO_CSRF_TRUSTED_ORIGINS", words, [])
+
+if not SECRET_KEY:
+    raise ImproperlyConfigured("DJANGO_SECRET_KEY is not set. Give every process the same long random value.")
+if not ALLOWED_HOSTS:
+    raise ImproperlyConfigured(
+        "DJANGO_ALLOWED_HOSTS is not set. Outside DJANGO_DEBUG=1, name the host names that this site answers to."
+    )
+
+# Cookies that only travel over HTTPS. Turn off to try the production set-up over plain http.
+HTTPS = read("DJANGO_HTTPS", boolean, not DEBUG)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# Only behind a proxy that sets this header itself; anybody could send it otherwise.
+if read("DJANGO_BEHIND_PROXY", boolean, False):  # noqa: FBT003
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "channels",
+    "mcp_sessions",
+    "project.catalogue",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "project.urls"
+ASGI_APPLICATION = "project.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+def _database() -> dict[str, Any]:
+    url = read("DATABASE_URL", str, f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
+    config: dict[str, Any] = dict(dj_database_url.parse(url))
+    if config["ENGINE"] == "django.db.backends.sqlite3":
+        # Several processes share the file: readers and one writer at a time, and writers wait for each other.
+        config["OPTIONS"] = {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        }
+    return config
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+
+def _cache() -> dict[str, Any]:
+    url = read("REDIS_URL", str, "")
+    if not url:
+        return {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}
+
+
+CACHES = {"default": _cache()}
+
+MCP_SESSIONS = {"default": endpoint_from_environment()}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+# From the apps' own folders while debugging; from STATIC_ROOT, after collectstatic, otherwise.
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": read("DJANGO_LOG_LEVEL", str.upper, "WARNING")},
+    "loggers": {
+        "django": {
+            "handlers": ["stderr"],
+            "level": read("DJANGO_LOG_LEVEL", str.upper, "WARNING"),
+            "propagate": False,
+        },
+        "mcp_sessions": {"level": "INFO"},
+    },
+}

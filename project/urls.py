@@ -1,0 +1,15 @@
+"""Django's own pages: the home page, the admin, and the two probes."""
+
+from django.contrib import admin
+from django.urls import path
+
+from mcp_sessions.health import healthz, readyz
+from project.views import home, live
+
+urlpatterns = [
+    path("", home, name="home"),
+    path("live", live, name="live"),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
+    path("admin/", admin.site.urls),
+]

@@ -1,0 +1,23 @@
+"""The demo project's settings as the tests' own process uses them.
+
+Servers that tests start take `project.settings` and an environment of their own; nothing of this leaks to them.
+"""
+
+import os
+from unittest import mock
+
+_ENVIRONMENT = {
+    "DJANGO_SECRET_KEY": "only-for-tests",
+    "DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost,testserver",
+    "DJANGO_HTTPS": "0",
+    "DATABASE_URL": "sqlite://:memory:",
+    "PATH": os.environ["PATH"],
+}
+
+with mock.patch.dict(os.environ, _ENVIRONMENT, clear=True):
+    from project.settings import *  # noqa: F403
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast; nothing here is secret
+WHITENOISE_AUTOREFRESH = True  # the tests need no STATIC_ROOT
