@@ -1,5 +1,136 @@
-"""The demo's MCP server."""
+"""The demo's MCP server: a small library whose books a client can look up, and whose reader it can take notes for."""
 
+from typing import Annotated
+
+import anyio
+from django.db.models import Q, Sum
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import Field
 
-server = MCPServer("library")
+from mcp_sessions import OptInTools, current_session
+from project.catalogue.models import Book
+
+server = MCPServer(
+    "library",
+    title="A small library",
+    instructions=(
+        "Look books up with search_books. Whatever the reader likes or dislikes, note it with remember and look at "
+        "your notes with recall before you recommend something. Notes last as long as this session. The stock can be "
+        "changed after open_stock_room."
+    ),
+)
+opt_in = OptInTools(server)
+
+Title = Annotated[str, Field(description="The exact title, as search_books gives it.", max_length=200)]
+
+
+@server.tool()
+async def search_books(
+    text: Annotated[str, Field(description="Part of a title or of an author's name.", max_length=100)],
+    limit: Annotated[int, Field(ge=1, le=50)] = 10,
+) -> list[str]:
+    """Find books by title or author."""
+    books = Book.objects.filter(Q(title__icontains=text) | Q(author__icontains=text))[:limit]
+    return [str(book) async for book in books]
+
+
+@server.tool()
+def copies_on_shelf(title: Title) -> int:
+    """How many copies of a book can be borrowed. A sync tool: it runs in a thread, and may use the ORM as a view does."""
+    current_session().state_sync.set("last_book", title)
+    return _book(title).copies
+
+
+@server.tool()
+async def remember(
+    note: Annotated[str, Field(description="One thing about the reader.", min_length=1, max_length=500)],
+) -> str:
+    """Note something about the reader for the rest of this session."""
+    notes = await current_session().state.append("notes", note)
+    return f"Noted. {notes} notes so far."
+
+
+@server.tool()
+async def recall() -> list[str]:
+    """Everything noted in this session, and the book that was asked for last."""
+    state = current_session().state
+    last_book = await state.get("last_book")
+    looked_at = [f"Last looked at: {last_book}"] if last_book else []
+    return [*await state.get("notes", []), *looked_at]
+
+
+@server.tool()
+async def forget() -> str:
+    """Delete all notes of this session."""
+    await current_session().state.delete("notes")
+    return "All notes are deleted."
+
+
+@server.tool()
+async def take_inventory(
+    ctx: Context,
+    seconds_per_book: Annotated[
+        float, Field(ge=0, le=5, description="How carefully to look at each book.")
+    ] = 0.2,
+) -> str:
+    """Walk along the shelves and count every copy. Takes a while, and reports progress with every book."""
+    books = [book async for book in Book.objects.all()]
+    for number, book in enumerate(books, start=1):
+        await anyio.sleep(seconds_per_book)
+        await ctx.report_progress(number, len(books), f"{book.title}: {book.copies}")
+    return f"{sum(book.copies for book in books)} copies of {len(books)} books."
+
+
+@server.tool()
+async def open_stock_room() -> str:
+    """Make the tool set_copies available in this session."""
+    await current_session().enable_tools("set_copies")
+    return "The stock room is open: set_copies is available. Close it with close_stock_room."
+
+
+@server.tool()
+async def close_stock_room() -> str:
+    """Take the tool set_copies away from this session."""
+    await current_session().disable_tools("set_copies")
+    return "The stock room is closed."
+
+
+@opt_in.tool()
+def set_copies(title: Title, copies: Annotated[int, Field(ge=0, le=1000)]) -> str:
+    """Change how many copies of a book the library owns."""
+    book = _book(title)
+    book.copies = copies
+    book.save(update_fields=["copies"])
+    return f"{book} now has {copies} copies."
+
+
+@server.resource("library://summary", mime_type="text/plain")
+async def summary() -> str:
+    """The library in one line."""
+    copies = (await Book.objects.aaggregate(copies=Sum("copies")))["copies"]
+    return f"{await Book.objects.acount()} books, {copies or 0} copies."
+
+
+@server.resource("library://authors/{author}", mime_type="text/plain")
+async def by_author(author: str) -> str:
+    """All books of one author, a line each."""
+    books = Book.objects.filter(author__iexact=author).order_by("year")
+    return "\n".join([str(book) async for book in books])
+
+
+@server.prompt()
+def recommend(mood: Annotated[str, Field(description="What the reader is in the mood for.")]) -> str:
+    """Ask for a book that fits the reader."""
+    return (
+        f"Recommend one book of this library to a reader who is in the mood for: {mood}. Call recall first and heed what "
+        "you noted, find candidates with search_books, and check with copies_on_shelf that one can be borrowed."
+    )
+
+
+def _book(title: str) -> Book:
+    try:
+        return Book.objects.get(title=title)
+    except Book.DoesNotExist:
+        raise ToolError(f"The library has no book with the title {title!r}.") from None
