@@ -1,10 +1,28 @@
-"""Fixtures that several suites share."""
+"""Fixtures that several suites share, and the rule that nothing is skipped in silence (see tests/tools.py)."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests import tools
 from tests.servers import RedisServer, run_server
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    tools.require(item)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if lines := tools.what_was_not_run(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.section("NOT RUN HERE", yellow=True, bold=True)
+        for line in lines:
+            terminalreporter.write_line(line, yellow=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if tools.CI and reporter is not None and reporter.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
