@@ -38,7 +38,8 @@ async def search_books(
 
 @server.tool()
 def copies_on_shelf(title: Title) -> int:
-    """How many copies of a book can be borrowed. A sync tool: it runs in a thread, and may use the ORM as a view does."""
+    """How many copies of a book can be borrowed."""
+    # A sync tool runs in a thread: it uses the ORM as a view does, and the sync face of the session's state.
     current_session().state_sync.set("last_book", title)
     return _book(title).copies
 
@@ -124,8 +125,8 @@ async def by_author(author: str) -> str:
 def recommend(mood: Annotated[str, Field(description="What the reader is in the mood for.")]) -> str:
     """Ask for a book that fits the reader."""
     return (
-        f"Recommend one book of this library to a reader who is in the mood for: {mood}. Call recall first and heed what "
-        "you noted, find candidates with search_books, and check with copies_on_shelf that one can be borrowed."
+        f"Recommend one book of this library to a reader who is in the mood for: {mood}. Call recall first and "
+        "heed what you noted, find candidates with search_books, and check with copies_on_shelf that one can be borrowed."
     )
 
 
