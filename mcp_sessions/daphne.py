@@ -1,0 +1,195 @@
+"""daphne, mended and draining: `python -m mcp_sessions.daphne ARGS`, with every argument of the `daphne` command.
+
+On SIGTERM or SIGINT it stops listening, tells the application (`lifecycle.on_drain`), lets the requests in flight
+finish for `--drain-timeout` seconds, cancels what is left, runs `lifecycle.on_shutdown` and exits with 0. Requests that
+still arrive on connections which are open already are served, and the connection is closed with the answer. A request
+whose body is still arriving has not reached the application and is not waited for.
+
+Mended: an exception after the response has started no longer kills the loop that reaps applications; a half-sent
+request no longer breaks the shutdown; an application that ends without a response no longer leaves its client waiting.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+# First: importing it installs the asyncio reactor, which must happen before anything imports twisted's default one.
+from daphne import server as daphne_server  # isort: skip
+from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
+from daphne.http_protocol import WebRequest
+from twisted.internet import reactor as twisted_reactor
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.web.http import HTTPChannel
+
+from mcp_sessions import lifecycle
+from mcp_sessions.guard import FAILED, STOPPED, Refusal
+
+DRAIN_SECONDS: Final = 10.0
+#: Seconds for cancelled applications to end, and for the last bytes to leave.
+CANCEL_SECONDS: Final = 2.0
+FLUSH_SECONDS: Final = 2.0
+
+reactor: Any = twisted_reactor  # a module that poses as an object; its hints mislead
+logger = logging.getLogger(__name__)
+
+
+class Server(daphne_server.Server):  # type: ignore[misc]  # daphne has no type hints
+    """daphne's server with another end: of one application, and of the process."""
+
+    def __init__(self, *args: Any, drain_seconds: float = DRAIN_SECONDS, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.drain_seconds = drain_seconds
+        self.draining = False
+        self._ports: list[Any] = []
+
+    def listen_success(self, port: Any) -> None:
+        self._ports.append(port)
+        super().listen_success(port)
+
+    # One application's end
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        """Start the application, and settle the request the moment it ends rather than up to a second later."""
+        queue = super().create_application(protocol, scope)
+        if queue is not None and scope["type"] == "http":
+            if self.draining:
+                _close_after_response(protocol)
+            application = self.connections[protocol]["application_instance"]
+            application.add_done_callback(partial(self._settle, protocol))
+        return queue
+
+    def _settle(self, protocol: WebRequest, application: "asyncio.Future[None]") -> None:
+        """See to it that an ended application's response has ended too, and forget both."""
+        error = None if application.cancelled() else application.exception()
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return  # daphne's own loop stops the server.
+        if error is not None:
+            logger.error("Exception inside application: %s", error, exc_info=error)
+        if protocol in self.connections and "disconnected" not in self.connections[protocol]:
+            _end_response(protocol, STOPPED if application.cancelled() else FAILED)
+        self.connections.pop(protocol, None)
+
+    def protocol_disconnected(self, protocol: Any) -> None:
+        # A connection that was settled before it is lost is no longer in the table, which daphne does not expect.
+        if protocol in self.connections:
+            super().protocol_disconnected(protocol)
+
+    def application_checker(self) -> None:
+        """daphne's loop, once a second. A WebSocket that cannot be told of its exception must not end it for all."""
+        try:
+            super().application_checker()
+        except Exception:
+            logger.exception("An ended application could not be reaped.")
+            for details in self.connections.values():
+                if "application_instance" in details and details["application_instance"].done():
+                    del details["application_instance"]
+            reactor.callLater(1, self.application_checker)
+
+    # The process's end
+
+    def kill_all_applications(self) -> "Deferred[None]":
+        """What daphne calls before the reactor stops; the reactor goes on until the result is there."""
+        ended: Deferred[None] = Deferred.fromFuture(asyncio.ensure_future(self._end()))
+        return ended.addErrback(lambda failure: logger.error("The drain failed: %s", failure.getTraceback()))
+
+    async def _end(self) -> None:
+        """Drain, cancel, shut down."""
+        deadline = time.monotonic() + self.drain_seconds
+        await self._stop_listening()
+        await lifecycle.drain(self.drain_seconds)
+        await self._wait_for_requests(deadline)
+        await self._cancel_applications()
+        await lifecycle.shutdown()
+        await _flush()
+
+    async def _stop_listening(self) -> None:
+        self.draining = True
+        loop = asyncio.get_running_loop()
+        for port in self._ports:
+            await maybeDeferred(port.stopListening).asFuture(loop)
+        for protocol in self.connections:
+            if isinstance(protocol, WebRequest):
+                _close_after_response(protocol)
+
+    async def _wait_for_requests(self, deadline: float) -> None:
+        while running := self._running(WebRequest):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                logger.warning("%d requests did not finish within %s s.", len(running), self.drain_seconds)
+                return
+            await asyncio.wait(running, timeout=left)
+
+    async def _cancel_applications(self) -> None:
+        running = self._running(object)
+        for application in running:
+            application.cancel()
+        if running:
+            await asyncio.wait(running, timeout=CANCEL_SECONDS)
+
+    def _running(self, kind: type) -> "list[asyncio.Future[None]]":
+        """The applications that have not ended, of connections of that kind. A half-sent request has none."""
+        applications = [
+            details.get("application_instance")
+            for protocol, details in self.connections.items()
+            if isinstance(protocol, kind)
+        ]
+        return [
+            application for application in applications if application is not None and not application.done()
+        ]
+
+
+def _end_response(protocol: WebRequest, refusal: Refusal) -> None:
+    """Answer if nothing was sent yet; else cut the connection, so that the client knows the response is incomplete."""
+    if protocol._response_started:  # noqa: SLF001 - Twisted's own flags say only whether headers have left
+        protocol.channel.loseConnection()
+        return
+    protocol.handle_reply(
+        {"type": "http.response.start", "status": refusal.status, "headers": refusal.headers}
+    )
+    protocol.handle_reply({"type": "http.response.body", "body": refusal.body})
+
+
+def _close_after_response(protocol: WebRequest) -> None:
+    """Let the connection end with this response, and tell the client so if its headers have not left yet."""
+    if not isinstance(protocol.channel, HTTPChannel):
+        return
+    protocol.channel.persistent = False
+    if not protocol.startedWriting:
+        protocol.responseHeaders.setRawHeaders(b"connection", [b"close"])
+
+
+async def _flush() -> None:
+    """Wait until the sockets have taken what was written. Twisted has no event for it."""
+    deadline = time.monotonic() + FLUSH_SECONDS
+    while reactor.getWriters() and time.monotonic() < deadline:  # noqa: ASYNC110 - see above
+        await asyncio.sleep(0.01)
+
+
+class CommandLineInterface(DaphneCommandLineInterface):  # type: ignore[misc]  # daphne has no type hints
+    """The `daphne` command with this server and one more option."""
+
+    description = "Django HTTP/WebSocket server that drains on SIGTERM"
+    server_class: Any = Server
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parser.prog = "mcp-sessions-daphne"
+        self.parser.add_argument(
+            "--drain-timeout",
+            type=float,
+            help="Seconds that requests in flight may take after SIGTERM (MCP_DRAIN_TIMEOUT, default %(default)s)",
+            default=os.environ.get("MCP_DRAIN_TIMEOUT", DRAIN_SECONDS),
+        )
+
+    def run(self, args: Sequence[str]) -> None:
+        drain_seconds = self.parser.parse_args(args).drain_timeout
+        self.server_class = partial(self.server_class, drain_seconds=drain_seconds)
+        super().run(args)
+
+
+if __name__ == "__main__":
+    CommandLineInterface.entrypoint()

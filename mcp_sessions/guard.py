@@ -1,0 +1,134 @@
+"""What stands outermost around the endpoint: whatever the application does, its client gets an answer that ends.
+
+daphne needs it. There, an exception after the response has started kills the loop that reaps applications; one before
+it is answered up to a second later, in HTML; and an application that ends cancelled, or without a word, leaves its
+client waiting for ever. `mcp_sessions.daphne` mends daphne itself; the guard holds under the plain `daphne`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An answer for an application that gave none."""
+
+    #: HTTP status.
+    status: int
+    #: The JSON-RPC error's message: a frozen sentence, the reason is in the log.
+    message: str
+    #: Seconds for `Retry-After`, None for no such header.
+    retry_after: int | None = None
+
+    @property
+    def body(self) -> bytes:
+        message = self.message.encode("ascii")
+        return b'{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"%s"}}' % message
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(self.body)),
+            (b"cache-control", b"no-store"),
+        ]
+        return headers if self.retry_after is None else [*headers, (b"retry-after", b"%d" % self.retry_after)]
+
+    async def through(self, send: Send) -> None:
+        """Send it, as a whole response."""
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+FAILED: Final = Refusal(status=500, message="Internal server error.")
+STOPPED: Final = Refusal(
+    status=503, message="The server stopped before it answered. Try again.", retry_after=1
+)
+
+
+class Guard:
+    """An ASGI application around another that always ends its response, and never raises an `Exception`.
+
+    - An exception before the response: 500 with a JSON-RPC error; the log has the traceback.
+    - Cancelled before the response: 503 with `Retry-After` and a JSON-RPC error.
+    - No response at all: 500 (nobody is there to read it if the client had left).
+    - Any of these after the response has started: the response is ended where it stands.
+
+    A cancellation that the server asked for is raised again after the answer; one that merely leaked out of the
+    application is not, for nobody waits for it. `KeyboardInterrupt` and `SystemExit` pass.
+    """
+
+    __slots__ = ("_application",)
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = _Response(send)
+        try:
+            await self._application(scope, receive, response.send)
+        except asyncio.CancelledError:
+            logger.info("Cancelled: %s", _described(scope, response))
+            await response.end_with(STOPPED)
+            if _is_cancelled_from_outside():
+                raise
+        except Exception:
+            # The wire: whatever the application did not expect ends here, or daphne's reaper dies of it.
+            logger.exception("The application raised: %s", _described(scope, response))
+            await response.end_with(FAILED)
+        else:
+            if not response.ended:
+                logger.info("The application left its response open: %s", _described(scope, response))
+                await response.end_with(FAILED)
+
+
+class _Response:
+    """What has been sent so far. `send` is no coroutine function: the application awaits the server's own awaitable."""
+
+    __slots__ = ("_send", "ended", "started")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+        self.ended = False
+
+    def send(self, message: Message) -> Awaitable[None]:
+        match message["type"]:
+            case "http.response.body":
+                self.ended = not message.get("more_body", False)
+            case "http.response.start":
+                self.started = True
+        return self._send(message)
+
+    async def end_with(self, refusal: Refusal) -> None:
+        """Send the refusal if nothing was sent yet; else only the end, if that is missing."""
+        try:
+            if not self.started:
+                await refusal.through(self._send)
+            elif not self.ended:
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        except Exception:
+            # The server refuses the answer: its connection is beyond help, and the process must go on.
+            logger.warning("The response could not be ended.", exc_info=True)
+
+
+def _is_cancelled_from_outside() -> bool:
+    """Whether somebody cancelled this task, and did not take it back."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _described(scope: Scope, response: _Response) -> str:
+    state = "ended" if response.ended else "started" if response.started else "not started"
+    return f"{scope.get('method')} {scope.get('path')}, response {state}"

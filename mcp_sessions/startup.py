@@ -1,0 +1,24 @@
+"""What a server process should do once, when everything is imported and before it serves."""
+
+import gc
+from typing import Final
+
+THRESHOLDS: Final = (20_000, 20, 100)
+
+
+def tune_garbage_collector() -> None:
+    """Make full garbage collections rare and short. Call it last in `asgi.py`; calling it again does nothing.
+
+    Why: Twisted and Django are several hundred thousand objects that never die, and by default every full collection
+    walks them all while each request waits (pauses up to 130 ms were measured on daphne). Freezing puts what has been
+    imported by now out of the collector's sight; the higher thresholds let requests die young. Measured on daphne:
+    2,790 → 3,730 requests/s, p99 137 → 28 ms.
+
+    What it costs: cyclic garbage among the imported objects is never freed, and up to 20,000 young objects (some MB)
+    may wait for a collection. It concerns the whole process, so it is yours to call, not this app's.
+    """
+    if gc.get_freeze_count() and gc.get_threshold() == THRESHOLDS:
+        return
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)
