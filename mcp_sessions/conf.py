@@ -4,7 +4,9 @@ Read live: a changed setting (`override_settings` in tests) holds from the next 
 check's business (`checks`); here it raises ImproperlyConfigured with the endpoint and the key in the message.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from functools import cache
@@ -99,7 +101,9 @@ def endpoint(alias: str) -> Endpoint:
     """
     entry = _entries().get(alias)
     if not isinstance(entry, Mapping):
-        raise ImproperlyConfigured(f"MCP_SESSIONS has no dictionary under {alias!r}; it has {sorted(_entries())}.")
+        raise ImproperlyConfigured(
+            f"MCP_SESSIONS has no dictionary under {alias!r}; it has {sorted(_entries())}."
+        )
     problems = entry_problems(alias, entry)
     if problems:
         raise ImproperlyConfigured(" ".join(problems))
@@ -111,44 +115,84 @@ def endpoint(alias: str) -> Endpoint:
 
 def entry_problems(alias: str, entry: Mapping[str, Any]) -> list[str]:
     """What is wrong with one entry, a sentence each."""
-    where = f"MCP_SESSIONS[{alias!r}]"
-    problems = [
-        f"{where} has the unknown key {key!r}. Known are {', '.join(sorted(KEYS))}."
-        for key in entry
-        if key not in KEYS
+    return [*unknown_keys(alias, entry), *missing_keys(alias, entry), *wrong_values(alias, entry)]
+
+
+def unknown_keys(alias: str, entry: Mapping[str, Any]) -> list[str]:
+    """A sentence for each key that is none of ours."""
+    known = ", ".join(sorted(KEYS))
+    return [
+        f"{_where(alias)} has the unknown key {key!r}. Known are {known}." for key in entry if key not in KEYS
     ]
-    if "SERVER" not in entry:
-        problems.append(f"{where} needs SERVER, the dotted path of an MCP server.")
-    problems += [f"{where}[{key!r}] {problem}" for key in KEYS if key in entry and (problem := _problem(key, entry[key]))]
-    return problems
+
+
+def missing_keys(alias: str, entry: Mapping[str, Any]) -> list[str]:
+    """A sentence if SERVER is missing; everything else has a default."""
+    return [] if "SERVER" in entry else [f"{_where(alias)} needs SERVER, the dotted path of an MCP server."]
+
+
+def wrong_values(alias: str, entry: Mapping[str, Any]) -> list[str]:
+    """A sentence for each value that does not fit its key."""
+    given = {"NAMESPACE": alias, **entry}
+    return [
+        f"{_where(alias)}[{key!r}] {problem}"
+        for key in KEYS
+        if key in given and (problem := _problem(key, given[key]))
+    ]
+
+
+def _where(alias: str) -> str:
+    return f"MCP_SESSIONS[{alias!r}]"
 
 
 def _problem(key: str, value: Any) -> str | None:
     """Why a value does not fit its key."""
-    if key in DURATIONS:
-        zero_allowed = key == "GRACE"
-        if not isinstance(value, (int, float, timedelta)) or isinstance(value, bool):
-            return f"must be seconds or a timedelta, not {value!r}."
-        seconds = _seconds(value)
-        return None if seconds > 0 or (zero_allowed and seconds == 0) else f"must be positive, not {value!r}."
-    if key in ("MAX_SESSIONS", "MAX_SESSIONS_PER_PRINCIPAL", "MAX_BODY", "STATE_MAX_BYTES"):
-        if value is None and key.startswith("MAX_SESSIONS"):
-            return None
-        return None if _is_positive_int(value) else f"must be a positive integer, not {value!r}."
-    if key == "RESPONSE":
-        return None if value in RESPONSES else f"must be one of {', '.join(RESPONSES)}, not {value!r}."
-    if key in ("ALLOWED_ORIGINS", "REQUIRED_SCOPES"):
-        valid = isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(v, str) for v in value)
-        return None if valid else f"must be a list of strings, not {value!r}."
-    if key == "VALIDATE_TOKEN_RESOURCE":
-        return None if isinstance(value, bool) else f"must be True or False, not {value!r}."
-    if value is None and key in ("TOKEN_VERIFIER", "ISSUER_URL", "RESOURCE_URL"):
+    if value is None and key in _MAY_BE_NONE:
         return None
-    return None if isinstance(value, str) and value else f"must be a non-empty string, not {value!r}."
+    fits, expected = _RULES.get(key, _TEXT)
+    return None if fits(value) else f"must be {expected}, not {value!r}."
 
 
-def _is_positive_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_duration(value: Any) -> bool:
+    """Whether it is seconds, from 0 on."""
+    if not isinstance(value, (int, float, timedelta)) or isinstance(value, bool):
+        return False
+    return math.isfinite(_seconds(value)) and _seconds(value) >= 0
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(item, str) for item in value)
+
+
+Rule = tuple[Callable[[Any], object], str]
+_DURATION: Final[Rule] = (
+    lambda value: _is_duration(value) and _seconds(value) > 0,
+    "seconds above 0 or a timedelta",
+)
+_COUNT: Final[Rule] = (
+    lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    "an integer above 0",
+)
+_STRINGS: Final[Rule] = (_is_strings, "a list of strings")
+_TEXT: Final[Rule] = (lambda value: isinstance(value, str) and value, "a text that is not empty")
+
+_MAY_BE_NONE: Final = frozenset(
+    {"MAX_SESSIONS", "MAX_SESSIONS_PER_PRINCIPAL", "TOKEN_VERIFIER", "ISSUER_URL", "RESOURCE_URL"}
+)
+#: What fits a key, and how to say it; _TEXT for the others.
+_RULES: Final[Mapping[str, Rule]] = {
+    **dict.fromkeys(DURATIONS, _DURATION),
+    "GRACE": (_is_duration, "seconds or a timedelta"),
+    **dict.fromkeys(("MAX_SESSIONS", "MAX_SESSIONS_PER_PRINCIPAL", "MAX_BODY", "STATE_MAX_BYTES"), _COUNT),
+    **dict.fromkeys(("ALLOWED_ORIGINS", "REQUIRED_SCOPES"), _STRINGS),
+    "NAMESPACE": (
+        # Braces would break the hash tags of the keys.
+        lambda value: isinstance(value, str) and re.match(r"[\w.:-]+\Z", value),
+        "letters, digits and any of _ . : -",
+    ),
+    "RESPONSE": (lambda value: value in RESPONSES, f"one of {', '.join(RESPONSES)}"),
+    "VALIDATE_TOKEN_RESOURCE": (lambda value: isinstance(value, bool), "True or False"),
+}
 
 
 def _seconds(value: float | timedelta) -> float:

@@ -1,0 +1,76 @@
+"""What the aliases of CACHES are: the Redis databases that they use, and how that Redis is configured."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from django.conf import settings
+from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
+from django.utils.module_loading import import_string
+from django_redis import get_redis_connection
+from django_redis.cache import RedisCache
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def is_django_redis(alias: str) -> bool:
+    """Whether CACHES has the alias and django-redis is its backend."""
+    return _has_backend(alias, RedisCache)
+
+
+def databases(alias: str) -> frozenset[str]:
+    """The Redis databases that a cache uses, "database 0 of redis.example.com:6379"; empty if it uses none.
+
+    By what the settings say: two names of one host are two servers here. Never holds a password.
+    """
+    if not _has_backend(alias, RedisCache, DjangoRedisCache):
+        return frozenset()
+    options = settings.CACHES[alias].get("OPTIONS") or {}
+    return frozenset(_database(url, options) for url in _locations(alias))
+
+
+def keyspace(alias: str) -> tuple[object, ...]:
+    """Equal for aliases under which equal names make equal keys in the same place."""
+    config = settings.CACHES.get(alias, {})
+    where = databases(alias) or alias
+    return where, config.get("KEY_PREFIX", ""), config.get("VERSION", 1)
+
+
+def eviction_policies(alias: str) -> set[str]:
+    """`maxmemory-policy` of every node. Asks INFO, because managed servers often have no CONFIG.
+
+    Raises: what redis-py raises.
+    """
+    info = get_redis_connection(alias).info("memory")
+    nodes = [info] if "maxmemory_policy" in info else info.values()
+    return {node["maxmemory_policy"] for node in nodes}
+
+
+def _has_backend(alias: str, *backends: type) -> bool:
+    try:
+        backend = import_string(settings.CACHES[alias]["BACKEND"])
+    except (KeyError, ImportError):
+        return False
+    return isinstance(backend, type) and issubclass(backend, backends)
+
+
+def _locations(alias: str) -> Iterator[str]:
+    """The URLs of LOCATION, a list or a text with commas (Django's own backend also takes semicolons)."""
+    location = settings.CACHES[alias].get("LOCATION") or ()
+    urls = location.replace(";", ",").split(",") if isinstance(location, str) else location
+    return (url.strip() for url in urls if url.strip())
+
+
+def _database(url: str, options: Mapping[str, Any]) -> str:
+    parts = urlsplit(url)
+    query = parse_qs(parts.query).get("db")
+    if parts.scheme == "unix":
+        return f"database {query[0] if query else _default_database(options)} of {parts.path}"
+    number = query[0] if query else parts.path.strip("/") or _default_database(options)
+    host = parts.hostname or "localhost"
+    return f"database {number} of {'127.0.0.1' if host in _LOOPBACK else host}:{parts.port or 6379}"
+
+
+def _default_database(options: Mapping[str, Any]) -> object:
+    """The database of a URL that names none."""
+    return (options.get("CONNECTION_POOL_KWARGS") or {}).get("db", options.get("db", 0))
