@@ -6,7 +6,7 @@ class MCPSessionsError(Exception):
 
 
 class StoreUnavailable(MCPSessionsError):
-    """The store could not be asked: it is down, hung, loading, read-only or out of memory. Says nothing about a session."""
+    """The store could not be asked: it is down, hung, loading, read-only or full. Says nothing about a session."""
 
 
 class SessionGone(MCPSessionsError):

@@ -42,6 +42,10 @@ class Handshake:
     #: The client's `capabilities`, as sent.
     capabilities: dict[str, Any]
 
+    def __hash__(self) -> int:
+        """Hashable although it holds JSON objects, so that what is derived from a handshake can be cached by it."""
+        return hash((self.protocol_version, self.client_name, self.client_version))
+
     def to_json(self) -> str:
         """One line of ASCII JSON; equal handshakes give equal text."""
         return json.dumps([self.protocol_version, self.client_info, self.capabilities], separators=(",", ":"))

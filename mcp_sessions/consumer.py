@@ -1,0 +1,318 @@
+"""The endpoint as an ASGI application: one path that serves POST, GET, DELETE and OPTIONS.
+
+A plain callable under Channels' URLRouter: it sees a client leave while it streams, which a consumer class does not.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from mcp_types import INVALID_PARAMS
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from mcp_sessions import auth, wire
+from mcp_sessions.binding import HANDSHAKE_VERSIONS, Refused
+from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.database import DatabaseScope
+from mcp_sessions.errors import StoreUnavailable, TooManySessions
+from mcp_sessions.exchange import Exchange
+from mcp_sessions.guard import Application, Guard, Message, Receive, Scope, Send
+from mcp_sessions.runtime import NoChannel, Runtime, runtime_for
+from mcp_sessions.session import Session, fingerprint, new_session_id
+from mcp_sessions.signals import session_created, session_ended
+
+logger = logging.getLogger(__name__)
+
+Headers = dict[bytes, bytes]
+
+_HANDSHAKE: Final = frozenset(version.encode() for version in HANDSHAKE_VERSIONS)
+_MODERN: Final = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
+#: Bytes of what `initialize` leaves in the store; more is refused.
+MAX_HANDSHAKE_BYTES: Final = 16 * 1024
+
+
+class MCPEndpoint:
+    """One entry of MCP_SESSIONS as an ASGI application.
+
+    `authenticate` wraps what runs behind authentication; it leaves a user in the scope.
+    """
+
+    def __init__(
+        self, alias: str, *, authenticate: Callable[[Application], Application] | None = None
+    ) -> None:
+        self.alias = alias
+        self._serve = self._dispatch if authenticate is None else authenticate(self._dispatch)
+
+    @classmethod
+    def as_asgi(cls, alias: str, **options: Any) -> Application:
+        """The application for a URLRouter; nothing that goes wrong inside escapes into the server."""
+        return Guard(cls(alias, **options))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: Headers = dict(scope["headers"])
+        rejection = auth.rejection(headers, endpoint(self.alias))
+        if rejection is not None:
+            return await reject(send, rejection)
+        origin = headers.get(b"origin")
+        if origin is not None:
+            send = _with_cors(send, origin)
+        if scope["method"] == "OPTIONS":
+            return await _respond(send, 204, _PREFLIGHT)
+        await self._serve(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request of either era, from an authenticated client."""
+        headers: Headers = dict(scope["headers"])
+        version, method = headers.get(wire.PROTOCOL_VERSION), scope["method"]
+        handler = _HANDLERS.get(method)
+        if handler is None:
+            return await reject(send, wire.BAD_METHOD)
+        runtime = await runtime_for(self.alias)
+        if version is not None and version not in _HANDSHAKE:
+            if method != "POST" and version not in _MODERN:
+                return await reject(send, wire.BAD_VERSION)
+            return await runtime.binding.serve_modern(scope, receive, send)
+        try:
+            await handler(_Call(runtime, scope, headers, receive, send))
+        except StoreUnavailable as error:
+            logger.warning("The session store of endpoint %r cannot be reached: %s", self.alias, error)
+            await reject(send, wire.STORE_UNAVAILABLE)
+
+
+class _Call:
+    """One HTTP request of the handshake era."""
+
+    __slots__ = ("conf", "headers", "principal", "receive", "runtime", "scope", "send")
+
+    def __init__(
+        self, runtime: Runtime, scope: Scope, headers: Headers, receive: Receive, send: Send
+    ) -> None:
+        self.runtime = runtime
+        self.conf: Endpoint = runtime.conf
+        self.scope = scope
+        self.headers = headers
+        self.receive = receive
+        self.send = send
+        self.principal = auth.principal_of(scope.get("user"))
+
+    async def post(self) -> None:
+        """Sending Messages to the Server."""
+        rejection = wire.post_rejection(self.headers, json_only=self.conf.response == "json")
+        if rejection is not None:
+            return await reject(self.send, rejection)
+        body = await self._body()
+        message = wire.TOO_LARGE if body is None else wire.parse(body)
+        if isinstance(message, wire.Rejection):
+            return await reject(self.send, message)
+        if isinstance(message, wire.Request) and message.method == "initialize":
+            return await self._initialize(message)
+        session = await self._touch(_call_name(message), initialized=_says_initialized(message))
+        if session is not None:
+            await self._receive_message(message, session)
+
+    async def _receive_message(self, message: wire.Message, session: Session) -> None:
+        if isinstance(message, wire.Request):
+            await self._answer(message, session)
+        elif isinstance(message, wire.Notification):
+            self._notify(message, session)
+            await _respond(self.send, 202)
+        else:
+            await reject(self.send, wire.NOT_AWAITED)
+
+    async def _initialize(self, request: wire.Request) -> None:
+        """Lifecycle → Initialization. The session exists for every process before the response leaves."""
+        try:
+            async with DatabaseScope():
+                response, handshake = await self.runtime.binding.initialize(request, self.scope, NoChannel())
+        except Refused as refused:
+            return await _send_json(self.send, refused.message)
+        if len(handshake.to_json()) > MAX_HANDSHAKE_BYTES:
+            error = {
+                "code": INVALID_PARAMS,
+                "message": f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes",
+            }
+            return await _send_json(self.send, wire.error_response(request.id, error))
+        session_id = new_session_id()
+        try:
+            session = await self.runtime.store.create(
+                fingerprint(session_id) or "",
+                principal=self.principal,
+                handshake=handshake,
+                limits=self.conf.limits,
+            )
+        except TooManySessions as error:
+            logger.warning("Refused a new session on endpoint %r: %s", self.conf.alias, error)
+            return await reject(self.send, wire.TOO_MANY_SESSIONS)
+        logger.info("Session %.12s initialized by %r.", session.fingerprint, handshake.client_name)
+        await session_created.asend_robust(sender=Session, alias=self.conf.alias, session=session)
+        await _send_json(self.send, response, ((wire.SESSION_ID, session_id.encode("ascii")),))
+
+    async def _touch(self, call: str, *, initialized: bool = False) -> Session | None:
+        """The session of this request, slid and counted. None: the request was refused."""
+        digest = await self._fingerprint()
+        if digest is None:
+            return None
+        session = await self.runtime.store.touch(
+            digest, principal=self.principal, limits=self.conf.limits, call=call, initialized=initialized
+        )
+        if session is None:
+            await self._miss(digest)
+        return session
+
+    async def _fingerprint(self) -> str | None:
+        """The fingerprint of the session id in the headers. None: the request was refused."""
+        session_id = self.headers.get(wire.SESSION_ID)
+        if session_id is None:
+            await reject(self.send, wire.NO_SESSION_ID)
+            return None
+        digest = fingerprint(session_id.decode("latin-1"))
+        if digest is None:
+            await self._miss("malformed")
+        return digest
+
+    async def _miss(self, digest: str) -> None:
+        """The client re-initializes when it reads 404 (Session Management, rule 4)."""
+        logger.info("Session %.12s is unknown, over, or another principal's: answered 404.", digest)
+        await reject(self.send, wire.SESSION_NOT_FOUND)
+
+    async def _answer(self, request: wire.Request, session: Session) -> None:
+        """One JSON object if the handler ends soon and silently, else an event stream."""
+        runtime, response = self.runtime, self.conf.response
+        exchange = Exchange(
+            request, self.scope, runtime=runtime, session=session, json_only=response == "json"
+        )
+        runtime.run(exchange)
+        if response == "sse":
+            exchange.stream()
+        else:
+            await exchange.settled(self.conf.grace)
+        if exchange.response is None:
+            runtime.hold_while_running(exchange)
+            if response == "json":
+                await exchange.settled(None)
+        if exchange.response is not None and exchange.delivery is None:
+            return await _send_json(self.send, exchange.response)
+        await exchange.stream().run(self.receive, self.send, headers=(), first=exchange.priming())
+
+    def _notify(self, notification: wire.Notification, session: Session) -> None:
+        if notification.method == "notifications/cancelled":
+            self.runtime.cancel(session, notification.params)
+        self.runtime.spawn(self._handle_notification(notification, session))
+
+    async def _handle_notification(self, notification: wire.Notification, session: Session) -> None:
+        async with DatabaseScope():
+            await self.runtime.binding.notify(
+                notification,
+                self.scope,
+                fingerprint=session.fingerprint,
+                handshake=session.handshake,
+                standalone=self.runtime.standalone(session),
+            )
+
+    async def get(self) -> None:
+        """Listening for Messages from the Server."""
+        rejection = wire.get_rejection(self.headers)
+        if rejection is not None:
+            return await reject(self.send, rejection)
+        session = await self._touch("GET")
+        if session is None:
+            return None
+        if wire.LAST_EVENT_ID in self.headers:
+            return await reject(self.send, wire.BAD_EVENT_ID)
+        with self.runtime.listening(session.fingerprint) as delivery:
+            await delivery.run(self.receive, self.send, headers=(), first=wire.KEEP_ALIVE)
+
+    async def delete(self) -> None:
+        """Session Management, rule 5: the client ends its session."""
+        digest = await self._fingerprint()
+        if digest is None:
+            return None
+        session = await self.runtime.store.end(digest, principal=self.principal, reason="deleted")
+        if session is None:
+            return await self._miss(digest)
+        logger.info("Session %.12s was ended by its client.", digest)
+        await session_ended.asend_robust(
+            sender=Session, fingerprint=digest, alias=self.conf.alias, reason="deleted"
+        )
+        self.runtime.close(digest)
+        await _respond(self.send, 204)
+
+    async def _body(self) -> bytes | None:
+        """The whole request body; None if it exceeds MAX_BODY."""
+        limit = self.conf.max_body
+        declared = self.headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            return None
+        body = b""
+        while True:
+            message = await self.receive()
+            body += message.get("body", b"")
+            if len(body) > limit:
+                return None
+            if not message.get("more_body", False):
+                return body
+
+
+_HANDLERS: Final[dict[str, Callable[[_Call], Awaitable[None]]]] = {
+    "POST": _Call.post,
+    "GET": _Call.get,
+    "DELETE": _Call.delete,
+}
+
+_PREFLIGHT: Final = (
+    (b"allow", b"GET, POST, DELETE, OPTIONS"),
+    (b"access-control-allow-methods", b"GET, POST, DELETE"),
+    (
+        b"access-control-allow-headers",
+        b"authorization, content-type, last-event-id, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name",
+    ),
+    (b"access-control-max-age", b"86400"),
+)
+
+
+def _with_cors(send: Send, origin: bytes) -> Send:
+    """Let a page of an allowed origin read the answer and the session id (Fetch Standard, CORS protocol)."""
+
+    async def cors_send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"access-control-allow-origin", origin),
+                (b"access-control-expose-headers", b"mcp-session-id, www-authenticate"),
+                (b"vary", b"origin"),
+            ]
+        await send(message)
+
+    return cors_send
+
+
+def _call_name(message: wire.Message) -> str:
+    """What the admin shows as the last call."""
+    if isinstance(message, wire.Reply):
+        return "response"
+    if message.method == "tools/call" and message.params is not None:
+        return f"tools/call:{message.params.get('name')}"
+    return message.method
+
+
+def _says_initialized(message: wire.Message) -> bool:
+    return isinstance(message, wire.Notification) and message.method == "notifications/initialized"
+
+
+async def reject(send: Send, rejection: wire.Rejection) -> None:
+    """Send a refusal."""
+    await _respond(send, rejection.status, (*wire.JSON_HEADERS, *rejection.headers), rejection.body())
+
+
+async def _send_json(
+    send: Send, message: dict[str, Any], headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    await _respond(send, 200, (*wire.JSON_HEADERS, *headers), wire.encode(message))
+
+
+async def _respond(
+    send: Send, status: int, headers: tuple[tuple[bytes, bytes], ...] = (), body: bytes = b""
+) -> None:
+    length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,200 @@
+"""What a tool, resource or prompt sees of the session it runs for. The session's id is not part of it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from anyio import from_thread
+from django.contrib.auth.models import AnonymousUser
+
+from mcp_sessions.current import current_exchange
+from mcp_sessions.errors import NoCurrentSession, SessionGone, StateError
+from mcp_sessions.exchange import Exchange
+from mcp_sessions.session import Session
+
+T = TypeVar("T")
+
+
+def current_session() -> "CurrentSession":
+    """The session of the request being handled; from async handlers and from sync ones.
+
+    Raises: NoCurrentSession outside a handler, during `initialize`, and in the modern era, which has no sessions.
+    """
+    exchange = current_exchange.get(None)
+    if exchange is None:
+        raise NoCurrentSession(
+            "There is no session here. current_session() works inside tools, resources and prompts of a client "
+            "that initialized a session; requests of protocol version 2026-07-28 and later have none."
+        )
+    return CurrentSession(exchange, exchange.session)
+
+
+class CurrentSession:
+    """One session, seen from a handler. What it shows is as of this request; `state` is always the store's."""
+
+    def __init__(self, exchange: Exchange, session: Session) -> None:
+        self._exchange = exchange
+        self._session = session
+
+    def __repr__(self) -> str:
+        return f"<CurrentSession {self._session.fingerprint:.12}>"
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the session id: names the session in logs and in the admin, opens nothing."""
+        return self._session.fingerprint
+
+    @property
+    def client_info(self) -> Mapping[str, Any]:
+        """The client's `clientInfo`: what it says of itself, so never proof of anything."""
+        return self._session.handshake.client_info
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """The client's `capabilities`, as sent."""
+        return self._session.handshake.capabilities
+
+    @property
+    def protocol_version(self) -> str:
+        return self._session.handshake.protocol_version
+
+    @property
+    def principal(self) -> str:
+        """Who owns the session: "anonymous", "user:<pk>" or `oauth:["<issuer>","<subject>"]`."""
+        return self._session.principal
+
+    @property
+    def user(self) -> Any:
+        """What authentication left in the ASGI scope; Django's AnonymousUser if nothing."""
+        return self._exchange.user if self._exchange.user is not None else AnonymousUser()
+
+    @property
+    def tools(self) -> frozenset[str]:
+        """Names of the opt-in tools that the session has enabled."""
+        return self._session.tools
+
+    @property
+    def state(self) -> "State":
+        """The session's state, for async handlers."""
+        return State(self._exchange)
+
+    @property
+    def state_sync(self) -> "SyncState":
+        """The session's state, for sync handlers, which run in worker threads."""
+        return SyncState(State(self._exchange))
+
+    async def enable_tools(self, *names: str) -> frozenset[str]:
+        """Enable opt-in tools for this session; returns all that are enabled now.
+
+        Raises: ValueError for a name that is no opt-in tool. SessionGone. StoreUnavailable.
+        """
+        opt_in = self._exchange.runtime.binding.opt_in
+        unknown = sorted(set(names) - (opt_in.names if opt_in is not None else frozenset()))
+        if unknown:
+            raise ValueError(
+                f"Not opt-in tools of this server: {', '.join(unknown)}. Register them with OptInTools."
+            )
+        return await self._change_tools(enable=names)
+
+    async def disable_tools(self, *names: str) -> frozenset[str]:
+        """Disable opt-in tools for this session; returns those still enabled. Raises: SessionGone, StoreUnavailable."""
+        return await self._change_tools(disable=names)
+
+    async def _change_tools(self, **change: tuple[str, ...]) -> frozenset[str]:
+        tools = await self._exchange.runtime.store.change_tools(self.fingerprint, **change)
+        if tools is None:
+            raise SessionGone("The session ended.")
+        self._exchange.tools_changed(tools)
+        return tools
+
+
+class State:
+    """The session's state: names and JSON values. It lives and dies with the session.
+
+    Each method is one atomic act in the store, whichever process serves the session at the same time. All raise
+    SessionGone once the session ended, StoreUnavailable if the store cannot be asked, and StateError for values that
+    are not JSON, are of the wrong type, or exceed STATE_MAX_BYTES (StateTooLarge).
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._store = exchange.runtime.store
+        self._fingerprint = exchange.fingerprint
+        self._max_bytes = exchange.runtime.conf.state_max_bytes
+
+    async def get(self, name: str, default: Any = None) -> Any:
+        """The value, or the default if the name is not set."""
+        [text] = await self._store.state_get(self._fingerprint, [_name(name)])
+        return default if text is None else json.loads(text)
+
+    async def set(self, name: str, value: Any) -> None:
+        await self.update({name: value})
+
+    async def update(self, values: Mapping[str, Any]) -> None:
+        """Set several values: all or none."""
+        texts = {_name(name): _text(value) for name, value in values.items()}
+        if texts:
+            await self._store.state_set(self._fingerprint, texts, max_bytes=self._max_bytes)
+
+    async def delete(self, *names: str) -> int:
+        """Delete names; how many of them were set."""
+        return (
+            await self._store.state_delete(self._fingerprint, [_name(name) for name in names]) if names else 0
+        )
+
+    async def incr(self, name: str, amount: float = 1) -> Any:
+        """Add to a number, 0 if not set; the sum."""
+        if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+            raise StateError(f"incr() adds numbers, not {amount!r}.")
+        text = await self._store.state_incr(self._fingerprint, _name(name), amount, max_bytes=self._max_bytes)
+        return json.loads(text)
+
+    async def append(self, name: str, item: Any) -> int:
+        """Append to a list, empty if not set; its new length."""
+        return await self._store.state_append(
+            self._fingerprint, _name(name), _text(item), max_bytes=self._max_bytes
+        )
+
+    async def keys(self) -> list[str]:
+        """The names that are set, sorted."""
+        return await self._store.state_names(self._fingerprint)
+
+
+class SyncState:
+    """`State` for sync handlers: the same methods, without await."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return from_thread.run(self._state.get, name, default)
+
+    def set(self, name: str, value: Any) -> None:
+        from_thread.run(self._state.set, name, value)
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        from_thread.run(self._state.update, values)
+
+    def delete(self, *names: str) -> int:
+        return from_thread.run(self._state.delete, *names)
+
+    def incr(self, name: str, amount: float = 1) -> Any:
+        return from_thread.run(self._state.incr, name, amount)
+
+    def append(self, name: str, item: Any) -> int:
+        return from_thread.run(self._state.append, name, item)
+
+    def keys(self) -> list[str]:
+        return from_thread.run(self._state.keys)
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise StateError(f"Names of state values are non-empty strings, not {name!r}.")
+    return name
+
+
+def _text(value: Any) -> str:
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StateError(f"State values are JSON; this one is not: {error}") from error

@@ -1,0 +1,114 @@
+"""Event streams on the wire: one open connection that delivers messages as they come."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from mcp_sessions import wire
+from mcp_sessions.guard import Receive, Send
+
+#: A silent stream carries a comment line every so many seconds.
+KEEP_ALIVE_SECONDS: Final = 15.0
+#: Bytes that may wait for a slow reader before its stream is closed: the server's send has no back-pressure.
+MAX_QUEUED_BYTES: Final = 8 * 1024 * 1024
+
+
+class Delivery:
+    """One open event stream. Frames are put from the event loop; `run` writes them to the connection.
+
+    Frames put before `run` are kept. After `end` what is queued still leaves; after `close` nothing does.
+    """
+
+    __slots__ = ("_closed", "_ended", "_frames", "_queued", "_waker")
+
+    def __init__(self) -> None:
+        self._frames: deque[bytes] = deque()
+        self._queued = 0
+        self._ended = False
+        self._closed = False
+        self._waker: asyncio.Future[None] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether frames put now can still be delivered."""
+        return not (self._closed or self._ended)
+
+    def put(self, frame: bytes) -> bool:
+        """Queue a frame. False if it cannot be delivered any more, or if the reader is too slow: then it is closed."""
+        if not self.open:
+            return False
+        self._queued += len(frame)
+        if self._queued > MAX_QUEUED_BYTES:
+            self.close()
+            return False
+        self._frames.append(frame)
+        self._wake()
+        return True
+
+    def end(self) -> None:
+        """Close after what is queued."""
+        self._ended = True
+        self._wake()
+
+    def close(self) -> None:
+        """Close now; what is queued is dropped."""
+        self._closed = True
+        self._frames.clear()
+        self._wake()
+
+    async def run(
+        self, receive: Receive, send: Send, *, headers: Iterable[tuple[bytes, bytes]], first: bytes
+    ) -> None:
+        """Answer an HTTP request with this stream until it ends, is closed, or the client leaves.
+
+        `first` leaves at once, since servers hold back headers until the first part of a body.
+        """
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [*wire.STREAM_HEADERS, *headers]}
+        )
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        watcher = asyncio.create_task(self._watch(receive))
+        try:
+            await self._pump(send)
+        finally:
+            self._closed = True
+            watcher.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pump(self, send: Send) -> None:
+        while not self._closed:
+            if self._frames:
+                await send({"type": "http.response.body", "body": self._take(), "more_body": True})
+            elif self._ended:
+                return
+            elif not await self._woken():
+                await send({"type": "http.response.body", "body": wire.KEEP_ALIVE, "more_body": True})
+
+    def _take(self) -> bytes:
+        frames = b"".join(self._frames)
+        self._frames.clear()
+        self._queued = 0
+        return frames
+
+    async def _woken(self) -> bool:
+        """Wait for something to do. False when it is time for a sign of life."""
+        loop = asyncio.get_running_loop()
+        self._waker = waker = loop.create_future()
+        timer = loop.call_later(KEEP_ALIVE_SECONDS, waker.cancel)
+        try:
+            await asyncio.wait([waker])
+            return not waker.cancelled()
+        finally:
+            timer.cancel()
+            self._waker = None
+
+    def _wake(self) -> None:
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)
+
+    async def _watch(self, receive: Receive) -> None:
+        """Close when the client leaves. Parts of a request body that are still to come are skipped."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.close()

@@ -1,0 +1,247 @@
+"""What a request is and what an answer looks like: headers, JSON-RPC bodies, event streams. Pure.
+
+Everything here decides and returns; the consumer sends. Sections are those of the Model Context Protocol
+specification, Basic → Transports → Streamable HTTP.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NoReturn
+
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+#: JSON nested deeper is refused before it is parsed.
+MAX_DEPTH: Final = 64
+#: A client that was told 503 may try again after so many seconds.
+RETRY_AFTER: Final = 2
+
+SESSION_ID: Final = b"mcp-session-id"
+PROTOCOL_VERSION: Final = b"mcp-protocol-version"
+LAST_EVENT_ID: Final = b"last-event-id"
+
+JSON_HEADERS: Final = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+STREAM_HEADERS: Final = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+
+RequestId = str | int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """An answer that refuses: an HTTP status and a JSON-RPC error without an id."""
+
+    status: int
+    message: str
+    code: int = INVALID_REQUEST
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def body(self) -> bytes:
+        return encode({"jsonrpc": "2.0", "id": None, "error": {"code": self.code, "message": self.message}})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A JSON-RPC request: it is owed a response."""
+
+    id: RequestId
+    method: str
+    params: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """A JSON-RPC notification: accepted or not, never answered."""
+
+    method: str
+    params: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A JSON-RPC response of the client to a request of the server: `result` or `error`, whichever is not None."""
+
+    id: RequestId
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+
+
+Message = Request | Notification | Reply
+
+NO_SESSION_ID: Final = Rejection(status=400, message="Bad Request: the Mcp-Session-Id header is missing")
+#: The same for unknown, malformed, expired, ended and foreign ids: a stranger learns nothing from it.
+SESSION_NOT_FOUND: Final = Rejection(status=404, message="Session not found")
+STORE_UNAVAILABLE: Final = Rejection(
+    status=503,
+    code=INTERNAL_ERROR,
+    message="The session store cannot be reached; the session is not lost. Try again.",
+    headers=((b"retry-after", str(RETRY_AFTER).encode()),),
+)
+TOO_MANY_SESSIONS: Final = Rejection(
+    status=503,
+    code=INTERNAL_ERROR,
+    message="Too many open sessions. Try again later, or end sessions that are no longer used.",
+    headers=((b"retry-after", b"30"),),
+)
+NOT_AWAITED: Final = Rejection(status=400, message="Bad Request: nobody waits for this response")
+BAD_ORIGIN: Final = Rejection(status=403, message="Forbidden: this Origin is not allowed")
+BAD_HOST: Final = Rejection(status=421, message="Misdirected Request: this Host is not served here")
+BAD_VERSION: Final = Rejection(status=400, message="Bad Request: unsupported MCP-Protocol-Version")
+BAD_EVENT_ID: Final = Rejection(
+    status=400, message="Bad Request: this Last-Event-ID names no event of this session"
+)
+NOT_ACCEPTABLE: Final = Rejection(
+    status=406, message="Not Acceptable: Accept must list application/json and text/event-stream"
+)
+NOT_ACCEPTABLE_STREAM: Final = Rejection(
+    status=406, message="Not Acceptable: Accept must list text/event-stream"
+)
+NOT_JSON: Final = Rejection(
+    status=415, message="Unsupported Media Type: Content-Type must be application/json"
+)
+TOO_LARGE: Final = Rejection(status=413, message="Content Too Large: the request body exceeds the limit")
+TOO_DEEP: Final = Rejection(status=400, code=PARSE_ERROR, message="Parse error: nested too deeply")
+UNPARSABLE: Final = Rejection(status=400, code=PARSE_ERROR, message="Parse error: the body is not JSON")
+BATCH: Final = Rejection(status=400, message="Bad Request: JSON-RPC batches are not supported")
+NOT_JSONRPC: Final = Rejection(status=400, message="Bad Request: the body is not one JSON-RPC 2.0 message")
+BAD_METHOD: Final = Rejection(
+    status=405, message="Method Not Allowed", headers=((b"allow", b"GET, POST, DELETE, OPTIONS"),)
+)
+
+
+@lru_cache(maxsize=256)
+def accepts(accept: bytes) -> tuple[bool, bool]:
+    """Whether an Accept header admits JSON, and whether it admits event streams. Wildcards count (RFC 9110, 12.5.1)."""
+    types = {part.split(b";")[0].strip().lower() for part in accept.split(b",")}
+    anything = b"*/*" in types
+    as_json = anything or bool(types & {b"application/json", b"application/*"})
+    as_stream = anything or bool(types & {b"text/event-stream", b"text/*"})
+    return as_json, as_stream
+
+
+@lru_cache(maxsize=256)
+def is_json(content_type: bytes) -> bool:
+    return content_type.split(b";")[0].strip().lower() == b"application/json"
+
+
+def post_rejection(headers: Mapping[bytes, bytes], *, json_only: bool) -> Rejection | None:
+    """Why the headers of a POST are refused. An endpoint that only ever answers JSON does not need event streams."""
+    if not is_json(headers.get(b"content-type", b"")):
+        return NOT_JSON
+    as_json, as_stream = accepts(headers.get(b"accept", b""))
+    return None if as_json and (as_stream or json_only) else NOT_ACCEPTABLE
+
+
+def get_rejection(headers: Mapping[bytes, bytes]) -> Rejection | None:
+    """Why the headers of a GET are refused."""
+    return None if accepts(headers.get(b"accept", b""))[1] else NOT_ACCEPTABLE_STREAM
+
+
+def parse(body: bytes) -> Message | Rejection:
+    """The one JSON-RPC message of a body (section Sending Messages to the Server), or why it is none."""
+    if _too_deep(body):
+        return TOO_DEEP
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return UNPARSABLE
+    if isinstance(value, list):
+        return BATCH
+    if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
+        return NOT_JSONRPC
+    return _message(value)
+
+
+def _message(value: dict[str, Any]) -> Message | Rejection:
+    params = value.get("params")
+    if "method" in value:
+        method = value["method"]
+        if not isinstance(method, str) or not (isinstance(params, dict) or "params" not in value):
+            return NOT_JSONRPC
+        if "id" not in value:
+            return Notification(method=method, params=params)
+        if not _is_request_id(value["id"]):
+            return NOT_JSONRPC
+        return Request(id=value["id"], method=method, params=params)
+    return _reply(value)
+
+
+def _reply(value: dict[str, Any]) -> Reply | Rejection:
+    result, error = value.get("result"), value.get("error")
+    one_of_both = isinstance(result, dict) != isinstance(error, dict) and ("result" in value) != (
+        "error" in value
+    )
+    if not one_of_both or not _is_request_id(value.get("id")):
+        return NOT_JSONRPC
+    return Reply(id=value["id"], result=result, error=error)
+
+
+def _is_request_id(value: Any) -> bool:
+    """A string or an integer; True is neither (JSON-RPC 2.0, section 4)."""
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+def _too_deep(body: bytes) -> bool:
+    """Whether the body nests deeper than MAX_DEPTH. Counting brackets settles nearly all bodies."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for byte in re.sub(rb"[^\[\]{}]", b"", _STRING.sub(b"", body)):
+        depth += 1 if byte in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """A message as compact ASCII JSON: no text that a handler returns can fail to encode."""
+    return json.dumps(message, separators=(",", ":")).encode("ascii")
+
+
+def response(request_id: RequestId, result: Mapping[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": request_id, "result": result}
+
+
+def error_response(request_id: RequestId | None, error: Mapping[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": request_id, "error": error}
+
+
+def notification(method: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A notification; absent params stay absent, since JSON-RPC forbids null."""
+    message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+    if params is not None:
+        message["params"] = params
+    return message
+
+
+def event(message: Mapping[str, Any], event_id: str | None = None) -> bytes:
+    """A message as one event of an event stream (HTML Living Standard, section Server-sent events)."""
+    head = (
+        b"event: message\n"
+        if event_id is None
+        else b"event: message\nid: " + event_id.encode("ascii") + b"\n"
+    )
+    return head + b"data: " + encode(message) + b"\n\n"
+
+
+def priming(event_id: str) -> bytes:
+    """An event with an id and empty data, from which a client can resume (Sending Messages, rule 6)."""
+    return b"id: " + event_id.encode("ascii") + b"\ndata: \n\n"
+
+
+#: Keeps proxies from closing a silent stream; parsers skip it.
+KEEP_ALIVE: Final = b": keep-alive\n\n"
