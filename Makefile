@@ -1,0 +1,49 @@
+# `make` alone says what there is.
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run install test check format bench coverage tools lock clean
+
+help: ## say what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
+
+run: ## start the demo on 127.0.0.1 with a Valkey of its own (PORT=8000, REDIS_URL=..., MEMORY=1 for none)
+	@$(PYTHON) tools/bootstrap.py run
+	@exec $(BIN)/python -m project.run
+
+install: ## put everything that the targets below need into .venv
+	@$(PYTHON) tools/bootstrap.py dev
+
+test: install ## run every test, against servers that the tests start themselves
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+check: install ## lint, format, types, migrations, Django's checks, and the tests of the documents
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	DJANGO_DEBUG=1 REDIS_URL= $(BIN)/python manage.py check --fail-level ERROR
+	DJANGO_DEBUG=1 REDIS_URL= $(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python -m pytest -q -m docs
+
+format: install ## put the code in form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: install ## measure, side by side with others (docs/benchmarks.md)
+	@$(BIN)/python -m benchmarks
+
+coverage: install ## run every test and show what none of them reaches
+	@$(BIN)/coverage erase
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-report=html:data/coverage
+
+tools: ## install the Node that the conformance suite needs into .cache/node
+	@tools/node.sh
+
+lock: ## write constraints.txt anew, with the newest versions that pyproject.toml allows
+	@$(PYTHON) tools/lock.py
+
+clean: ## delete everything that was installed or generated, and the demo's data
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .coverage* dist staticfiles
+	find data -mindepth 1 ! -name .gitkeep -delete

@@ -1,0 +1,88 @@
+"""Make .venv and install into it: `python3 tools/bootstrap.py run` or `... dev`. Needs nothing but Python.
+
+Does nothing when .venv already holds what pyproject.toml and constraints.txt ask for. Written so that an old Python can
+still read it and say that it is too old.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VENV = os.path.join(ROOT, ".venv")
+OLDEST = (3, 11)
+NEWER = ["python3.14", "python3.13", "python3.12", "python3.11"]
+#: What to install, by what it is for; `dev` holds all of `run`.
+EXTRAS = {"run": "demo,embedded", "dev": "dev"}
+
+
+def main(purpose):
+    """Install what is needed for the purpose, or say in a sentence what stands in the way."""
+    if sys.version_info < OLDEST:
+        _start_again_with_a_newer_python()
+    if _stamp(purpose) in _stamps():
+        return
+    if not os.path.exists(_python()):
+        _make_venv()
+    print("Installing into .venv (%s) ..." % EXTRAS[purpose], flush=True)
+    _pip("install", "--quiet", "--constraint", "constraints.txt", "--editable", ".[%s]" % EXTRAS[purpose])
+    with open(os.path.join(VENV, "installed"), "w") as stamps:
+        stamps.write("\n".join([_stamp(purpose)] + ([_stamp("run")] if purpose == "dev" else [])))
+
+
+def _start_again_with_a_newer_python():
+    for name in NEWER:
+        found = shutil.which(name)
+        if found and subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0:
+            os.execv(found, [found, *sys.argv])
+    sys.exit(
+        "This project needs Python %d.%d or newer; %s is Python %d.%d. Install one, or name it: make PYTHON=/path/to/python."
+        % (*OLDEST, sys.executable, *sys.version_info[:2])
+    )
+
+
+def _make_venv():
+    print("Creating .venv with %s ..." % sys.executable, flush=True)
+    try:
+        import ensurepip
+        import venv
+    except ImportError:
+        sys.exit(
+            "%s cannot create virtual environments. On Debian and Ubuntu: apt install python3-venv." % sys.executable
+        )
+    del ensurepip
+    shutil.rmtree(VENV, ignore_errors=True)
+    venv.create(VENV, with_pip=True, symlinks=True)
+
+
+def _pip(*arguments):
+    command = [_python(), "-m", "pip", "--disable-pip-version-check", *arguments]
+    if subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL) != 0:
+        sys.exit("Installing failed; the reason stands above.")
+
+
+def _python():
+    return os.path.join(VENV, "bin", "python")
+
+
+def _stamp(purpose):
+    """Changes whenever what should be installed changes."""
+    digest = hashlib.sha256(purpose.encode())
+    for name in ("pyproject.toml", "constraints.txt"):
+        with open(os.path.join(ROOT, name), "rb") as file:
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _stamps():
+    try:
+        with open(os.path.join(VENV, "installed")) as stamps:
+            return stamps.read().split()
+    except FileNotFoundError:
+        return []
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
