@@ -58,7 +58,7 @@ STOPPED: Final = Refusal(
 
 
 class Guard:
-    """An ASGI application around another that always ends its response, and never raises an `Exception`.
+    """An ASGI application around another that always ends its HTTP response, and never raises an `Exception`.
 
     - An exception before the response: 500 with a JSON-RPC error; the log has the traceback.
     - Cancelled before the response: 503 with `Retry-After` and a JSON-RPC error.
@@ -75,6 +75,8 @@ class Guard:
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._application(scope, receive, send)
         response = _Response(send)
         try:
             await self._application(scope, receive, response.send)
