@@ -1,0 +1,92 @@
+"""Who is measured. Each is served by the same launcher, in a process of its own."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contestant:
+    """One server under one name."""
+
+    #: How the command line and the results call it.
+    name: str
+    #: How the tables call it.
+    title: str
+    #: "daphne" or "uvicorn".
+    server: str
+    #: `module:attribute` of the ASGI application.
+    application: str
+    path: str = "/mcp"
+    #: Name of a requirements file under peers/, for those that need an environment of their own.
+    peer: str | None = None
+
+
+OURS: Final = "ours-daphne"
+SDK_SSE: Final = "sdk-sse-daphne"
+SDK_JSON: Final = "sdk-json-daphne"
+DJANGO_MCP: Final = "django-mcp-server"
+#: The other Python servers that keep their sessions in Redis.
+REDIS_PEERS: Final = ("mcp-persist", "drf-mcp-server")
+
+CONTESTANTS: Final = (
+    Contestant(
+        name=OURS,
+        title="this app, Redis (daphne)",
+        server="daphne",
+        application="benchmarks.servers.ours:application",
+    ),
+    Contestant(
+        name=SDK_SSE,
+        title="SDK in memory, default mode (daphne)",
+        server="daphne",
+        application="benchmarks.servers.sdk:sse",
+    ),
+    Contestant(
+        name=SDK_JSON,
+        title="SDK in memory, JSON mode (daphne)",
+        server="daphne",
+        application="benchmarks.servers.sdk:json",
+    ),
+    Contestant(
+        name="ours-uvicorn",
+        title="this app, Redis (uvicorn)",
+        server="uvicorn",
+        application="benchmarks.servers.ours:application",
+    ),
+    Contestant(
+        name="sdk-sse-uvicorn",
+        title="SDK in memory, default mode (uvicorn)",
+        server="uvicorn",
+        application="benchmarks.servers.sdk:sse",
+    ),
+    Contestant(
+        name="sdk-json-uvicorn",
+        title="SDK in memory, JSON mode (uvicorn)",
+        server="uvicorn",
+        application="benchmarks.servers.sdk:json",
+    ),
+    Contestant(
+        name="mcp-persist",
+        title="mcp-persist, Redis (daphne)",
+        server="daphne",
+        application="benchmarks.servers.persist:application",
+        path="/mcp/",
+        peer="mcp-persist",
+    ),
+    Contestant(
+        name="drf-mcp-server",
+        title="djangorestframework-mcp-server, django-redis (daphne)",
+        server="daphne",
+        application="benchmarks.servers.drf:application",
+        path="/mcp/",
+        peer="djangorestframework-mcp-server",
+    ),
+    Contestant(
+        name=DJANGO_MCP,
+        title="django-mcp-server, sessions in Redis (daphne)",
+        server="daphne",
+        application="benchmarks.servers.django_mcp:application",
+        peer="django-mcp-server",
+    ),
+)
+BY_NAME: Final = {contestant.name: contestant for contestant in CONTESTANTS}

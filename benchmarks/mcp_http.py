@@ -1,0 +1,101 @@
+"""MCP as bytes on the wire: what the load sends, and what it expects back."""
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.load import LoadError, Wire
+
+PROTOCOL_VERSION = "2025-11-25"
+#: The sum of the arguments of every call, as it appears in every right answer and in no wrong one.
+EXPECTED = b"40002"
+_INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": PROTOCOL_VERSION,
+        "capabilities": {"roots": {"listChanged": True}, "sampling": {}, "elicitation": {}},
+        "clientInfo": {"name": "benchmark-client", "version": "1.0.0"},
+    },
+}
+_INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+#: Request ids have a fixed width so that a request is three joined pieces of bytes.
+_FIRST_ID = 1_000_000_000
+_CALL = (
+    b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":{"name":"add","arguments":{"a":40000,"b":2}}}'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a server answers."""
+
+    port: int
+    path: str
+
+    def request(self, body: bytes, *, session: str | None = None, method: str = "POST") -> bytes:
+        """One HTTP request as bytes."""
+        return self.head(len(body), session=session, method=method) + body
+
+    def head(self, length: int, *, session: str | None, method: str = "POST") -> bytes:
+        """The request line and the headers of a request with so many bytes of body."""
+        lines = [
+            f"{method} {self.path} HTTP/1.1",
+            f"Host: 127.0.0.1:{self.port}",
+            "Content-Type: application/json",
+            "Accept: application/json, text/event-stream",
+            f"Content-Length: {length}",
+        ]
+        if session is not None:
+            lines += [f"Mcp-Session-Id: {session}", f"MCP-Protocol-Version: {PROTOCOL_VERSION}"]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def open_sessions(target: Target, count: int, *, connections: int = 8) -> list[str]:
+    """Initialize so many sessions and tell the server that each is initialized; their ids. Raises: LoadError."""
+    sessions: list[str] = []
+
+    def opened(_: int, answer: bytes, __: float) -> None:
+        sessions.append(_session_id(answer))
+
+    initialize = target.request(json.dumps(_INITIALIZE).encode())
+    with Wire(port=target.port, size=min(count, connections)) as wire:
+        wire.run(itertools.repeat(initialize, count), opened)
+        body = json.dumps(_INITIALIZED).encode()
+        wire.run((target.request(body, session=session) for session in sessions), _expect_success)
+    return sessions
+
+
+def end_sessions(target: Target, sessions: Sequence[str], *, connections: int = 8) -> None:
+    """DELETE the sessions. Raises: LoadError."""
+    with Wire(port=target.port, size=min(len(sessions), connections)) as wire:
+        wire.run((target.request(b"", session=s, method="DELETE") for s in sessions), _expect_success)
+
+
+def calls(target: Target, sessions: Sequence[str]) -> Iterator[bytes]:
+    """`tools/call` requests for ever, each with an id of its own, one session after the other."""
+    length = len(_CALL % str(_FIRST_ID).encode())
+    heads = [target.head(length, session=session) for session in sessions]
+    for number, head in enumerate(itertools.cycle(heads), start=_FIRST_ID):
+        yield head + _CALL % str(number).encode()
+
+
+def check_answer(answer: bytes) -> None:
+    """Raises: LoadError unless this is the right answer to a call."""
+    if EXPECTED not in answer or answer[9:12] != b"200":
+        raise LoadError(f"wrong answer: {answer[:600]!r}")
+
+
+def _expect_success(_: int, answer: bytes, __: float) -> None:
+    if answer[9:10] != b"2":
+        raise LoadError(f"refused: {answer[:600]!r}")
+
+
+def _session_id(answer: bytes) -> str:
+    for line in answer.partition(b"\r\n\r\n")[0].split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"mcp-session-id":
+            return value.strip().decode()
+    raise LoadError(f"no session id in {answer[:600]!r}")

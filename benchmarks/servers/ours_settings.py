@@ -1,0 +1,15 @@
+"""The smallest project that serves one endpoint with its sessions in Redis."""
+
+import os
+import secrets
+
+SECRET_KEY = secrets.token_hex()
+ALLOWED_HOSTS = ["127.0.0.1"]
+USE_TZ = True
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "channels", "mcp_sessions"]
+CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": os.environ["REDIS_URL"]}}
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+ROOT_URLCONF = "benchmarks.servers.ours"
+MCP_SESSIONS = {
+    "default": {"SERVER": "benchmarks.servers.tool.server", "PATH": "mcp", "NAMESPACE": "benchmark"}
+}
