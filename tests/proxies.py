@@ -3,9 +3,7 @@
 Both listen on a free port of 127.0.0.1 and are context managers.
 """
 
-import os
 import selectors
-import shutil
 import socket
 import socketserver
 import threading
@@ -17,14 +15,7 @@ from typing import Final, Self
 
 from tests.processes import Process, started
 from tests.servers import free_port
-
-
-def nginx_command() -> str | None:
-    """The path of nginx, or None where there is none."""
-    return shutil.which(
-        "nginx", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
-    )
-
+from tests.tools import path_of
 
 NGINX: Final = """\
 daemon off;
@@ -64,6 +55,7 @@ def round_robin(processes: Sequence[Process], directory: Path) -> Iterator[Proce
     """A real nginx that hands each request to the next process in turn, whatever its connection or session.
 
     `directory`/nginx/access.log has a line for every request: upstream address, method, status, path.
+    Raises: LookupError where there is no nginx; mark the test as needing it.
     """
     home = directory / "nginx"
     home.mkdir()
@@ -73,7 +65,7 @@ def round_robin(processes: Sequence[Process], directory: Path) -> Iterator[Proce
     configuration.write_text(NGINX.format(directory=home, servers=servers, port=port))
     nginx = Process(
         name="nginx",
-        command=(nginx_command() or "nginx", "-p", str(home), "-c", str(configuration), "-e", "stderr"),
+        command=(path_of("nginx"), "-p", str(home), "-c", str(configuration), "-e", "stderr"),
         environment={},
         port=port,
         log=home / "nginx.log",
