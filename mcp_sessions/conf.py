@@ -4,7 +4,6 @@ Read live: a changed setting (`override_settings` in tests) holds from the next 
 check's business (`checks`); here it raises ImproperlyConfigured with the endpoint and the key in the message.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -107,7 +106,9 @@ def endpoint(alias: str) -> Endpoint:
     problems = entry_problems(alias, entry)
     if problems:
         raise ImproperlyConfigured(" ".join(problems))
-    values = {KEYS[key]: _seconds(value) if key in DURATIONS else value for key, value in entry.items()}
+    values: dict[str, Any] = {
+        KEYS[key]: _seconds(value) if key in DURATIONS else value for key, value in entry.items()
+    }
     values.setdefault("namespace", alias)
     values["path"] = values.get("path", "mcp").strip("/")
     return Endpoint(alias=alias, **values)
@@ -153,11 +154,11 @@ def _problem(key: str, value: Any) -> str | None:
     return None if fits(value) else f"must be {expected}, not {value!r}."
 
 
-def _is_duration(value: Any) -> bool:
-    """Whether it is seconds, from 0 on."""
+def _is_duration(value: Any, *, least: float = 0.001) -> bool:
+    """Whether it is so many seconds or more, and not more than Redis can keep a key for."""
     if not isinstance(value, (int, float, timedelta)) or isinstance(value, bool):
         return False
-    return math.isfinite(_seconds(value)) and _seconds(value) >= 0
+    return least <= _seconds(value) <= 1e9
 
 
 def _is_strings(value: Any) -> bool:
@@ -165,10 +166,7 @@ def _is_strings(value: Any) -> bool:
 
 
 Rule = tuple[Callable[[Any], object], str]
-_DURATION: Final[Rule] = (
-    lambda value: _is_duration(value) and _seconds(value) > 0,
-    "seconds above 0 or a timedelta",
-)
+_DURATION: Final[Rule] = (_is_duration, "seconds above 0 or a timedelta")
 _COUNT: Final[Rule] = (
     lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
     "an integer above 0",
@@ -182,7 +180,7 @@ _MAY_BE_NONE: Final = frozenset(
 #: What fits a key, and how to say it; _TEXT for the others.
 _RULES: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(DURATIONS, _DURATION),
-    "GRACE": (_is_duration, "seconds or a timedelta"),
+    "GRACE": (lambda value: _is_duration(value, least=0), "seconds or a timedelta"),
     **dict.fromkeys(("MAX_SESSIONS", "MAX_SESSIONS_PER_PRINCIPAL", "MAX_BODY", "STATE_MAX_BYTES"), _COUNT),
     **dict.fromkeys(("ALLOWED_ORIGINS", "REQUIRED_SCOPES"), _STRINGS),
     "NAMESPACE": (

@@ -1,0 +1,198 @@
+"""The settings: what an entry becomes, what is refused, and that they are read live."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from mcp_sessions import conf
+
+
+def entry(**values: Any) -> dict[str, Any]:
+    return {"SERVER": "shop.mcp.server", **values}
+
+
+def endpoint(**values: Any) -> conf.Endpoint:
+    with override_settings(MCP_SESSIONS={"default": entry(**values)}):
+        return conf.endpoint("default")
+
+
+def test_an_endpoint_needs_only_a_server() -> None:
+    default = endpoint()
+    assert default.server == "shop.mcp.server"
+    assert default.path == "mcp"
+    assert default.cache == "default"
+    assert default.response == "auto"
+
+
+def test_the_namespace_is_the_entrys_key_unless_it_says_otherwise() -> None:
+    assert endpoint().namespace == "default"
+    assert endpoint(NAMESPACE="shop").namespace == "shop"
+
+
+def test_every_key_of_an_entry_is_a_field_of_the_endpoint() -> None:
+    values: dict[str, Any] = {
+        "SERVER": "stock.mcp.server",
+        "PATH": "stock",
+        "CACHE": "sessions",
+        "NAMESPACE": "stock",
+        "IDLE_TTL": 1,
+        "MAX_AGE": 2,
+        "FIRST_TTL": 3,
+        "RESPONSE": "sse",
+        "GRACE": 0,
+        "MAX_SESSIONS": 5,
+        "MAX_SESSIONS_PER_PRINCIPAL": 6,
+        "MAX_BODY": 7,
+        "STATE_MAX_BYTES": 8,
+        "ALLOWED_ORIGINS": ["https://app.example.com"],
+        "REQUEST_TIMEOUT": 9,
+        "TOKEN_VERIFIER": "shop.tokens.Verifier",
+        "ISSUER_URL": "https://id.example.com",
+        "RESOURCE_URL": "https://shop.example.com/mcp",
+        "REQUIRED_SCOPES": ["shop"],
+        "VALIDATE_TOKEN_RESOURCE": False,
+    }
+    with override_settings(MCP_SESSIONS={"default": values}):
+        configured = conf.endpoint("default")
+    assert {key: getattr(configured, field) for key, field in conf.KEYS.items() if key in values} == values
+
+
+def test_durations_are_numbers_or_timedeltas() -> None:
+    timed = endpoint(IDLE_TTL=timedelta(minutes=2), MAX_AGE=90.5, GRACE=0)
+    assert (timed.idle_ttl, timed.max_age, timed.grace) == (120, 90.5, 0)
+
+
+def test_the_store_gets_its_limits_in_milliseconds() -> None:
+    limits = endpoint(
+        IDLE_TTL=1.5, MAX_AGE=timedelta(seconds=3), FIRST_TTL=0.001, MAX_SESSIONS=None, STATE_MAX_BYTES=10
+    ).limits
+    assert (limits.idle_ms, limits.max_age_ms, limits.first_ms) == (1500, 3000, 1)
+    assert (limits.max_sessions, limits.state_max_bytes) == (None, 10)
+
+
+@pytest.mark.parametrize("path", ["mcp", "/mcp", "mcp/", "/mcp/"])
+def test_slashes_around_the_path_are_no_part_of_it(path: str) -> None:
+    assert endpoint(PATH=path).path == "mcp"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SERVER", None),
+        ("SERVER", ""),
+        ("PATH", 3),
+        ("CACHE", ""),
+        ("NAMESPACE", ""),
+        ("NAMESPACE", "two words"),
+        ("NAMESPACE", "{shop}"),
+        ("IDLE_TTL", 0),
+        ("IDLE_TTL", -1),
+        ("IDLE_TTL", None),
+        ("IDLE_TTL", True),
+        ("IDLE_TTL", "3600"),
+        ("IDLE_TTL", float("inf")),
+        ("IDLE_TTL", float("nan")),
+        ("IDLE_TTL", 1e300),
+        ("MAX_AGE", timedelta(0)),
+        ("FIRST_TTL", 0.0004),
+        ("FIRST_TTL", timedelta(seconds=-1)),
+        ("REQUEST_TIMEOUT", 0),
+        ("GRACE", -0.1),
+        ("RESPONSE", "stream"),
+        ("RESPONSE", None),
+        ("RESPONSE", ["auto"]),
+        ("MAX_SESSIONS", 0),
+        ("MAX_SESSIONS", True),
+        ("MAX_SESSIONS", 1.5),
+        ("MAX_SESSIONS_PER_PRINCIPAL", "100"),
+        ("MAX_BODY", None),
+        ("STATE_MAX_BYTES", -1),
+        ("ALLOWED_ORIGINS", "https://app.example.com"),
+        ("ALLOWED_ORIGINS", [1]),
+        ("REQUIRED_SCOPES", None),
+        ("TOKEN_VERIFIER", ""),
+        ("ISSUER_URL", 1),
+        ("VALIDATE_TOKEN_RESOURCE", 1),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(ImproperlyConfigured, match=rf"MCP_SESSIONS\['default'\]\['{key}'\] must be .*not "):
+        endpoint(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("MAX_SESSIONS", None),
+        ("MAX_SESSIONS_PER_PRINCIPAL", None),
+        ("TOKEN_VERIFIER", None),
+        ("ALLOWED_ORIGINS", ()),
+        ("REQUIRED_SCOPES", {"shop"}),
+        ("NAMESPACE", "team-a:shop_1.2"),
+    ],
+)
+def test_a_value_that_fits_is_taken_as_it_is(key: str, value: object) -> None:
+    assert getattr(endpoint(**{key: value}), conf.KEYS[key]) == value
+
+
+def test_every_mistake_of_an_entry_is_in_one_message() -> None:
+    with (
+        override_settings(MCP_SESSIONS={"default": {"SEVER": "shop.mcp.server", "MAX_BODY": "4M"}}),
+        pytest.raises(
+            ImproperlyConfigured, match=r"unknown key 'SEVER'.*needs SERVER.*\['MAX_BODY'\] must be"
+        ),
+    ):
+        conf.endpoint("default")
+
+
+def test_a_key_that_cannot_be_a_namespace_asks_for_one() -> None:
+    with (
+        override_settings(MCP_SESSIONS={"two words": entry()}),
+        pytest.raises(ImproperlyConfigured, match=r"\['NAMESPACE'\] must be letters"),
+    ):
+        conf.endpoint("two words")
+    with override_settings(MCP_SESSIONS={"two words": entry(NAMESPACE="one")}):
+        assert conf.endpoint("two words").namespace == "one"
+
+
+@pytest.mark.parametrize("entries", [{}, {"other": {"SERVER": "shop.mcp.server"}}, {"default": None}])
+def test_an_entry_that_is_not_there_is_named(entries: dict[str, Any]) -> None:
+    with (
+        override_settings(MCP_SESSIONS=entries),
+        pytest.raises(ImproperlyConfigured, match="MCP_SESSIONS has no dictionary under 'default'"),
+    ):
+        conf.endpoint("default")
+
+
+def test_settings_that_are_no_dictionary_are_refused() -> None:
+    with (
+        override_settings(MCP_SESSIONS=["default"]),
+        pytest.raises(ImproperlyConfigured, match="must be a dictionary of endpoints, like CACHES"),
+    ):
+        conf.aliases()
+
+
+def test_a_changed_setting_holds_from_the_next_read_on() -> None:
+    assert endpoint(IDLE_TTL=10).idle_ttl == 10
+    assert endpoint(IDLE_TTL=20).idle_ttl == 20
+
+
+def test_unchanged_settings_give_the_same_object() -> None:
+    with override_settings(MCP_SESSIONS={"default": entry()}):
+        assert conf.endpoint("default") is conf.endpoint("default")
+
+
+def test_the_aliases_are_the_keys_in_their_order() -> None:
+    with override_settings(MCP_SESSIONS={"shop": entry(), "default": entry()}):
+        assert conf.aliases() == ("shop", "default")
+
+
+def test_a_project_without_the_setting_has_no_endpoints() -> None:
+    with override_settings():
+        from django.conf import settings
+
+        del settings.MCP_SESSIONS
+        assert conf.aliases() == ()
