@@ -244,9 +244,11 @@ class _Call:
         if declared.isdigit() and int(declared) > limit:
             return None
         body = b""
+        message: Message
         while True:
             message = await self.receive()
-            body += message.get("body", b"")
+            part: bytes = message.get("body", b"")
+            body += part
             if len(body) > limit:
                 return None
             if not message.get("more_body", False):

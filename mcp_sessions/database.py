@@ -2,8 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import close_old_connections, connections
@@ -19,12 +18,10 @@ class DatabaseScope(ThreadSensitiveContext):
     A scope in which nothing touched the ORM costs no thread.
     """
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, exc: Any, value: Any, tb: Any) -> None:
         if self in SyncToAsync.context_to_thread_executor:
             await sync_to_async(connections.close_all)()
-        await super().__aexit__(exc_type, exc, traceback)
+        await super().__aexit__(exc, value, tb)  # type: ignore[no-untyped-call]
 
 
 def closes_connections(function: Callable[P, R]) -> Callable[P, R]:

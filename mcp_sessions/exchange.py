@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from mcp_types import INTERNAL_ERROR
+
 from mcp_sessions import wire
 from mcp_sessions.binding import REQUEST_CANCELLED
 from mcp_sessions.current import current_exchange
@@ -120,7 +122,7 @@ class Exchange:
 
     def _failed(self) -> dict[str, Any]:
         return wire.error_response(
-            self.request.id, {"code": wire.INTERNAL_ERROR, "message": "Internal server error"}
+            self.request.id, {"code": INTERNAL_ERROR, "message": "Internal server error"}
         )
 
     def _finish(self, response: dict[str, Any]) -> None:

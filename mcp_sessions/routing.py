@@ -41,7 +41,8 @@ def _patterns(conf: Endpoint) -> list[URLPattern]:
 
 def _route(pattern: str, application: Any) -> URLPattern:
     """`re_path` is typed for views; Channels puts ASGI applications in their place."""
-    return re_path(pattern, application)
+    route: URLPattern = re_path(pattern, application)
+    return route
 
 
 def _bearer(conf: Endpoint) -> Callable[[Application], Application]:
