@@ -1,0 +1,120 @@
+"""What a request is, and what an answer looks like."""
+
+import json
+
+import pytest
+
+from mcp_sessions import wire
+
+
+def parse(value: object) -> wire.Message | wire.Rejection:
+    return wire.parse(json.dumps(value).encode())
+
+
+def test_a_request_a_notification_and_both_kinds_of_response_are_told_apart() -> None:
+    assert parse({"jsonrpc": "2.0", "id": 1, "method": "ping"}) == wire.Request(id=1, method="ping", params=None)
+    assert parse({"jsonrpc": "2.0", "id": "a", "method": "m", "params": {"x": 1}}) == wire.Request(
+        id="a", method="m", params={"x": 1}
+    )
+    assert parse({"jsonrpc": "2.0", "method": "n"}) == wire.Notification(method="n", params=None)
+    assert parse({"jsonrpc": "2.0", "id": 3, "result": {}}) == wire.Reply(id=3, result={}, error=None)
+    error = {"code": 1, "message": "no"}
+    assert parse({"jsonrpc": "2.0", "id": 3, "error": error}) == wire.Reply(id=3, result=None, error=error)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        1,
+        "text",
+        {},
+        {"jsonrpc": "1.0", "id": 1, "method": "ping"},
+        {"id": 1, "method": "ping"},
+        {"jsonrpc": "2.0", "id": None, "method": "ping"},
+        {"jsonrpc": "2.0", "id": True, "method": "ping"},
+        {"jsonrpc": "2.0", "id": 1.5, "method": "ping"},
+        {"jsonrpc": "2.0", "id": [], "method": "ping"},
+        {"jsonrpc": "2.0", "id": 1, "method": 7},
+        {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": None},
+        {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []},
+        {"jsonrpc": "2.0", "id": 1},
+        {"jsonrpc": "2.0", "id": 1, "result": 5},
+        {"jsonrpc": "2.0", "id": 1, "result": None},
+        {"jsonrpc": "2.0", "id": 1, "result": {}, "error": {}},
+        {"jsonrpc": "2.0", "id": 1, "result": {}, "error": None},
+        {"jsonrpc": "2.0", "result": {}},
+    ],
+)
+def test_what_is_not_one_jsonrpc_message_is_refused(value: object) -> None:
+    assert parse(value) is wire.NOT_JSONRPC
+
+
+@pytest.mark.protocol("H5")
+def test_a_batch_is_refused_by_name() -> None:
+    assert parse([{"jsonrpc": "2.0", "id": 1, "method": "ping"}]) is wire.BATCH
+    assert parse([]) is wire.BATCH
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff\xfe", b'{"a": NaN}', b'{"a": Infinity}', b"9" * 5000, b'{"jsonrpc": "2.0"} trailing']
+)
+def test_what_is_not_json_is_refused(body: bytes) -> None:
+    assert wire.parse(body) is wire.UNPARSABLE
+
+
+def test_depth_is_bounded_before_parsing() -> None:
+    assert wire.parse(b"[" * 100_000) is wire.TOO_DEEP
+    assert wire.parse(b'{"a":' * 100_000) is wire.TOO_DEEP
+
+
+def test_brackets_in_strings_do_not_count_as_depth() -> None:
+    params = {"text": "[{" * 500 + '"\\', "list": [[] for _ in range(200)]}
+    assert isinstance(parse({"jsonrpc": "2.0", "method": "n", "params": params}), wire.Notification)
+
+
+def test_the_deepest_allowed_nesting_is_allowed() -> None:
+    nested: object = {}
+    for _ in range(wire.MAX_DEPTH - 3):
+        nested = [nested]
+    assert isinstance(parse({"jsonrpc": "2.0", "method": "n", "params": {"x": nested}}), wire.Notification)
+    assert parse({"jsonrpc": "2.0", "method": "n", "params": {"x": [nested]}}) is wire.TOO_DEEP
+
+
+@pytest.mark.protocol("H13")
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (b"application/json, text/event-stream", (True, True)),
+        (b"text/event-stream,application/json;q=0.5", (True, True)),
+        (b"*/*", (True, True)),
+        (b"application/*, text/*", (True, True)),
+        (b"APPLICATION/JSON", (True, False)),
+        (b"text/event-stream", (False, True)),
+        (b"text/html", (False, False)),
+        (b"", (False, False)),
+    ],
+)
+def test_accept_admits_json_and_event_streams(accept: bytes, expected: tuple[bool, bool]) -> None:
+    assert wire.accepts(accept) == expected
+
+
+def test_a_message_that_utf_8_cannot_carry_is_still_encoded() -> None:
+    assert json.loads(wire.encode({"text": "\ud800é\n"})) == {"text": "\ud800é\n"}
+
+
+def test_an_event_carries_its_message_on_one_line() -> None:
+    frame = wire.event({"text": "a\nb\r\n\u2028"}, "s-1")
+    assert frame == b'event: message\nid: s-1\ndata: {"text":"a\\nb\\r\\n\\u2028"}\n\n'
+
+
+def test_the_priming_event_has_an_id_and_empty_data() -> None:
+    assert wire.priming("s-0") == b"id: s-0\ndata: \n\n"
+
+
+def test_a_rejection_is_a_jsonrpc_error_without_an_id() -> None:
+    assert json.loads(wire.SESSION_NOT_FOUND.body()) == {
+        "jsonrpc": "2.0",
+        "id": None,
+        "error": {"code": -32600, "message": "Session not found"},
+    }
