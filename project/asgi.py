@@ -10,5 +10,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django_application = get_asgi_application()
 
 from mcp_sessions.routing import mcp_urlpatterns  # noqa: E402 - needs Django to be set up
+from mcp_sessions.startup import tune_garbage_collector  # noqa: E402
 
 application = ProtocolTypeRouter({"http": URLRouter([*mcp_urlpatterns(), re_path("", django_application)])})
+
+tune_garbage_collector()

