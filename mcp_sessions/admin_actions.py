@@ -1,0 +1,143 @@
+"""Force-expiring from the admin: the confirmation page, the act, and its audit."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+
+from mcp_sessions import conf
+from mcp_sessions.ending import end_session
+from mcp_sessions.models import MCPSession
+
+if TYPE_CHECKING:
+    from mcp_sessions.admin import MCPSessionAdmin
+
+#: Sessions that one action ends at most; it can be run again.
+MAX_ENDED: Final = 5_000
+#: Sessions that the confirmation page names.
+MAX_NAMED: Final = 50
+
+
+@dataclass(slots=True, kw_only=True)
+class _Outcome:
+    """What became of the sessions so far."""
+
+    ended: list[MCPSession] = field(default_factory=list)
+    gone: int = 0
+
+
+@admin.action(permissions=["expire"], description="Force-expire selected %(verbose_name_plural)s")
+def force_expire(
+    modeladmin: "MCPSessionAdmin", request: HttpRequest, queryset: Any
+) -> TemplateResponse | None:
+    """Ask, then end the sessions: every process answers 404 as soon as each has ended.
+
+    Raises: StoreUnavailable; what ended before is recorded and said all the same.
+    """
+    across = request.POST.get("select_across") == "1"
+    sessions = list(queryset[:MAX_ENDED])
+    total = queryset.count() if across else len(sessions)
+    if not request.POST.get("post"):
+        return _confirmation(modeladmin, request, sessions, total=total, across=across)
+    gone = 0 if across else len(_picked(request)) - len(sessions)
+    _end(modeladmin, request, sessions, _Outcome(gone=gone))
+    if total > MAX_ENDED:
+        text = f"{MAX_ENDED:,} sessions are ended at a time: run the action again for the rest."
+        modeladmin.message_user(request, text, messages.WARNING)
+    return None
+
+
+def _picked(request: HttpRequest) -> set[str]:
+    return set(request.POST.getlist(helpers.ACTION_CHECKBOX_NAME))
+
+
+def _confirmation(
+    modeladmin: "MCPSessionAdmin",
+    request: HttpRequest,
+    sessions: Sequence[MCPSession],
+    *,
+    total: int,
+    across: bool,
+) -> TemplateResponse:
+    named = sessions[:MAX_NAMED]
+    context = {
+        **modeladmin.admin_site.each_context(request),
+        "title": "Force-expire sessions",
+        "subtitle": None,
+        "named": named,
+        "more": total - len(named),
+        "total": total,
+        "gone": 0 if across else len(_picked(request)) - len(sessions),
+        "several_endpoints": len(conf.aliases()) > 1,
+        "across": across,
+        # With all pages selected, the filters in the address say which: one checkbox stands for all.
+        "picked": [session.pk for session in (sessions[:1] if across else sessions)],
+        "limit": MAX_ENDED if total > MAX_ENDED else None,
+        "opts": modeladmin.opts,
+        "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
+        "media": modeladmin.media,
+    }
+    request.current_app = modeladmin.admin_site.name  # type: ignore[attr-defined]  # as ModelAdmin's views do
+    return TemplateResponse(request, "admin/mcp_sessions/mcpsession/force_expire_confirmation.html", context)
+
+
+def _end(
+    modeladmin: "MCPSessionAdmin", request: HttpRequest, sessions: Iterable[MCPSession], outcome: _Outcome
+) -> None:
+    """End them one by one; whatever happens, record and say which ended."""
+    try:
+        for session in sessions:
+            if end_session(session.endpoint, session.fingerprint) is None:
+                outcome.gone += 1
+            else:
+                outcome.ended.append(session)
+    finally:
+        _record(request, outcome.ended)
+        _tell(modeladmin, request, outcome)
+
+
+def _record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
+    """One entry of the admin's log for each session; it outlives the session."""
+    content_type = ContentType.objects.get_for_model(MCPSession)
+    LogEntry.objects.bulk_create(
+        [
+            LogEntry(
+                user_id=request.user.pk,
+                content_type=content_type,
+                object_id=session.pk,
+                object_repr=str(session)[:200],
+                action_flag=DELETION,
+                change_message=f"Force-expired. Client: {session.client}. Owner: {session.owner.label}. "
+                f"Endpoint: {session.endpoint}. Requests: {session.record.requests}.",
+            )
+            for session in ended
+        ],
+        batch_size=200,
+    )
+
+
+def _tell(modeladmin: "MCPSessionAdmin", request: HttpRequest, outcome: _Outcome) -> None:
+    count = len(outcome.ended)
+    if count:
+        modeladmin.message_user(
+            request,
+            f"Force-expired {_sessions(count)}. No process answers {_them(count)} any more.",
+            messages.SUCCESS,
+        )
+    if outcome.gone:
+        were = "was" if outcome.gone == 1 else "were"
+        modeladmin.message_user(request, f"{_sessions(outcome.gone)} {were} gone already.", messages.WARNING)
+
+
+def _sessions(count: int) -> str:
+    return "1 MCP session" if count == 1 else f"{count:,} MCP sessions"
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"

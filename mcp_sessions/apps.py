@@ -1,0 +1,13 @@
+"""The Django app: label `mcp_sessions`."""
+
+from django.apps import AppConfig
+
+
+class MCPSessionsConfig(AppConfig):
+    """Registers the system checks when Django starts."""
+
+    name = "mcp_sessions"
+    verbose_name = "MCP sessions"
+
+    def ready(self) -> None:
+        from mcp_sessions import checks  # noqa: F401 - importing it registers the checks

@@ -1,0 +1,96 @@
+"""How text that strangers chose, times and JSON are shown to an operator.
+
+Clients choose their own names and versions: everything here bounds and cleans; escaping is the templates' business
+(`format_html` where there is none).
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince, timeuntil
+
+#: Characters of one value of session state on the detail page.
+VALUE_CHARS: Final = 400
+#: Names of session state on the detail page.
+STATE_NAMES: Final = 100
+#: Characters of a pretty-printed JSON document.
+JSON_CHARS: Final = 10_000
+
+
+def printable(text: str, limit: int) -> str:
+    """At most `limit` characters, without the control and direction characters that make text look like another."""
+    shown = text[: limit + 1]
+    clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
+    return clean if len(shown) <= limit else clean[: limit - 1] + "…"
+
+
+def client(name: str, version: str) -> str:
+    """A client's name and version in at most 80 characters."""
+    return f"{printable(name, 50) or '(no name)'} {printable(version, 28)}".rstrip()
+
+
+def ago(moment: datetime) -> str:
+    """ "3 minutes ago"; seconds below a minute."""
+    seconds = max(0, int((timezone.now() - moment).total_seconds()))
+    return f"{seconds} s ago" if seconds < 60 else f"{timesince(moment, depth=1)} ago"
+
+
+def remaining(moment: datetime) -> str:
+    """How long until then: "48 s", "59 minutes", or "now" when that time has come."""
+    seconds = int((moment - timezone.now()).total_seconds())
+    if seconds < 60:
+        return f"{seconds} s" if seconds > 0 else "now"
+    return timeuntil(moment, depth=1)
+
+
+def timed(words: str, moment: datetime) -> SafeString:
+    """Words about a moment, with the moment itself on hovering."""
+    local = timezone.localtime(moment)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        local.isoformat(),
+        date_format(local, "DATETIME_FORMAT"),
+        words,
+    )
+
+
+def full_time(moment: datetime) -> str:
+    """A moment in the current time zone, to the second."""
+    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def pretty_json(value: Any) -> SafeString:
+    """A JSON value, indented, for a page; cut at 10,000 characters."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+    return format_html('<pre class="mcp-json">{}</pre>', _cut(text, JSON_CHARS))
+
+
+def state_table(state: Mapping[str, Any]) -> SafeString:
+    """Names, sizes and the beginnings of the values of a session's state."""
+    if not state:
+        return format_html('<span class="quiet">{}</span>', "nothing")
+    rows = [_state_row(name, state[name]) for name in sorted(state)[:STATE_NAMES]]
+    more = len(state) - len(rows)
+    return format_html(
+        '<table class="mcp-state"><thead><tr><th scope="col">Name</th><th scope="col">Bytes</th>'
+        '<th scope="col">Value</th></tr></thead><tbody>{}</tbody></table>{}',
+        format_html_join("", '<tr><th scope="row">{}</th><td>{}</td><td><code>{}</code></td></tr>', rows),
+        format_html("<p>and {} more</p>", more) if more else "",
+    )
+
+
+def _state_row(name: str, value: Any) -> tuple[str, int, str]:
+    text = json.dumps(value, ensure_ascii=False)
+    return printable(name, 100), len(text.encode("utf-8", "replace")), _cut(text, VALUE_CHARS)
+
+
+def _cut(text: str, limit: int) -> str:
+    """Lines stay lines; what is not printable beside them is replaced."""
+    shown = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
+    return shown if len(text) <= limit else f"{shown}… ({len(text) - limit} more characters)"

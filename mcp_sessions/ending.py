@@ -1,0 +1,20 @@
+"""How an operator ends a session: the one place that tells everybody else."""
+
+from mcp_sessions.session import Session
+from mcp_sessions.signals import session_ended
+from mcp_sessions.store.base import EndReason
+from mcp_sessions.store.registry import directory_for
+
+
+def end_session(alias: str, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:
+    """End anybody's session and send `session_ended`.
+
+    When this returns, every process answers 404. None if there was no such session any more; of several concurrent
+    calls exactly one gets the session, and sends the signal. A receiver that raises is logged and stops nothing.
+
+    Raises: StoreUnavailable; then nothing is known to have ended.
+    """
+    session = directory_for(alias).end(fingerprint, reason=reason)
+    if session is not None:
+        session_ended.send_robust(sender=Session, fingerprint=fingerprint, alias=alias, reason=reason)
+    return session

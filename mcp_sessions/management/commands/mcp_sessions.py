@@ -1,0 +1,126 @@
+"""`manage.py mcp_sessions`: list, show and force-expire sessions from a shell."""
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from mcp_sessions import conf, display
+from mcp_sessions.ending import end_session
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.listing import Listing, Prefix
+from mcp_sessions.models import MCPSession
+from mcp_sessions.store.registry import directory_for
+
+_ROW: Final = "{:<12}  {:<24}  {:<24}  {:<10}  {:>12}  {:>12}  {:>8}  {}"
+
+
+class Command(BaseCommand):
+    help = "List, show and force-expire the open MCP sessions of this project."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        commands = parser.add_subparsers(dest="command", required=True)
+        listing = commands.add_parser("list", help="sessions, last active first")
+        listing.add_argument("--limit", type=int, default=50, help="how many; default 50")
+        show = commands.add_parser("show", help="all about one session")
+        _add_fingerprints(show, nargs=1)
+        expire = commands.add_parser("expire", help="end sessions, for every process at once")
+        _add_fingerprints(expire, nargs="+")
+        for command in (listing, show, expire):
+            command.add_argument("--endpoint", choices=conf.aliases(), help="default: all endpoints")
+
+    def handle(self, *args: Any, command: str, **options: Any) -> None:
+        act: Callable[..., None] = {
+            "list": self.print_all,
+            "show": self.print_one,
+            "expire": self.end,
+        }[command]
+        aliases = (options["endpoint"],) if options["endpoint"] else conf.aliases()
+        self._warn_about_memory(aliases)
+        try:
+            act(Listing(aliases=aliases), **options)
+        except StoreUnavailable as error:
+            raise CommandError(f"The session store cannot be asked: {error}") from error
+
+    def print_all(self, listing: Listing, *, limit: int, **_: Any) -> None:
+        """Print a table."""
+        page = listing.page(offset=0, limit=max(1, limit))
+        self.stdout.write(
+            _ROW.format("SESSION", "CLIENT", "USER", "PROTOCOL", "ACTIVE", "EXPIRES IN", "REQUESTS", "AT")
+        )
+        for session in MCPSession.from_rows(page.rows):
+            self.stdout.write(_ROW.format(*_cells(session)))
+        self.stdout.write(f"{page.total} open")
+
+    def print_one(self, listing: Listing, *, fingerprints: list[str], **_: Any) -> None:
+        """Print one session as JSON."""
+        session = self._one(listing, fingerprints[0])
+        self.stdout.write(json.dumps(_document(session), indent=2, default=str))
+
+    def end(self, listing: Listing, *, fingerprints: list[str], **_: Any) -> None:
+        """End each; none if one of them is unknown."""
+        for session in [self._one(listing, prefix) for prefix in fingerprints]:
+            ended = end_session(session.endpoint, session.fingerprint)
+            self.stdout.write(f"{session}: {'ended' if ended is not None else 'gone already'}")
+
+    def _one(self, listing: Listing, prefix: str) -> MCPSession:
+        found = Listing(aliases=listing.aliases, matches=(Prefix(digits=prefix),)).page(offset=0, limit=2)
+        if len(found.rows) != 1:
+            problem = "No open session" if not found.rows else "More than one open session"
+            raise CommandError(f"{problem} has a fingerprint that starts with {prefix}.")
+        return MCPSession.from_rows(found.rows)[0]
+
+    def _warn_about_memory(self, aliases: tuple[str, ...]) -> None:
+        local = [alias for alias in aliases if not directory_for(alias).shared]
+        if local:
+            where = f"{', '.join(local)}: sessions are in the memory of the server processes"
+            self.stderr.write(self.style.WARNING(f"{where}, and cannot be seen from here."))
+
+
+def _add_fingerprints(parser: ArgumentParser, *, nargs: int | str) -> None:
+    parser.add_argument(
+        "fingerprints", nargs=nargs, type=_prefix, metavar="FINGERPRINT", help="or its first 8 digits"
+    )
+
+
+def _prefix(text: str) -> str:
+    """Raises: ValueError, which the parser reports."""
+    if not 8 <= len(text) <= 64 or set(text.lower()) - set("0123456789abcdef"):
+        raise ValueError(text)
+    return text.lower()
+
+
+def _cells(session: MCPSession) -> Iterator[Any]:
+    yield session.short_fingerprint
+    yield display.printable(session.client, 24)
+    yield display.printable(session.owner.label, 24)
+    yield display.printable(session.protocol_version, 10)
+    yield display.ago(session.last_activity).replace("\xa0", " ")
+    yield display.remaining(session.record.expires).replace("\xa0", " ")
+    yield session.record.requests
+    yield session.endpoint
+
+
+def _document(session: MCPSession) -> dict[str, Any]:
+    record = session.record
+    return {
+        "fingerprint": record.fingerprint,
+        "endpoint": session.endpoint,
+        "client_info": record.handshake.client_info,
+        "capabilities": record.handshake.capabilities,
+        "protocol_version": record.handshake.protocol_version,
+        "principal": record.principal,
+        "owner": session.owner.label,
+        "created": record.created,
+        "last_activity": record.last_activity,
+        "expires": record.expires,
+        "deadline": record.deadline,
+        "initialized": record.initialized,
+        "requests": record.requests,
+        "last_call": record.last_call,
+        "log_level": record.log_level,
+        "tools": sorted(record.tools),
+        "state": dict(directory_for(session.endpoint).state(record.fingerprint)),
+    }

@@ -1,0 +1,90 @@
+"""Sessions as a model without a table, so that permissions, history and the admin's pages are Django's own."""
+
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn
+
+from django.db import models
+
+from mcp_sessions import display
+from mcp_sessions.errors import MCPSessionsError
+from mcp_sessions.listing import Located
+from mcp_sessions.owners import Owner, owners_of
+from mcp_sessions.relation import SessionRelation
+from mcp_sessions.session import Session
+
+#: Digits of a fingerprint that tell sessions apart for people.
+SHORT: Final = 12
+
+
+class SessionManager(models.Manager["MCPSession"]):
+    """Reads sessions from the stores of their endpoints."""
+
+    def get_queryset(self) -> SessionRelation:  # type: ignore[override]  # no queryset: that is the point
+        return SessionRelation(self.model)
+
+
+class MCPSession(models.Model):
+    """One session as its store held it at one moment. The fields are what sessions can be listed by."""
+
+    fingerprint = models.CharField(primary_key=True, max_length=64)
+    endpoint = models.CharField(max_length=255)
+    client_name = models.CharField("client", max_length=255)
+    protocol_version = models.CharField("protocol", max_length=32)
+    principal = models.CharField("user", max_length=255)
+    last_activity = models.DateTimeField()
+
+    #: The whole record.
+    record: Session
+    #: The principal, in words.
+    owner: Owner
+
+    objects = SessionManager()
+
+    class Meta:
+        managed = False
+        verbose_name = "MCP session"
+        verbose_name_plural = "MCP sessions"
+        ordering = ("-last_activity",)
+        base_manager_name = "objects"
+        default_permissions = ("view",)
+        permissions = (("expire_session", "Can force-expire MCP sessions"),)
+
+    def __str__(self) -> str:
+        return f"{self.short_fingerprint} ({self.client})" if self.client_name else self.short_fingerprint
+
+    def save(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise MCPSessionsError("Sessions are made by `initialize`, and kept in their store.")
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise MCPSessionsError("Sessions are ended with `mcp_sessions.ending.end_session`.")
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Located]) -> "list[MCPSession]":
+        """The sessions with their owners' names: one query for all of them, if any belongs to a Django user."""
+        rows = list(rows)
+        owners = owners_of(row.session.principal for row in rows)
+        return [cls._from_row(row, owners[row.session.principal]) for row in rows]
+
+    @classmethod
+    def _from_row(cls, row: Located, owner: Owner) -> "MCPSession":
+        record = row.session
+        session = cls(
+            fingerprint=record.fingerprint,
+            endpoint=row.alias,
+            client_name=record.handshake.client_name,
+            protocol_version=record.handshake.protocol_version,
+            principal=record.principal,
+            last_activity=record.last_activity,
+        )
+        session._state.adding = False
+        session.record, session.owner = record, owner
+        return session
+
+    @property
+    def short_fingerprint(self) -> str:
+        return self.fingerprint[:SHORT]
+
+    @property
+    def client(self) -> str:
+        """The client's name and version, fit to be shown."""
+        return display.client(self.client_name, self.record.handshake.client_version)
