@@ -120,6 +120,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "project" / "static"]
 STATIC_ROOT = BASE_DIR / "staticfiles"
 # From the apps' own folders while debugging; from STATIC_ROOT, after collectstatic, otherwise.
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG

@@ -2,18 +2,32 @@
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.registry import directory_for
+from project.catalogue.models import Book
+
+
+#: The server that the page describes; MCP_SERVER may name another.
+DEMO = "project.mcp.server"
 
 
 @never_cache
 def home(request: HttpRequest) -> HttpResponse:
     """What this is, and how to connect a client to it."""
-    mcp_url = request.build_absolute_uri("/" + endpoint("default").path)
-    return render(request, "home.html", {"mcp_url": mcp_url, "live": _live()})
+    served = endpoint("default")
+    context = {
+        "mcp_url": request.build_absolute_uri("/" + served.path),
+        "server": served.server,
+        "is_demo": served.server == DEMO,
+        "books": Book.objects.count(),
+        "live": _live(),
+        "sessions_url": reverse("admin:mcp_sessions_mcpsession_changelist"),
+    }
+    return render(request, "home.html", context)
 
 
 @never_cache
