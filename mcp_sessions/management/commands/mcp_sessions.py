@@ -32,15 +32,15 @@ class Command(BaseCommand):
             command.add_argument("--endpoint", choices=conf.aliases(), help="default: all endpoints")
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
-        act: Callable[..., None] = {
+        acts: dict[str, Callable[..., None]] = {
             "list": self.print_all,
             "show": self.print_one,
             "expire": self.end,
-        }[command]
+        }
         aliases = (options["endpoint"],) if options["endpoint"] else conf.aliases()
         self._warn_about_memory(aliases)
         try:
-            act(Listing(aliases=aliases), **options)
+            acts[command](Listing(aliases=aliases), **options)
         except StoreUnavailable as error:
             raise CommandError(f"The session store cannot be asked: {error}") from error
 
