@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     made.add_argument("--only", nargs="+", choices=sorted(BY_NAME), metavar="NAME", help=", ".join(BY_NAME))
     made.add_argument("--connections", nargs="+", type=int, default=[1, 16, 64], metavar="N")
-    made.add_argument("--sessions", nargs="+", type=int, default=[1, 1000], metavar="N")
+    made.add_argument("--sessions", nargs="*", type=int, default=[1, 1000], metavar="N")
     made.add_argument("--rounds", type=int, default=5, help="how often each server gets its turn")
     made.add_argument("--seconds", type=float, default=2.0, help="for each server, load and round")
     made.add_argument(

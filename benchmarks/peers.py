@@ -8,7 +8,7 @@ import venv
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CACHE = HERE / ".peers"
+CACHE = HERE.parent / ".cache" / "benchmarks"
 #: How long an installation may take, in seconds.
 INSTALL_TIMEOUT = 600
 #: The distributions whose versions are part of a result.

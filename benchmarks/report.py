@@ -53,6 +53,15 @@ class Spread:
         return cls(median=statistics.median(ordered), lowest=ordered[0], highest=ordered[-1])
 
 
+def read(path: Path) -> Run:
+    """A run as it was written by `as_json`."""
+    found = json.loads(path.read_text())
+    found["samples"] = [Sample(**each) for each in found["samples"]]
+    found["footprints"] = [Footprint(**each) for each in found["footprints"]]
+    found["verdicts"] = [Verdict(**each) for each in found["verdicts"]]
+    return Run(**found)
+
+
 def markdown(run: Run) -> str:
     """The results as a section of a document."""
     parts = [

@@ -29,7 +29,8 @@ class Promise:
     @property
     def text(self) -> str:
         what, sign = ("requests/s", "≥") if self.field == "requests_per_second" else ("p99", "≤")
-        return f"{what} against {self.other}, {self.sessions:,} session(s): {sign} {self.bound:g} ×"
+        plural = "" if self.sessions == 1 else "s"
+        return f"{what} against {self.other}, {self.sessions:,} session{plural}: {sign} {self.bound:g} ×"
 
     def holds(self, value: float) -> bool:
         return value >= self.bound if self.field == "requests_per_second" else value <= self.bound
