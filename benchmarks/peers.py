@@ -61,7 +61,16 @@ def python_for(peer: str | None) -> Path:
 
 def _install(home: Path, python: Path, requirements: Path) -> None:
     venv.create(home, clear=True, with_pip=True)
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "-r",
+        str(requirements),
+    ]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_TIMEOUT)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:

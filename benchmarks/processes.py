@@ -65,7 +65,7 @@ def running(
     port = free_port()
     log = logs / f"{contestant.name}-{port}.log"
     command = [
-        python,
+        str(python),
         "-m",
         "benchmarks.servers.launch",
         contestant.server,

@@ -113,7 +113,8 @@ class Runner:
         try:
             sample = measure(server, load)
         except (LoadError, OSError) as error:
-            return self._drop(server.contestant, error)
+            self._drop(server.contestant, error)
+            return None
         self.say(
             f"round {sample.round + 1} {sample.sessions:>5} session(s) {sample.connections:>3} connection(s) "
             f"{sample.contestant:18} {sample.requests_per_second:7,.0f}/s  p99 {sample.p99_ms:7.1f} ms  "
@@ -137,7 +138,8 @@ class Runner:
         try:
             return stack.enter_context(process)
         except ServerError as error:
-            return self._drop(contestant, error)
+            self._drop(contestant, error)
+            return None
 
     def _present(self) -> list[Contestant]:
         return [c for c in self.options.contestants if c.name not in self.missing]

@@ -70,7 +70,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     ]
     done = subprocess.run([*command, *numbers], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(output.read_text())
+    found: dict[str, object] = json.loads(output.read_text())
+    return found
 
 
 def test_a_tiny_run_measures_every_server_at_every_load(tiny_run: dict[str, object]) -> None:
