@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from mcp_sessions import wire
+from mcp_sessions import lifecycle, wire
 from mcp_sessions.binding import ServerBinding, load_server
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.errors import StoreUnavailable
@@ -140,10 +140,14 @@ class Runtime:
             if exchange.delivery is not None:
                 exchange.delivery.end()
 
+    def close_standalone(self) -> None:
+        """Close the standalone streams, which never end by themselves; their clients come back elsewhere."""
+        for deliveries in tuple(self._standalone.values()):
+            for delivery in tuple(deliveries):
+                delivery.end()
+
     async def stop(self) -> None:
-        """Close every stream and leave the server's lifespan; for the end of the process."""
-        for fingerprint in list(self._standalone):
-            self.close(fingerprint)
+        """Leave the server's lifespan and close connections; for the end of the process."""
         for task in (self._heartbeat, *self._tasks):
             if task is not None:
                 task.cancel()
@@ -197,6 +201,14 @@ async def runtime_for(alias: str) -> Runtime:
     return runtime
 
 
+@lifecycle.on_drain
+async def close_standalone_streams() -> None:
+    """Close what would keep a process that is told to stop from ever ending."""
+    for runtime in _runtimes.get(asyncio.get_running_loop(), {}).values():
+        runtime.close_standalone()
+
+
+@lifecycle.on_shutdown
 async def stop_runtimes() -> None:
     """Stop every endpoint of the running loop."""
     for runtime in _runtimes.pop(asyncio.get_running_loop(), {}).values():
