@@ -1,0 +1,145 @@
+"""An MCP server with a tool for everything that the protocol tests look at."""
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+
+from mcp_sessions import OptInTools, current_session
+from mcp_sessions.security import request_state_security
+from tests.gates import passes
+
+#: How often the lifespan was entered in this process.
+entered = 0
+
+
+@asynccontextmanager
+async def lifespan(_: MCPServer[Any]) -> AsyncIterator[dict[str, int]]:
+    global entered
+    entered += 1
+    try:
+        yield {"entered": entered}
+    finally:
+        print("the lifespan was left", flush=True)  # noqa: T201 - the tests read it in the process's log
+
+
+server = MCPServer("everything", lifespan=lifespan, request_state_security=request_state_security())
+opt_in = OptInTools(server)
+
+
+@server.tool()
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+@server.tool()
+async def lifespans() -> int:
+    """How often the lifespan was entered."""
+    return entered
+
+
+@server.tool()
+async def who(ctx: Context) -> dict[str, Any]:
+    """What the handler sees of its client."""
+    session = current_session()
+    params = ctx.session.client_params
+    assert params is not None
+    return {
+        "client": dict(session.client_info),
+        "version": session.protocol_version,
+        "principal": session.principal,
+        "fingerprint": session.fingerprint,
+        "sdk_client": params.client_info.name,
+        "sdk_version": ctx.session.protocol_version,
+        "sampling": params.capabilities.sampling is not None,
+        "roots": params.capabilities.roots is not None,
+    }
+
+
+@server.tool()
+async def report(gate: str, ctx: Context) -> str:
+    """Report progress before and after a gate."""
+    await ctx.report_progress(1, 2, "waiting")
+    await passes(gate)
+    await ctx.report_progress(2, 2, "passed")
+    return "passed"
+
+
+@server.tool()
+async def wait(gate: str) -> str:
+    """Say nothing, and wait at a gate."""
+    await passes(gate)
+    return "passed"
+
+
+@server.tool()
+async def log(level: Any, text: str, ctx: Context) -> str:
+    """Send one log entry on the request's stream."""
+    await ctx.log(level, text)
+    return "logged"
+
+
+@server.tool()
+async def announce(ctx: Context) -> str:
+    """Send a notification that belongs to no request."""
+    await ctx.session.send_resource_list_changed()
+    return "announced"
+
+
+@server.tool()
+async def fail(message: str) -> str:
+    raise RuntimeError(message)
+
+
+@server.tool()
+async def remember(name: str, value: Any) -> None:
+    await current_session().state.set(name, value)
+
+
+@server.tool()
+async def recall(name: str) -> Any:
+    return await current_session().state.get(name)
+
+
+@server.tool()
+async def names() -> list[str]:
+    return await current_session().state.keys()
+
+
+@server.tool()
+async def count(name: str = "counter") -> Any:
+    return await current_session().state.incr(name)
+
+
+@server.tool()
+def count_in_a_thread(name: str = "counter") -> Any:
+    assert threading.current_thread() is not threading.main_thread()
+    return current_session().state_sync.incr(name)
+
+
+@server.tool()
+async def enable(name: str) -> list[str]:
+    return sorted(await current_session().enable_tools(name))
+
+
+@server.tool()
+async def disable(name: str) -> list[str]:
+    return sorted(await current_session().disable_tools(name))
+
+
+@opt_in.tool()
+async def secret() -> str:
+    return "opened"
+
+
+@server.resource("everything://greeting")
+def greeting() -> str:
+    return f"Hello, {current_session().client_info['name']}"
+
+
+@server.prompt()
+def introduce() -> str:
+    return f"Introduce {current_session().client_info['name']}"

@@ -1,0 +1,133 @@
+"""A client that speaks raw HTTP, for tests that look at status, headers and the bytes of event streams."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+
+ACCEPT: Final = "application/json, text/event-stream"
+LATEST: Final = "2025-11-25"
+#: Seconds that any answer may take.
+BOUND: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event of an event stream."""
+
+    id: str | None
+    data: str
+
+    @property
+    def message(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.data)
+        return value
+
+
+@dataclass(kw_only=True)
+class RawClient:
+    """One session's client. The server's address is given with each call: any process must do."""
+
+    path: str = "/mcp"
+    version: str = LATEST
+    session_id: str | None = None
+    token: str | None = None
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=BOUND))
+    _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def headers(self, **more: str | None) -> dict[str, str]:
+        """The headers of a well-behaved client; None removes one. Underscores stand for hyphens."""
+        headers: dict[str, str | None] = {
+            "accept": ACCEPT,
+            "content-type": "application/json",
+            "mcp-session-id": self.session_id,
+            "mcp-protocol-version": self.version if self.session_id else None,
+            "authorization": f"Bearer {self.token}" if self.token else None,
+        }
+        headers |= {name.replace("_", "-"): value for name, value in more.items()}
+        return {name: value for name, value in headers.items() if value is not None}
+
+    def request(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A JSON-RPC request with an id of its own."""
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": next(self._ids), "method": method}
+        return message if params is None else {**message, "params": params}
+
+    def post(self, url: str, message: Any, **headers: str | None) -> httpx.Response:
+        body = message if isinstance(message, bytes) else json.dumps(message).encode()
+        return self.http.post(url + self.path, content=body, headers=self.headers(**headers))
+
+    def delete(self, url: str, **headers: str | None) -> httpx.Response:
+        return self.http.delete(url + self.path, headers=self.headers(content_type=None, **headers))
+
+    @contextmanager
+    def get(self, url: str, **headers: str | None) -> Iterator[httpx.Response]:
+        """The standalone stream, or a resumed one with last_event_id=…"""
+        wanted = self.headers(**{"accept": "text/event-stream", "content_type": None, **headers})
+        with self.http.stream("GET", url + self.path, headers=wanted) as response:
+            yield response
+
+    @contextmanager
+    def stream(self, url: str, message: dict[str, Any], **headers: str | None) -> Iterator[httpx.Response]:
+        """Post a request and read its answer as it comes."""
+        body = json.dumps(message).encode()
+        with self.http.stream(
+            "POST", url + self.path, content=body, headers=self.headers(**headers)
+        ) as response:
+            yield response
+
+    def initialize(self, url: str, **params: Any) -> dict[str, Any]:
+        """Open a session on the process at `url`, and tell it that the client is ready."""
+        response = self.post(url, self.initialize_message(**params))
+        assert response.status_code == 200, response.text
+        self.session_id = response.headers["mcp-session-id"]
+        answer: dict[str, Any] = response.json()["result"]
+        ready = self.post(url, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+        assert ready.status_code == 202, ready.text
+        return answer
+
+    def initialize_message(self, **params: Any) -> dict[str, Any]:
+        defaults = {
+            "protocolVersion": self.version,
+            "capabilities": {"roots": {"listChanged": True}, "sampling": {}, "elicitation": {}},
+            "clientInfo": {"name": "raw-client", "version": "1.0"},
+        }
+        return self.request("initialize", defaults | params)
+
+    def call(self, url: str, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool and return the JSON-RPC response, however it is framed."""
+        response = self.post(url, self.request("tools/call", {"name": tool, "arguments": arguments}))
+        assert response.status_code == 200, response.text
+        return answer_of(response)
+
+    def value(self, url: str, tool: str, **arguments: Any) -> Any:
+        """Call a tool and return its structured result."""
+        response = self.call(url, tool, **arguments)
+        assert "result" in response, response
+        assert not response["result"].get("isError"), response
+        return response["result"].get("structuredContent", {}).get("result")
+
+
+def answer_of(response: httpx.Response) -> dict[str, Any]:
+    """The JSON-RPC response in an HTTP response that was read to its end."""
+    if response.headers["content-type"].startswith("application/json"):
+        value: dict[str, Any] = response.json()
+        return value
+    return [event for event in events(response.text.splitlines()) if event.data][-1].message
+
+
+def events(lines: Any) -> Iterator[Event]:
+    """The events of an event stream, as its lines come. Comments are skipped."""
+    event_id: str | None = None
+    data: list[str] = []
+    for line in lines:
+        if not line and (data or event_id is not None):
+            yield Event(id=event_id, data="\n".join(data))
+            event_id, data = None, []
+        elif line.startswith("id:"):
+            event_id = line[3:].strip()
+        elif line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
