@@ -18,6 +18,11 @@ def is_django_redis(alias: str) -> bool:
     return _has_backend(alias, RedisCache)
 
 
+def shortcoming(alias: str) -> str:
+    """What an alias is that is no django-redis cache."""
+    return "no django-redis cache" if alias in settings.CACHES else "not in CACHES"
+
+
 def databases(alias: str) -> frozenset[str]:
     """The Redis databases that a cache uses, "database 0 of redis.example.com:6379"; empty if it uses none.
 

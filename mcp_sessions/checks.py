@@ -16,6 +16,8 @@ from django.core.checks import CheckMessage, Error, Info, register
 from django.core.checks import Warning as Advice
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
+from mcp.server import MCPServer
+from mcp.server.lowlevel.server import Server
 from mcp.server.request_state import InvalidRequestState, RequestStateBoundary
 from mcp.shared.exceptions import MCPError
 from redis.exceptions import RedisClusterException, RedisError
@@ -108,16 +110,15 @@ def check_server(app_configs: Apps, **_: Any) -> Found:
     return [
         _message(Error, "E005", f"MCP_SESSIONS[{endpoint.alias!r}]['SERVER']: {problem}", hint)
         for endpoint in _endpoints()
-        if (problem := _server_problem(endpoint.server))
+        if isinstance(problem := _server_or_problem(endpoint.server), str)
     ]
 
 
-def _server_problem(path: str) -> str | None:
+def _server_or_problem(path: str) -> MCPServer[Any] | Server[Any] | str:
     try:
-        load_server(path)
+        return load_server(path)
     except Exception as error:  # noqa: BLE001 - the module is the user's: importing it may raise anything
         return f"{path!r} gives no MCP server: {type(error).__name__}: {error}"
-    return None
 
 
 @register(TAG)
@@ -203,7 +204,7 @@ def check_cache(app_configs: Apps, **_: Any) -> Found:
         _message(
             Advice,
             "W001",
-            f"MCP_SESSIONS[{endpoint.alias!r}]: the cache {endpoint.cache!r} is {_kind_of(endpoint.cache)}, so the "
+            f"MCP_SESSIONS[{endpoint.alias!r}]: the cache {endpoint.cache!r} is {caches.shortcoming(endpoint.cache)}, so the "
             "sessions live in the memory of one process: they are lost when it ends, other processes answer them "
             "with 404, and only the admin of that process lists them.",
             "Configure CACHES with django_redis.cache.RedisCache and name its alias in CACHE.",
@@ -211,10 +212,6 @@ def check_cache(app_configs: Apps, **_: Any) -> Found:
         for endpoint in _endpoints()
         if not caches.is_django_redis(endpoint.cache)
     ]
-
-
-def _kind_of(alias: str) -> str:
-    return "no django-redis cache" if alias in settings.CACHES else "not in CACHES"
 
 
 @register(TAG)
@@ -289,9 +286,9 @@ def check_request_state_keys(app_configs: Apps, **_: Any) -> Found:
 
 
 def _boundaries(path: str) -> list[RequestStateBoundary]:
-    if _server_problem(path):
-        return []
-    return [layer for layer in load_server(path).middleware if isinstance(layer, RequestStateBoundary)]
+    server = _server_or_problem(path)
+    layers = () if isinstance(server, str) else server.middleware
+    return [layer for layer in layers if isinstance(layer, RequestStateBoundary)]
 
 
 def _opens_what_is_sealed_by(boundary: RequestStateBoundary) -> bool:

@@ -31,7 +31,7 @@ class Endpoint:
     server: str
     #: Where the endpoint answers, below the URLRouter; no leading or trailing slash is needed.
     path: str = "mcp"
-    #: Alias of a django-redis cache. If the alias is missing or no django-redis cache, sessions live in memory.
+    #: Alias of a django-redis cache. If it is missing or no django-redis cache, sessions live in memory.
     cache: str = "default"
     #: Keeps services on one Redis apart. Default: the entry's key.
     namespace: str = ""

@@ -1,0 +1,55 @@
+"""docs/checks.md has every check, and says of each what the code says."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.checks.registry import registry
+
+from mcp_sessions import checks
+from tests.docs import markdown
+
+pytestmark = pytest.mark.docs
+
+
+def registered() -> dict[str, Callable[..., Any]]:
+    """The functions that the app registered, by the id that their docstrings start with."""
+    functions = registry.get_checks(include_deployment_checks=True)
+    ours = [function for function in functions if function.__module__ == checks.__name__]
+    return {str(function.__doc__).split(":")[0]: function for function in ours}
+
+
+def test_the_table_says_of_every_check_what_its_function_says() -> None:
+    rows = markdown.table(markdown.read("checks.md"), "Id")
+    written = {row[0]: (row[1], row[2]) for row in rows}
+    deployed = registry.deployment_checks
+    assert written == {
+        f"[`mcp_sessions.{number}`](#{number.lower()})": (
+            _capitalized(str(function.__doc__).split(": ", 1)[1]),
+            "yes" if function in deployed else "",
+        )
+        for number, function in registered().items()
+    }
+
+
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def test_every_id_has_its_section_and_every_section_its_id() -> None:
+    source = (markdown.ROOT / "mcp_sessions" / "checks.py").read_text()
+    used = re.findall(r'"([EWI]\d{3})"', source)
+    sections = [heading for heading in markdown.headings("checks.md") if re.fullmatch(r"[EWI]\d{3}", heading)]
+    assert sorted(set(used)) == sorted(sections)
+
+
+def test_every_check_has_an_id_of_its_own() -> None:
+    assert len(registered()) == len(
+        [f for f in registry.get_checks(include_deployment_checks=True) if f.__module__ == checks.__name__]
+    )
+
+
+def test_the_checks_link_to_this_document() -> None:
+    assert checks.DOCS.endswith("/docs/checks.md")
+    assert {tag for function in registered().values() for tag in function.tags} == {checks.TAG}
