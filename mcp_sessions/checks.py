@@ -204,9 +204,9 @@ def check_cache(app_configs: Apps, **_: Any) -> Found:
         _message(
             Advice,
             "W001",
-            f"MCP_SESSIONS[{endpoint.alias!r}]: the cache {endpoint.cache!r} is {caches.shortcoming(endpoint.cache)}, so the "
-            "sessions live in the memory of one process: they are lost when it ends, other processes answer them "
-            "with 404, and only the admin of that process lists them.",
+            f"MCP_SESSIONS[{endpoint.alias!r}]: the cache {endpoint.cache!r} is {caches.shortcoming(endpoint.cache)}, "
+            "so the sessions live in the memory of one process: they are lost when it ends, other processes answer "
+            "them with 404, and only the admin of that process lists them.",
             "Configure CACHES with django_redis.cache.RedisCache and name its alias in CACHE.",
         )
         for endpoint in _endpoints()
