@@ -69,7 +69,9 @@ class SessionStore(Protocol):
     #: Whether the sessions are shared with other processes.
     shared: bool
 
-    async def create(self, fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits) -> Session:
+    async def create(
+        self, fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits
+    ) -> Session:
         """Store a new session, not yet active, with FIRST_TTL. It exists for every process when this returns.
 
         Raises: TooManySessions at a cap, before anything is stored; a full index is first cleared of sessions that

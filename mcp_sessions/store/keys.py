@@ -7,6 +7,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:state` | hash | state names and JSON values; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why the session ended | 10 minutes |
 | `mcp:v1:{<namespace>}:index:activity` | sorted set | every session by last activity | IDLE_TTL after the last update |
+| `mcp:v1:{<namespace>}:index:new` | sorted set | sessions that never became active, by when they end | as above |
 | `mcp:v1:{<namespace>}:index:client:<name>` | sorted set | the sessions of one client, by last activity | as above |
 | `mcp:v1:{<namespace>}:index:protocol:<version>` | sorted set | the sessions of one protocol version | as above |
 | `mcp:v1:{<namespace>}:index:principal:<digest>` | sorted set | the sessions of one principal | as above |
@@ -14,4 +15,84 @@
 
 Each name goes through the cache's `make_key`, so that KEY_PREFIX and VERSION hold. The braces are Redis Cluster
 hash tags: all of a session in one slot, all of a namespace's indexes in another, so that a script can be atomic.
+Namespaces, client names and versions are percent-encoded; a client name counts to its 100th character.
 """
+
+import hashlib
+from collections.abc import Callable
+from urllib.parse import quote
+
+from mcp_sessions.session import Handshake
+
+MakeKey = Callable[[str], str]
+
+CLIENT_NAME_LENGTH = 100
+_LONGEST_PART = 160
+
+
+class Keys:
+    """The keys of one namespace in one cache."""
+
+    def __init__(self, namespace: str, make_key: MakeKey) -> None:
+        space = quote(namespace, safe="")
+        self._make_key = make_key
+        self._index_prefix = f"mcp:v1:{{{space}}}:"
+        session_prefix = f"mcp:v1:{space}:"
+        self.session = _per_session(make_key, session_prefix, "session")
+        self.features = _per_session(make_key, session_prefix, "features")
+        self.state = _per_session(make_key, session_prefix, "state")
+        self.ended = _per_session(make_key, session_prefix, "ended")
+        self.activity = self._of_namespace("index:activity")
+        self.new = self._of_namespace("index:new")
+        self.clients = self._of_namespace("clients")
+
+    def client(self, name: str) -> str:
+        """The index of one client, by its label."""
+        return self._of_namespace("index:client:" + _part(client_label(name)))
+
+    def protocol(self, version: str) -> str:
+        return self._of_namespace("index:protocol:" + _part(version))
+
+    def principal(self, principal: str) -> str:
+        digest = hashlib.sha256(principal.encode("utf-8", "surrogatepass")).hexdigest()
+        return self._of_namespace("index:principal:" + digest[:32])
+
+    def indexes(self, handshake: Handshake, principal: str) -> tuple[str, str, str, str]:
+        """The indexes by last activity that hold a session: activity, principal, client, protocol."""
+        return (
+            self.activity,
+            self.principal(principal),
+            self.client(handshake.client_name),
+            self.protocol(handshake.protocol_version),
+        )
+
+    def _of_namespace(self, part: str) -> str:
+        return str(self._make_key(self._index_prefix + part))
+
+
+def client_label(name: str) -> str:
+    """The client name as it is indexed and listed."""
+    return name[:CLIENT_NAME_LENGTH]
+
+
+def _part(text: str) -> str:
+    """Text from a client as part of a key: without braces, and bounded."""
+    quoted = quote(text, safe=" ", errors="backslashreplace")
+    return quoted if len(quoted) <= _LONGEST_PART else hashlib.sha256(quoted.encode()).hexdigest()
+
+
+def _per_session(make_key: MakeKey, prefix: str, part: str) -> Callable[[str], str]:
+    """A function from fingerprint to key.
+
+    Most key functions put something before the name and something behind it: then the key is a concatenation, which
+    matters on the path of every request. Any other key function is called each time.
+    """
+
+    def made(fingerprint: str) -> str:
+        return str(make_key(f"{prefix}{{{fingerprint}}}:{part}"))
+
+    zeros, ones = "0" * 64, "1" * 64
+    before, found, behind = made(zeros).partition(zeros)
+    if not found or made(ones) != before + ones + behind:
+        return made
+    return lambda fingerprint: before + fingerprint + behind

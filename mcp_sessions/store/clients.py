@@ -1,0 +1,183 @@
+"""Connections to Redis as CACHES describes them to django-redis: standalone, Sentinel and Cluster.
+
+The async side builds its own client, because django-redis has none; the sync side uses django-redis'. For a Cluster,
+tell django-redis to use a factory of ours:
+
+    CACHES = {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": ["redis://node-1:6379", "redis://node-2:6379"],
+            "OPTIONS": {"CONNECTION_FACTORY": "mcp_sessions.store.clients.ClusterConnectionFactory"},
+        },
+    }
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final
+from urllib.parse import urlparse
+
+import redis.asyncio.cluster
+from django.conf import settings
+from django.core.cache import InvalidCacheBackendError, caches
+from django.core.cache.backends.base import BaseCache
+from django.utils.module_loading import import_string
+from django_redis.cache import RedisCache
+from django_redis.pool import ConnectionFactory, SentinelConnectionFactory, get_connection_factory
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster as SyncRedisCluster
+from redis.exceptions import RedisClusterException, RedisError
+from redis.retry import Retry as SyncRetry
+
+AsyncClient = Redis | RedisCluster
+
+#: What can go wrong between us and Redis. RedisClusterException is no RedisError.
+REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError)
+
+#: Unless OPTIONS say otherwise: seconds that an answer, a connection and a free connection of the pool may take.
+SOCKET_TIMEOUT: Final = 2.0
+CONNECT_TIMEOUT: Final = 1.0
+SENTINEL_TIMEOUT: Final = 0.5
+MAX_CONNECTIONS: Final = 32
+
+#: What CONNECTION_POOL_KWARGS may hold for django-redis and the async client does differently.
+_SYNC_ONLY: Final = ("connection_class", "parser_class", "retry", "queue_class", "decode_responses", "url")
+
+
+class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[type-arg,misc]
+    """Makes django-redis talk to a Redis Cluster; one client per URL and process, as its pools are."""
+
+    _clients: ClassVar[dict[str, SyncRedisCluster]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def connect(self, url: str) -> SyncRedisCluster:
+        with self._lock:
+            client = self._clients.get(url)
+            if client is None:
+                client = self._clients[url] = self._make(url)
+        return client
+
+    def disconnect(self, connection: SyncRedisCluster) -> None:
+        connection.close()
+
+    def _make(self, url: str) -> SyncRedisCluster:
+        options = {**self.make_connection_params(url), **self.pool_cls_kwargs, **self.redis_client_cls_kwargs}
+        options.pop("parser_class")
+        return SyncRedisCluster.from_url(**{**_timeouts(), "retry": SyncRetry(NoBackoff(), 1), **options})
+
+
+class BlockingSentinelConnectionPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Asks the Sentinels where the primary is, and waits for a free connection instead of failing."""
+
+
+def redis_cache(alias: str) -> BaseCache | None:
+    """The cache of an alias if it is django-redis'; None if the alias is missing or something else."""
+    try:
+        cache = caches[alias]
+    except InvalidCacheBackendError:
+        return None
+    return cache if isinstance(cache, RedisCache) else None
+
+
+def make_async_client(alias: str, *, socket_timeout: float | None = None) -> AsyncClient:
+    """A client for the running event loop, with the options that django-redis would use; replies are bytes.
+
+    `socket_timeout` in seconds overrides the settings', for blocking reads. Nothing connects yet.
+    """
+    config = settings.CACHES[alias]
+    options = dict(config.get("OPTIONS", {}))
+    urls = _urls(config["LOCATION"])
+    factory = get_connection_factory(options)
+    arguments = _connection_arguments(factory, urls[0], options)
+    if socket_timeout is not None:
+        arguments["socket_timeout"] = socket_timeout
+    if isinstance(factory, ClusterConnectionFactory) or _is_cluster_class(options):
+        return _cluster(urls, arguments, options)
+    if isinstance(factory, SentinelConnectionFactory):
+        return _sentinel(urls[0], arguments, options)
+    return Redis.from_pool(BlockingConnectionPool.from_url(urls[0], **_pooled(arguments)))
+
+
+def _urls(location: str | Sequence[str]) -> Sequence[str]:
+    """LOCATION as django-redis reads it: a list or a comma-separated string, primary first."""
+    return location.split(",") if isinstance(location, str) else list(location)
+
+
+def _is_cluster_class(options: Mapping[str, Any]) -> bool:
+    path = options.get("REDIS_CLIENT_CLASS")
+    return path is not None and issubclass(import_string(path), SyncRedisCluster)
+
+
+def _connection_arguments(factory: Any, url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = {
+        **_timeouts(),
+        **factory.make_connection_params(url),
+        **options.get("CONNECTION_POOL_KWARGS", {}),
+        "retry": Retry(NoBackoff(), 0),
+    }
+    kept = {name: value for name, value in arguments.items() if name not in _SYNC_ONLY}
+    return {**kept, "retry": arguments["retry"]}
+
+
+def _timeouts() -> dict[str, Any]:
+    return {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
+
+
+def _pooled(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {"max_connections": MAX_CONNECTIONS, "timeout": arguments["socket_timeout"], **arguments}
+
+
+def _sentinel(url: str, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Redis:
+    """The primary of the service that the URL's host names."""
+    parsed = parse_url(url.replace("is_master=", "client_name="))
+    secure = urlparse(url).scheme == "rediss"
+    connection = {
+        **{name: value for name, value in arguments.items() if name not in ("timeout", "max_connections")},
+        **{name: value for name, value in parsed.items() if name not in ("connection_class", "host", "port")},
+    }
+    connection.pop("client_name", None)
+    sentinel_options = {
+        "socket_timeout": SENTINEL_TIMEOUT,
+        "socket_connect_timeout": SENTINEL_TIMEOUT,
+        "retry": Retry(NoBackoff(), 0),
+        **(options.get("SENTINEL_KWARGS") or {}),
+    }
+    pool = BlockingSentinelConnectionPool(
+        urlparse(url).hostname,
+        Sentinel(options["SENTINELS"], sentinel_kwargs=sentinel_options),
+        connection_class=SentinelManagedSSLConnection if secure else SentinelManagedConnection,
+        **_pooled({**arguments, **connection}),
+    )
+    return Redis.from_pool(pool)
+
+
+def _cluster(urls: Sequence[str], arguments: Mapping[str, Any], options: Mapping[str, Any]) -> RedisCluster:
+    """A Cluster of which any of the URLs tells the rest."""
+    parsed = [parse_url(url) for url in urls]
+    nodes = [ClusterNode(each.get("host", "localhost"), each.get("port", 6379)) for each in parsed]
+    url_options = {k: v for k, v in parsed[0].items() if k in ("username", "password")}
+    return RedisCluster(
+        startup_nodes=nodes,
+        ssl=urlparse(urls[0]).scheme == "rediss",
+        **{
+            **{k: v for k, v in arguments.items() if k not in ("timeout", "retry")},
+            **options.get("REDIS_CLIENT_KWARGS", {}),
+            **url_options,
+            "retry": Retry(NoBackoff(), 1),
+        },
+    )
+
+
+def make_key_of(alias: str) -> Callable[[str], str]:
+    """The cache's `make_key`, bound to its KEY_PREFIX, VERSION and KEY_FUNCTION; it opens no connection."""
+    return caches[alias].make_key

@@ -1,0 +1,45 @@
+-- Put before every script that reads a session. The record is four lines of ASCII: numbers and flags, the last
+-- call, the principal, the handshake. Flags: a active, i initialized, f has features, s has state.
+local PATTERN = '^1 (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) %-(%l*)\n([^\n]*)\n([^\n]*)\n(%[[^\n]*%])$'
+
+-- The store's clock in milliseconds; tests inject theirs.
+local function clock(injected)
+  if injected and injected ~= '' then return tonumber(injected) end
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The session of a key. nil if there is none, it is over, or (with the text) it cannot be read.
+local function load(key, now)
+  local text = redis.call('GET', key)
+  if not text then return nil end
+  local created, deadline, last, expires, requests, indexed, flags, call, principal, handshake =
+    string.match(text, PATTERN)
+  if not created then return nil, text end
+  if now >= tonumber(expires) then return nil end
+  return {
+    created = created, deadline = tonumber(deadline), last = last, expires = tonumber(expires),
+    requests = requests, indexed = tonumber(indexed), flags = flags, call = call,
+    principal = principal, handshake = handshake,
+  }
+end
+
+local function text_of(session)
+  return string.format('1 %s %.0f %s %.0f %s %.0f -%s\n%s\n%s\n%s', session.created, session.deadline,
+    session.last, session.expires, session.requests, session.indexed, session.flags, session.call,
+    session.principal, session.handshake)
+end
+
+local function is(session, flag)
+  return string.find(session.flags, flag, 1, true) ~= nil
+end
+
+local function mark(session, flag)
+  if not is(session, flag) then session.flags = session.flags .. flag end
+end
+
+-- What a process gets: the record, whether its indexes are due (1) or not (0), then its features.
+local function reply(text, due, session, features)
+  if not is(session, 'f') then return {text, due} end
+  return {text, due, redis.call('HGETALL', features)}
+end

@@ -1,0 +1,6 @@
+-- Drop sessions that are gone from indexes. Atomic so that no reader sees half of it.
+-- KEYS: the indexes. ARGV: fingerprints.
+-- Returns: how many entries were dropped.
+local dropped = 0
+for _, index in ipairs(KEYS) do dropped = dropped + redis.call('ZREM', index, unpack(ARGV)) end
+return dropped

@@ -1,0 +1,60 @@
+"""How calls travel, for both faces: what to send, what to send again, what replies mean. Pure."""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
+
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.commands import Call
+from mcp_sessions.store.scripts import Script
+
+#: One script and the rest of its EVALSHA: the number of keys, keys, arguments.
+Job = tuple[Script, Sequence[Any]]
+Commands = list[Sequence[Any]]
+
+
+def pipelines(jobs: Sequence[Job]) -> Generator[Commands, list[Any], list[Any]]:
+    """Yields the commands of each pipeline, is sent the replies (errors as values), returns a reply for each job.
+
+    Usually one pipeline. A script that Redis does not know yet follows in full. What may be repeated is sent again,
+    once, when the connection breaks: the caller throws that error in here.
+    """
+    commands: Commands = [("EVALSHA", script.sha, *arguments) for script, arguments in jobs]
+    try:
+        replies = yield commands
+    except RedisConnectionError:
+        if not all(script.repeatable for script, _ in jobs):
+            raise
+        replies = yield commands
+    unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if unknown:
+        again = yield [("EVAL", jobs[n][0].text, *jobs[n][1]) for n in unknown]
+        for n, reply in zip(unknown, again, strict=True):
+            replies[n] = reply
+    return replies
+
+
+def checked(script: Script, reply: Any) -> Any:
+    """The reply unless it is an error. A key of another type is a record that cannot be read; the rest is not ours.
+
+    Raises: StoreUnavailable (out of memory, loading, read-only, a cluster that is down).
+    """
+    if isinstance(reply, Exception):
+        if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply) and script.reads_record:
+            return reply
+        raise unavailable(reply)
+    return reply
+
+
+def results(calls: Sequence[Call[Any]], replies: Sequence[Any]) -> list[Any]:
+    """What each call gives. Raises: as `checked`, and what the calls' decoders raise."""
+    return [call.decode(checked(call.script, reply)) for call, reply in zip(calls, replies, strict=True)]
+
+
+def unavailable(error: BaseException) -> StoreUnavailable:
+    """The error to raise for one of `clients.REDIS_ERRORS`; the cause stays visible."""
+    wrapped = StoreUnavailable(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
