@@ -5,17 +5,20 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
+from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
-from django.utils.module_loading import import_string
 from django_redis import get_redis_connection
 from django_redis.cache import RedisCache
+from redis.cluster import RedisCluster
+
+from mcp_sessions.store.clients import redis_cache
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def is_django_redis(alias: str) -> bool:
     """Whether CACHES has the alias and django-redis is its backend."""
-    return _has_backend(alias, RedisCache)
+    return redis_cache(alias) is not None
 
 
 def shortcoming(alias: str) -> str:
@@ -28,17 +31,18 @@ def databases(alias: str) -> frozenset[str]:
 
     By what the settings say: two names of one host are two servers here. Never holds a password.
     """
-    if not _has_backend(alias, RedisCache, DjangoRedisCache):
+    if not _is_in_redis(alias):
         return frozenset()
     options = settings.CACHES[alias].get("OPTIONS") or {}
     return frozenset(_database(url, options) for url in _locations(alias))
 
 
 def keyspace(alias: str) -> tuple[object, ...]:
-    """Equal for aliases under which equal names make equal keys in the same place."""
-    config = settings.CACHES.get(alias, {})
-    where = databases(alias) or alias
-    return where, config.get("KEY_PREFIX", ""), config.get("VERSION", 1)
+    """Equal for aliases under which equal namespaces are the same sessions."""
+    if not is_django_redis(alias):
+        return ("the memory of this process",)
+    config = settings.CACHES[alias]
+    return databases(alias), config.get("KEY_PREFIX", ""), config.get("VERSION", 1)
 
 
 def eviction_policies(alias: str) -> set[str]:
@@ -46,17 +50,19 @@ def eviction_policies(alias: str) -> set[str]:
 
     Raises: what redis-py raises.
     """
-    info = get_redis_connection(alias).info("memory")
-    nodes = [info] if "maxmemory_policy" in info else info.values()
+    client = get_redis_connection(alias)
+    if isinstance(client, RedisCluster):
+        nodes = client.info("memory", target_nodes=RedisCluster.ALL_NODES).values()
+    else:
+        nodes = [client.info("memory")]
     return {node["maxmemory_policy"] for node in nodes}
 
 
-def _has_backend(alias: str, *backends: type) -> bool:
+def _is_in_redis(alias: str) -> bool:
     try:
-        backend = import_string(settings.CACHES[alias]["BACKEND"])
-    except (KeyError, ImportError):
+        return isinstance(caches[alias], (RedisCache, DjangoRedisCache))
+    except InvalidCacheBackendError:
         return False
-    return isinstance(backend, type) and issubclass(backend, backends)
 
 
 def _locations(alias: str) -> Iterator[str]:

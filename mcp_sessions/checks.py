@@ -14,18 +14,17 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, register
 from django.core.checks import Warning as Advice
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
 from mcp.server.request_state import InvalidRequestState, RequestStateBoundary
 from mcp.shared.exceptions import MCPError
-from redis.exceptions import RedisClusterException, RedisError
 
 from mcp_sessions import caches, conf
 from mcp_sessions.binding import load_server
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.security import request_state_security
+from mcp_sessions.store.clients import REDIS_ERRORS
 
 TAG: Final = "mcp_sessions"
 DOCS: Final = "https://github.com/mcp-sessions/mcp-sessions/blob/main/docs/checks.md"
@@ -335,7 +334,7 @@ def check_eviction(app_configs: Apps, **_: Any) -> Found:
 def _eviction_messages(alias: str) -> Iterator[CheckMessage]:
     try:
         policies = caches.eviction_policies(alias)
-    except (RedisError, RedisClusterException, OSError, ImproperlyConfigured) as error:
+    except REDIS_ERRORS as error:
         text = f"The Redis of the cache {alias!r} could not be asked for its maxmemory-policy: {type(error).__name__}."
         yield _message(Info, "I001", text, "Run `check --deploy` where Redis is reachable.")
         return

@@ -12,7 +12,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateSecurity
 
 from mcp_sessions.security import request_state_security
-from tests.servers import RedisServer, free_port, run_server
+from tests.servers import RedisServer, free_port, run_cluster, run_server
 
 HERE = "tests.unit.test_checks"
 REDIS = "django_redis.cache.RedisCache"
@@ -179,6 +179,11 @@ def test_one_namespace_under_two_key_prefixes_is_silent_about_namespaces() -> No
     assert "E007" not in ids(found(entries, caches=caches))
 
 
+def test_one_namespace_of_two_endpoints_in_memory_is_an_error() -> None:
+    entries = {"shop": entry(NAMESPACE="both"), "stock": entry(NAMESPACE="both", PATH="stock", CACHE="other")}
+    assert ids(found(entries, caches={})) == {"E007", "W001"}
+
+
 def with_tokens(path: str = f"{HERE}.Verifier", **values: Any) -> dict[str, Any]:
     urls = {"ISSUER_URL": "https://id.example.com", "RESOURCE_URL": "https://shop.example.com/mcp"}
     return entry(TOKEN_VERIFIER=path, **urls | values)
@@ -327,6 +332,16 @@ def test_a_redis_that_may_drop_sessions_is_a_warning_before_a_deployment() -> No
         message = only(found({"default": with_tokens()}, caches=caches, deploy=True), "W007")
     assert "the cache 'default' has maxmemory-policy allkeys-lru" in message.msg
     assert "noeviction" in str(message.hint)
+
+
+def test_one_node_of_a_cluster_that_may_drop_sessions_is_enough() -> None:
+    with run_cluster() as cluster:
+        with cluster.nodes[2].client() as node:
+            node.config_set("maxmemory-policy", "volatile-ttl")
+        options = {"CONNECTION_FACTORY": "mcp_sessions.store.clients.ClusterConnectionFactory"}
+        caches = {"default": redis_at(cluster.url, OPTIONS=options)}
+        message = only(found({"default": with_tokens()}, caches=caches, deploy=True), "W007")
+    assert "maxmemory-policy volatile-ttl" in message.msg
 
 
 def test_a_redis_that_refuses_writes_instead_is_silent(redis_server: RedisServer) -> None:
