@@ -139,7 +139,7 @@ class SessionStore(Protocol):
         ...
 
     async def state_append(self, fingerprint: str, name: str, item: str, *, max_bytes: int) -> int:
-        """Append a JSON text to a list (empty if not set), return its new length. Raises StateError if it is no list."""
+        """Append a JSON text to a list (empty if not set), return its length. Raises StateError if it is no list."""
         ...
 
     async def state_names(self, fingerprint: str) -> list[str]:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 from urllib.parse import urlparse
 
-import redis.asyncio.cluster
 from django.conf import settings
 from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.base import BaseCache
@@ -54,7 +53,7 @@ MAX_CONNECTIONS: Final = 32
 _SYNC_ONLY: Final = ("connection_class", "parser_class", "retry", "queue_class", "decode_responses", "url")
 
 
-class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[type-arg,misc]
+class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc] # django-redis has no type hints here
     """Makes django-redis talk to a Redis Cluster; one client per URL and process, as its pools are."""
 
     _clients: ClassVar[dict[str, SyncRedisCluster]] = {}
@@ -152,9 +151,9 @@ def _sentinel(url: str, arguments: Mapping[str, Any], options: Mapping[str, Any]
         "retry": Retry(NoBackoff(), 0),
         **(options.get("SENTINEL_KWARGS") or {}),
     }
-    pool = BlockingSentinelConnectionPool(
+    pool = BlockingSentinelConnectionPool(  # type: ignore[no-untyped-call] # redis-py's own
         urlparse(url).hostname,
-        Sentinel(options["SENTINELS"], sentinel_kwargs=sentinel_options),
+        Sentinel(options["SENTINELS"], sentinel_kwargs=sentinel_options),  # type: ignore[no-untyped-call] # likewise
         connection_class=SentinelManagedSSLConnection if secure else SentinelManagedConnection,
         **_pooled({**arguments, **connection}),
     )

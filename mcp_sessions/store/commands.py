@@ -18,9 +18,9 @@ from mcp_sessions.store.record import (
     TOOL_FIELD_PREFIX,
     clean_call,
     escape,
+    is_readable,
     parse_features,
     parse_session,
-    warn_unreadable,
 )
 from mcp_sessions.store.scripts import Script
 
@@ -188,7 +188,7 @@ class Commands:
                 raise StateTooLarge("the session's state would exceed STATE_MAX_BYTES")
             if reply == -2:
                 raise StateError("the value is of another type than the operation needs, or out of range")
-            if reply is None or (type(reply) is not list and warn_unreadable(fingerprint, reply) is None):
+            if not is_readable(fingerprint, reply):
                 raise SessionGone("the session is gone")
             return decode(reply[0] if reply else None)
 
@@ -270,12 +270,7 @@ def matters_ms(limits: Limits) -> int:
 
 def _only(fingerprint: str, reply: Any) -> list[bytes] | None:
     """The one value of a reply; None for no session, and for one that cannot be read."""
-    if reply is None:
-        return None
-    if type(reply) is not list:
-        return warn_unreadable(fingerprint, reply)
-    value: list[bytes] = reply[0]
-    return value
+    return reply[0] if is_readable(fingerprint, reply) else None
 
 
 def _utf8(text: str) -> bytes:

@@ -51,6 +51,7 @@ class Lane:
             self._free -= 1
             task = self._loop.create_task(self._travel(jobs))
             self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _travel(self, jobs: list[Waiting]) -> None:
         try:
@@ -69,7 +70,6 @@ class Lane:
                     future.set_result(reply)
         finally:
             self._free += 1
-            self._tasks.discard(asyncio.current_task())  # type: ignore[arg-type]
             self._depart()
 
 

@@ -145,7 +145,7 @@ class MemoryStore:
     async def get(self, fingerprint: str) -> Session | None:
         return self._memory.get(fingerprint)
 
-    async def end(self, fingerprint: str, *, principal: str | None, reason: EndReason) -> Session | None:  # noqa: ARG002 - nobody reads a tombstone's reason in memory
+    async def end(self, fingerprint: str, *, principal: str | None, reason: EndReason) -> Session | None:
         return self._memory.end(fingerprint, principal)
 
     async def set_log_level(self, fingerprint: str, level: str) -> bool:
@@ -253,7 +253,7 @@ class MemoryDirectory:
             items = sorted(entry.state.items()) if entry else []
         return {name: json.loads(value) for name, value in items}
 
-    def end(self, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:  # noqa: ARG002
+    def end(self, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:
         return self._memory.end(fingerprint, None)
 
     def ping(self) -> None:
@@ -293,12 +293,12 @@ def _slid(session: Session, now: int, limits: Limits) -> Session:
 
 def _check_caps(memory: Memory, principal: str, limits: Limits) -> None:
     """A full cap is looked at again without the sessions that are over."""
-    if limits.max_sessions is not None and len(memory.entries) >= limits.max_sessions:
-        if len(memory.alive()) >= limits.max_sessions:
-            raise TooManySessions("MAX_SESSIONS is reached")
-    if limits.max_sessions_per_principal is None or principal == ANONYMOUS:
+    cap, own_cap = limits.max_sessions, limits.max_sessions_per_principal
+    if cap is not None and len(memory.entries) >= cap and len(memory.alive()) >= cap:
+        raise TooManySessions("MAX_SESSIONS is reached")
+    if own_cap is None or principal == ANONYMOUS:
         return
-    if sum(each.principal == principal for each in memory.alive()) >= limits.max_sessions_per_principal:
+    if sum(each.principal == principal for each in memory.alive()) >= own_cap:
         raise TooManySessions("MAX_SESSIONS_PER_PRINCIPAL is reached")
 
 

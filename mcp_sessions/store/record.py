@@ -39,14 +39,21 @@ def unescape(text: str) -> str:
 
 def parse_session(fingerprint: str, reply: Any) -> Session | None:
     """The session of a script's reply; None for no session, and for one that cannot be read, which is logged."""
-    if reply is None:
+    if not is_readable(fingerprint, reply):
         return None
-    if type(reply) is not list:
-        return warn_unreadable(fingerprint, reply)
     try:
         return _parse(fingerprint, reply)
     except ValueError:
-        return warn_unreadable(fingerprint, reply[0])
+        warn_unreadable(fingerprint, reply[0])
+        return None
+
+
+def is_readable(fingerprint: str, reply: Any) -> bool:
+    """Whether a script found a session, and could read it; that it could not is logged."""
+    if reply is not None and type(reply) is not list:
+        warn_unreadable(fingerprint, reply)
+        return False
+    return reply is not None
 
 
 def _parse(fingerprint: str, reply: Sequence[Any]) -> Session:

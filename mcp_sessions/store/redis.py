@@ -10,7 +10,7 @@ from mcp_sessions.session import Handshake, Session
 from mcp_sessions.store import operations, scripts
 from mcp_sessions.store.base import EndReason, Limits
 from mcp_sessions.store.clients import AsyncClient
-from mcp_sessions.store.commands import Call, Commands, Operation, is_due
+from mcp_sessions.store.commands import Call, Commands, Operation
 from mcp_sessions.store.lane import Lane
 from mcp_sessions.store.record import parse_session
 from mcp_sessions.store.roundtrips import checked, results
@@ -104,7 +104,8 @@ class RedisStore:
         return await self._one(self._commands.state_append(fingerprint, name, item, max_bytes))
 
     async def state_names(self, fingerprint: str) -> list[str]:
-        return list(await self._one(self._commands.state_items(fingerprint)))
+        items = await self._one(self._commands.state_items(fingerprint))
+        return list(items)
 
     async def aclose(self) -> None:
         loop = self._loops.pop(asyncio.get_running_loop(), None)
