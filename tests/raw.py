@@ -13,6 +13,8 @@ ACCEPT: Final = "application/json, text/event-stream"
 LATEST: Final = "2025-11-25"
 #: Seconds that any answer may take.
 BOUND: Final = 30.0
+#: One pool of connections for the whole run.
+HTTP: Final = httpx.Client(timeout=BOUND)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class RawClient:
     version: str = LATEST
     session_id: str | None = None
     token: str | None = None
-    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=BOUND))
+    http: httpx.Client = field(default_factory=lambda: HTTP)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def headers(self, **more: str | None) -> dict[str, str]:

@@ -100,8 +100,8 @@ async def remember(name: str, value: Any) -> None:
 
 
 @server.tool()
-async def recall(name: str) -> Any:
-    return await current_session().state.get(name)
+async def recall(name: str) -> dict[str, Any]:
+    return {"value": await current_session().state.get(name)}
 
 
 @server.tool()
@@ -110,12 +110,12 @@ async def names() -> list[str]:
 
 
 @server.tool()
-async def count(name: str = "counter") -> Any:
+async def count(name: str = "counter") -> int:
     return await current_session().state.incr(name)
 
 
 @server.tool()
-def count_in_a_thread(name: str = "counter") -> Any:
+def count_in_a_thread(name: str = "counter") -> int:
     assert threading.current_thread() is not threading.main_thread()
     return current_session().state_sync.incr(name)
 

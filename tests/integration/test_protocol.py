@@ -389,7 +389,8 @@ def test_state_is_one_for_all_processes_and_for_async_and_sync_tools(
     a: str, b: str, client: RawClient
 ) -> None:
     client.value(a, "remember", name="note", value={"nested": [1, None, "ü"]})
-    assert client.value(b, "recall", name="note") == {"nested": [1, None, "ü"]}
+    recalled = client.call(b, "recall", name="note")["result"]["structuredContent"]
+    assert recalled == {"value": {"nested": [1, None, "ü"]}}
     counts = [client.value(url, tool) for url in (a, b) for tool in ("count", "count_in_a_thread")]
     assert counts == [1, 2, 3, 4]
     assert client.value(b, "names") == ["counter", "note"]
