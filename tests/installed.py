@@ -21,18 +21,16 @@ CACHE: Final = TESTS.parent / ".cache"
 #: Seconds that one installation may take.
 BOUND: Final = 600
 
-#: Folders with a package.json and a package-lock.json.
-NPM: Final = ("conformance/npm", "clients/typescript")
 #: Requirements files; one virtual environment is made for each.
 PIP: Final = ("clients/requirements-2025-03-26.txt", "clients/requirements-2025-06-18.txt")
 
 
-def npm_packages(source: str) -> Path:
-    """The `node_modules` that the package-lock.json in this folder, below tests/, describes.
+def npm_packages() -> Path:
+    """The `node_modules` that tests/npm/package-lock.json describes, with a Node of its own; see `node`.
 
     Raises: RuntimeError when npm fails, LookupError without npm.
     """
-    files = [TESTS / source / name for name in ("package.json", "package-lock.json")]
+    files = [TESTS / "npm" / name for name in ("package.json", "package-lock.json")]
 
     def install(home: Path) -> None:
         for file in files:
@@ -40,7 +38,12 @@ def npm_packages(source: str) -> Path:
         quiet = ("--no-audit", "--no-fund", "--loglevel", "error")
         _run(path_of("npm"), "ci", *quiet, cwd=home)
 
-    return _once(source, files, install) / "node_modules"
+    return _once("npm", files, install) / "node_modules"
+
+
+def node() -> str:
+    """The Node among those packages. Raises: as `npm_packages`."""
+    return str(npm_packages() / "node" / "bin" / "node")
 
 
 def python_with(requirements: str) -> Path:
@@ -92,8 +95,7 @@ def _run(*command: str, cwd: Path = TESTS) -> None:
 
 def install_everything() -> None:
     """Install what is not there yet; see the functions above for what can go wrong."""
-    for source in NPM:
-        npm_packages(source)
+    npm_packages()
     for requirements in PIP:
         python_with(requirements)
 

@@ -82,6 +82,8 @@ class Served:
     process: str
     #: HTTP method.
     method: str
+    #: The request's Mcp-Session-Id.
+    session: str | None
 
 
 class Switch:
@@ -134,8 +136,7 @@ class _SwitchHandler(socketserver.BaseRequestHandler):
             head, rest = _read_head(self.request)
             if head:
                 target = self.server.switch.to
-                method = head.split(b" ", 1)[0].decode("latin-1")
-                self.server.switch.served.append(Served(process=target.name, method=method))
+                self.server.switch.served.append(_served(target, head))
                 with socket.create_connection(target.address) as upstream:
                     upstream.sendall(_closing(head) + rest)
                     _copy_until_closed(self.request, upstream)
@@ -151,6 +152,14 @@ def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
         received += chunk
     head, _, rest = received.partition(b"\r\n\r\n")
     return head, rest
+
+
+def _served(target: Process, head: bytes) -> Served:
+    request_line, *headers = head.decode("latin-1").split("\r\n")
+    session = next(
+        (line[15:].strip() for line in headers if line.lower().startswith("mcp-session-id:")), None
+    )
+    return Served(process=target.name, method=request_line.split(" ", 1)[0], session=session)
 
 
 def _closing(head: bytes) -> bytes:

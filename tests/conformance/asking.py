@@ -4,6 +4,7 @@ import json
 from typing import Any, Final
 
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.session import ServerSession
 from mcp_types import CreateMessageResult, ElicitResult, SamplingMessage, TextContent
 
 USER: Final[dict[str, Any]] = {
@@ -88,7 +89,8 @@ async def test_elicitation_sep1330_enums(ctx: Context[Any, Any]) -> str:
 
 
 async def _ask(ctx: Context[Any, Any], message: str, schema: dict[str, Any]) -> ElicitResult:
-    return await ctx.session.elicit_form(message, schema, related_request_id=ctx.request_id)
+    session: ServerSession = ctx.session
+    return await session.elicit_form(message, schema, related_request_id=ctx.request_id)
 
 
 def _described(result: ElicitResult) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.installed import npm_packages
+from tests.installed import node, npm_packages
 
 #: The suite runs once for each of these revisions of the specification.
 LEGS: Final = ("2025-06-18", "2025-11-25", "2026-07-28")
@@ -40,10 +40,9 @@ def run(leg: str, url: str, directory: Path) -> dict[str, Outcome]:
 
     Raises: AssertionError when the suite ended without results.
     """
-    packages = npm_packages("conformance/npm")
     command = [
-        str(packages / "node" / "bin" / "node"),
-        str(packages / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"),
+        node(),
+        str(npm_packages() / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"),
         *("server", "--url", url, "--spec-version", leg, "--suite", "all"),
         *("--timeout", str(SCENARIO_BOUND), "--output-dir", str(directory)),
     ]

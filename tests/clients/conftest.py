@@ -1,0 +1,59 @@
+"""Two daphne processes, A and B, that share a Redis and nothing else, and one URL that leads to either."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Process, daphnes
+from tests.proxies import Switch
+from tests.servers import RedisServer, wait_until
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two processes behind a switch, which leads to A at first."""
+
+    a: Process
+    b: Process
+    switch: Switch
+
+    @property
+    def url(self) -> str:
+        """The endpoint, as clients know it."""
+        return f"{self.switch.url}/mcp"
+
+    def last_served(self, method: str) -> str:
+        """The name of the process that got the last request with this HTTP method."""
+        return [request.process for request in self.switch.served if request.method == method][-1]
+
+    def session_id(self) -> str:
+        """The session that the client's last request named. Old clients send the first such request a little later."""
+        return wait_until(self._session_ids, what="a request with a session")[-1]
+
+    def _session_ids(self) -> list[str]:
+        return [request.session for request in self.switch.served if request.session]
+
+
+@pytest.fixture(scope="session")
+def processes(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Process, Process]]:
+    """A and B, for the whole run."""
+    environment = {
+        "REDIS_URL": redis_server.url,
+        "MCP_SERVER": "tests.clients.server.server",
+        "MCP_NAMESPACE": "clients",
+    }
+    directory: Path = tmp_path_factory.mktemp("clients")
+    with daphnes(2, directory, **environment) as (a, b):
+        yield a, b
+
+
+@pytest.fixture
+def pair(processes: tuple[Process, Process]) -> Iterator[Pair]:
+    """Both processes, with a switch of the test's own."""
+    a, b = processes
+    with Switch(a) as switch:
+        yield Pair(a=a, b=b, switch=switch)

@@ -1,0 +1,43 @@
+"""Release 2.x of the official Python client; its argument is the mode: "legacy" for the handshake, or a version."""
+
+import sys
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+from mcp import Client as OfficialClient
+
+from tests.clients.drivers.lines import Progress, converse
+
+
+class Client:
+    """Leaving the official client sends DELETE when there is a session."""
+
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+        self._stack = AsyncExitStack()
+        self._client: OfficialClient | None = None
+
+    async def open(self, url: str) -> str:
+        self._client = await self._stack.enter_async_context(OfficialClient(url, mode=self._mode))
+        return self._client.protocol_version
+
+    async def tools(self) -> list[str]:
+        return [tool.name for tool in (await self._opened.list_tools()).tools]
+
+    async def call(self, tool: str, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        result = await self._opened.call_tool(tool, arguments, progress_callback=progress)
+        return result.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    @property
+    def _opened(self) -> OfficialClient:
+        if self._client is None:
+            raise RuntimeError("not opened")
+        return self._client
+
+
+if __name__ == "__main__":
+    anyio.run(converse, Client(sys.argv[1]))
