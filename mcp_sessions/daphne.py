@@ -6,7 +6,8 @@ still arrive on connections which are open already are served, and the connectio
 whose body is still arriving has not reached the application and is not waited for.
 
 Mended: an exception after the response has started no longer kills the loop that reaps applications; a half-sent
-request no longer breaks the shutdown; an application that ends without a response no longer leaves its client waiting.
+request no longer breaks the shutdown; an application that ends without a response no longer leaves its client waiting;
+the header `Daphne-Root-Path`, which any client can send, is ignored.
 """
 
 import asyncio
@@ -53,7 +54,11 @@ class Server(daphne_server.Server):  # type: ignore[misc]  # daphne has no type 
     # One application's end
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
-        """Start the application, and settle the request the moment it ends rather than up to a second later."""
+        """Start the application, and settle the request the moment it ends rather than up to a second later.
+
+        The root path is what `--root-path` says: daphne believes a `Daphne-Root-Path` header of anybody.
+        """
+        scope["root_path"] = self.root_path
         queue = super().create_application(protocol, scope)
         if queue is not None and scope["type"] == "http":
             if self.draining:

@@ -117,9 +117,16 @@ PAGES: dict[str, Callable[[Send], Awaitable[None]]] = {
 }
 
 
+async def tell_root_path(scope: Scope, send: Send) -> None:
+    await start(send)
+    await chunk(send, scope["root_path"].encode(), last=True)
+
+
 async def misbehaving(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await lifecycle.lifespan(scope, receive, send)
+    elif scope["path"] == "/root-path":
+        await tell_root_path(scope, send)
     else:
         await PAGES[scope["path"]](send)
 

@@ -86,6 +86,7 @@ def _node_major(node: Path) -> int:
 FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
     "chromedriver": _on_path("chromedriver"),
     "chromium": _on_path("chromium", "chromium-browser", "google-chrome"),
+    "docker-compose": _on_path("docker-compose"),
     "kubectl": _on_path("kubectl"),
     "kustomize": _on_path("kustomize"),
     "nginx": _on_path("nginx"),

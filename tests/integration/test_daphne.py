@@ -57,8 +57,10 @@ class Client:
         self.socket = socket.create_connection(process.address, timeout=ANSWER_SECONDS)
         self.opened.enter_context(self.socket)
 
-    def send(self, path: str) -> "Client":
-        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    def send(self, path: str, *headers: str) -> "Client":
+        self.socket.sendall(
+            "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
+        )
         return self
 
     def response(self) -> http.client.HTTPResponse:
@@ -223,6 +225,12 @@ def test_our_daphne_keeps_a_connection_alive_from_request_to_request(ours: Proce
     client = Client(ours)
     for _ in range(3):
         assert client.send("/healthz").response().read() == b"fine"
+
+
+def test_our_daphne_believes_nobody_about_its_root_path(plain: Process, ours: Process) -> None:
+    forged = "Daphne-Root-Path: /forged"
+    assert Client(plain).send("/root-path", forged).response().read() == b"/forged"
+    assert Client(ours).send("/root-path", forged).response().read() == b""
 
 
 def test_our_daphne_says_what_is_wrong_with_its_arguments() -> None:
