@@ -9,6 +9,7 @@ from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.redis import RedisCache as DjangoRedisCache
 from django_redis import get_redis_connection
 from django_redis.cache import RedisCache
+from redis import Redis
 from redis.cluster import RedisCluster
 
 from mcp_sessions.store.clients import redis_cache
@@ -50,12 +51,13 @@ def eviction_policies(alias: str) -> set[str]:
 
     Raises: what redis-py raises.
     """
-    client = get_redis_connection(alias)
+    return {node["maxmemory_policy"] for node in _memory_of_nodes(get_redis_connection(alias))}
+
+
+def _memory_of_nodes(client: Redis | RedisCluster) -> list[Any]:
     if isinstance(client, RedisCluster):
-        nodes = client.info("memory", target_nodes=RedisCluster.ALL_NODES).values()
-    else:
-        nodes = [client.info("memory")]
-    return {node["maxmemory_policy"] for node in nodes}
+        return list(client.info("memory", target_nodes=RedisCluster.ALL_NODES).values())
+    return [client.info("memory")]
 
 
 def _is_in_redis(alias: str) -> bool:

@@ -33,7 +33,7 @@ Apps = Sequence[AppConfig] | None
 Found = list[CheckMessage]
 
 
-def _message(kind: type[CheckMessage], number: str, text: str, hint: str) -> CheckMessage:
+def _message(kind: type[Error | Advice | Info], number: str, text: str, hint: str) -> CheckMessage:
     return kind(text, hint=f"{hint} {DOCS}#{number.lower()}", id=f"{TAG}.{number}")
 
 

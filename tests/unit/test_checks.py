@@ -184,9 +184,9 @@ def test_one_namespace_of_two_endpoints_in_memory_is_an_error() -> None:
     assert ids(found(entries, caches={})) == {"E007", "W001"}
 
 
-def with_tokens(path: str = f"{HERE}.Verifier", **values: Any) -> dict[str, Any]:
+def with_tokens(verifier: str = f"{HERE}.Verifier", **values: Any) -> dict[str, Any]:
     urls = {"ISSUER_URL": "https://id.example.com", "RESOURCE_URL": "https://shop.example.com/mcp"}
-    return entry(TOKEN_VERIFIER=path, **urls | values)
+    return entry(**{"TOKEN_VERIFIER": verifier, **urls, **values})
 
 
 @pytest.mark.parametrize("name", ["Verifier", "verifier"])
@@ -210,7 +210,7 @@ def test_a_verifier_that_cannot_be_had_is_an_error_that_says_why(path: str, reas
 
 @pytest.mark.parametrize("key", ["ISSUER_URL", "RESOURCE_URL"])
 def test_a_verifier_without_its_url_is_an_error(key: str) -> None:
-    message = only(found({"default": with_tokens(**{key: None})}), "E009")
+    message = only(found({"default": {**with_tokens(), key: None}}), "E009")
     assert message.msg == f"MCP_SESSIONS['default'] has TOKEN_VERIFIER, but no {key}."
     assert "RFC 9728" in str(message.hint)
 
