@@ -78,9 +78,9 @@ class SessionRelation:
     def none(self) -> Self:
         return self._with(replace(self._part.listing, matches=()))
 
-    def using(self, alias: str | None) -> Self:
-        """Nothing: no database holds sessions, so that `dumpdata` writes none."""
-        return self.none()
+    def using(self, alias: str | None) -> "QuerySet[MCPSession]":
+        """An empty queryset, because no database holds sessions: `dumpdata` writes none."""
+        return QuerySet(self.model, using=alias).none()
 
     def filter(self, *conditions: Q, **lookups: Any) -> Self:
         """Narrow by `pk`, `pk__in`, `endpoint`, `client_name`, `protocol_version`, `principal`,
@@ -104,7 +104,7 @@ class SessionRelation:
         """
         first = names[0] if names else "-last_activity"
         others = {name.lstrip("-") for name in names[1:]} - set(_KEYS)
-        if self._part.listing.matches and (first.lstrip("-") != "last_activity" or others):
+        if first.lstrip("-") != "last_activity" or others:
             raise UnsupportedLookup(f"Sessions are sorted by last activity, not by {', '.join(names)}.")
         query = replace(self._part.listing.query, ascending=not first.startswith("-"))
         return self._with(replace(self._part.listing, query=query))

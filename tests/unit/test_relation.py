@@ -1,7 +1,7 @@
 """The lazy relation: what it reads, when, and what it refuses."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -106,7 +106,7 @@ class Stores:
 
 
 @pytest.fixture
-def stores(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[Stores]:
+def stores(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Stores:
     """One endpoint with 120 sessions; a test may add endpoints."""
     stores = Stores({"default": Directory([session(n) for n in range(120)])})
     settings.MCP_SESSIONS = {"default": {"SERVER": "unused"}}
@@ -129,9 +129,9 @@ def sessions() -> SessionRelation:
     return MCPSession.objects.get_queryset()
 
 
-def numbers(relation: SessionRelation) -> list[int]:
+def numbers(found: Any) -> list[int]:
     """Which sessions; their numbers are their request counts."""
-    return [found.record.requests for found in relation]
+    return [session.record.requests for session in found]
 
 
 def test_nothing_is_read_before_it_is_needed(stores: Stores) -> None:
