@@ -58,16 +58,17 @@ def is_readable(fingerprint: str, reply: Any) -> bool:
 
 def _parse(fingerprint: str, reply: Sequence[Any]) -> Session:
     numbers, call, principal, handshake = reply[0].decode("ascii").split("\n")
-    _, created, deadline, last, expires, requests, _, flags = numbers.split(" ")
+    _, created, deadline, last, expires, _, requests, flags = numbers.split(" ")
+    created_ms = int(created)
     level, tools = parse_features(reply[2]) if len(reply) > 2 else (None, _NO_TOOLS)
     return Session(
         fingerprint=fingerprint,
         handshake=parse_handshake(handshake),
         principal=unescape(principal),
-        created_ms=int(created),
-        deadline_ms=int(deadline),
-        last_activity_ms=int(last),
-        expires_ms=int(expires),
+        created_ms=created_ms,
+        deadline_ms=created_ms + int(deadline),
+        last_activity_ms=created_ms + int(last),
+        expires_ms=created_ms + int(expires),
         active="a" in flags,
         initialized="i" in flags,
         requests=int(requests),

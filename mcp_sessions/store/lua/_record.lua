@@ -1,6 +1,8 @@
 -- Put before every script that reads a session. The record is four lines of ASCII: numbers and flags, the last
--- call, the principal, the handshake. Flags: a active, i initialized, f has features, s has state.
-local PATTERN = '^1 (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) %-(%l*)\n([^\n]*)\n([^\n]*)\n(%[[^\n]*%])$'
+-- call, the principal, the handshake. The numbers are the format's version, when the session was created, then
+-- relative to that, to be short: deadline, last activity, expiry and last index update; then the requests.
+-- Flags: a active, i initialized, f has features, s has state.
+local PATTERN = '^1 (%d+) (%d+) (%-?%d+) (%-?%d+) (%-?%d+) (%d+) %-(%l*)\n([^\n]*)\n([^\n]*)\n(%[[^\n]*%])$'
 
 -- The store's clock in milliseconds; tests inject theirs.
 local function clock(injected)
@@ -13,21 +15,23 @@ end
 local function load(key, now)
   local text = redis.call('GET', key)
   if not text then return nil end
-  local created, deadline, last, expires, requests, indexed, flags, call, principal, handshake =
+  local created, deadline, last, expires, indexed, requests, flags, call, principal, handshake =
     string.match(text, PATTERN)
   if not created then return nil, text end
-  if now >= tonumber(expires) then return nil end
+  created = tonumber(created)
+  if now >= created + expires then return nil end
   return {
-    created = created, deadline = tonumber(deadline), last = last, expires = tonumber(expires),
-    requests = requests, indexed = tonumber(indexed), flags = flags, call = call,
+    created = created, deadline = created + deadline, last = created + last, expires = created + expires,
+    indexed = created + indexed, requests = tonumber(requests), flags = flags, call = call,
     principal = principal, handshake = handshake,
   }
 end
 
 local function text_of(session)
-  return string.format('1 %s %.0f %s %.0f %s %.0f -%s\n%s\n%s\n%s', session.created, session.deadline,
-    session.last, session.expires, session.requests, session.indexed, session.flags, session.call,
-    session.principal, session.handshake)
+  local created = session.created
+  return string.format('1 %.0f %.0f %.0f %.0f %.0f %.0f -%s\n%s\n%s\n%s', created, session.deadline - created,
+    session.last - created, session.expires - created, session.indexed - created, session.requests,
+    session.flags, session.call, session.principal, session.handshake)
 end
 
 local function is(session, flag)

@@ -3,10 +3,10 @@
 -- Slide the idle TTL of a session and of its parts, never past its deadline, and answer as `reply` does.
 -- KEYS: 1 record, 2 features, 3 state.
 local function slide(session, now, idle, interval)
-  session.last = string.format('%.0f', now)
+  session.last = now
   session.expires = math.min(now + idle, session.deadline)
   local due = 0
-  if now - session.indexed >= interval then
+  if math.abs(now - session.indexed) >= interval then
     due, session.indexed = 1, now
   end
   local left = session.expires - now

@@ -5,11 +5,10 @@
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'ended' end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
 local now = clock(ARGV[5])
-local text_now = string.format('%.0f', now)
 local deadline = now + tonumber(ARGV[4])
 local session = {
-  created = text_now, deadline = deadline, last = text_now, expires = math.min(now + tonumber(ARGV[3]), deadline),
-  requests = '0', indexed = now, flags = '', call = '', principal = ARGV[1], handshake = ARGV[2],
+  created = now, deadline = deadline, last = now, expires = math.min(now + tonumber(ARGV[3]), deadline),
+  indexed = now, requests = 0, flags = '', call = '', principal = ARGV[1], handshake = ARGV[2],
 }
 local text = text_of(session)
 redis.call('SET', KEYS[1], text, 'PX', session.expires - now)

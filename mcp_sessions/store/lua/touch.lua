@@ -7,11 +7,12 @@ local now = clock(ARGV[6])
 local session, unreadable = load(KEYS[1], now)
 if not session then return unreadable end
 if session.principal ~= ARGV[1] then return nil end
+local interval = tonumber(ARGV[5])
 if not is(session, 'a') then
   mark(session, 'a')
-  session.indexed = 0
+  interval = 0
 end
 if ARGV[4] ~= '' then mark(session, ARGV[4]) end
 if ARGV[3] ~= '' then session.call = ARGV[3] end
-session.requests = string.format('%.0f', session.requests + 1)
-return slide(session, now, tonumber(ARGV[2]), tonumber(ARGV[5]))
+session.requests = session.requests + 1
+return slide(session, now, tonumber(ARGV[2]), interval)
