@@ -12,6 +12,7 @@ django_application = get_asgi_application()
 from mcp_sessions.routing import mcp_urlpatterns  # noqa: E402 - needs Django to be set up
 from mcp_sessions.startup import tune_garbage_collector  # noqa: E402
 
-application = ProtocolTypeRouter({"http": URLRouter([*mcp_urlpatterns(), re_path("", django_application)])})
+django_pages = re_path("", django_application)  # type: ignore[arg-type]  # Channels routes applications, not views
+application = ProtocolTypeRouter({"http": URLRouter([*mcp_urlpatterns(), django_pages])})
 
 tune_garbage_collector()

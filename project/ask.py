@@ -11,10 +11,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPResponse
-from pathlib import Path
 from typing import Any, Final
 
-KEPT: Final = Path(__file__).resolve().parent.parent / "data" / "client.json"
+from project.paths import DATA
+
+KEPT: Final = DATA / "client.json"
 DEFAULT_URL: Final = "http://127.0.0.1:8000/mcp"
 VERSION: Final = "2025-11-25"
 

@@ -2,17 +2,20 @@
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
+D = TypeVar("D")
+#: Makes a value of a text, or raises ValueError with a message that says what was expected.
+Parser = Callable[[str], Any]
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
-def read(name: str, parse: Callable[[str], T], default: T) -> T:
+def read(name: str, parse: Callable[[str], T], default: D) -> T | D:
     """The variable's value, or the default if it is empty or not set.
 
     Raises: ImproperlyConfigured, when `parse` raises ValueError with a message that says what was expected.

@@ -10,15 +10,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from time import monotonic
 from typing import Final
 
 from project.children import child
+from project.paths import DATA
 
 HOST: Final = "127.0.0.1"
 START_SECONDS: Final = 60.0
-DATA: Final = Path(__file__).resolve().parent.parent / "data"
+MEMORY: Final = "this process's memory"
 
 
 class CannotStart(Exception):
@@ -53,7 +53,7 @@ def _run(stop: threading.Event) -> int:
             print("\nStopping ...", flush=True)
     if ended_by_itself:
         raise CannotStart(f"The server ended by itself, with status {server.returncode}.")
-    print("Stopped; sessions are kept." if store.startswith("redis") else "Stopped.")
+    print("Stopped." if store == MEMORY else "Stopped; the sessions are kept.")
     return 0
 
 
@@ -71,17 +71,20 @@ def _port() -> int:
 @contextmanager
 def _store() -> Iterator[str]:
     """Where the sessions live: what REDIS_URL names, memory if MEMORY=1 or it is empty, else our own Valkey."""
-    from project.valkey import NoServer, server
+    from project.valkey import NoServer, answers, server
 
     if os.environ.get("MEMORY", "0") != "0":
         os.environ["REDIS_URL"] = ""
     if "REDIS_URL" in os.environ:
-        yield os.environ["REDIS_URL"] or "memory"
+        given = os.environ["REDIS_URL"]
+        if given and not answers(given):
+            raise CannotStart("The Redis that REDIS_URL names does not answer.")
+        yield "the Redis that REDIS_URL names" if given else MEMORY
         return
     try:
         with server(DATA / "valkey") as url:
             os.environ["REDIS_URL"] = url
-            yield url
+            yield f"the Valkey at {url}"
     except NoServer as problem:
         raise CannotStart(problem) from problem
 
@@ -141,7 +144,9 @@ def _what_is_not_ready(port: int) -> str:
     except urllib.error.HTTPError as refusal:
         with refusal:
             if refusal.code != 503:
-                raise CannotStart(f"The server answers HTTP {refusal.code}; the reason stands above.") from None
+                raise CannotStart(
+                    f"The server answers HTTP {refusal.code}; the reason stands above."
+                ) from None
             return refusal.read().decode()
     except OSError as error:
         return str(error)
@@ -154,16 +159,12 @@ def _banner(port: int, store: str, login: str) -> str:
     site = f"http://{HOST}:{port}"
     url = f"{site}/{endpoint('default').path}"
     ask = ".venv/bin/python -m project.ask" + ("" if url == DEFAULT_URL else f" --url {url}")
-    kept = (
-        "in this process's memory, and end with it"
-        if store == "memory"
-        else f"in {store}, and outlive a restart"
-    )
+    lives = "end with it" if store == MEMORY else "outlive a restart"
     return f"""
   MCP endpoint   {url}
   Home page      {site}/
   Admin          {site}/admin/   {login}
-  Sessions live  {kept}
+  Sessions       are in {store}, and {lives}
 
   Talk to it from another terminal:
 

@@ -1,16 +1,15 @@
 """Settings of the demo project, all from the environment: see docs/settings.md for the variables."""
 
-from pathlib import Path
 from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from project import paths
 from project.endpoint import endpoint_from_environment
 from project.environment import boolean, read, words
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = BASE_DIR / "data"
+BASE_DIR = paths.BASE
 
 DEBUG = read("DJANGO_DEBUG", boolean, False)  # noqa: FBT003 - the default's name is the variable's
 
@@ -78,7 +77,7 @@ TEMPLATES = [
 
 
 def _database() -> dict[str, Any]:
-    url = read("DATABASE_URL", str, f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
+    url = read("DATABASE_URL", str, f"sqlite:///{paths.DATA / 'db.sqlite3'}")
     config: dict[str, Any] = dict(dj_database_url.parse(url))
     if config["ENGINE"] == "django.db.backends.sqlite3":
         # Several processes share the file: readers and one writer at a time, and writers wait for each other.

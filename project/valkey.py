@@ -37,7 +37,7 @@ def server(folder: Path) -> Iterator[str]:
         lock.truncate(0)
         print(port, file=lock, flush=True)
         with child(_command(folder, port), pass_fds=[lock.fileno()]) as process:
-            _wait_until_it_answers(process, port, folder)
+            _wait_until_itanswers(process, port, folder)
             yield _url(port)
 
 
@@ -51,13 +51,20 @@ def _locked(lock: IO[str]) -> bool:
 
 
 def _url_of_the_other(lock: IO[str]) -> str:
-    lock.seek(0)
-    url = _url(int(lock.read() or 0))
-    if not _answers(url):
-        raise NoServer(
-            f"Another process holds {lock.name}, but its Valkey does not answer. Stop it, and start again."
-        )
+    """The one that holds the lock may be starting at this moment."""
+    deadline = monotonic() + START_SECONDS
+    while not answers(url := _url(_port_in(lock))):
+        if monotonic() > deadline:
+            raise NoServer(
+                f"Another process holds {lock.name}, but its Valkey does not answer. Stop it first."
+            )
+        sleep(0.1)
     return url
+
+
+def _port_in(lock: IO[str]) -> int:
+    lock.seek(0)
+    return int(lock.read() or 1)
 
 
 def _command(folder: Path, port: int) -> list[str]:
@@ -88,15 +95,16 @@ def _binary() -> str:
     return found
 
 
-def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int, folder: Path) -> None:
+def _wait_until_itanswers(process: "subprocess.Popen[bytes]", port: int, folder: Path) -> None:
     deadline = monotonic() + START_SECONDS
-    while not _answers(_url(port)):
+    while not answers(_url(port)):
         if process.poll() is not None or monotonic() > deadline:
             raise NoServer(f"Valkey did not start; its log is {folder / 'log'}.")
         sleep(0.02)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a server is there and serves."""
     with redis.Redis.from_url(url, socket_timeout=2) as client:
         try:
             return bool(client.ping())

@@ -10,7 +10,6 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.registry import directory_for
 from project.catalogue.models import Book
 
-
 #: The server that the page describes; MCP_SERVER may name another.
 DEMO = "project.mcp.server"
 

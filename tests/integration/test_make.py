@@ -1,0 +1,189 @@
+"""`make run`: what a stranger meets first."""
+
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.servers import free_port, wait_until
+from tests.tools import ROOT
+
+BOOTSTRAP = ROOT / "tools" / "bootstrap.py"
+
+
+class Demo:
+    """`python -m project.run` on a free port, with a data folder of its own."""
+
+    def __init__(self, data: Path, *, port: int | None = None, **variables: str) -> None:
+        self.port = port or free_port()
+        self.data = data
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "DEMO_DATA": str(data),
+            "PORT": str(self.port),
+            **variables,
+        }
+        self.log = data / f"demo-{self.port}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "project.run"],
+                cwd=ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def wait_until_it_serves(self) -> "Demo":
+        def serves() -> bool:
+            assert self.process.poll() is None, self.output
+            return "Talk to it" in self.output
+
+        wait_until(serves, seconds=60, what="the demo to say how to talk to it")
+        return self
+
+    def press_ctrl_c(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(30)
+
+    def ask(self, *words: str) -> str:
+        asked = subprocess.run(
+            [sys.executable, "-m", "project.ask", "--url", f"http://127.0.0.1:{self.port}/mcp", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert asked.returncode == 0, asked.stderr + self.output
+        return asked.stdout + asked.stderr
+
+
+@contextmanager
+def demo(data: Path, *, port: int | None = None, **variables: str) -> Iterator[Demo]:
+    """A demo that is at its end when the block is left."""
+    running = Demo(data, port=port, **variables)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.press_ctrl_c()
+
+
+def test_a_client_takes_its_session_up_again_after_the_demo_was_stopped_and_started(tmp_path: Path) -> None:
+    with demo(tmp_path) as first:
+        first.wait_until_it_serves().ask("remember", "note=likes sea stories")
+        assert first.press_ctrl_c() == 0, first.output
+
+    with demo(tmp_path, port=first.port) as second:
+        answer = second.wait_until_it_serves().ask("recall")
+
+    assert answer == "likes sea stories\n"
+
+
+def test_the_demo_leaves_no_process_behind(tmp_path: Path) -> None:
+    with demo(tmp_path) as running:
+        group = running.wait_until_it_serves()
+        children = _children(group.process.pid)
+        assert len(children) == 2, "a web server and a Valkey"
+        assert running.press_ctrl_c() == 0
+
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_a_second_demo_joins_the_valkey_of_the_first(tmp_path: Path) -> None:
+    with demo(tmp_path) as first:
+        first.wait_until_it_serves().ask("remember", "note=likes sea stories")
+        with demo(tmp_path) as second:
+            second.wait_until_it_serves()
+            kept = tmp_path / "client.json"
+            kept.write_text(kept.read_text().replace(str(first.port), str(second.port)))
+
+            assert second.ask("recall") == "likes sea stories\n"
+
+
+@pytest.fixture(scope="module")
+def memory_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo without Redis."""
+    with demo(tmp_path_factory.mktemp("memory"), MEMORY="1") as running:
+        yield running.wait_until_it_serves()
+
+
+def test_the_demo_says_where_the_endpoint_and_the_admin_are_and_how_to_log_in(memory_demo: Demo) -> None:
+    said = memory_demo.output
+
+    assert f"http://127.0.0.1:{memory_demo.port}/mcp\n" in said
+    assert re.search(rf"http://127\.0\.0\.1:{memory_demo.port}/admin/ +admin / \S+", said)
+    assert "python -m project.ask" in said
+
+
+def test_without_redis_the_demo_says_that_sessions_end_with_it(memory_demo: Demo) -> None:
+    memory_demo.ask("remember", "note=likes sea stories")
+
+    assert memory_demo.ask("recall") == "likes sea stories\n"
+    assert "are in this process's memory, and end with it" in memory_demo.output
+    assert not (memory_demo.data / "valkey").exists()
+
+
+def test_a_long_tool_reports_progress_while_it_runs(memory_demo: Demo) -> None:
+    said = memory_demo.ask("take_inventory", "seconds_per_book=0")
+
+    assert "15/15 Wuthering Heights: 2" in said
+    assert "29 copies of 15 books." in said
+
+
+def test_a_taken_port_is_refused_in_a_sentence(memory_demo: Demo, tmp_path: Path) -> None:
+    port = memory_demo.port
+    with demo(tmp_path, port=port, MEMORY="1") as second:
+        assert second.process.wait(30) == 1
+        assert second.output == f"Port {port} is taken. Choose another one: make run PORT={port + 1}\n"
+
+
+def test_a_redis_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with demo(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0") as running:
+        assert running.process.wait(30) == 1
+        assert running.output == "The Redis that REDIS_URL names does not answer.\n"
+
+
+def test_an_old_python_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2))
+    monkeypatch.setattr("shutil.which", lambda _: None)
+
+    with pytest.raises(SystemExit, match=r"This project needs Python 3\.11 or newer; .* is Python 3\.9\."):
+        runpy.run_path(str(BOOTSTRAP))["main"]("run")
+
+
+def test_a_python_without_venv_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+
+    with pytest.raises(SystemExit, match="apt install python3-venv"):
+        runpy.run_path(str(BOOTSTRAP))["_make_venv"]()
+
+
+def test_what_is_installed_already_is_not_installed_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bootstrap = SimpleNamespace(**runpy.run_path(str(BOOTSTRAP)))
+    (tmp_path / "installed").write_text(bootstrap._stamp("run"))
+    monkeypatch.setitem(bootstrap.main.__globals__, "VENV", str(tmp_path))
+    monkeypatch.setitem(bootstrap.main.__globals__, "_pip", pytest.fail)
+
+    bootstrap.main("run")
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
