@@ -160,9 +160,10 @@ def _end_response(protocol: WebRequest, refusal: Refusal) -> None:
 
 def _close_after_response(protocol: WebRequest) -> None:
     """Let the connection end with this response, and tell the client so if its headers have not left yet."""
-    if not isinstance(protocol.channel, HTTPChannel):
+    channel = getattr(protocol, "channel", None)  # Twisted deletes it when the response has ended
+    if not isinstance(channel, HTTPChannel):
         return
-    protocol.channel.persistent = False
+    channel.persistent = False
     if not protocol.startedWriting:
         protocol.responseHeaders.setRawHeaders(b"connection", [b"close"])
 
