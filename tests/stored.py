@@ -4,13 +4,17 @@ import asyncio
 import hashlib
 import itertools
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
+from unittest import mock
 
 from mcp_sessions import conf
 from mcp_sessions.session import ANONYMOUS, Handshake
 from mcp_sessions.store.base import SessionStore
+from mcp_sessions.store.redis import RedisStore
 from mcp_sessions.store.registry import store_for
 
 _numbers: Final[Iterator[int]] = itertools.count()
@@ -32,6 +36,8 @@ class Opened:
     state: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[str, ...] = ()
     log_level: str | None = None
+    #: When all that happened; only with Redis.
+    minutes_ago: float = 0
     fingerprint: str = field(default_factory=lambda: hashlib.sha256(str(next(_numbers)).encode()).hexdigest())
 
     @property
@@ -54,12 +60,28 @@ async def _open_all(sessions: Iterable[Opened], alias: str) -> None:
     store, limits = store_for(alias), conf.endpoint(alias).limits
     try:
         for session in sessions:
-            await store.create(
-                session.fingerprint, principal=session.principal, handshake=session.handshake, limits=limits
-            )
-            await _use(store, session, alias)
+            with _turned_back(store, session.minutes_ago):
+                await store.create(
+                    session.fingerprint,
+                    principal=session.principal,
+                    handshake=session.handshake,
+                    limits=limits,
+                )
+                await _use(store, session, alias)
     finally:
         await store.aclose()
+
+
+@contextmanager
+def _turned_back(store: SessionStore, minutes: float) -> Iterator[None]:
+    """Put the store's clock back for this process."""
+    if not minutes:
+        yield
+        return
+    assert isinstance(store, RedisStore)
+    moment = time.time_ns() // 1_000_000 - round(minutes * 60_000)
+    with mock.patch.object(store._commands, "_clock", return_value=moment):
+        yield
 
 
 async def _use(store: SessionStore, session: Opened, alias: str) -> None:
