@@ -38,8 +38,8 @@ coverage: install ## run every test and show what none of them reaches
 	@$(BIN)/coverage erase
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-report=html:data/coverage
 
-tools: ## install the Node that the conformance suite needs into .cache/node
-	@tools/node.sh
+tools: install ## install the conformance suite and the MCP clients that the tests drive into .cache
+	@$(BIN)/python -m tests.installed
 
 lock: ## write constraints.txt anew, with the newest versions that pyproject.toml allows
 	@$(PYTHON) tools/lock.py

@@ -6,7 +6,6 @@ loudly; with MCP_SESSIONS_CI=1 it fails instead, and so does a run in which anyt
 
 import os
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -17,8 +16,6 @@ import pytest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CI: Final = os.environ.get("MCP_SESSIONS_CI") == "1"
-#: The oldest Node that the conformance suite runs on.
-NODE_MAJOR: Final = 22
 NOT_RUN: Final = "not run, because this machine has no "
 
 
@@ -71,18 +68,6 @@ def _on_path(*names: str) -> Callable[[], Path | None]:
     return look
 
 
-def _node() -> Path | None:
-    """A Node that is new enough: one that `make tools` installed, else the one on the PATH."""
-    own = ROOT / ".cache" / "node" / "node_modules" / "node" / "bin" / "node"
-    found = own if own.exists() else _on_path("node")()
-    return found if found and _node_major(found) >= NODE_MAJOR else None
-
-
-def _node_major(node: Path) -> int:
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
-    return int(version.removeprefix("v").split(".")[0])
-
-
 FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
     "chromedriver": _on_path("chromedriver"),
     "chromium": _on_path("chromium", "chromium-browser", "google-chrome"),
@@ -90,7 +75,6 @@ FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
     "kubectl": _on_path("kubectl"),
     "kustomize": _on_path("kustomize"),
     "nginx": _on_path("nginx"),
-    "node": _node,
     "npm": _on_path("npm"),
     "npx": _on_path("npx"),
 }
