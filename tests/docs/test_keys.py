@@ -1,0 +1,103 @@
+"""docs/keys.md says which keys there are, and what a session costs."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+
+import pytest
+from django.test import override_settings
+from redis import Redis
+
+from mcp_sessions import conf
+from mcp_sessions.session import Handshake, fingerprint, new_session_id
+from mcp_sessions.store import keys
+from mcp_sessions.store.registry import store_for
+from tests.docs import markdown
+from tests.servers import RedisServer, run_server
+
+pytestmark = pytest.mark.docs
+
+NAMESPACE = "documented"
+ORDINARY = Handshake(
+    protocol_version="2025-11-25",
+    client_info={"name": "example-agent", "title": "Example Agent", "version": "2.0.31"},
+    capabilities={"roots": {"listChanged": True}, "sampling": {}, "elicitation": {"form": {}, "url": {}}},
+)
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """An empty server that holds the sessions of the default endpoint."""
+    with run_server() as running:
+        caches = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": running.url}}
+        entries = {"default": {"SERVER": "shop.mcp.server", "NAMESPACE": NAMESPACE}}
+        with override_settings(CACHES=caches, MCP_SESSIONS=entries):
+            yield running
+
+
+def patterns() -> dict[str, str]:
+    """Of each key in the table: a regular expression for its name, and its type."""
+    found = {}
+    for name, kind, *_ in markdown.table(markdown.read("keys.md"), "key"):
+        pattern = re.escape(name.strip("`")).replace("<namespace>", NAMESPACE)
+        found[":1:" + re.sub("<[a-z]+>", "[^:{}]+", pattern)] = kind
+    return found
+
+
+async def open_session(*, used: bool = True) -> str:
+    """Its fingerprint."""
+    store, limits = store_for("default"), conf.endpoint("default").limits
+    opened = fingerprint(new_session_id()) or ""
+    await store.create(opened, principal="anonymous", handshake=ORDINARY, limits=limits)
+    if used:
+        await store.touch(
+            opened, principal="anonymous", limits=limits, call="tools/call:add", initialized=True
+        )
+    return opened
+
+
+async def leave_every_key() -> None:
+    store = store_for("default")
+    kept, ended, _ = await open_session(), await open_session(), await open_session(used=False)
+    await store.set_log_level(kept, "info")
+    await store.state_set(kept, {"size": '"M"'}, max_bytes=100)
+    await store.end(ended, principal="anonymous", reason="deleted")
+    await store.aclose()
+
+
+async def open_sessions(count: int) -> None:
+    for _ in range(count // 50):
+        await asyncio.gather(*[open_session() for _ in range(50)])
+    await store_for("default").aclose()
+
+
+def type_of(client: Redis, key: str) -> str:
+    kind = str(client.type(key))
+    return "sorted set" if kind == "zset" else kind
+
+
+def test_the_table_is_that_of_the_code() -> None:
+    assert markdown.table(markdown.read("keys.md"), "key") == markdown.table(str(keys.__doc__), "key")
+
+
+def test_every_key_in_redis_is_in_the_table_and_the_other_way_round(server: RedisServer) -> None:
+    asyncio.run(leave_every_key())
+    with server.client(decode_responses=True) as client:
+        there = {key: type_of(client, key) for key in client.scan_iter()}
+    documented = patterns()
+    for key, kind in there.items():
+        assert [kind] == [documented[each] for each in documented if re.fullmatch(each, key)], key
+    unused = [each for each in documented if not any(re.fullmatch(each, key) for key in there)]
+    assert not unused, there
+
+
+def test_a_session_costs_what_the_page_says(server: RedisServer) -> None:
+    written = int(re.findall(r"About (\d+) bytes of Redis memory", markdown.read("keys.md"))[0])
+
+    asyncio.run(open_sessions(100))
+    with server.client() as client:
+        before = client.info("memory")["used_memory_dataset"]
+        asyncio.run(open_sessions(1000))
+        cost = (client.info("memory")["used_memory_dataset"] - before) / 1000
+    assert cost == pytest.approx(written, rel=0.15)
+    assert cost < 1024
