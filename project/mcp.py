@@ -50,7 +50,7 @@ async def remember(
 ) -> str:
     """Note something about the reader for the rest of this session."""
     notes = await current_session().state.append("notes", note)
-    return f"Noted. {notes} notes so far."
+    return f"Noted. Notes so far: {notes}."
 
 
 @server.tool()
