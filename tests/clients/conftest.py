@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Process, daphnes
-from tests.proxies import Switch
+from tests.proxies import Switch, round_robin
 from tests.servers import RedisServer, wait_until
 
 
@@ -49,6 +49,15 @@ def processes(
     directory: Path = tmp_path_factory.mktemp("clients")
     with daphnes(2, directory, **environment) as (a, b):
         yield a, b
+
+
+@pytest.fixture(scope="session")
+def round_robin_url(
+    processes: tuple[Process, Process], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The endpoint behind an nginx that gives A and B a request each in turn."""
+    with round_robin(processes, tmp_path_factory.mktemp("proxy")) as proxy:
+        yield f"{proxy.url}/mcp"
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from tests.clients.driven import (
 )
 from tests.clients.raw import end, status_of
 from tests.installed import python_with
+from tests.processes import Process
 
-pytestmark = [pytest.mark.clients, pytest.mark.slow]
+pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.xdist_group("clients")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,18 @@ def test_a_client_whose_session_is_gone_starts_a_new_one_and_goes_on(
         assert remembered(again, vintage, "cake")["facts"] == ["cake"]
         assert pair.session_id() != first
         again.close()
+
+
+@pytest.mark.needs("nginx")
+def test_a_session_behind_round_robin_is_one_session(
+    vintage: Vintage, processes: tuple[Process, Process], round_robin_url: str, tmp_path: Path
+) -> None:
+    with driven(vintage.command(), tmp_path) as client:
+        client.open(round_robin_url)
+        results = [remembered(client, vintage, fact) for fact in "abcdef"]
+        client.close()
+    assert [result["facts"] for result in results] == [list("abcdef")[:n] for n in range(1, 7)]
+    assert {result["process"] for result in results} == {process.pid for process in processes}
 
 
 def remembered(client: DrivenClient, vintage: Vintage, fact: str) -> Mapping[str, Any]:

@@ -16,7 +16,12 @@ from tests.servers import RedisServer
 
 SERVER = "tests.conformance.server.server"
 
-pytestmark = [pytest.mark.conformance, pytest.mark.slow, pytest.mark.needs("npm")]
+pytestmark = [
+    pytest.mark.conformance,
+    pytest.mark.slow,
+    pytest.mark.needs("npm"),
+    pytest.mark.xdist_group("conformance"),
+]
 
 
 @pytest.fixture(scope="module")
