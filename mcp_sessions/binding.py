@@ -327,8 +327,17 @@ def _error(method: str, error: Exception) -> dict[str, Any]:
     data = handler_exception_to_error_data(error)
     if data is not None:
         return data.model_dump(by_alias=True, mode="json", exclude_none=True)
-    logger.error("The handler for %r raised.", method, exc_info=error)
+    if _is_clients_fault(method, error):
+        logger.info("Refused %r: %s", method, ascii(str(error)))
+    else:
+        logger.error("The handler for %s raised.", ascii(method), exc_info=error)
     return {"code": UNEXPECTED, "message": str(error)}
+
+
+def _is_clients_fault(method: str, error: Exception) -> bool:
+    """Whether a prompt is unknown or lacks arguments: what its function raises has a cause, these have none."""
+    cause = error.__cause__
+    return method == "prompts/get" and isinstance(cause, ValueError) and cause.__cause__ is None
 
 
 # What follows reaches into MCPServer's registries, which have no public face. Only sync functions are touched, and

@@ -11,6 +11,7 @@ from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
+from mcp.server.auth.settings import AuthSettings
 from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -47,28 +48,42 @@ def _route(pattern: str, application: Any) -> URLPattern:
 
 def _bearer(conf: Endpoint) -> Callable[[Application], Application]:
     """The SDK's bearer authentication around an application."""
-    resource = AnyHttpUrl(_required(conf, "RESOURCE_URL", conf.resource_url))
-    backend = BearerAuthBackend(
-        _token_verifier(conf), resource_server_url=resource if conf.validate_token_resource else None
-    )
+    oauth = _oauth(conf)
+    resource = oauth.resource_server_url if oauth.validate_token_resource else None
+    backend = BearerAuthBackend(_token_verifier(conf), resource_server_url=resource)
 
     def authenticate(application: Application) -> Application:
-        required = RequireAuthMiddleware(
-            application, list(conf.required_scopes), build_resource_metadata_url(resource)
-        )
+        required = RequireAuthMiddleware(application, oauth.required_scopes or [], _metadata_url(oauth))
         wrapped: Any = AuthenticationMiddleware(AuthContextMiddleware(required), backend=backend)
         return wrapped  # type: ignore[no-any-return]
 
     return authenticate
 
 
+def _metadata_url(oauth: AuthSettings) -> AnyHttpUrl | None:
+    return (
+        None if oauth.resource_server_url is None else build_resource_metadata_url(oauth.resource_server_url)
+    )
+
+
 def _metadata(conf: Endpoint) -> list[URLPattern]:
-    resource = AnyHttpUrl(_required(conf, "RESOURCE_URL", conf.resource_url))
-    issuer = AnyHttpUrl(_required(conf, "ISSUER_URL", conf.issuer_url))
+    oauth = _oauth(conf)
+    if oauth.resource_server_url is None:
+        return []
     routes = create_protected_resource_routes(
-        resource, [issuer], scopes_supported=list(conf.required_scopes) or None
+        oauth.resource_server_url, [oauth.issuer_url], scopes_supported=oauth.required_scopes
     )
     return [_route(rf"^{re.escape(route.path.lstrip('/'))}$", Starlette(routes=[route])) for route in routes]
+
+
+def _oauth(conf: Endpoint) -> AuthSettings:
+    """The SDK's own settings: they keep URLs to the letter, as RFC 8414 compares them."""
+    return AuthSettings(
+        issuer_url=_required(conf, "ISSUER_URL", conf.issuer_url),  # type: ignore[arg-type] # parsed by pydantic
+        resource_server_url=_required(conf, "RESOURCE_URL", conf.resource_url),  # type: ignore[arg-type]
+        required_scopes=list(conf.required_scopes) or None,
+        validate_token_resource=conf.validate_token_resource,
+    )
 
 
 def _token_verifier(conf: Endpoint) -> TokenVerifier:

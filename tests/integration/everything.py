@@ -7,8 +7,10 @@ from typing import Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
+from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 
 from mcp_sessions import OptInTools, current_session
+from mcp_sessions.errors import NoCurrentSession
 from mcp_sessions.security import request_state_security
 from tests.gates import passes
 
@@ -95,6 +97,32 @@ async def fail(message: str) -> str:
 
 
 @server.tool()
+async def confirm(ctx: Context) -> str | InputRequiredResult:
+    """Ask, and answer when the same state comes back (modern era)."""
+    if ctx.request_state == "asked":
+        return "confirmed"
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
+    question = ElicitRequest(params=ElicitRequestFormParams(message="Sure?", requested_schema=schema))
+    return InputRequiredResult(input_requests={"ok": question}, request_state="asked")
+
+
+@server.tool()
+async def change_tools(ctx: Context) -> str:
+    """Tell every listener that the tools changed."""
+    await ctx.notify_tools_changed()
+    return "told"
+
+
+@server.tool()
+async def session_or_none() -> str:
+    """Whether there is a session here."""
+    try:
+        return current_session().fingerprint
+    except NoCurrentSession:
+        return "none"
+
+
+@server.tool()
 async def remember(name: str, value: Any) -> None:
     await current_session().state.set(name, value)
 
@@ -111,13 +139,13 @@ async def names() -> list[str]:
 
 @server.tool()
 async def count(name: str = "counter") -> int:
-    return await current_session().state.incr(name)
+    return int(await current_session().state.incr(name))
 
 
 @server.tool()
 def count_in_a_thread(name: str = "counter") -> int:
     assert threading.current_thread() is not threading.main_thread()
-    return current_session().state_sync.incr(name)
+    return int(current_session().state_sync.incr(name))
 
 
 @server.tool()

@@ -1,0 +1,22 @@
+"""A token verifier that knows its tokens by heart: `<subject>-<generation>[-<scope>]`."""
+
+from mcp.server.auth.provider import AccessToken, TokenVerifier
+
+RESOURCE = "https://mcp.example.com/mcp"
+
+
+class Verifier(TokenVerifier):
+    """Every token that starts with a known name is valid; its generation changes at a refresh, its subject does not."""
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        subject, _, generation = token.partition("-")
+        if subject not in {"ann", "bob", "unscoped"} or not generation:
+            return None
+        return AccessToken(
+            token=token,
+            client_id="the-client",
+            scopes=[] if subject == "unscoped" else ["mcp"],
+            resource=RESOURCE,
+            subject=subject,
+            claims={"iss": "https://issuer.example.com"},
+        )
