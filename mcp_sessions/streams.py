@@ -17,7 +17,8 @@ MAX_QUEUED_BYTES: Final = 8 * 1024 * 1024
 class Delivery:
     """One open event stream. Frames are put from the event loop; `run` writes them to the connection.
 
-    Frames put before `run` are kept. After `end` what is queued still leaves; after `close` nothing does.
+    Frames put before `run` are kept. After `end` what is queued still leaves; after `close` only a word on when to come
+    back does.
     """
 
     __slots__ = ("_closed", "_ended", "_frames", "_queued", "_waker")
@@ -74,7 +75,8 @@ class Delivery:
         finally:
             self._closed = True
             watcher.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        last = b"" if self._ended else wire.RETRY
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _pump(self, send: Send) -> None:
         while not self._closed:

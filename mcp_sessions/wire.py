@@ -243,5 +243,8 @@ def priming(event_id: str) -> bytes:
     return b"id: " + event_id.encode("ascii") + b"\ndata: \n\n"
 
 
+#: Says in milliseconds when to come back, to a client whose stream is closed before its response (rule 6).
+RETRY: Final = b"retry: 1000\n\n"
+
 #: Keeps proxies from closing a silent stream; parsers skip it.
 KEEP_ALIVE: Final = b": keep-alive\n\n"

@@ -1,0 +1,60 @@
+"""docs/protocol.md has every row of the protocol, and every row that applies is proved by a test that names it."""
+
+import ast
+from typing import Final
+
+import pytest
+
+from tests.docs import markdown, rows
+
+pytestmark = pytest.mark.docs
+
+EVERY_ROW: Final = [*(f"H{n}" for n in range(1, 34)), *(f"M{n}" for n in range(1, 7))]
+#: They need streams that are resumed, and requests from the server to the client, which this release does not have.
+LATER: Final = {"H19", "H20", "H21", "H33"}
+
+
+def documented() -> list[list[str]]:
+    """The rows of both tables."""
+    handshake, modern = markdown.read("protocol.md").split("## Modern era")
+    return [*markdown.table(handshake, "Row"), *markdown.table(modern, "Row")]
+
+
+def test_the_document_has_every_row_once_and_in_order() -> None:
+    assert [row[0] for row in documented()] == EVERY_ROW
+
+
+def test_the_document_says_which_rows_come_later() -> None:
+    assert {row[0] for row in documented() if row[3].startswith("later")} == LATER
+
+
+def test_every_row_that_applies_is_proved_by_a_test_that_names_it() -> None:
+    assert sorted(set(EVERY_ROW) - LATER - set(rows.proved())) == []
+
+
+def test_tests_name_no_row_that_does_not_exist() -> None:
+    assert set(rows.proved()) <= set(EVERY_ROW)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "@pytest.mark.protocol('H1', 'M2')\ndef test_it(): ...",
+        "@pytest.mark.slow\n@pytest.mark.protocol('H1')\nasync def test_it():\n    '''Proves M2 as well.'''",
+        "pytestmark = [pytest.mark.slow, pytest.mark.protocol('H1')]\ndef test_it():\n    '''M2.'''",
+    ],
+)
+def test_a_row_is_named_by_a_mark_or_a_docstring(source: str) -> None:
+    assert set(rows._in_module(ast.parse(source))) == {("H1", "test_it"), ("M2", "test_it")}
+
+
+def test_a_mark_of_a_class_holds_for_its_tests() -> None:
+    source = (
+        "@pytest.mark.protocol('H1')\nclass TestIt:\n    def test_that(self): ...\n    def help(self): ..."
+    )
+    assert list(rows._in_module(ast.parse(source))) == [("H1", "TestIt::test_that")]
+
+
+@pytest.mark.parametrize("source", ["def helper():\n    '''H1.'''", "def test_it():\n    # H1\n    x = 'H1'"])
+def test_nothing_else_names_a_row(source: str) -> None:
+    assert list(rows._in_module(ast.parse(source))) == []
