@@ -25,7 +25,7 @@ check: install ## lint, format, types, migrations, Django's checks, and the test
 	$(BIN)/mypy
 	DJANGO_DEBUG=1 REDIS_URL= $(BIN)/python manage.py check --fail-level ERROR
 	DJANGO_DEBUG=1 REDIS_URL= $(BIN)/python manage.py makemigrations --check --dry-run
-	$(BIN)/python -m pytest -q -m docs
+	$(BIN)/python -m pytest -q tests/docs
 
 format: install ## put the code in form
 	$(BIN)/ruff check --fix
