@@ -180,3 +180,11 @@ def _cluster(urls: Sequence[str], arguments: Mapping[str, Any], options: Mapping
 def make_key_of(alias: str) -> Callable[[str], str]:
     """The cache's `make_key`, bound to its KEY_PREFIX, VERSION and KEY_FUNCTION; it opens no connection."""
     return caches[alias].make_key
+
+
+async def close_async_client(client: AsyncClient) -> None:
+    """Close a client with all its connections; those to the Sentinels too, which redis-py leaves open."""
+    await client.aclose()
+    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            await sentinel.aclose()

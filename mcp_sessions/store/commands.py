@@ -113,7 +113,7 @@ class Commands:
 
     def end(self, fingerprint: str, principal: str | None, reason: EndReason) -> Call[Session | None]:
         keys = (*self._parts(fingerprint), self.keys.ended(fingerprint))
-        owner = "" if principal is None else escape(principal)
+        owner = "" if principal is None else "=" + escape(principal)
         arguments = (owner, reason, TOMBSTONE_MS, self.now())
         return Call(scripts.END, keys, arguments, lambda reply: parse_session(fingerprint, reply))
 

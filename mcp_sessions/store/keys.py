@@ -6,16 +6,25 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:features` | hash | log level, enabled tools; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:state` | hash | state names and JSON values; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why the session ended | 10 minutes |
+| `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the event log of one stream | 15 minutes after a sign of life |
+| `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its node, claim, positions; of the standalone stream too | as above; until MAX_AGE |
+| `mcp:v1:<namespace>:{<fingerprint>}:published` | sorted set | names of publications, at most 1,000 | 1 minute |
+| `mcp:v1:<namespace>:{<fingerprint>}:question:<id>` | hash | which node waits for the client's answer, the answer | REQUEST_TIMEOUT |
+| `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | until MAX_AGE |
 | `mcp:v1:{<namespace>}:index:activity` | sorted set | every session by last activity | IDLE_TTL after the last update |
 | `mcp:v1:{<namespace>}:index:new` | sorted set | sessions that never became active, by when they end | as above |
 | `mcp:v1:{<namespace>}:index:client:<name>` | sorted set | the sessions of one client, by last activity | as above |
 | `mcp:v1:{<namespace>}:index:protocol:<version>` | sorted set | the sessions of one protocol version | as above |
 | `mcp:v1:{<namespace>}:index:principal:<digest>` | sorted set | the sessions of one principal | as above |
 | `mcp:v1:{<namespace>}:clients` | sorted set | client names by when last seen, at most 100 | MAX_AGE after an update |
+| `mcp:v1:{<namespace>}:nodes` | sorted set | the processes that serve the endpoint, by last heartbeat | until nodes are forgotten |
+| `mcp:v1:{<namespace>}:nodes:about` | hash | what each of them tells about itself | as above |
+| `mcp:v1:{<namespace>}:inbox:<node>` | stream | doorbells for one process, at most about 10,000 | as above |
 
 Each name goes through the cache's `make_key`, so that KEY_PREFIX and VERSION hold. The braces are Redis Cluster
 hash tags: all of a session in one slot, all of a namespace's indexes in another, so that a script can be atomic.
-Namespaces, client names and versions are percent-encoded; a client name counts to its 100th character.
+Namespaces, client names and versions are percent-encoded; a client name counts to its 100th character. Names of streams,
+questions and nodes are those of this app.
 """
 
 import hashlib
@@ -37,14 +46,30 @@ class Keys:
         space = quote(namespace, safe="")
         self._make_key = make_key
         self._index_prefix = f"mcp:v1:{{{space}}}:"
-        session_prefix = f"mcp:v1:{space}:"
+        self._session_prefix = session_prefix = f"mcp:v1:{space}:"
         self.session = _per_session(make_key, session_prefix, "session")
         self.features = _per_session(make_key, session_prefix, "features")
         self.state = _per_session(make_key, session_prefix, "state")
         self.ended = _per_session(make_key, session_prefix, "ended")
+        self.published = _per_session(make_key, session_prefix, "published")
+        self.subscriptions = _per_session(make_key, session_prefix, "subscriptions")
         self.activity = self._of_namespace("index:activity")
         self.new = self._of_namespace("index:new")
         self.clients = self._of_namespace("clients")
+        self.nodes = self._of_namespace("nodes")
+        self.nodes_about = self._of_namespace("nodes:about")
+
+    def stream(self, fingerprint: str, name: str) -> str:
+        return self._of_session(fingerprint, "stream:" + name)
+
+    def stream_info(self, fingerprint: str, name: str) -> str:
+        return self._of_session(fingerprint, "stream-info:" + name)
+
+    def question(self, fingerprint: str, name: str) -> str:
+        return self._of_session(fingerprint, "question:" + name)
+
+    def inbox(self, node: str) -> str:
+        return self._of_namespace("inbox:" + node)
 
     def client(self, name: str) -> str:
         """The index of one client, by its label."""
@@ -65,6 +90,9 @@ class Keys:
             self.client(handshake.client_name),
             self.protocol(handshake.protocol_version),
         )
+
+    def _of_session(self, fingerprint: str, part: str) -> str:
+        return str(self._make_key(f"{self._session_prefix}{{{fingerprint}}}:{part}"))
 
     def _of_namespace(self, part: str) -> str:
         return str(self._make_key(self._index_prefix + part))

@@ -44,7 +44,7 @@ class Lane:
             self._loop.call_soon(self._depart)
         return future
 
-    async def aclose(self) -> None:
+    async def drain(self) -> None:
         """Wait for what is in flight and for what waits."""
         while self._tasks or self._waiting:
             await asyncio.gather(*self._tasks) if self._tasks else await asyncio.sleep(0)

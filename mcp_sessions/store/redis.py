@@ -9,7 +9,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.session import Handshake, Session
 from mcp_sessions.store import operations, scripts
 from mcp_sessions.store.base import EndReason, Limits
-from mcp_sessions.store.clients import AsyncClient
+from mcp_sessions.store.clients import AsyncClient, close_async_client
 from mcp_sessions.store.commands import Call, Commands, Operation
 from mcp_sessions.store.lane import Lane
 from mcp_sessions.store.record import parse_session
@@ -36,8 +36,8 @@ class _Loop:
 
     async def aclose(self) -> None:
         for lane in (self.touches, self.others, self.hints):
-            await lane.aclose()
-        await self.client.aclose()
+            await lane.drain()
+        await close_async_client(self.client)
 
 
 class RedisStore:
@@ -111,6 +111,10 @@ class RedisStore:
         loop = self._loops.pop(asyncio.get_running_loop(), None)
         if loop is not None:
             await loop.aclose()
+
+    async def settle(self) -> None:
+        """Wait until the index updates that this event loop has begun are written, or have failed."""
+        await self._loop().hints.drain()
 
     def _loop(self) -> _Loop:
         running = asyncio.get_running_loop()
