@@ -15,7 +15,8 @@ def main() -> None:
         venv.create(directory, with_pip=True)
         python = Path(directory) / "bin" / "python"
         _pip(python, "install", "--quiet", "--editable", f"{ROOT}[dev]")
-        (ROOT / "constraints.txt").write_text(HEADER + _pip(python, "freeze", "--exclude-editable"))
+        pinned = sorted(_pip(python, "freeze", "--exclude-editable").splitlines(), key=str.lower)
+        (ROOT / "constraints.txt").write_text(HEADER + "\n".join(pinned) + "\n")
 
 
 def _pip(python: Path, *arguments: str) -> str:
