@@ -3,13 +3,10 @@
 import re
 from typing import Any
 
-import pytest
 from django.core.checks.registry import registry
 
 from mcp_sessions import checks
 from tests.docs import markdown
-
-pytestmark = pytest.mark.docs
 
 
 def registered() -> dict[str, Any]:

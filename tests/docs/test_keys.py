@@ -15,8 +15,6 @@ from mcp_sessions.store.registry import store_for
 from tests.docs import markdown
 from tests.servers import RedisServer, run_server
 
-pytestmark = pytest.mark.docs
-
 NAMESPACE = "documented"
 ORDINARY = Handshake(
     protocol_version="2025-11-25",

@@ -3,11 +3,7 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.docs import markdown
-
-pytestmark = pytest.mark.docs
 
 
 def test_links_between_documents_lead_somewhere() -> None:

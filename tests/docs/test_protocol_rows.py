@@ -7,8 +7,6 @@ import pytest
 
 from tests.docs import markdown, rows
 
-pytestmark = pytest.mark.docs
-
 EVERY_ROW: Final = [*(f"H{n}" for n in range(1, 34)), *(f"M{n}" for n in range(1, 7))]
 #: They need streams that are resumed, and requests from the server to the client, which this release does not have.
 LATER: Final = {"H19", "H20", "H21", "H33"}

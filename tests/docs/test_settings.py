@@ -10,8 +10,6 @@ from mcp_sessions import conf
 from project.endpoint import READERS
 from tests.docs import markdown, settings_table
 
-pytestmark = pytest.mark.docs
-
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     written = markdown.table(markdown.read("settings.md"), "Key")

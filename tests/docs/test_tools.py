@@ -14,8 +14,6 @@ from tests.processes import ENVIRONMENT, Process, daphne, started
 from tests.raw import RawClient, events
 from tests.servers import RedisServer
 
-pytestmark = pytest.mark.docs
-
 
 @pytest.fixture(scope="module")
 def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
