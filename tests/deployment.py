@@ -24,13 +24,19 @@ def compose(values: Mapping[str, str]) -> Object:
 
     Raises: KeyError for a variable that has no default and is not among the values.
     """
-    text = (DEPLOY / "compose.yaml").read_text()
 
-    def filled(match: re.Match[str]) -> str:
+    def value(match: re.Match[str]) -> str:
         name, sign, default = match.groups()
         return values[name] if sign == "?" else values.get(name, default)
 
-    loaded: Object = yaml.safe_load(re.sub(r"\$\{(\w+):([-?])([^}]*)\}", filled, text))
+    def filled(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: filled(child) for key, child in node.items()}
+        if isinstance(node, list):
+            return [filled(child) for child in node]
+        return re.sub(r"\$\{(\w+):([-?])([^}]*)\}", value, node) if isinstance(node, str) else node
+
+    loaded: Object = filled(yaml.safe_load((DEPLOY / "compose.yaml").read_text()))
     return loaded
 
 

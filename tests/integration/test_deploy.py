@@ -14,7 +14,7 @@ import pytest
 import yaml
 from django.urls import resolve
 
-from mcp_sessions import daphne
+from mcp_sessions import daphne, lifecycle
 from mcp_sessions.conf import Endpoint
 from tests.deployment import (
     DEPLOY,
@@ -223,7 +223,7 @@ def test_one_port_from_the_image_to_the_service() -> None:
 def test_nobody_kills_a_process_that_still_drains() -> None:
     objects = kubernetes_objects("base")
     drain = float(objects["ConfigMap"]["data"]["MCP_DRAIN_TIMEOUT"])
-    at_most = drain + daphne.CANCEL_SECONDS + daphne.lifecycle.HOOK_SECONDS + daphne.FLUSH_SECONDS
+    at_most = drain + daphne.CANCEL_SECONDS + lifecycle.HOOK_SECONDS + daphne.FLUSH_SECONDS
     pod = objects["Deployment"]["spec"]["template"]["spec"]
     before = container(objects)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert before > 0
@@ -234,7 +234,8 @@ def test_nobody_kills_a_process_that_still_drains() -> None:
 
 
 def test_what_is_said_to_be_the_default_drain_is() -> None:
-    assert compose(SECRETS)["services"]["app-1"]["environment"]["MCP_DRAIN_TIMEOUT"] == daphne.DRAIN_SECONDS
+    said = compose(SECRETS)["services"]["app-1"]["environment"]["MCP_DRAIN_TIMEOUT"]
+    assert float(said) == daphne.DRAIN_SECONDS
 
 
 @pytest.mark.needs("kubectl")

@@ -1,0 +1,364 @@
+"""deploy/ at work, as far as one machine without containers can: the image's command with the compose file's
+environment, three times, behind a real nginx with deploy/nginx.conf, and Redis with the compose file's options.
+"""
+
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, ClassVar
+
+import httpx
+import pytest
+import redis
+
+from tests.deployment import ROOT, compose, dockerfile_instructions, image_command, nginx_conf
+from tests.processes import Process, started
+from tests.raw import RawClient, events
+from tests.servers import RedisServer, free_port
+from tests.tools import path_of
+
+PASSWORD = "a-password-of-the-tests"
+SECRETS = {"DJANGO_SECRET_KEY": "k" * 50, "POSTGRES_PASSWORD": PASSWORD, "REDIS_PASSWORD": PASSWORD}
+NAMES = ("app-1", "app-2", "app-3")
+#: More requests than nginx has places, so that each process gets several.
+ROUNDS = 9
+
+pytestmark = pytest.mark.needs("nginx")
+
+
+class PasswordRedis(RedisServer):
+    """A Redis that asks for a password."""
+
+    def client(self, **options: Any) -> "redis.Redis":
+        return super().client(password=PASSWORD, **options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Everything that `docker compose up` would start, but for PostgreSQL: the processes share an SQLite file."""
+
+    redis: RedisServer
+    processes: tuple[Process, ...]
+    nginx: Process
+
+    @property
+    def url(self) -> str:
+        return self.nginx.url
+
+    def served(self) -> list[str]:
+        """Of each request that nginx has logged, the line."""
+        return (self.nginx.log.parent / "access.log").read_text().splitlines()
+
+    def spread(self) -> Counter[str]:
+        """How many requests for the endpoint each process got."""
+        ports = {f"127.0.0.1:{process.port}": process.name for process in self.processes}
+        lines = [line.split() for line in self.served() if '"POST /mcp"' in line]
+        return Counter(ports[line[-2]] for line in lines)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    directory = tmp_path_factory.mktemp("deployment")
+    services = compose(SECRETS)["services"]
+    with ExitStack() as stack:
+        store = PasswordRedis(directory / "redis", *services["redis"]["command"][1:], keep=True)
+        stack.callback(store.stop, signal.SIGKILL)
+        store.start()
+        environment = here(services["app-1"]["environment"], store, directory)
+        migrate(services["migrate"]["command"], environment)
+        processes = tuple(process(name, environment, directory) for name in NAMES)
+        stack.enter_context(started(processes))
+        ports = {name: each.port for name, each in zip(NAMES, processes, strict=True)}
+        nginx = stack.enter_context(nginx_for(ports, directory))
+        yield Deployment(redis=store, processes=processes, nginx=nginx)
+
+
+def here(environment: dict[str, Any], store: RedisServer, directory: Path) -> dict[str, str]:
+    """The containers' environment with this machine's addresses."""
+    redis_url = environment["REDIS_URL"].replace("@redis:6379", f"@127.0.0.1:{store.port}")
+    assert redis_url != environment["REDIS_URL"]
+    database = f"sqlite:///{directory / 'db.sqlite3'}"
+    return {**{k: str(v) for k, v in environment.items()}, "REDIS_URL": redis_url, "DATABASE_URL": database}
+
+
+def migrate(command: list[str], environment: dict[str, str]) -> None:
+    assert command[0] == "python"
+    subprocess.run(
+        [sys.executable, *command[1:]], cwd=ROOT, env=os.environ | environment, check=True, timeout=120
+    )
+
+
+def process(name: str, environment: dict[str, str], directory: Path) -> Process:
+    """One container of the image, not started yet."""
+    port = free_port()
+    here_instead = {"python": sys.executable, "0.0.0.0": "127.0.0.1", "8000": str(port)}
+    command = [here_instead.get(word, word) for word in image_command()]
+    return Process(
+        name=name, command=command, environment=environment, port=port, log=directory / f"{name}.log"
+    )
+
+
+@contextmanager
+def nginx_for(ports: dict[str, int], directory: Path) -> Iterator[Process]:
+    """A real nginx with the deployed configuration in front of these."""
+    home = directory / "nginx"
+    home.mkdir()
+    port = free_port()
+    (home / "nginx.conf").write_text(nginx_conf(home, listen=port, processes=ports))
+    # As root, nginx would let its workers be somebody who may not write below `directory`.
+    directives = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
+    options = ("-p", str(home), "-c", str(home / "nginx.conf"), "-e", "stderr", "-g", directives)
+    nginx = Process(
+        name="nginx",
+        command=(path_of("nginx"), *options),
+        environment={},
+        port=port,
+        log=home / "nginx.log",
+    )
+    with started([nginx]):
+        yield nginx
+
+
+@pytest.fixture
+def client(deployment: Deployment) -> RawClient:
+    """A client with a session that was made through nginx."""
+    raw = RawClient()
+    raw.initialize(deployment.url)
+    return raw
+
+
+# Any process serves any session
+
+
+def test_a_session_made_through_nginx_works_on_all_three_processes(
+    deployment: Deployment, client: RawClient
+) -> None:
+    before = deployment.spread()
+    for number in range(ROUNDS):
+        client.value(deployment.url, "remember", note=f"note {number}")
+    after = deployment.spread()
+    assert client.value(deployment.url, "recall") == [f"note {number}" for number in range(ROUNDS)]
+    assert {name: after[name] - before[name] for name in NAMES} == dict.fromkeys(NAMES, ROUNDS // 3)
+
+
+def test_a_session_outlives_every_process_one_after_another(
+    deployment: Deployment, client: RawClient
+) -> None:
+    client.value(deployment.url, "remember", note="before the rollout")
+    for each in deployment.processes:
+        each.stop()
+        for _ in NAMES:
+            assert client.value(deployment.url, "recall") == ["before the rollout"]
+        each.start()
+    for _ in NAMES:
+        assert client.value(deployment.url, "recall") == ["before the rollout"]
+
+
+def test_a_killed_process_is_left_out(deployment: Deployment, client: RawClient) -> None:
+    victim = deployment.processes[0]
+    victim.kill()
+    try:
+        for _ in range(ROUNDS):
+            client.value(deployment.url, "recall")
+    finally:
+        victim.start()
+
+
+def test_a_call_in_flight_ends_well_while_every_process_is_told_to_stop(
+    deployment: Deployment, client: RawClient
+) -> None:
+    request = client.request(
+        "tools/call",
+        {
+            "name": "take_inventory",
+            "arguments": {"seconds_per_book": 0.2},
+            "_meta": {"progressToken": "inventory"},
+        },
+    )
+    try:
+        with client.stream(deployment.url, request) as response:
+            messages = (event.message for event in events(response.iter_lines()) if event.data)
+            assert next(messages)["method"] == "notifications/progress"
+            for each in deployment.processes:
+                os.kill(each.pid, signal.SIGTERM)
+            *_, last = messages
+        assert "copies of" in last["result"]["content"][0]["text"]
+    finally:
+        for each in deployment.processes:
+            each.stop()
+            each.start()
+
+
+def test_a_redis_restart_keeps_the_session_and_the_outage_is_a_503(
+    deployment: Deployment, client: RawClient
+) -> None:
+    client.value(deployment.url, "remember", note="before the restart")
+    deployment.redis.stop()
+    try:
+        refused = client.post(deployment.url, client.request("ping"))
+    finally:
+        deployment.redis.start()
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert client.value(deployment.url, "recall") == ["before the restart"]
+
+
+def test_redis_evicts_nothing_and_writes_its_log(deployment: Deployment) -> None:
+    with deployment.redis.client(decode_responses=True) as store:
+        assert store.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert store.config_get("appendonly") == {"appendonly": "yes"}
+
+
+# What passes nginx
+
+
+def test_events_pass_nginx_as_they_are_made(deployment: Deployment, client: RawClient) -> None:
+    arguments = {"name": "take_inventory", "arguments": {"seconds_per_book": 0.1}}
+    request = client.request("tools/call", {**arguments, "_meta": {"progressToken": "inventory"}})
+    with client.stream(deployment.url, request) as response:
+        arrivals = [(monotonic(), event.message) for event in events(response.iter_lines()) if event.data]
+    steps = [at for at, message in arrivals if message.get("method") == "notifications/progress"]
+    assert len(steps) > 3
+    # Had they been kept back, they would have come together.
+    assert arrivals[-1][0] - steps[0] > 0.05 * len(steps)
+
+
+def test_a_large_body_passes_and_a_too_large_one_is_refused(
+    deployment: Deployment, client: RawClient
+) -> None:
+    padding = {"_meta": {"padding": "x" * 3_000_000}}
+    assert client.post(deployment.url, client.request("ping", padding)).status_code == 200
+    too_large = {"_meta": {"padding": "x" * 5_000_000}}
+    assert client.post(deployment.url, client.request("ping", too_large)).status_code == 413
+
+
+def test_no_log_has_a_credential(deployment: Deployment, client: RawClient) -> None:
+    client.value(deployment.url, "recall")
+    httpx.get(deployment.url + "/mcp", params={"token": "a-token-in-a-query"}, timeout=10)
+    assert client.session_id
+    for log in (*(each.log for each in deployment.processes), deployment.nginx.log):
+        assert client.session_id not in log.read_text()
+    lines = "\n".join(deployment.served())
+    assert client.session_id not in lines
+    assert "a-token-in-a-query" not in lines
+
+
+def test_the_probes_answer_by_the_probes_host_name(deployment: Deployment) -> None:
+    for each in deployment.processes:
+        for path in ("/healthz", "/readyz"):
+            assert httpx.get(each.url + path, headers={"Host": "localhost"}, timeout=10).status_code == 200
+            refused = httpx.get(each.url + path, headers={"Host": "10.0.0.7"}, timeout=10)
+            assert refused.status_code == 400
+
+
+def test_the_images_health_check_knows_a_living_process_from_a_dead_one(deployment: Deployment) -> None:
+    _, _, command = dict(dockerfile_instructions())["HEALTHCHECK"].partition(" CMD ")
+    port = deployment.processes[0].port
+    words = [sys.executable, *json.loads(command)[1:]]
+    alive = [word.replace(":8000/", f":{port}/") for word in words]
+    dead = [word.replace(":8000/", f":{free_port()}/") for word in words]
+    assert subprocess.run(alive, check=False, timeout=30).returncode == 0
+    assert subprocess.run(dead, check=False, timeout=30, stderr=subprocess.DEVNULL).returncode != 0
+
+
+# What nginx makes of a request
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with the request line and headers that it got; /broken gets no answer at all."""
+
+    protocol_version = "HTTP/1.1"
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(f"{self.command} {self.path}")
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/broken":
+            self.close_connection = True
+            return
+        body = json.dumps([[name.lower(), value] for name, value in self.headers.items()]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815 - the names are http.server's
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of nginx in front of three names of one echoing server."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    ports = dict.fromkeys(NAMES, server.server_address[1])
+    with nginx_for(ports, tmp_path_factory.mktemp("echo")) as nginx:
+        yield nginx.url
+    server.shutdown()
+    server.server_close()
+
+
+FORGED = {
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Port": "1",
+    "X-Forwarded-Proto": "https",
+    "X-Real-IP": "203.0.113.9",
+    "Forwarded": "for=203.0.113.9",
+    "Daphne-Root-Path": "/forged",
+}
+
+
+def test_what_a_client_claims_about_itself_does_not_pass_nginx(echo: str) -> None:
+    passed = dict(httpx.get(echo + "/mcp", headers=FORGED, timeout=10).json())
+    host = httpx.URL(echo).netloc.decode()
+    assert passed["x-forwarded-for"] == passed["x-real-ip"] == "127.0.0.1"
+    assert (passed["x-forwarded-host"], passed["host"]) == (host, host)
+    assert passed["x-forwarded-proto"] == "http"
+    assert "daphne-root-path" not in passed
+    assert "forwarded" not in passed
+
+
+def test_what_the_protocol_needs_passes_nginx(echo: str) -> None:
+    needed = {
+        "accept": "application/json, text/event-stream",
+        "authorization": "Bearer token",
+        "last-event-id": "an-event",
+        "mcp-protocol-version": "2025-11-25",
+        "mcp-session-id": "a-session",
+        "origin": "https://app.example.com",
+    }
+    passed = dict(httpx.get(echo + "/mcp", headers=needed, timeout=10).json())
+    assert {name: passed.get(name) for name in needed} == needed
+
+
+def test_a_post_that_was_sent_is_never_sent_again(echo: str) -> None:
+    before = Echo.asked.count("POST /broken")
+    assert httpx.post(echo + "/broken", json={}, timeout=10).status_code == 502
+    assert Echo.asked.count("POST /broken") - before == 1
+
+
+def test_a_get_that_failed_is_tried_elsewhere(echo: str) -> None:
+    before = Echo.asked.count("GET /broken")
+    assert httpx.get(echo + "/broken", timeout=10).status_code == 502
+    assert Echo.asked.count("GET /broken") - before > 1
+
+
+def test_a_port_that_is_free_is_refused() -> None:
+    """The ground on which the tests above stand."""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", free_port()), timeout=5)
