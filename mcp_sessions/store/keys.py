@@ -6,10 +6,10 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:features` | hash | log level, enabled tools; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:state` | hash | state names and JSON values; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why the session ended | 10 minutes |
-| `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the event log of one stream | 15 minutes after a sign of life |
-| `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its node, claim, positions; of the standalone stream too | as above; until MAX_AGE |
+| `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the log of one stream | minutes after a sign of life |
+| `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above, or until MAX_AGE |
 | `mcp:v1:<namespace>:{<fingerprint>}:published` | sorted set | names of publications, at most 1,000 | 1 minute |
-| `mcp:v1:<namespace>:{<fingerprint>}:question:<id>` | hash | which node waits for the client's answer, the answer | REQUEST_TIMEOUT |
+| `mcp:v1:<namespace>:{<fingerprint>}:question:<id>` | hash | who waits for the client's answer | REQUEST_TIMEOUT |
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | until MAX_AGE |
 | `mcp:v1:{<namespace>}:index:activity` | sorted set | every session by last activity | IDLE_TTL after the last update |
 | `mcp:v1:{<namespace>}:index:new` | sorted set | sessions that never became active, by when they end | as above |
@@ -17,14 +17,14 @@
 | `mcp:v1:{<namespace>}:index:protocol:<version>` | sorted set | the sessions of one protocol version | as above |
 | `mcp:v1:{<namespace>}:index:principal:<digest>` | sorted set | the sessions of one principal | as above |
 | `mcp:v1:{<namespace>}:clients` | sorted set | client names by when last seen, at most 100 | MAX_AGE after an update |
-| `mcp:v1:{<namespace>}:nodes` | sorted set | the processes that serve the endpoint, by last heartbeat | until nodes are forgotten |
+| `mcp:v1:{<namespace>}:nodes` | sorted set | the serving processes by last heartbeat | until nodes are forgotten |
 | `mcp:v1:{<namespace>}:nodes:about` | hash | what each of them tells about itself | as above |
 | `mcp:v1:{<namespace>}:inbox:<node>` | stream | doorbells for one process, at most about 10,000 | as above |
 
 Each name goes through the cache's `make_key`, so that KEY_PREFIX and VERSION hold. The braces are Redis Cluster
 hash tags: all of a session in one slot, all of a namespace's indexes in another, so that a script can be atomic.
-Namespaces, client names and versions are percent-encoded; a client name counts to its 100th character. Names of streams,
-questions and nodes are those of this app.
+Namespaces, client names and versions are percent-encoded; a client name counts to its 100th character. Streams,
+questions and nodes have names of our own.
 """
 
 import hashlib

@@ -37,16 +37,19 @@ def create(
 def _admit(
     commands: Commands, fingerprint: str, principal: str, handshake: Handshake, limits: Limits
 ) -> Operation[None]:
+    """Each cap that is full is looked at once for sessions that are gone, then holds."""
     admit = commands.admit(fingerprint, principal, handshake, limits)
-    [full] = yield [admit]
-    if not full:
-        return
-    index = commands.keys.principal(principal) if full == 2 else commands.keys.activity
-    yield from _heal(commands, index, limits)
-    [full] = yield [admit]
-    if full:
-        cap = "MAX_SESSIONS_PER_PRINCIPAL" if full == 2 else "MAX_SESSIONS"
-        raise TooManySessions(f"{cap} is reached")
+    healed: set[str] = set()
+    while True:
+        [full] = yield [admit]
+        if not full:
+            return
+        index = commands.keys.principal(principal) if full == 2 else commands.keys.activity
+        if index in healed:
+            cap = "MAX_SESSIONS_PER_PRINCIPAL" if full == 2 else "MAX_SESSIONS"
+            raise TooManySessions(f"{cap} is reached")
+        healed.add(index)
+        yield from _heal(commands, index, limits)
 
 
 def _heal(commands: Commands, index: str, limits: Limits) -> Operation[None]:

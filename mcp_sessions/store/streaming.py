@@ -5,6 +5,13 @@ costs latency, never a message. "Now" is the store's clock. Every method raises 
 be asked; every call may then be made again, with the same arguments, without doing anything twice.
 
 Payloads are bytes that the store does not look into. Nothing here slides a session's TTL.
+
+A log lives for `StreamLimits.ttl_ms` after the last append, publication, claim or `keep_streams`, and never past its
+session's deadline. Who runs or delivers a silent stream keeps it with `keep_streams`. The positions of a standalone
+stream go on until the session ends, also when its log is gone.
+
+When a session ends, so do its standalone log and its subscriptions, in the same act. The logs of its exchanges and its
+questions cannot be read or written from then on, because every act looks at the session first; their TTL removes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +24,16 @@ STANDALONE = "standalone"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLimits:
-    """What a stream keeps for clients that resume it. What exceeds a bound is dropped from the old end."""
+    """What a stream keeps for clients that resume it.
+
+    What exceeds a bound is dropped from the old end, but never the newest message, so never a response.
+    """
 
     #: Events.
     max_events: int
     #: Bytes of payloads.
     max_bytes: int
-    #: Milliseconds after the last append; a log never outlives its session.
+    #: Milliseconds after the last sign of life.
     ttl_ms: int
 
 
@@ -50,7 +60,7 @@ class Event:
 class Appended:
     """What `append` did."""
 
-    #: The position of the last message appended, by this call or by the one that it repeats.
+    #: The position of the stream's last message.
     position: int
     #: Who delivers the stream now; None if nobody ever claimed it.
     claim: Claim | None
@@ -67,7 +77,10 @@ class Taken:
     origin: str
     #: Milliseconds since the epoch of the origin's last heartbeat as a node; 0 if it is forgotten or there is none.
     origin_seen_ms: int
-    #: Where delivery goes on: the position asked for; for a standalone stream without one, the last one delivered.
+    #: The same clock at the moment of the claim.
+    now_ms: int
+    #: Where delivery goes on: the position asked for, the stream's last one if that is beyond it; for a standalone
+    #: stream without one, the last one delivered.
     after: int
     #: The JSON-RPC id of the exchange's request, as JSON text; "" for a standalone stream.
     request_id: str
@@ -103,7 +116,10 @@ class StreamStore(Protocol):
     async def open_stream(
         self, fingerprint: str, stream: str, *, node: str, request_id: str, limits: StreamLimits
     ) -> Claim | None:
-        """Make the log of an exchange that runs on `node`, claimed by that node. None if the session is gone."""
+        """Make the log of an exchange that runs on `node`, claimed by that node. None if the session is gone.
+
+        `stream` is a new random name: for one that exists, its first claim is returned and nothing is changed.
+        """
         ...
 
     async def append(
@@ -128,8 +144,8 @@ class StreamStore(Protocol):
     ) -> Appended | None:
         """Append messages to the standalone stream, from anywhere; the log is made on first use.
 
-        `key` names this act: a repeated call with the same key within a minute does nothing. None if the session is
-        gone.
+        `key` names this act: a repeated call with the same key within a minute does nothing (the last thousand
+        publications of a session are remembered). None if the session is gone.
         """
         ...
 
@@ -137,7 +153,7 @@ class StreamStore(Protocol):
         """Take over the delivery of a stream. None if there is no such stream.
 
         The standalone stream exists for every session (it is made on first use); `after=None` goes on after the last
-        event that was delivered to anybody. For an exchange's stream `after` is a position.
+        event that was delivered to anybody. For an exchange's stream `after` is a position; None is 0.
         """
         ...
 
@@ -146,14 +162,22 @@ class StreamStore(Protocol):
     ) -> Batch | None:
         """The events after a position, at least one if there is one, then as many as fit; marks them delivered.
 
-        None if the session or the stream is gone. Nothing is read for a claim that is not valid any more.
+        If events after the position were dropped, the oldest that are left. None if the session or the stream is gone.
+        Nothing is read for a claim that is not valid any more.
         """
         ...
 
     async def close_orphan(
         self, fingerprint: str, stream: str, *, payload: bytes, limits: StreamLimits
     ) -> Appended | None:
-        """Append the response of an exchange whose node is dead, unless the stream has ended. None as for append."""
+        """Append the response of an exchange whose node is dead; nothing if the stream has ended.
+
+        From then on the dead node's own appends are refused. None if the session or the stream is gone.
+        """
+        ...
+
+    async def keep_streams(self, streams: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Signs of life of streams, (fingerprint, name) each, that run or are delivered; those that exist."""
         ...
 
     # Questions to the client
@@ -164,15 +188,18 @@ class StreamStore(Protocol):
         ...
 
     async def answer(self, fingerprint: str, question: str, *, payload: bytes) -> str | None:
-        """Leave the client's response for the node that waits; which node. None if nobody waits, or it was answered."""
+        """Leave the client's response for the node that waits; which node. None if nobody waits, or it was answered.
+
+        Of several answers exactly one wins, so the repetition of one that came through gets None as well.
+        """
         ...
 
     async def take_answer(self, fingerprint: str, question: str) -> bytes | None:
-        """The client's response, once, if it is there."""
+        """The client's response if it is there. It stays, for a repeated call, until `withdraw` or the timeout."""
         ...
 
     async def asker(self, fingerprint: str, question: str) -> str | None:
-        """Which node waits, for what is not the response (progress)."""
+        """Which node waits, for what is not the response (progress). None once it was answered."""
         ...
 
     async def withdraw(self, fingerprint: str, question: str) -> None:
@@ -186,7 +213,7 @@ class StreamStore(Protocol):
         ...
 
     async def unsubscribe(self, fingerprint: str, uri: str) -> bool | None:
-        """Forget it. None if the session is gone."""
+        """Forget it; whether it was remembered. None if the session is gone."""
         ...
 
     async def subscribed(self, fingerprints: Sequence[str], uri: str) -> frozenset[str]:
@@ -204,7 +231,7 @@ class StreamStore(Protocol):
         ...
 
     async def nodes(self) -> Sequence[Node]:
-        """The nodes that are not forgotten, oldest id first."""
+        """The nodes that are not forgotten, by id."""
         ...
 
     async def ring(self, messages: Mapping[str, Sequence[bytes]]) -> None:
@@ -219,7 +246,8 @@ class StreamStore(Protocol):
         """Wait for doorbells of this node on a connection of its own. `after=""`: from now on.
 
         Returns where to go on, and the doorbells; none if nothing came within `block_ms`. A server that hangs is
-        noticed shortly after `block_ms`.
+        noticed shortly after `block_ms`. After StoreUnavailable, call again with the same `after`: what came meanwhile
+        is not lost; if the server lost its data, everything that the inbox holds comes (again).
         """
         ...
 
