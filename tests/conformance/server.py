@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import MCPServer
-from mcp.server.request_state import RequestStateSecurity
 from mcp_types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
+from mcp_sessions.security import request_state_security
 from tests.conformance.asking import add_asking_tools
 from tests.conformance.input_required import add_input_required
 from tests.conformance.readables import add_readables
@@ -25,15 +25,14 @@ def _build() -> MCPServer[Any]:
         "conformance",
         version="1.0.0",
         tools=[schema_tool()],
-        request_state_security=RequestStateSecurity(keys=["every process of these tests has this key"]),
+        request_state_security=request_state_security(),
     )
     add_tools(server)
     add_asking_tools(server)
     add_input_required(server)
     add_readables(server)
-    server.streamable_http_app(
-        stateless_http=True
-    )  # only so that there is a session manager, which has the Server
+    # Called for the session manager that it makes, which is the public way to the low-level Server.
+    server.streamable_http_app(stateless_http=True)
     low_level = server.session_manager.app
     low_level.add_request_handler("resources/subscribe", SubscribeRequestParams, _accept)
     low_level.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, _accept)
