@@ -55,6 +55,9 @@ class SessionChangeList(ChangeList):
         self.queryset = self.queryset.read(offset=offset, limit=limit)
         super().get_results(request)
         self.show_admin_actions = self.result_count > 0
+        if not self.query and not self.has_active_filters:
+            # Then nothing is left out, and there is nothing to offer by "Show all".
+            self.full_result_count = self.result_count
 
 
 @admin.register(MCPSession)
@@ -62,7 +65,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     """Looking needs the permission to view; force-expiring needs `expire_session` as well."""
 
     actions = (force_expire,)
-    list_display = ("session", "client", "user", "protocol", "created", "activity", "expires_in", "requests")
+    list_display = ("session", "client", "user", "activity", "expires_in", "requests", "protocol", "created")
     list_filter = (
         admin_filters.EndpointFilter,
         admin_filters.ClientFilter,
@@ -106,7 +109,8 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
         return SessionChangeList
 
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
-        return (*self.list_display, "endpoint") if len(conf.aliases()) > 1 else self.list_display
+        first, *others = self.list_display
+        return (first, "endpoint", *others) if len(conf.aliases()) > 1 else self.list_display
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         text = search_term.strip()
@@ -160,7 +164,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        return super().history_view(request, object_id, extra_context)
+        return super().history_view(request, object_id, {"media": self.media, **(extra_context or {})})
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -176,6 +180,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
             "title": "The session store does not answer",
             "opts": self.opts,
             "aliases": aliases if len(aliases) > 1 else (),
+            "media": self.media,
         }
         template = "admin/mcp_sessions/mcpsession/store_unavailable.html"
         return TemplateResponse(request, template, context, status=503, headers={"Retry-After": "5"})

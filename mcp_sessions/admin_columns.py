@@ -95,6 +95,6 @@ class SessionColumns:
     def capabilities(self, obj: MCPSession) -> SafeString:
         return display.pretty_json(obj.record.handshake.capabilities)
 
-    @admin.display(description="state")
+    @admin.display(description="names and values")
     def state(self, obj: MCPSession) -> SafeString:
         return display.state_table(directory_for(obj.endpoint).state(obj.fingerprint))

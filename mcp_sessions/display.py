@@ -6,14 +6,13 @@ Clients choose their own names and versions: everything here bounds and cleans; 
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince, timeuntil
 
 #: Characters of one value of session state on the detail page.
 VALUE_CHARS: Final = 400
@@ -21,6 +20,7 @@ VALUE_CHARS: Final = 400
 STATE_NAMES: Final = 100
 #: Characters of a pretty-printed JSON document.
 JSON_CHARS: Final = 10_000
+_UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 def printable(text: str, limit: int) -> str:
@@ -36,17 +36,23 @@ def client(name: str, version: str) -> str:
 
 
 def ago(moment: datetime) -> str:
-    """ "3 minutes ago"; seconds below a minute."""
-    seconds = max(0, int((timezone.now() - moment).total_seconds()))
-    return f"{seconds} s ago" if seconds < 60 else f"{timesince(moment, depth=1)} ago"
+    """How long ago that was: "12 s ago", "4 min ago", "3 h ago", "2 d ago"."""
+    return f"{_duration(timezone.now() - moment)} ago"
 
 
 def remaining(moment: datetime) -> str:
-    """How long until then: "48 s", "59 minutes", or "now" when that time has come."""
-    seconds = int((moment - timezone.now()).total_seconds())
-    if seconds < 60:
-        return f"{seconds} s" if seconds > 0 else "now"
-    return timeuntil(moment, depth=1)
+    """How long until then: "48 s", "59 min", or "now" when that time has come."""
+    left = moment - timezone.now()
+    return _duration(left) if left > timedelta() else "now"
+
+
+def _duration(delta: timedelta) -> str:
+    """In the largest unit that it fills, rounded down."""
+    seconds = max(0, int(delta.total_seconds()))
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def timed(words: str, moment: datetime) -> SafeString:

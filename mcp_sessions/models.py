@@ -88,3 +88,8 @@ class MCPSession(models.Model):
     def client(self) -> str:
         """The client's name and version, fit to be shown."""
         return display.client(self.client_name, self.record.handshake.client_version)
+
+    @property
+    def last_active(self) -> str:
+        """How long ago, in words."""
+        return display.ago(self.last_activity)

@@ -13,7 +13,7 @@ from mcp_sessions.store.base import Query
 from mcp_sessions.store.registry import directory_for
 
 HELP: Final = (
-    "The first 8 or more digits of a fingerprint, (part of) a client's name, (part of) a user name, a token's subject, "
+    "The first 8 or more digits of a fingerprint, (part of) a client’s name, (part of) a user name, a token’s subject, "
     "or “anonymous”."
 )
 #: Each meaning is a read of its own: a text may mean so many clients, and so many users.

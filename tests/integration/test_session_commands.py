@@ -50,7 +50,7 @@ def test_list_prints_the_sessions_of_all_endpoints_last_active_first() -> None:
     [second] = open_sessions([Opened(client="\x1b[31mred")], "stock")
     lines = run("list").splitlines()
     assert [line.split()[0] for line in lines[1:3]] == [second.fingerprint[:12], first.fingerprint[:12]]
-    for words in ("coder 1.0", "ada", "2025-11-25", "59 minutes", " 2 ", "shop"):
+    for words in ("coder 1.0", "ada", "2025-11-25", "59 min", " 2 ", "shop"):
         assert words in lines[2]
     assert "\x1b" not in lines[1], "a client's name cannot steer the terminal"
     assert lines[3] == "2 open"

@@ -97,8 +97,8 @@ def _cells(session: MCPSession) -> Iterator[Any]:
     yield display.printable(session.client, 24)
     yield display.printable(session.owner.label, 24)
     yield display.printable(session.protocol_version, 10)
-    yield display.ago(session.last_activity).replace("\xa0", " ")
-    yield display.remaining(session.record.expires).replace("\xa0", " ")
+    yield display.ago(session.last_activity)
+    yield display.remaining(session.record.expires)
     yield session.record.requests
     yield session.endpoint
 
