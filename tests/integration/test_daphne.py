@@ -29,6 +29,9 @@ SILENCE_SECONDS = 2.5
 
 HALF_A_REQUEST = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf"
 
+#: Three servers for all tests here, whichever of pytest's processes runs them.
+pytestmark = pytest.mark.xdist_group("daphne")
+
 
 def server(module: str, directory: Path, *arguments: str, guarded: bool = False) -> Process:
     """A server of the misbehaving application, not started yet."""

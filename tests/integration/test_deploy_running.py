@@ -34,7 +34,8 @@ NAMES = ("app-1", "app-2", "app-3")
 #: More requests than nginx has places, so that each process gets several.
 ROUNDS = 9
 
-pytestmark = pytest.mark.needs("nginx")
+#: One deployment for all tests here, whichever of pytest's processes runs them.
+pytestmark = [pytest.mark.needs("nginx"), pytest.mark.xdist_group("deployment")]
 
 
 class PasswordRedis(RedisServer):
@@ -197,7 +198,9 @@ def test_a_call_in_flight_ends_well_while_every_process_is_told_to_stop(
     finally:
         for each in deployment.processes:
             each.stop()
-            each.start()
+            each.launch()
+        for each in deployment.processes:
+            each.wait_until_it_answers()
 
 
 def test_a_redis_restart_keeps_the_session_and_the_outage_is_a_503(
