@@ -9,6 +9,7 @@ from pytest_django import Settings
 
 from tests.servers import RedisCluster, RedisServer, SentinelTrio, run_cluster, run_sentinels
 from tests.store import worlds
+from tests.store.stream_worlds import Streams, streams_of
 from tests.store.worlds import World
 
 
@@ -52,6 +53,20 @@ def redis_caches(redis_server: RedisServer, settings: Settings) -> Iterator[dict
 @pytest.fixture
 async def redis_world(redis_caches: dict[str, Any]) -> AsyncIterator[World]:  # noqa: ARG001 - configures CACHES
     made = worlds.redis_world("standalone")
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def streams(world: World) -> AsyncIterator[Streams]:
+    made = streams_of(world)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def redis_streams(redis_world: World) -> AsyncIterator[Streams]:
+    made = streams_of(redis_world)
     yield made
     await made.aclose()
 

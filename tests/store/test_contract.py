@@ -11,7 +11,9 @@ from tests.store.worlds import CLAUDE, DAY, HOUR, MINUTE, SECOND, World, a_finge
 async def test_a_new_session_is_what_was_negotiated_and_not_yet_active(world: World) -> None:
     fingerprint = a_fingerprint()
 
-    created = await world.store.create(fingerprint, principal="issuer|ann", handshake=CLAUDE, limits=world.limits)
+    created = await world.store.create(
+        fingerprint, principal="issuer|ann", handshake=CLAUDE, limits=world.limits
+    )
 
     assert (created.fingerprint, created.principal, created.handshake) == (fingerprint, "issuer|ann", CLAUDE)
     assert (created.active, created.initialized, created.requests, created.last_call) == (False, False, 0, "")
@@ -54,7 +56,8 @@ async def test_a_touch_without_a_call_keeps_the_last_one_and_initialized_stays(w
 
 
 @pytest.mark.parametrize(
-    "call", ["tools/call:" + "x" * 500, "tools/call:a\nb", "tools/call:naïve ☃", "tools/call:\x00\x7f", "a\\nb"]
+    "call",
+    ["tools/call:" + "x" * 500, "tools/call:a\nb", "tools/call:naïve ☃", "tools/call:\x00\x7f", "a\\nb"],
 )
 async def test_a_hostile_call_is_kept_as_one_bounded_line_of_ascii(world: World, call: str) -> None:
     fingerprint = await world.open()
@@ -107,7 +110,9 @@ async def test_a_stranger_gets_nothing_and_changes_nothing(world: World) -> None
 
 
 @pytest.mark.parametrize("principal", ["issuer|zoë ☃", "a\nb", "back\\slash", "\ud800", "a\\nb", "1 2 3"])
-async def test_a_principal_of_any_text_owns_its_session_and_nobody_like_it(world: World, principal: str) -> None:
+async def test_a_principal_of_any_text_owns_its_session_and_nobody_like_it(
+    world: World, principal: str
+) -> None:
     fingerprint = await world.open(principal=principal)
 
     touched = await world.touch(fingerprint, principal=principal)
@@ -221,8 +226,13 @@ async def test_the_log_level_is_remembered_for_every_process(world: World) -> No
 async def test_tools_are_enabled_and_disabled_and_every_process_knows(world: World) -> None:
     fingerprint = await world.open()
 
-    assert await world.store.change_tools(fingerprint, enable=["paint", "zeichne ☃"]) == {"paint", "zeichne ☃"}
-    assert await world.other.change_tools(fingerprint, enable=["sing"], disable=["paint", "never-enabled"]) == {
+    assert await world.store.change_tools(fingerprint, enable=["paint", "zeichne ☃"]) == {
+        "paint",
+        "zeichne ☃",
+    }
+    assert await world.other.change_tools(
+        fingerprint, enable=["sing"], disable=["paint", "never-enabled"]
+    ) == {
         "zeichne ☃",
         "sing",
     }

@@ -124,7 +124,9 @@ async def test_sessions_are_filtered_by_client_protocol_or_owner(
         ("c", "inspector", "2025-11-25", "anonymous"),
         ("d", "cursor", "2025-11-25", "issuer|ann"),
     ):
-        opened[name] = await world.open(principal=principal, handshake=client_named(client, protocol=protocol))
+        opened[name] = await world.open(
+            principal=principal, handshake=client_named(client, protocol=protocol)
+        )
 
     page = world.directory.page(query, offset=0, limit=10)
 
@@ -146,7 +148,9 @@ async def test_sessions_are_filtered_by_when_they_were_active(world: World) -> N
     opened = await open_spaced(world, 6)
     times = [session.last_activity_ms for each in opened if (session := await world.store.get(each))]
 
-    def between(since: int | None, before: int | None, *, ascending: bool = False, offset: int = 0) -> list[str]:
+    def between(
+        since: int | None, before: int | None, *, ascending: bool = False, offset: int = 0
+    ) -> list[str]:
         query = Query(active_since_ms=since, active_before_ms=before, ascending=ascending)
         return shown(world.directory.page(query, offset=offset, limit=2))
 
@@ -187,7 +191,12 @@ async def test_sessions_that_are_over_are_neither_listed_nor_counted(world: Worl
         world.directory.end(gone)
     await world.settled()
 
-    for query in (Query(), Query(client="claude-ai"), Query(protocol="2025-11-25"), Query(principal="anonymous")):
+    for query in (
+        Query(),
+        Query(client="claude-ai"),
+        Query(protocol="2025-11-25"),
+        Query(principal="anonymous"),
+    ):
         page = world.directory.page(query, offset=0, limit=10)
         assert (shown(page), page.total) == ([stays], 1)
     assert world.directory.count() == 1

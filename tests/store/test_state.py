@@ -133,7 +133,9 @@ async def test_numbers_add_up_as_in_python(
         ("1e308", 1e308),
     ],
 )
-async def test_what_is_no_number_or_leaves_the_range_is_refused(world: World, before: str, amount: int | float) -> None:
+async def test_what_is_no_number_or_leaves_the_range_is_refused(
+    world: World, before: str, amount: int | float
+) -> None:
     fingerprint = await world.open()
     await world.store.state_set(fingerprint, {"n": before}, max_bytes=BYTES)
 

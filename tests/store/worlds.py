@@ -79,7 +79,12 @@ class World:
     _closing: list[SessionStore] = field(default_factory=list)
 
     async def open(
-        self, *, principal: str = ANONYMOUS, handshake: Handshake = CLAUDE, fingerprint: str = "", active: bool = True
+        self,
+        *,
+        principal: str = ANONYMOUS,
+        handshake: Handshake = CLAUDE,
+        fingerprint: str = "",
+        active: bool = True,
     ) -> str:
         """A new session's fingerprint; `active` as after its first request."""
         fingerprint = fingerprint or a_fingerprint()

@@ -1,0 +1,249 @@
+"""What stands in Redis: which keys, that each has a TTL, and that namespaces never meet."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from pytest_django import Settings
+from redis import Redis
+
+from mcp_sessions.session import ANONYMOUS
+from mcp_sessions.store.base import Query
+from mcp_sessions.store.commands import TOMBSTONE_MS, matters_ms
+from tests.servers import RedisServer
+from tests.store.worlds import (
+    CLAUDE,
+    DAY,
+    HOUR,
+    LIMITS,
+    MINUTE,
+    World,
+    a_fingerprint,
+    client_named,
+    redis_world,
+)
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Any:
+    """A plain client on the server, emptied first."""
+    with redis_server.client(decode_responses=True) as client:
+        client.flushall()
+        yield client
+
+
+@asynccontextmanager
+async def another_namespace(name: str) -> AsyncIterator[World]:
+    world = redis_world("standalone", namespace=name)
+    yield world
+    await world.aclose()
+
+
+async def live_through_everything(world: World) -> None:
+    """Every method of both faces, on sessions of every sort."""
+    store, limits = world.store, world.limits
+    kept, ended, expired = await world.open(), await world.open(principal="issuer|ann"), await world.open()
+    await world.open(active=False)
+    for fingerprint in (kept, ended):
+        await store.set_log_level(fingerprint, "debug")
+        await store.change_tools(fingerprint, enable=["paint", "sing"], disable=["sing"])
+        await store.state_set(fingerprint, {"a": "1", "b": "[]"}, max_bytes=1_000)
+        await store.state_incr(fingerprint, "n", 1, max_bytes=1_000)
+        await store.state_append(fingerprint, "b", "1", max_bytes=1_000)
+        await store.state_delete(fingerprint, ["a"])
+        await store.state_get(fingerprint, ["n"])
+        await store.state_names(fingerprint)
+        await store.keep([fingerprint], limits=limits)
+    await world.touch(kept, initialized=True)
+    await store.end(ended, principal="issuer|ann", reason="deleted")
+    world.directory.end(expired)
+    world.directory.page(Query(), offset=0, limit=10)
+    world.directory.find(kept[:8], limit=10)
+    world.directory.state(kept)
+    await world.settled()
+
+
+def keys_of(redis: "Redis", world: World) -> set[str]:
+    assert world.commands is not None
+    return set(redis.scan_iter("*"))
+
+
+async def test_every_key_has_a_ttl_whatever_happened(redis: "Redis", redis_world: World) -> None:
+    await live_through_everything(redis_world)
+
+    left = {key: redis.pttl(key) for key in redis.scan_iter("*")}
+
+    assert len(left) >= 11
+    assert all(0 < ttl <= DAY for ttl in left.values()), left
+    assert {kind for key in left for kind in [redis.type(key)]} == {"string", "hash", "zset"}
+
+
+async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_world: World) -> None:
+    """The record: first FIRST_TTL, then IDLE_TTL; its parts as the record; indexes as long as they can matter."""
+    assert redis_world.commands is not None
+    keys = redis_world.commands.keys
+    fingerprint = await redis_world.open(active=False)
+    record, features, state = (part(fingerprint) for part in (keys.session, keys.features, keys.state))
+    assert 0 < redis.pttl(record) <= MINUTE
+
+    await redis_world.store.set_log_level(fingerprint, "debug")
+    await redis_world.store.state_set(fingerprint, {"a": "1"}, max_bytes=100)
+    for key in (record, features, state):
+        assert 0 < redis.pttl(key) <= MINUTE
+
+    await redis_world.touch(fingerprint)
+    await redis_world.settled()
+    for key in (record, features, state):
+        assert HOUR - MINUTE < redis.pttl(key) <= HOUR
+    for index in keys.indexes(CLAUDE, ANONYMOUS):
+        assert HOUR < redis.pttl(index) <= matters_ms(LIMITS)
+    assert DAY - MINUTE < redis.pttl(keys.clients) <= DAY
+
+    await redis_world.store.end(fingerprint, principal=None, reason="deleted")
+    assert TOMBSTONE_MS - MINUTE < redis.pttl(keys.ended(fingerprint)) <= TOMBSTONE_MS
+    assert redis.get(keys.ended(fingerprint)) == "deleted"
+
+
+async def test_of_an_ended_session_only_the_tombstone_is_left(redis: "Redis", redis_world: World) -> None:
+    assert redis_world.commands is not None
+    await live_through_everything(redis_world)
+    redis.flushall()
+    fingerprint = await redis_world.open()
+    await redis_world.store.set_log_level(fingerprint, "debug")
+    await redis_world.store.state_set(fingerprint, {"a": "1"}, max_bytes=100)
+    await redis_world.settled()
+
+    await redis_world.store.end(fingerprint, principal=None, reason="deleted")
+
+    keys = redis_world.commands.keys
+    assert set(redis.scan_iter("*")) == {keys.ended(fingerprint), keys.clients}
+
+
+async def test_a_parts_last_entry_takes_the_key_with_it(redis: "Redis", redis_world: World) -> None:
+    assert redis_world.commands is not None
+    keys = redis_world.commands.keys
+    fingerprint = await redis_world.open()
+    await redis_world.store.change_tools(fingerprint, enable=["paint"])
+    await redis_world.store.state_set(fingerprint, {"a": "1"}, max_bytes=100)
+
+    await redis_world.store.change_tools(fingerprint, disable=["paint"])
+    await redis_world.store.state_delete(fingerprint, ["a"])
+
+    assert redis.exists(keys.features(fingerprint), keys.state(fingerprint)) == 0
+
+
+async def test_an_idle_session_without_features_or_state_is_one_key(
+    redis: "Redis", redis_world: World
+) -> None:
+    fingerprint = await redis_world.open()
+
+    assert [key for key in redis.scan_iter("*") if fingerprint in key] == [
+        f":1:mcp:v1:{namespace_of(redis_world)}:{{{fingerprint}}}:session"
+    ]
+
+
+def namespace_of(world: World) -> str:
+    assert world.commands is not None
+    return world.commands.keys.clients.split("{")[1].split("}")[0]
+
+
+@pytest.mark.parametrize(
+    "pair", [("shop", "blog"), ("shop", "shop2"), ("a", "a:{b"), ("é", "%C3%A9"), ("x}", "x")]
+)
+async def test_services_with_different_namespaces_share_no_key_and_see_no_session(
+    redis: "Redis", redis_caches: dict[str, Any], pair: tuple[str, str]
+) -> None:
+    async with another_namespace(pair[0]) as one, another_namespace(pair[1]) as two:
+        await live_through_everything(one)
+        of_one = set(redis.scan_iter("*"))
+        before = {key: redis.dump(key) if redis.type(key) == "string" else None for key in of_one}
+        await live_through_everything(two)
+        of_two = set(redis.scan_iter("*")) - of_one
+
+        assert len(of_two) == len(of_one)
+        assert {key: redis.dump(key) if redis.type(key) == "string" else None for key in of_one} == before
+        fingerprint = await one.open()
+        assert await two.store.get(fingerprint) is None
+        assert await two.touch(fingerprint) is None
+        assert await two.store.end(fingerprint, principal=None, reason="deleted") is None
+        assert two.directory.get(fingerprint) is None
+        assert fingerprint not in {
+            s.fingerprint for s in two.directory.page(Query(), offset=0, limit=50).sessions
+        }
+        assert await one.store.get(fingerprint) is not None
+
+
+def test_namespaces_that_quoting_could_confuse_stay_apart() -> None:
+    from mcp_sessions.store.keys import Keys
+
+    names = ["a", "a%20", "a ", "{a}", "a}", "%", "%25", "é", "%C3%A9"]
+
+    assert len({Keys(name, str).activity for name in names}) == len(names)
+
+
+async def test_key_prefix_and_version_of_the_cache_hold(
+    redis: "Redis", redis_server: RedisServer, settings: Settings
+) -> None:
+    entry = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url}
+    settings.CACHES = {"default": {**entry, "KEY_PREFIX": "blue", "VERSION": 7}}
+    async with another_namespace("shop") as world:
+        await live_through_everything(world)
+
+    assert all(key.startswith("blue:7:mcp:v1:") for key in redis.scan_iter("*"))
+
+
+def hashed_key(key: str, prefix: str, version: int) -> str:
+    """A key function that leaves nothing of the name."""
+    return f"{prefix}{version}" + hashlib.sha256(key.encode()).hexdigest()
+
+
+async def test_any_key_function_of_the_cache_holds(
+    redis: "Redis", redis_server: RedisServer, settings: Settings
+) -> None:
+    entry = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url}
+    settings.CACHES = {"default": {**entry, "KEY_FUNCTION": f"{__name__}.hashed_key"}}
+    async with another_namespace("shop") as world:
+        fingerprint = await world.open()
+        assert await world.touch(fingerprint) is not None
+
+    assert all(len(key) == 65 for key in redis.scan_iter("*"))
+    assert redis.exists(hashed_key(f"mcp:v1:shop:{{{fingerprint}}}:session", "", 1)) == 1
+    assert django_settings.CACHES["default"]["KEY_FUNCTION"].endswith("hashed_key")
+
+
+async def test_client_names_cannot_forge_or_flood_keys(redis: "Redis", redis_world: World) -> None:
+    for name in ("}:{x", "*", "\n", "☃" * 1_000, "a:b", "../", "\ud800"):
+        await redis_world.open(handshake=client_named(name))
+
+    namespace = namespace_of(redis_world)
+    found = list(redis.scan_iter("*index:client:*"))
+    assert len(found) == 7
+    for key in found:
+        assert key.startswith(f":1:mcp:v1:{{{namespace}}}:index:client:")
+        assert len(key) < 300
+        assert not set(key.removeprefix(f":1:mcp:v1:{{{namespace}}}:index:client:")) & set("{}*:\n/")
+
+
+async def test_no_session_id_is_ever_stored(redis: "Redis", redis_world: World) -> None:
+    from mcp_sessions.session import fingerprint as fingerprint_of
+    from mcp_sessions.session import new_session_id
+
+    session_id = new_session_id()
+    await redis_world.open(fingerprint=fingerprint_of(session_id) or "")
+
+    dump = [key + str(redis.execute_command("DUMP", key, NEVER_DECODE=True)) for key in redis.scan_iter("*")]
+    assert not any(session_id in text for text in dump)
+
+
+async def test_the_sync_and_the_async_face_use_the_same_keys(redis: "Redis", redis_world: World) -> None:
+    await live_through_everything(redis_world)
+    before = set(redis.scan_iter("*"))
+
+    redis_world.directory.page(Query(client="claude-ai"), offset=0, limit=10)
+    redis_world.directory.count()
+    redis_world.directory.end(a_fingerprint())
+
+    assert set(redis.scan_iter("*")) <= before
