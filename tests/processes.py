@@ -50,6 +50,8 @@ class Process:
     log: Path
     #: A path that is asked until it answers; any status will do.
     probe: str = "/healthz"
+    #: The working directory.
+    directory: Path = ROOT
     _popen: "subprocess.Popen[bytes] | None" = field(default=None, init=False, repr=False)
 
     @property
@@ -85,7 +87,7 @@ class Process:
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 self.command,
-                cwd=ROOT,
+                cwd=self.directory,
                 env=os.environ | self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -109,7 +109,8 @@ def server(project: Project, tmp_path: Path) -> Process:
     return Process(
         name="mysite",
         command=project.of(command),
-        environment={**project.environment, "PYTHONPATH": ""},
+        environment={**project.environment, "PYTHONPATH": "", "DJANGO_SETTINGS_MODULE": "mysite.settings"},
+        directory=project.directory,
         port=port,
         log=tmp_path / "mysite.log",
         probe="/admin/login/",
