@@ -9,10 +9,16 @@ from django.urls import re_path
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django_application = get_asgi_application()
 
-from mcp_sessions.routing import mcp_urlpatterns  # noqa: E402 - needs Django to be set up
+from mcp_sessions.lifecycle import lifespan  # noqa: E402 - needs Django to be set up
+from mcp_sessions.routing import mcp_urlpatterns  # noqa: E402
 from mcp_sessions.startup import tune_garbage_collector  # noqa: E402
 
 django_pages = re_path("", django_application)  # type: ignore[arg-type]  # Channels routes applications, not views
-application = ProtocolTypeRouter({"http": URLRouter([*mcp_urlpatterns(), django_pages])})
+application = ProtocolTypeRouter(
+    {
+        "http": URLRouter([*mcp_urlpatterns(), django_pages]),
+        "lifespan": lifespan,  # daphne has none; uvicorn would not stop the endpoints without it
+    }
+)
 
 tune_garbage_collector()

@@ -7,10 +7,12 @@ the bug; if one of them fails, daphne has mended it, and ours can go.
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import ClassVar
 import pytest
 
 from tests.misbehaving import LARGE_BYTES
-from tests.processes import Process, started
+from tests.processes import ROOT, Process, started
 from tests.servers import free_port, wait_until
 
 #: Seconds within which an answer comes that comes at all. daphne looks after its applications once a second.
@@ -234,6 +236,22 @@ def test_our_daphne_believes_nobody_about_its_root_path(plain: Process, ours: Pr
     forged = "Daphne-Root-Path: /forged"
     assert Client(plain).send("/root-path", forged).response().read() == b"/forged"
     assert Client(ours).send("/root-path", forged).response().read() == b""
+
+
+def test_our_command_takes_every_option_of_daphnes() -> None:
+    def options(module: str) -> set[str]:
+        command = [sys.executable, "-m", module, "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True)
+        return set(re.findall(r"--[a-z_-]+", done.stdout))
+
+    assert options("mcp_sessions.daphne") - options("daphne") == {"--drain-timeout"}
+    assert options("daphne") <= options("mcp_sessions.daphne")
+
+
+def test_the_console_script_is_the_command() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, name = scripts["mcp-sessions-daphne"].partition(":")
+    assert (module, name) == ("mcp_sessions.daphne", "CommandLineInterface.entrypoint")
 
 
 def test_our_daphne_says_what_is_wrong_with_its_arguments() -> None:
