@@ -112,7 +112,7 @@ class Commands:
         return Call(scripts.GET, keys, (self.now(),), lambda reply: parse_session(fingerprint, reply))
 
     def end(self, fingerprint: str, principal: str | None, reason: EndReason) -> Call[Session | None]:
-        keys = (*self._parts(fingerprint), self.keys.ended(fingerprint))
+        keys = (*self._parts(fingerprint), self.keys.ended(fingerprint), *self.keys.lasting(fingerprint))
         owner = "" if principal is None else "=" + escape(principal)
         arguments = (owner, reason, TOMBSTONE_MS, self.now())
         return Call(scripts.END, keys, arguments, lambda reply: parse_session(fingerprint, reply))

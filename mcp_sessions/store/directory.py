@@ -88,24 +88,30 @@ class RedisDirectory:
         return value
 
     def _ask(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        steps = pipelines([(call.script, call.arguments) for call in calls])
-        commands = next(steps)
-        while True:
-            try:
-                try:
-                    replies = self._execute(commands)
-                except REDIS_ERRORS as error:
-                    commands = steps.throw(error)
-                else:
-                    commands = steps.send(replies)
-            except StopIteration as stop:
-                return results(calls, stop.value)
-            except REDIS_ERRORS as error:
-                raise unavailable(error) from error
+        return ask(self._connect, calls)
 
-    def _execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        pipeline = self._connect().pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = pipeline.execute(raise_on_error=False)
-        return replies
+
+def ask(connect: Callable[[], SyncClient], calls: Sequence[Call[Any]]) -> list[Any]:
+    """What each call gives, in one round trip. Raises: StoreUnavailable, and what the calls' decoders raise."""
+    steps = pipelines([(call.script, call.arguments) for call in calls])
+    commands = next(steps)
+    while True:
+        try:
+            try:
+                replies = _execute(connect(), commands)
+            except REDIS_ERRORS as error:
+                commands = steps.throw(error)
+            else:
+                commands = steps.send(replies)
+        except StopIteration as stop:
+            return results(calls, stop.value)
+        except REDIS_ERRORS as error:
+            raise unavailable(error) from error
+
+
+def _execute(client: SyncClient, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    replies: list[Any] = pipeline.execute(raise_on_error=False)
+    return replies

@@ -7,7 +7,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:state` | hash | state names and JSON values; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why the session ended | 10 minutes |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the log of one stream | minutes after a sign of life |
-| `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above, or until MAX_AGE |
+| `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above, or MAX_AGE |
 | `mcp:v1:<namespace>:{<fingerprint>}:published` | sorted set | names of publications, at most 1,000 | 1 minute |
 | `mcp:v1:<namespace>:{<fingerprint>}:question:<id>` | hash | who waits for the client's answer | REQUEST_TIMEOUT |
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | until MAX_AGE |
@@ -32,6 +32,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from mcp_sessions.session import Handshake
+from mcp_sessions.store.streaming import STANDALONE
 
 MakeKey = Callable[[str], str]
 
@@ -67,6 +68,15 @@ class Keys:
 
     def question(self, fingerprint: str, name: str) -> str:
         return self._of_session(fingerprint, "question:" + name)
+
+    def lasting(self, fingerprint: str) -> tuple[str, ...]:
+        """What streams leave with a session until it ends."""
+        return (
+            self.stream(fingerprint, STANDALONE),
+            self.stream_info(fingerprint, STANDALONE),
+            self.published(fingerprint),
+            self.subscriptions(fingerprint),
+        )
 
     def inbox(self, node: str) -> str:
         return self._of_namespace("inbox:" + node)

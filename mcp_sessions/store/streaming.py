@@ -223,7 +223,7 @@ class StreamStore(Protocol):
     # Nodes and doorbells
 
     async def beat(self, node: str, *, about: str, forget_after_ms: int) -> None:
-        """Heartbeat of a node. Nodes whose last one is older than `forget_after_ms` are forgotten, their inboxes too."""
+        """Heartbeat of a node. Those silent for longer than `forget_after_ms` are forgotten, with their inboxes."""
         ...
 
     async def leave(self, node: str) -> None:

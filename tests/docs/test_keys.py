@@ -11,7 +11,8 @@ from redis import Redis
 from mcp_sessions import conf
 from mcp_sessions.session import Handshake, fingerprint, new_session_id
 from mcp_sessions.store import keys
-from mcp_sessions.store.registry import store_for
+from mcp_sessions.store.registry import store_for, streams_for
+from mcp_sessions.store.streaming import StreamLimits
 from tests.docs import markdown
 from tests.servers import RedisServer, run_server
 
@@ -59,8 +60,21 @@ async def leave_every_key() -> None:
     kept, ended, _ = await open_session(), await open_session(), await open_session(used=False)
     await store.set_log_level(kept, "info")
     await store.state_set(kept, {"size": '"M"'}, max_bytes=100)
+    await leave_streams(kept)
     await store.end(ended, principal="anonymous", reason="deleted")
     await store.aclose()
+
+
+async def leave_streams(fingerprint: str) -> None:
+    streams, limits = streams_for("default"), StreamLimits(max_events=10, max_bytes=1000, ttl_ms=60_000)
+    await streams.beat("node1", about="{}", forget_after_ms=60_000)
+    await streams.ring_all(b"look")
+    await streams.open_stream(fingerprint, "aa", node="node1", request_id="1", limits=limits)
+    await streams.append(fingerprint, "aa", first=1, payloads=[b"{}"], last=False, limits=limits)
+    await streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits)
+    await streams.ask(fingerprint, "q1", node="node1", timeout_ms=60_000)
+    await streams.subscribe(fingerprint, "book://1", max_subscriptions=10)
+    await streams.aclose()
 
 
 async def open_sessions(count: int) -> None:

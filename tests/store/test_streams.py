@@ -1,9 +1,7 @@
 """Event logs: what every implementation promises."""
 
-import pytest
-
 from mcp_sessions.store.streaming import Claim
-from tests.store.stream_worlds import EXCHANGE, Streams, events
+from tests.store.stream_worlds import EXCHANGE, Streams
 
 
 async def test_an_exchange_is_claimed_by_the_node_that_runs_it(streams: Streams) -> None:

@@ -1,0 +1,11 @@
+-- A sign of life of a stream: it runs, or somebody delivers it. Atomic because a stream that is gone must not come back.
+-- KEYS: 1 record, 2 log, 3 info.
+-- ARGV: 1 now (tests) or ''.
+-- Returns: nil for no session or no stream; a string if the record cannot be read; else {}.
+local now = clock(ARGV[1])
+local session, unreadable = load(KEYS[1], now)
+if not session then return unreadable end
+local stream = stream_of()
+if not stream then return nil end
+live(stream, session, now)
+return {}

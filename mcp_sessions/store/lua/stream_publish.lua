@@ -1,0 +1,21 @@
+-- Append messages to the standalone stream, from anywhere. Atomic because two who publish at the same moment must get
+-- positions of their own, and because a repeated call must not publish twice.
+-- KEYS: 1 record, 2 log, 3 info, 4 publications of the last minute.
+-- ARGV: 1 now (tests) or '', 2 name of this publication, 3 how long it is remembered ms, 4 how many are remembered,
+--       5 events at most, 6 bytes at most, 7 ttl ms, then payloads.
+-- Returns: nil for no session; a string if the record cannot be read; else {last position, node, token}.
+local now = clock(ARGV[1])
+local session, unreadable = load(KEYS[1], now)
+if not session then return unreadable end
+local stream = stream_of() or new_stream('', '', ARGV[7])
+local remembered = tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now - remembered))
+if redis.call('ZSCORE', KEYS[4], ARGV[2]) then return appended(stream) end
+redis.call('ZADD', KEYS[4], string.format('%.0f', now), ARGV[2])
+redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - tonumber(ARGV[4]))
+redis.call('PEXPIRE', KEYS[4], math.min(remembered, session.deadline - now))
+add(stream, stream.last + 1, 8)
+trim(stream, tonumber(ARGV[5]), tonumber(ARGV[6]))
+save(stream, ARGV[7])
+live(stream, session, now)
+return appended(stream)
