@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.docs import markdown
 from tests.processes import Process, started
@@ -155,21 +157,20 @@ def test_the_embedded_server_is_there_for_readers_without_redis(project: Project
     port = free_port()
     command[-1] = str(port)
     process = subprocess.Popen(project.of(command), cwd=project.directory, env=project.environment)
-    try:
-        wait_until(lambda: answers(port), what="the embedded server")
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def answers(port: int) -> bool:
-    import redis
-
-    with redis.Redis(port=port, socket_timeout=1) as client:
+    with Redis(port=port, socket_timeout=1) as client:
         try:
-            return bool(client.ping())
-        except redis.ConnectionError:
-            return False
+            wait_until(lambda: answers(client), what="the embedded server")
+        finally:
+            client.shutdown(nosave=True)  # it outlives the program that started it
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisConnectionError:
+        return False
 
 
 def test_the_readme_says_how_to_talk_to_the_demo_as_the_demo_does() -> None:
