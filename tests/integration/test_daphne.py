@@ -21,7 +21,7 @@ from typing import ClassVar
 import pytest
 
 from tests.misbehaving import LARGE_BYTES
-from tests.processes import ROOT, Process, started
+from tests.processes import ROOT, START_BOUND, Process, started
 from tests.servers import free_port, wait_until
 
 #: Seconds within which an answer comes that comes at all. daphne looks after its applications once a second.
@@ -241,7 +241,7 @@ def test_our_daphne_believes_nobody_about_its_root_path(plain: Process, ours: Pr
 def test_our_command_takes_every_option_of_daphnes() -> None:
     def options(module: str) -> set[str]:
         command = [sys.executable, "-m", module, "--help"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=START_BOUND, check=True)
         return set(re.findall(r"--[a-z_-]+", done.stdout))
 
     assert options("mcp_sessions.daphne") - options("daphne") == {"--drain-timeout"}
@@ -256,7 +256,7 @@ def test_the_console_script_is_the_command() -> None:
 
 def test_our_daphne_says_what_is_wrong_with_its_arguments() -> None:
     command = server("mcp_sessions.daphne", Path(os.devnull), "--drain-timeout", "soon").command
-    done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_BOUND, check=False)
     assert done.returncode == 2
     assert "--drain-timeout" in done.stderr
 
