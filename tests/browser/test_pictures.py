@@ -1,0 +1,117 @@
+"""Pictures of every page, wide and narrow, light and dark, for a person to look at.
+
+`MCP_SESSIONS_SCREENSHOTS=<folder>` keeps them. What a program can see of them is asserted.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.browser.pages import NARROW, VERY_WIDE, WIDE, Admin
+from tests.servers import RedisServer
+from tests.stored import Opened, open_sessions
+
+CLIENTS = (
+    ("claude-code", "2.1.14", "2025-11-25"),
+    ("cursor-vscode", "1.0.0", "2025-06-18"),
+    ("mcp-inspector", "0.17.2", "2025-11-25"),
+    ("n8n", "1.118.1", "2025-03-26"),
+    (
+        "librechat-mcp-client-with-a-rather-long-name-that-somebody-chose",
+        "0.8.0-rc.3+build.20261101",
+        "2025-06-18",
+    ),
+    ("<script>alert('x')</script>", "<b>1</b>", "2025-11-25"),
+    ("", "", "2025-11-25"),
+)
+OWNERS = (
+    "anonymous",
+    "user:1",
+    'oauth:["https://login.example.com","auth0|65f2c0de99"]',
+    'oauth-client:[null,"nightly-report"]',
+    "user:4711",
+)
+CAPABILITIES = {
+    "roots": {"listChanged": True},
+    "sampling": {"tools": {}},
+    "elicitation": {"form": {}, "url": {}},
+}
+STATE = {
+    "facts": ["I like sea stories", "The cat is called <i>Mia</i>", 3],
+    "basket": {"items": [{"isbn": "978-0-14-044913-6", "count": 2}], "total": 31.9},
+    "draft": "Call me Ishmael. Some years ago, never mind how long precisely, " * 20,
+}
+
+
+def varied(number: int) -> Opened:
+    client, version, protocol = CLIENTS[number % len(CLIENTS)]
+    return Opened(
+        client=client,
+        client_version=version,
+        protocol=protocol,
+        principal=OWNERS[number % len(OWNERS)],
+        capabilities=CAPABILITIES,
+        calls=("tools/list", "tools/call:search_books") * (1 + number % 4),
+        state=STATE if number == 0 else {},
+        tools=("archive", "export") if number == 0 else (),
+        log_level="warning" if number == 0 else None,
+        minutes_ago=[0, 0.2, 1, 4, 17, 55][number % 6],
+    )
+
+
+@pytest.fixture
+def sessions(admin: Admin) -> list[Opened]:
+    return open_sessions([varied(number) for number in range(25)])
+
+
+@pytest.fixture(params=["light", "dark"])
+def look(request: pytest.FixtureRequest, admin: Admin) -> Iterator[str]:
+    admin.theme(request.param)
+    yield request.param
+    admin.theme("light")
+    admin.size(WIDE)
+
+
+def picture(admin: Admin, name: str, path: str | None = None) -> None:
+    if path is not None:
+        admin.open(path)
+    admin.picture(name)
+    assert "Server Error" not in admin.text
+    assert admin.complaints() == []
+
+
+def test_a_busy_service(admin: Admin, sessions: list[Opened], look: str) -> None:
+    first, second = sessions[0].fingerprint, sessions[1].fingerprint
+    picture(admin, f"list-{look}", "")
+    admin.size(VERY_WIDE)
+    picture(admin, f"list-very-wide-{look}", "")
+    admin.size(WIDE)
+    picture(admin, f"filtered-{look}", "?protocol=2025-06-18&activity=1h")
+    picture(admin, f"nothing-found-{look}", "?q=nobody")
+    picture(admin, f"detail-{look}", f"{first}/change/")
+    admin.size(NARROW)
+    picture(admin, f"list-narrow-{look}", "")
+    picture(admin, f"detail-narrow-{look}", f"{first}/change/")
+    admin.size(WIDE)
+    admin.open()
+    admin.tick(first, second, *(session.fingerprint for session in sessions[2:8]))
+    admin.force_expire_selected()
+    picture(admin, f"confirmation-{look}")
+    admin.confirm()
+    picture(admin, f"after-{look}")
+    picture(admin, f"history-{look}", f"{first}/history/")
+
+
+def test_no_session_at_all(admin: Admin, look: str) -> None:
+    picture(admin, f"empty-{look}", "")
+
+
+def test_a_store_that_is_down(admin: Admin, look: str, redis: RedisServer) -> None:
+    redis.stop()
+    try:
+        admin.open()
+        admin.picture(f"store-down-{look}")
+    finally:
+        redis.start()
+    assert "Sessions are not lost" in admin.text
+    assert [entry["source"] for entry in admin.complaints()] == ["network"], "the 503 itself"
