@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from mcp_sessions.store.base import Limits
+from mcp_sessions.store.streaming import StreamLimits
 
 Response = Literal["auto", "sse", "json"]
 RESPONSES: Final = ("auto", "sse", "json")
@@ -57,6 +58,22 @@ class Endpoint:
     allowed_origins: Sequence[str] = ()
     #: How long a request from the server to the client (elicitation, sampling) waits for its answer.
     request_timeout: float = 300
+    #: How soon a client should come back for a stream that the server closed.
+    retry: float = 1.0
+    #: Events that a stream keeps for clients that resume it.
+    stream_max_events: int = 1000
+    #: Bytes of messages that a stream keeps.
+    stream_max_bytes: int = 4 * 1024 * 1024
+    #: How long a stream is kept after its last message.
+    stream_ttl: float = 600
+    #: How long one connection may carry a stream; then the client is told to come back.
+    stream_max_age: float = 3600
+    #: Open streams of one process; more get 503.
+    max_streams: int = 5000
+    #: Open streams of one session in one process; the oldest make room.
+    max_streams_per_session: int = 8
+    #: Resources that one session may subscribe to.
+    max_subscriptions: int = 100
     #: Dotted path of an SDK `TokenVerifier` (class or instance). None: sessions are anonymous.
     token_verifier: str | None = None
     #: OAuth issuer, for the protected resource metadata (RFC 9728). Needed with TOKEN_VERIFIER.
@@ -69,6 +86,8 @@ class Endpoint:
     validate_token_resource: bool = True
     #: The lifetimes and caps as the store takes them.
     limits: Limits = field(init=False, repr=False)
+    #: What a stream keeps, as the store takes it.
+    stream_limits: StreamLimits = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         limits = Limits(
@@ -80,11 +99,37 @@ class Endpoint:
             state_max_bytes=self.state_max_bytes,
         )
         object.__setattr__(self, "limits", limits)
+        stream_limits = StreamLimits(
+            max_events=self.stream_max_events,
+            max_bytes=self.stream_max_bytes,
+            ttl_ms=round(self.stream_ttl * 1000),
+        )
+        object.__setattr__(self, "stream_limits", stream_limits)
 
 
 #: Setting name -> field name.
 KEYS: Final = {f.name.upper(): f.name for f in fields(Endpoint) if f.init and f.name != "alias"}
-DURATIONS: Final = ("IDLE_TTL", "MAX_AGE", "FIRST_TTL", "GRACE", "REQUEST_TIMEOUT")
+DURATIONS: Final = (
+    "IDLE_TTL",
+    "MAX_AGE",
+    "FIRST_TTL",
+    "GRACE",
+    "REQUEST_TIMEOUT",
+    "RETRY",
+    "STREAM_TTL",
+    "STREAM_MAX_AGE",
+)
+_COUNTS: Final = (
+    "MAX_SESSIONS",
+    "MAX_SESSIONS_PER_PRINCIPAL",
+    "MAX_BODY",
+    "STATE_MAX_BYTES",
+    "STREAM_MAX_EVENTS",
+    "STREAM_MAX_BYTES",
+    "MAX_STREAMS",
+    "MAX_STREAMS_PER_SESSION",
+    "MAX_SUBSCRIPTIONS",
+)
 
 
 def aliases() -> tuple[str, ...]:
@@ -181,7 +226,7 @@ _MAY_BE_NONE: Final = frozenset(
 _RULES: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(DURATIONS, _DURATION),
     "GRACE": (lambda value: _is_duration(value, least=0), "seconds or a timedelta"),
-    **dict.fromkeys(("MAX_SESSIONS", "MAX_SESSIONS_PER_PRINCIPAL", "MAX_BODY", "STATE_MAX_BYTES"), _COUNT),
+    **dict.fromkeys(_COUNTS, _COUNT),
     **dict.fromkeys(("ALLOWED_ORIGINS", "REQUIRED_SCOPES"), _STRINGS),
     "NAMESPACE": (
         # Braces would break the hash tags of the keys.

@@ -15,11 +15,14 @@ from mcp_sessions.binding import HANDSHAKE_VERSIONS, Refused
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.database import DatabaseScope
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
+from mcp_sessions.event_ids import EventId
 from mcp_sessions.exchange import Exchange
 from mcp_sessions.guard import Application, Guard, Message, Receive, Scope, Send
-from mcp_sessions.runtime import NoChannel, Runtime, runtime_for
+from mcp_sessions.runtime import NoChannel, Runtime, StandaloneChannel, runtime_for
 from mcp_sessions.session import Session, fingerprint, new_session_id
 from mcp_sessions.signals import session_created, session_ended
+from mcp_sessions.store.streaming import STANDALONE
+from mcp_sessions.streams import Follower
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +70,12 @@ class MCPEndpoint:
         handler = _HANDLERS.get(method)
         if handler is None:
             return await reject(send, wire.BAD_METHOD)
-        runtime = await runtime_for(self.alias)
-        if version is not None and version not in _HANDSHAKE:
-            if method != "POST" and version not in _MODERN:
-                return await reject(send, wire.BAD_VERSION)
-            return await runtime.binding.serve_modern(scope, receive, send)
+        if version is not None and version not in _HANDSHAKE | _MODERN and method != "POST":
+            return await reject(send, wire.BAD_VERSION)
         try:
+            runtime = await runtime_for(self.alias)
+            if version is not None and version not in _HANDSHAKE:
+                return await runtime.binding.serve_modern(scope, receive, send)
             await handler(_Call(runtime, scope, headers, receive, send))
         except StoreUnavailable as error:
             logger.warning("The session store of endpoint %r cannot be reached: %s", self.alias, error)
@@ -114,7 +117,9 @@ class _Call:
         if isinstance(message, wire.Request):
             await self._answer(message, session)
         elif isinstance(message, wire.Notification):
-            self._notify(message, session)
+            self.runtime.spawn(self._handle_notification(message, session))
+            await _respond(self.send, 202)
+        elif await self.runtime.questions.answer(session.fingerprint, message):
             await _respond(self.send, 202)
         else:
             await reject(self.send, wire.NOT_AWAITED)
@@ -182,45 +187,60 @@ class _Call:
             request, self.scope, runtime=runtime, session=session, json_only=response == "json"
         )
         runtime.run(exchange)
-        if response == "sse":
-            exchange.stream()
+        if response == "sse" and not runtime.full:
+            exchange.open()
         else:
             await exchange.settled(self.conf.grace)
         if exchange.response is None:
             runtime.hold_while_running(exchange)
-            if response == "json":
+            if response == "json" or (runtime.full and exchange.stream is None):
                 await exchange.settled(None)
-        if exchange.response is not None and exchange.delivery is None:
+        if exchange.response is not None and exchange.stream is None:
             return await _send_json(self.send, exchange.response)
-        await exchange.stream().run(self.receive, self.send, headers=(), first=exchange.priming())
-
-    def _notify(self, notification: wire.Notification, session: Session) -> None:
-        if notification.method == "notifications/cancelled":
-            self.runtime.cancel(session, notification.params)
-        self.runtime.spawn(self._handle_notification(notification, session))
+        delivery = exchange.open().delivery
+        with runtime.delivering():
+            await delivery.run(self.receive, self.send, max_seconds=self.conf.stream_max_age)
 
     async def _handle_notification(self, notification: wire.Notification, session: Session) -> None:
+        """What the client says in passing: first to those who wait for it, then to the server's own handler."""
+        runtime, params = self.runtime, notification.params or {}
+        try:
+            if notification.method == "notifications/cancelled":
+                await runtime.cancel(session, params)
+            elif notification.method == "notifications/progress":
+                await runtime.questions.progress(session.fingerprint, params)
+        except StoreUnavailable as error:
+            logger.warning("%s could not be passed on: %s", notification.method, error)
         async with DatabaseScope():
-            await self.runtime.binding.notify(
-                notification,
-                self.scope,
-                fingerprint=session.fingerprint,
-                handshake=session.handshake,
-                standalone=self.runtime.standalone(session),
+            await runtime.binding.notify(
+                notification, self.scope, session, StandaloneChannel(runtime, session)
             )
 
     async def get(self) -> None:
-        """Listening for Messages from the Server."""
+        """Listening for Messages from the Server, and Resumability and Redelivery."""
         rejection = wire.get_rejection(self.headers)
         if rejection is not None:
             return await reject(self.send, rejection)
         session = await self._touch("GET")
         if session is None:
             return None
-        if wire.LAST_EVENT_ID in self.headers:
+        if self.runtime.full:
+            return await reject(self.send, wire.TOO_MANY_STREAMS)
+        follower = await self._take_over(session)
+        if follower is None:
             return await reject(self.send, wire.BAD_EVENT_ID)
-        with self.runtime.listening(session.fingerprint) as delivery:
-            await delivery.run(self.receive, self.send, headers=(), first=wire.KEEP_ALIVE)
+        with self.runtime.following(follower):
+            await follower.delivery.run(self.receive, self.send, max_seconds=self.conf.stream_max_age)
+
+    async def _take_over(self, session: Session) -> Follower | None:
+        """The stream that the client wants: the standalone one, or the one of its `Last-Event-ID`."""
+        header = self.headers.get(wire.LAST_EVENT_ID)
+        if header is None:
+            return await self.runtime.take_over(session, STANDALONE, after=None)
+        event_id = EventId.parse(header.decode("latin-1"), fingerprint=session.fingerprint)
+        if event_id is None:
+            return None
+        return await self.runtime.take_over(session, event_id.stream, after=event_id.position)
 
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""
@@ -234,7 +254,7 @@ class _Call:
         await session_ended.asend_robust(
             sender=Session, fingerprint=digest, alias=self.conf.alias, reason="deleted"
         )
-        self.runtime.close(digest)
+        await self.runtime.end(digest)
         await _respond(self.send, 204)
 
     async def _body(self) -> bytes | None:

@@ -1,43 +1,43 @@
 """One JSON-RPC request being answered, in one process."""
 
 import asyncio
-import secrets
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_types import INTERNAL_ERROR
+from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR
 
 from mcp_sessions import wire
 from mcp_sessions.binding import REQUEST_CANCELLED
 from mcp_sessions.current import current_exchange
 from mcp_sessions.database import DatabaseScope
+from mcp_sessions.questions import OnProgress
 from mcp_sessions.session import Session
-from mcp_sessions.streams import Delivery
+from mcp_sessions.streams import ExchangeStream
 
 if TYPE_CHECKING:
     from mcp_sessions.runtime import Runtime
 
 #: Severities of `notifications/message`, ascending (Server → Utilities → Logging).
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
-
-#: From this revision on, clients understand an event without data.
+#: From this revision on, clients understand an event without data, and resume from it.
 PRIMED_SINCE: Final = "2025-11-25"
 
 
 class Exchange:
     """Runs the handler in a task of its own, so that the work outlives the connection it was asked on.
 
-    What the handler says before its response goes to `delivery`, which exists from the first message on, or from
-    `stream()` on. `response` is set at the end.
+    What the handler says before its response goes to `stream`, which exists from the first message on, or from `open`
+    on. `response` is set at the end. Without a stream nothing is written to any log.
     """
 
     __slots__ = (
         "_changed",
         "_json_only",
         "_task",
+        "asking",
         "cancelled",
-        "delivery",
         "fingerprint",
         "held",
         "request",
@@ -45,7 +45,7 @@ class Exchange:
         "runtime",
         "scope",
         "session",
-        "stream_id",
+        "stream",
         "user",
     )
 
@@ -65,17 +65,27 @@ class Exchange:
         self.session = session
         self.fingerprint = session.fingerprint
         self.user = scope.get("user")
-        self.delivery: Delivery | None = None
+        self.stream: ExchangeStream | None = None
         self.response: dict[str, Any] | None = None
         #: Whether the client asked for this request to be cancelled.
         self.cancelled = False
-        self._json_only = json_only
-        #: Names the stream of this exchange, unlike any other of the session.
-        self.stream_id = secrets.token_hex(8)
         #: Whether the runtime keeps the session alive for this exchange.
         self.held = False
+        #: How many requests to the client it waits for.
+        self.asking = 0
+        self._json_only = json_only
         self._changed: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def primed(self) -> bool:
+        """Whether the client resumes streams that it knows no event of."""
+        return self.session.handshake.protocol_version >= PRIMED_SINCE
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a request to the client has a stream to go by."""
+        return not self._json_only and self.response is None
 
     def start(self, on_end: Callable[["Exchange"], None]) -> None:
         """Run the handler; `on_end` is called when it is through."""
@@ -86,91 +96,96 @@ class Exchange:
         current_exchange.set(self)
         try:
             async with DatabaseScope():
-                response = await self._answer()
+                response = await self.runtime.answer(self)
         except asyncio.CancelledError:
-            self._finish(self._interrupted())
+            await self._finish(self._interrupted())
             raise
         except BaseException:
-            self._finish(self._failed())
+            await self._finish(self._error(INTERNAL_ERROR, "Internal server error"))
             raise
-        self._finish(response)
-
-    async def _answer(self) -> dict[str, Any]:
-        session, runtime = self.session, self.runtime
-        response = await runtime.binding.answer(
-            self.request,
-            self.scope,
-            self,
-            fingerprint=session.fingerprint,
-            handshake=session.handshake,
-            standalone=runtime.standalone(session),
-        )
-        if (
-            self.request.method == "logging/setLevel"
-            and "result" in response
-            and self.request.params is not None
-        ):
-            await runtime.store.set_log_level(session.fingerprint, self.request.params["level"])
-        return response
+        await self._finish(response)
 
     def _interrupted(self) -> dict[str, Any]:
         """The response of a request that was cancelled: by its client, or because the process or session ends."""
-        reason = (
-            "Request cancelled" if self.cancelled else "The server ended this request; it may be sent again"
-        )
-        return wire.error_response(self.request.id, {"code": REQUEST_CANCELLED, "message": reason})
+        if self.cancelled:
+            return self._error(REQUEST_CANCELLED, "Request cancelled")
+        return self._error(CONNECTION_CLOSED, "The server ended this request before it was through")
 
-    def _failed(self) -> dict[str, Any]:
-        return wire.error_response(
-            self.request.id, {"code": INTERNAL_ERROR, "message": "Internal server error"}
-        )
+    def _error(self, code: int, message: str) -> dict[str, Any]:
+        return wire.error_response(self.request.id, {"code": code, "message": message})
 
-    def _finish(self, response: dict[str, Any]) -> None:
+    async def _finish(self, response: dict[str, Any]) -> None:
         self.response = response
-        if self.delivery is not None:
-            self.delivery.put(wire.event(response))
-            self.delivery.end()
         self._change()
-
-    def tools_changed(self, tools: frozenset[str]) -> None:
-        """The session enabled or disabled opt-in tools: it holds at once, and the client is told."""
-        self.session = replace(self.session, tools=tools)
-        self.runtime.deliver(self.fingerprint, wire.notification("notifications/tools/list_changed", None))
+        if self.stream is not None:
+            self.stream.put(response, last=True)
+            await self.stream.settled()
 
     def cancel(self) -> None:
         """Cancel the handler on the client's behalf (Utilities → Cancellation)."""
+        self.cancelled = True
+        self.abort()
+
+    def abort(self) -> None:
+        """Cancel the handler: the session or the process ends."""
         if self._task is not None and self.response is None:
-            self.cancelled = True
             self._task.cancel()
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         """Send a notification on this exchange's stream. Without a stream to come, in JSON mode, it is dropped."""
-        if self._json_only or self.response is not None or self._below_log_level(method, params):
-            return
-        self.stream().put(wire.event(wire.notification(method, params)))
+        if self.can_ask and not below_log_level(self.session.log_level, method, params):
+            await self._say(wire.notification(method, params))
 
-    def _below_log_level(self, method: str, params: Mapping[str, Any] | None) -> bool:
-        return below_log_level(self.session.log_level, method, params)
+    async def ask(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        *,
+        timeout: float | None,  # noqa: ASYNC109 - the wait ends by itself, and says why
+        on_progress: OnProgress | None,
+    ) -> wire.Reply:
+        """Send a request on this exchange's stream, and wait for the client's response.
 
-    def stream(self) -> Delivery:
-        """The delivery of what this exchange sends; from here on the answer is an event stream."""
-        if self.delivery is None:
-            self.delivery = Delivery()
-            if self.response is not None:
-                self.delivery.put(wire.event(self.response))
-                self.delivery.end()
+        Raises: TimedOut, SessionEnded, StoreUnavailable.
+        """
+        self.asking += 1
+        try:
+            return await self.runtime.questions.ask(
+                self.fingerprint,
+                method,
+                params,
+                say=self._say,
+                timeout=self.runtime.conf.request_timeout if timeout is None else timeout,
+                on_progress=on_progress,
+            )
+        finally:
+            self.asking -= 1
+
+    async def _say(self, message: Mapping[str, Any]) -> None:
+        self.open().put(message)
+
+    def open(self) -> ExchangeStream:
+        """The stream of what this exchange sends; from here on the answer is an event stream."""
+        if self.stream is None:
+            self.stream = self.runtime.new_stream(self)
+            if self.response is None:
+                self.stream.open()
+            else:
+                self.stream.put(self.response, last=True)
             self._change()
-        return self.delivery
+        return self.stream
 
-    def priming(self) -> bytes:
-        """What opens the event stream: an event without data, for clients that can parse it."""
-        if self.session.handshake.protocol_version < PRIMED_SINCE:
-            return wire.KEEP_ALIVE
-        return wire.priming(f"{self.stream_id}-0")
+    async def disconnect(self) -> None:
+        """Close the connection that waits for the answer; the client may resume, and the handler goes on."""
+        self.open().disconnect()
+
+    def tools_changed(self, tools: frozenset[str]) -> None:
+        """The session enabled or disabled opt-in tools: it holds at once."""
+        self.session = replace(self.session, tools=tools)
 
     async def settled(self, seconds: float | None) -> None:
         """Wait until there is a response or a stream, at most so long; None waits without a limit."""
-        if self.response is not None or self.delivery is not None:
+        if self.response is not None or self.stream is not None:
             return
         loop = asyncio.get_running_loop()
         self._changed = changed = loop.create_future()
@@ -184,6 +199,10 @@ class Exchange:
     def _change(self) -> None:
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
+
+    def request_as_json(self) -> str:
+        """What a process that takes the stream over must know of the request: its id."""
+        return json.dumps({"id": self.request.id})
 
 
 def below_log_level(level: str | None, method: str, params: Mapping[str, Any] | None) -> bool:

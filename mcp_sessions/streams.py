@@ -1,116 +1,227 @@
-"""Event streams on the wire: one open connection that delivers messages as they come."""
+"""Streams: what an exchange says is logged before it leaves, and whoever delivers a stream reads the log.
+
+A stream is delivered through one connection at a time. The store's newest claim decides which: an exchange's own
+connection while it holds the claim it was born with, else a follower, on any process, that took the stream over.
+"""
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
-from typing import Final
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp_sessions import wire
-from mcp_sessions.guard import Receive, Send
+from mcp_sessions.delivery import Delivery
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.event_ids import EventId
+from mcp_sessions.store.streaming import STANDALONE, Appended, Batch, Claim, Taken
 
-#: A silent stream carries a comment line every so many seconds.
-KEEP_ALIVE_SECONDS: Final = 15.0
-#: Bytes that may wait for a slow reader before its stream is closed: the server's send has no back-pressure.
-MAX_QUEUED_BYTES: Final = 8 * 1024 * 1024
+if TYPE_CHECKING:
+    from mcp_sessions.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+#: Bytes that `read` returns at most, but for a single larger event.
+BATCH_BYTES: Final = 256 * 1024
+#: Seconds for which a store that cannot be asked is asked again before a message leaves unlogged.
+PATIENCE_SECONDS: Final = 30.0
+#: The first and the longest pause between two such attempts, in seconds.
+PAUSES: Final = (0.05, 1.0)
 
 
-class Delivery:
-    """One open event stream. Frames are put from the event loop; `run` writes them to the connection.
+class ExchangeStream:
+    """The stream of one exchange: a writer that logs messages in order, and the connection that waits for them.
 
-    Frames put before `run` are kept. After `end` what is queued still leaves; after `close` only a word on when to come
-    back does.
+    `put` never blocks; `settled` waits until what was put is logged. If the session ends, or the store stays away for
+    longer than PATIENCE_SECONDS, what is left goes to the connection unlogged and without ids: better than lost.
     """
 
-    __slots__ = ("_closed", "_ended", "_frames", "_queued", "_waker")
-
-    def __init__(self) -> None:
-        self._frames: deque[bytes] = deque()
-        self._queued = 0
+    def __init__(self, runtime: "Runtime", fingerprint: str, *, request: str, primed: bool) -> None:
+        self.name = secrets.token_hex(8)
+        self.delivery = Delivery()
+        self.claim: Claim | None = None
+        self._runtime = runtime
+        self._fingerprint = fingerprint
+        self._request = request
+        self._primed = primed
+        self._waiting: list[bytes] = []
+        self._position = 0
         self._ended = False
-        self._closed = False
-        self._waker: asyncio.Future[None] | None = None
+        self._disconnect = False
+        self._logged = True
+        self._writer: asyncio.Task[None] | None = None
+        self._opened = False
 
-    @property
-    def open(self) -> bool:
-        """Whether frames put now can still be delivered."""
-        return not (self._closed or self._ended)
+    def put(self, message: Mapping[str, Any], *, last: bool = False) -> None:
+        """Say something; `last` for the response."""
+        self._waiting.append(wire.encode(message))
+        self._ended = self._ended or last
+        self._write()
 
-    def put(self, frame: bytes) -> bool:
-        """Queue a frame. False if it cannot be delivered any more, or if the reader is too slow: then it is closed."""
-        if not self.open:
-            return False
-        self._queued += len(frame)
-        if self._queued > MAX_QUEUED_BYTES:
-            self.close()
-            return False
-        self._frames.append(frame)
-        self._wake()
-        return True
+    def open(self) -> None:
+        """Make the log, if nothing was said yet: the client gets something to resume from."""
+        self._write()
 
-    def end(self) -> None:
-        """Close after what is queued."""
-        self._ended = True
-        self._wake()
+    def disconnect(self) -> None:
+        """Close the connection after what was said so far; the exchange goes on, and its client may resume."""
+        self._disconnect = True
+        self._write()
 
-    def close(self) -> None:
-        """Close now; what is queued is dropped."""
-        self._closed = True
-        self._frames.clear()
-        self._wake()
+    async def settled(self) -> None:
+        """Wait until everything said so far is logged or given up."""
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
 
-    async def run(
-        self, receive: Receive, send: Send, *, headers: Iterable[tuple[bytes, bytes]], first: bytes
-    ) -> None:
-        """Answer an HTTP request with this stream until it ends, is closed, or the client leaves.
+    def _write(self) -> None:
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._work())
 
-        `first` leaves at once, since servers hold back headers until the first part of a body.
-        """
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [*wire.STREAM_HEADERS, *headers]}
+    async def _work(self) -> None:
+        try:
+            if not self._opened:
+                await self._open()
+            while self._waiting:
+                payloads, self._waiting = self._waiting, []
+                await self._log(payloads, last=self._ended)
+            if self._disconnect:
+                self._disconnect = False
+                self.delivery.put(wire.retry(self._runtime.conf.retry))
+                self.delivery.end()
+            if self._ended:
+                self.delivery.end()
+        finally:
+            self._writer = None
+
+    async def _open(self) -> None:
+        self._opened = True
+        store, limits = self._runtime.streams, self._runtime.conf.stream_limits
+        self.claim = await patiently(
+            lambda: store.open_stream(
+                self._fingerprint,
+                self.name,
+                node=self._runtime.bus.node,
+                request_id=self._request,
+                limits=limits,
+            )
         )
-        await send({"type": "http.response.body", "body": first, "more_body": True})
-        watcher = asyncio.create_task(self._watch(receive))
+        self._logged = self.claim is not None
+        if self._logged and self._primed:
+            start = EventId.of(self._fingerprint, self.name, 0)
+            self.delivery.put(wire.priming(str(start), self._runtime.conf.retry))
+
+    async def _log(self, payloads: Sequence[bytes], *, last: bool) -> None:
+        first = self._position + 1
+        appended = await self._append(first, payloads, last=last) if self._logged else None
+        self._position += len(payloads)
+        if appended is None:
+            self._logged = False
+            self._deliver(payloads, None)
+        elif appended.claim == self.claim:
+            self._deliver(payloads, first)
+        elif appended.claim is not None:
+            self.delivery.end()
+            self._runtime.ring_for(appended.claim.node, self._fingerprint, self.name)
+
+    async def _append(self, first: int, payloads: Sequence[bytes], *, last: bool) -> Appended | None:
+        store, limits = self._runtime.streams, self._runtime.conf.stream_limits
+        appended: Appended | None = await patiently(
+            lambda: store.append(
+                self._fingerprint, self.name, first=first, payloads=payloads, last=last, limits=limits
+            )
+        )
+        return appended
+
+    def _deliver(self, payloads: Sequence[bytes], first: int | None) -> None:
+        for offset, payload in enumerate(payloads):
+            event_id = None
+            if first is not None:
+                event_id = str(EventId.of(self._fingerprint, self.name, first + offset))
+            self.delivery.put(wire.event(payload, event_id))
+
+
+class Follower:
+    """Delivers a logged stream through one connection: what was missed, then what comes, as doorbells say.
+
+    It ends with the stream, or when a newer claim takes over; a standalone stream's connection then stays open and
+    silent, since a client that holds several must not lose one.
+    """
+
+    def __init__(
+        self, runtime: "Runtime", fingerprint: str, stream: str, *, taken: Taken, primed: bool
+    ) -> None:
+        self.delivery = Delivery()
+        self.delivery.on_close = self.nudge
+        self.fingerprint = fingerprint
+        self.stream = stream
+        self.claim = taken.claim
+        #: The node that runs the exchange, and what it asked; "" for a standalone stream.
+        self.origin = taken.origin
+        self.request = taken.request_id
+        #: Whether this follower still delivers, as far as it knows.
+        self.valid = True
+        self._runtime = runtime
+        self._after = taken.after
+        if primed:
+            start = EventId.of(fingerprint, stream, taken.after)
+            self.delivery.put(wire.priming(str(start), runtime.conf.retry))
+        self._nudged = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Look at the log again: something was said, or a heartbeat has passed."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Read and deliver until there is nothing more to come."""
+        while self.valid and self.delivery.open:
+            self._nudged.clear()
+            try:
+                batch = await self._runtime.streams.read(
+                    self.fingerprint,
+                    self.stream,
+                    token=self.claim.token,
+                    after=self._after,
+                    max_bytes=BATCH_BYTES,
+                )
+            except StoreUnavailable as error:
+                logger.warning("A stream of session %.12s cannot be read: %s", self.fingerprint, error)
+            else:
+                if self._deliver(batch):
+                    continue
+            await self._nudged.wait()
+
+    def _deliver(self, batch: Batch | None) -> bool:
+        """Whether there may be more to read at once."""
+        if batch is None:
+            self.delivery.end()
+            return True
+        if not batch.valid:
+            self.valid = False
+            if self.stream != STANDALONE:
+                self.delivery.end()
+            return True
+        for event in batch.events:
+            event_id = EventId.of(self.fingerprint, self.stream, event.position)
+            self.delivery.put(wire.event(event.payload, str(event_id)))
+            self._after = event.position
+        if batch.ended:
+            self.delivery.end()
+        return bool(batch.events)
+
+
+async def patiently(act: Callable[[], Any]) -> Any:
+    """Do something in the store, again if it cannot be asked, for PATIENCE_SECONDS; None if it stays away.
+
+    Only for acts that may be repeated.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PATIENCE_SECONDS
+    pause, longest = PAUSES
+    while True:
         try:
-            await self._pump(send)
-        finally:
-            self._closed = True
-            watcher.cancel()
-        last = b"" if self._ended else wire.RETRY
-        await send({"type": "http.response.body", "body": last, "more_body": False})
-
-    async def _pump(self, send: Send) -> None:
-        while not self._closed:
-            if self._frames:
-                await send({"type": "http.response.body", "body": self._take(), "more_body": True})
-            elif self._ended:
-                return
-            elif not await self._woken():
-                await send({"type": "http.response.body", "body": wire.KEEP_ALIVE, "more_body": True})
-
-    def _take(self) -> bytes:
-        frames = b"".join(self._frames)
-        self._frames.clear()
-        self._queued = 0
-        return frames
-
-    async def _woken(self) -> bool:
-        """Wait for something to do. False when it is time for a sign of life."""
-        loop = asyncio.get_running_loop()
-        self._waker = waker = loop.create_future()
-        timer = loop.call_later(KEEP_ALIVE_SECONDS, waker.cancel)
-        try:
-            await asyncio.wait([waker])
-            return not waker.cancelled()
-        finally:
-            timer.cancel()
-            self._waker = None
-
-    def _wake(self) -> None:
-        if self._waker is not None and not self._waker.done():
-            self._waker.set_result(None)
-
-    async def _watch(self, receive: Receive) -> None:
-        """Close when the client leaves. Parts of a request body that are still to come are skipped."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self.close()
+            return await act()
+        except StoreUnavailable as error:
+            if loop.time() + pause > deadline:
+                logger.warning("A message is delivered without being logged: %s", error)
+                return None
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, longest)

@@ -90,6 +90,12 @@ TOO_MANY_SESSIONS: Final = Rejection(
     message="Too many open sessions. Try again later, or end sessions that are no longer used.",
     headers=((b"retry-after", b"30"),),
 )
+TOO_MANY_STREAMS: Final = Rejection(
+    status=503,
+    code=INTERNAL_ERROR,
+    message="Too many open streams. Try again later.",
+    headers=((b"retry-after", b"10"),),
+)
 NOT_AWAITED: Final = Rejection(status=400, message="Bad Request: nobody waits for this response")
 BAD_ORIGIN: Final = Rejection(status=403, message="Forbidden: this Origin is not allowed")
 BAD_HOST: Final = Rejection(status=421, message="Misdirected Request: this Host is not served here")
@@ -228,23 +234,27 @@ def notification(method: str, params: Mapping[str, Any] | None) -> dict[str, Any
     return message
 
 
-def event(message: Mapping[str, Any], event_id: str | None = None) -> bytes:
-    """A message as one event of an event stream (HTML Living Standard, section Server-sent events)."""
+def event(payload: bytes, event_id: str | None = None) -> bytes:
+    """An encoded message as one event of an event stream (HTML Living Standard, section Server-sent events)."""
     head = (
         b"event: message\n"
         if event_id is None
         else b"event: message\nid: " + event_id.encode("ascii") + b"\n"
     )
-    return head + b"data: " + encode(message) + b"\n\n"
+    return head + b"data: " + payload + b"\n\n"
 
 
-def priming(event_id: str) -> bytes:
+def priming(event_id: str, retry_seconds: float) -> bytes:
     """An event with an id and empty data, from which a client can resume (Sending Messages, rule 6)."""
-    return b"id: " + event_id.encode("ascii") + b"\ndata: \n\n"
+    return b"id: " + event_id.encode("ascii") + b"\n" + retry(retry_seconds)[:-1] + b"data: \n\n"
 
 
-#: Says in milliseconds when to come back, to a client whose stream is closed before its response (rule 6).
-RETRY: Final = b"retry: 1000\n\n"
+def retry(seconds: float) -> bytes:
+    """How long a client should wait before it resumes a stream that the server closes."""
+    return b"retry: %d\n\n" % round(seconds * 1000)
 
+
+#: What a stream begins with: it carries the headers to the client.
+OPENING: Final = b":\n\n"
 #: Keeps proxies from closing a silent stream; parsers skip it.
 KEEP_ALIVE: Final = b": keep-alive\n\n"

@@ -133,3 +133,8 @@ def events(lines: Any) -> Iterator[Event]:
             event_id = line[3:].strip()
         elif line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
+
+
+def messages(lines: Any) -> Iterator[dict[str, Any]]:
+    """The messages of an event stream, as its lines come: events with data."""
+    return (event.message for event in events(lines) if event.data)

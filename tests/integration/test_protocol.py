@@ -10,7 +10,7 @@ import pytest
 
 from tests.gates import Gate
 from tests.processes import Process
-from tests.raw import RawClient, events
+from tests.raw import RawClient, events, messages
 
 NOT_FOUND = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "Session not found"}}
 
@@ -176,16 +176,18 @@ def test_the_standalone_stream_opens_at_once_for_clients_that_accept_only_stream
 
 
 @pytest.mark.protocol("H16", "H17")
-def test_the_newest_standalone_stream_delivers_and_carries_no_response(a: str, client: RawClient) -> None:
-    with client.get(a) as older, client.get(a) as newer:
+def test_the_newest_standalone_stream_delivers_and_carries_no_response(
+    a: str, b: str, client: RawClient
+) -> None:
+    with client.get(a) as older, client.get(b) as newer:
         older_lines, newer_lines = older.iter_lines(), newer.iter_lines()
         next(older_lines), next(newer_lines)
         assert client.value(a, "announce") == "announced"
-        message = next(events(newer_lines)).message
+        message = next(messages(newer_lines))
         assert message == {"jsonrpc": "2.0", "method": "notifications/resources/list_changed"}
         assert client.delete(a).status_code == 204
-        assert list(events(newer_lines)) == []
-        assert list(events(older_lines)) == []
+        assert list(messages(newer_lines)) == []
+        assert list(messages(older_lines)) == []
 
 
 @pytest.mark.protocol("H22")
@@ -250,8 +252,8 @@ def test_delete_on_one_process_ends_the_session_on_the_other(a: str, b: str, cli
     with client.get(a) as listening:
         lines = listening.iter_lines()
         next(lines)
-        assert client.delete(a).status_code == 204
-        assert list(events(lines)) == []
+        assert client.delete(b).status_code == 204
+        assert list(messages(lines)) == []
     for url in (b, a):
         for response in every_verb(url, client):
             assert (response.status_code, response.json()) == (404, NOT_FOUND)

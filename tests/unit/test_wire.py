@@ -12,7 +12,9 @@ def parse(value: object) -> wire.Message | wire.Rejection:
 
 
 def test_a_request_a_notification_and_both_kinds_of_response_are_told_apart() -> None:
-    assert parse({"jsonrpc": "2.0", "id": 1, "method": "ping"}) == wire.Request(id=1, method="ping", params=None)
+    assert parse({"jsonrpc": "2.0", "id": 1, "method": "ping"}) == wire.Request(
+        id=1, method="ping", params=None
+    )
     assert parse({"jsonrpc": "2.0", "id": "a", "method": "m", "params": {"x": 1}}) == wire.Request(
         id="a", method="m", params={"x": 1}
     )
@@ -57,7 +59,8 @@ def test_a_batch_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"\xff\xfe", b'{"a": NaN}', b'{"a": Infinity}', b"9" * 5000, b'{"jsonrpc": "2.0"} trailing']
+    "body",
+    [b"", b"{", b"\xff\xfe", b'{"a": NaN}', b'{"a": Infinity}', b"9" * 5000, b'{"jsonrpc": "2.0"} trailing'],
 )
 def test_what_is_not_json_is_refused(body: bytes) -> None:
     assert wire.parse(body) is wire.UNPARSABLE
@@ -104,12 +107,12 @@ def test_a_message_that_utf_8_cannot_carry_is_still_encoded() -> None:
 
 
 def test_an_event_carries_its_message_on_one_line() -> None:
-    frame = wire.event({"text": "a\nb\r\n\u2028"}, "s-1")
+    frame = wire.event(wire.encode({"text": "a\nb\r\n\u2028"}), "s-1")
     assert frame == b'event: message\nid: s-1\ndata: {"text":"a\\nb\\r\\n\\u2028"}\n\n'
 
 
-def test_the_priming_event_has_an_id_and_empty_data() -> None:
-    assert wire.priming("s-0") == b"id: s-0\ndata: \n\n"
+def test_the_priming_event_has_an_id_a_retry_and_empty_data() -> None:
+    assert wire.priming("s-0", 1.5) == b"id: s-0\nretry: 1500\ndata: \n\n"
 
 
 def test_a_rejection_is_a_jsonrpc_error_without_an_id() -> None:

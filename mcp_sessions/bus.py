@@ -1,0 +1,130 @@
+"""This process as a node: its heartbeat, its inbox, and the doorbells it rings at others.
+
+A doorbell is a hint, "look at this stream", "this session ended": one that is lost costs a heartbeat of latency and
+nothing else, since the store holds the truth. So nothing here is retried, and nothing waits for it.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.streaming import StreamStore
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between heartbeats; what a lost doorbell costs at most.
+HEARTBEAT_SECONDS: Final = 5.0
+#: A node without a heartbeat for so many seconds is dead: its work is lost.
+DEAD_AFTER_SECONDS: Final = 15.0
+#: Milliseconds that the reader waits for doorbells before it asks again.
+BLOCK_MS: Final = 10_000
+#: Seconds before a store that could not be asked is asked again.
+PAUSE_SECONDS: Final = 0.5
+#: Doorbells that may wait to be sent; more are dropped.
+MAX_WAITING: Final = 10_000
+
+Doorbell = Mapping[str, Any]
+Answer = Callable[[Doorbell], None]
+Beat = Callable[[], Awaitable[None]]
+
+
+class Bus:
+    """One node. `answer` is called with each doorbell, `on_beat` after each heartbeat, both in the event loop."""
+
+    def __init__(self, store: StreamStore, *, answer: Answer, on_beat: Beat) -> None:
+        self.node = secrets.token_hex(8)
+        self._store = store
+        self._answer = answer
+        self._on_beat = on_beat
+        self._waiting: dict[str, list[bytes]] = {}
+        self._count = 0
+        self._sender: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Register the node; from here on doorbells for it are kept. Raises: StoreUnavailable."""
+        await self._register()
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
+
+    async def stop(self) -> None:
+        """Leave: other processes forget this node at once."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self._store.leave(self.node)
+        except StoreUnavailable as error:
+            logger.info("Node %s could not say goodbye: %s", self.node, error)
+
+    def ring(self, node: str, doorbell: Doorbell) -> None:
+        """Ring at one node. This node's own doorbells take no detour."""
+        if node == self.node:
+            self._answer(doorbell)
+            return
+        if self._count >= MAX_WAITING:
+            return
+        self._count += 1
+        self._waiting.setdefault(node, []).append(encode(doorbell))
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send())
+
+    async def ring_all(self, doorbell: Doorbell) -> None:
+        """Ring at every node, this one included; at this one alone if the store cannot be asked, which is logged."""
+        try:
+            await self._store.ring_all(encode(doorbell))
+        except StoreUnavailable as error:
+            logger.warning("The other processes could not be told at once: %s", error)
+            self._answer(doorbell)
+
+    async def _send(self) -> None:
+        """Send what waits; what comes meanwhile goes with the next round trip."""
+        try:
+            while self._waiting:
+                waiting, self._waiting, self._count = self._waiting, {}, 0
+                await self._store.ring(waiting)
+        except StoreUnavailable as error:
+            logger.debug("Doorbells were lost: %s", error)
+        finally:
+            self._sender = None
+
+    async def _register(self) -> None:
+        about = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+        await self._store.beat(self.node, about=about, forget_after_ms=round(DEAD_AFTER_SECONDS * 1000))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            try:
+                await self._register()
+                await self._on_beat()
+            except StoreUnavailable as error:
+                logger.warning("A heartbeat failed: %s", error)
+
+    async def _listen(self) -> None:
+        after = ""
+        while True:
+            try:
+                after, doorbells = await self._store.listen(self.node, after=after, block_ms=BLOCK_MS)
+            except StoreUnavailable as error:
+                logger.warning("The inbox cannot be read: %s", error)
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            for doorbell in doorbells:
+                self._hear(doorbell)
+
+    def _hear(self, doorbell: bytes) -> None:
+        try:
+            self._answer(json.loads(doorbell))
+        except Exception:
+            # A fan-out: one doorbell that cannot be answered, of another release perhaps, must not silence the rest.
+            logger.exception("A doorbell could not be answered.")
+
+
+def encode(doorbell: Doorbell) -> bytes:
+    return json.dumps(doorbell, separators=(",", ":")).encode("ascii")

@@ -1,0 +1,121 @@
+"""Event streams on the wire: one open connection that delivers messages as they come."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from mcp_sessions import wire
+from mcp_sessions.guard import Receive, Send
+
+#: A silent stream carries a comment line every so many seconds.
+KEEP_ALIVE_SECONDS: Final = 15.0
+#: Bytes that may wait for a slow reader before its stream is closed.
+MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
+#: What a client reads that was too slow, or had its stream for long enough: it may come back.
+TOO_SLOW: Final = wire.retry(1.0)
+COME_BACK: Final = wire.retry(0.1)
+
+
+class Delivery:
+    """One open event stream. Frames are put from the event loop; `run` writes them to the connection.
+
+    Frames put before `run` are kept. After `end` what is queued still leaves; after `close` nothing does.
+    """
+
+    __slots__ = ("_closed", "_ended", "_farewell", "_frames", "_queued", "_waker", "on_close")
+
+    def __init__(self) -> None:
+        #: Called when the connection is gone, however that came.
+        self.on_close: Callable[[], None] | None = None
+        self._frames: deque[bytes] = deque()
+        self._queued = 0
+        self._farewell = b""
+        self._ended = False
+        self._closed = False
+        self._waker: asyncio.Future[None] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether frames put now can still be delivered."""
+        return not (self._closed or self._ended)
+
+    def put(self, frame: bytes) -> None:
+        """Queue a frame. Dropped if the stream is closed; if the reader is too slow, the stream is closed."""
+        if not self.open:
+            return
+        self._queued += len(frame)
+        if self._queued > MAX_QUEUED_BYTES and len(self._frames) > 0:
+            self.close(TOO_SLOW)
+            return
+        self._frames.append(frame)
+        self._wake()
+
+    def end(self) -> None:
+        """Close after what is queued."""
+        self._ended = True
+        self._wake()
+
+    def close(self, farewell: bytes = b"") -> None:
+        """Close now; what is queued is dropped, and the farewell takes its place."""
+        self._closed = True
+        self._farewell = farewell
+        self._frames.clear()
+        self._wake()
+
+    async def run(self, receive: Receive, send: Send, *, max_seconds: float) -> None:
+        """Answer an HTTP request with this stream until it ends, is closed, or the client leaves.
+
+        A comment leaves at once, since servers hold back headers until the first part of a body. After `max_seconds`
+        the stream is closed with `retry:`, and its client comes back for the rest.
+        """
+        await send({"type": "http.response.start", "status": 200, "headers": list(wire.STREAM_HEADERS)})
+        await send({"type": "http.response.body", "body": wire.OPENING, "more_body": True})
+        watcher = asyncio.create_task(self._watch(receive))
+        timer = asyncio.get_running_loop().call_later(max_seconds, self.close, COME_BACK)
+        try:
+            await self._pump(send)
+        finally:
+            self._closed = True
+            timer.cancel()
+            watcher.cancel()
+            if self.on_close is not None:
+                self.on_close()
+        await send({"type": "http.response.body", "body": self._farewell, "more_body": False})
+
+    async def _pump(self, send: Send) -> None:
+        while not self._closed:
+            if self._frames:
+                await send({"type": "http.response.body", "body": self._take(), "more_body": True})
+            elif self._ended:
+                return
+            elif not await self._woken():
+                await send({"type": "http.response.body", "body": wire.KEEP_ALIVE, "more_body": True})
+
+    def _take(self) -> bytes:
+        frames = b"".join(self._frames)
+        self._frames.clear()
+        self._queued = 0
+        return frames
+
+    async def _woken(self) -> bool:
+        """Wait for something to do. False when it is time for a sign of life."""
+        loop = asyncio.get_running_loop()
+        self._waker = waker = loop.create_future()
+        timer = loop.call_later(KEEP_ALIVE_SECONDS, waker.cancel)
+        try:
+            await asyncio.wait([waker])
+            return not waker.cancelled()
+        finally:
+            timer.cancel()
+            self._waker = None
+
+    def _wake(self) -> None:
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)
+
+    async def _watch(self, receive: Receive) -> None:
+        """Close when the client leaves. Parts of a request body that are still to come are skipped."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.close()

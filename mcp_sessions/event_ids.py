@@ -1,0 +1,37 @@
+"""The ids of events: they name session, stream and position. Pure.
+
+Globally unique within the session, and assigned per stream (Streamable HTTP, section Resumability and Redelivery).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Self
+
+from mcp_sessions.store.streaming import STANDALONE
+
+_EVENT_ID: Final = re.compile(rf"([0-9a-f]{{8}})-([0-9a-f]{{16}}|{STANDALONE})-(0|[1-9][0-9]{{0,14}})\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventId:
+    """One place in one stream of one session. Position 0 is before the first event."""
+
+    #: The first 8 hexadecimal digits of the session's fingerprint.
+    session: str
+    stream: str
+    position: int
+
+    @classmethod
+    def of(cls, fingerprint: str, stream: str, position: int) -> Self:
+        return cls(session=fingerprint[:8], stream=stream, position=position)
+
+    @classmethod
+    def parse(cls, text: str, *, fingerprint: str) -> Self | None:
+        """The id in a `Last-Event-ID` header; None for a malformed one and for one of another session."""
+        match = _EVENT_ID.match(text)
+        if match is None or match[1] != fingerprint[:8]:
+            return None
+        return cls(session=match[1], stream=match[2], position=int(match[3]))
+
+    def __str__(self) -> str:
+        return f"{self.session}-{self.stream}-{self.position}"

@@ -1,0 +1,163 @@
+"""Requests from the server to the client, whose answers may arrive at any process.
+
+The asking process registers the question, says it on a stream, and waits. The process that gets the client's response
+leaves it in the store, where exactly one answer wins, and rings; a heartbeat finds it too. A response that nobody waits
+for is refused.
+"""
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mcp_sessions import wire
+from mcp_sessions.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from mcp_sessions.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+#: Puts a message on the stream that the question belongs to.
+Say = Callable[[Mapping[str, Any]], Any]
+#: Gets the params of the client's `notifications/progress`.
+OnProgress = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+class TimedOut(Exception):
+    """The client did not answer in time."""
+
+
+class SessionEnded(Exception):
+    """The session ended before the client answered."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Question:
+    """One request that waits for its response."""
+
+    fingerprint: str
+    id: str
+    on_progress: OnProgress | None
+    reply: "asyncio.Future[wire.Reply]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Questions:
+    """The questions that one node waits for."""
+
+    def __init__(self, runtime: "Runtime") -> None:
+        self._runtime = runtime
+        self._open: dict[tuple[str, str], Question] = {}
+
+    async def ask(
+        self,
+        fingerprint: str,
+        method: str,
+        params: Mapping[str, Any] | None,
+        *,
+        say: Say,
+        timeout: float,  # noqa: ASYNC109 - the wait ends by itself, and says why
+        on_progress: OnProgress | None = None,
+    ) -> wire.Reply:
+        """Send a request and wait for its response, `timeout` seconds at most.
+
+        Raises: TimedOut, and the client is told that it need not answer any more. SessionEnded. StoreUnavailable.
+        """
+        question = Question(fingerprint=fingerprint, id=f"q{secrets.token_hex(8)}", on_progress=on_progress)
+        self._open[fingerprint, question.id] = question
+        try:
+            registered = await self._runtime.streams.ask(
+                fingerprint, question.id, node=self._runtime.bus.node, timeout_ms=round(timeout * 1000)
+            )
+            if not registered:
+                raise SessionEnded
+            await say(_request(question, method, params))
+            return await asyncio.wait_for(question.reply, timeout)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            await say(_cancelled(question))
+            if isinstance(error, TimeoutError):
+                raise TimedOut from None
+            raise
+        finally:
+            del self._open[fingerprint, question.id]
+            if not question.reply.done() or question.reply.cancelled():
+                self._runtime.spawn(self._withdraw(question))
+
+    async def _withdraw(self, question: Question) -> None:
+        try:
+            await self._runtime.streams.withdraw(question.fingerprint, question.id)
+        except StoreUnavailable as error:
+            logger.info("A question is left to its timeout: %s", error)
+
+    async def answer(self, fingerprint: str, reply: wire.Reply) -> bool:
+        """A client's response arrived here: leave it for whoever waits. False if nobody does.
+
+        Raises: StoreUnavailable.
+        """
+        question_id = str(reply.id)
+        payload = json.dumps([reply.result, reply.error]).encode("ascii")
+        node = await self._runtime.streams.answer(fingerprint, question_id, payload=payload)
+        if node is None:
+            return False
+        self._runtime.bus.ring(node, {"t": "answer", "s": fingerprint, "q": question_id})
+        return True
+
+    async def progress(self, fingerprint: str, params: Mapping[str, Any]) -> None:
+        """A client's progress arrived here: pass it on to whoever waits, if anybody does."""
+        question_id = str(params.get("progressToken"))
+        if (fingerprint, question_id) in self._open:
+            self.hear_progress(fingerprint, question_id, params)
+            return
+        node = await self._runtime.streams.asker(fingerprint, question_id)
+        if node is not None:
+            self._runtime.bus.ring(node, {"t": "progress", "s": fingerprint, "q": question_id, "p": params})
+
+    def hear_progress(self, fingerprint: str, question_id: str, params: Mapping[str, Any]) -> None:
+        question = self._open.get((fingerprint, question_id))
+        if question is not None and question.on_progress is not None:
+            self._runtime.spawn(question.on_progress(params))
+
+    def hear_answer(self, fingerprint: str, question_id: str) -> None:
+        """A doorbell says that the answer is there."""
+        question = self._open.get((fingerprint, question_id))
+        if question is not None:
+            self._runtime.spawn(self._take(question))
+
+    async def look(self) -> None:
+        """A heartbeat: look for answers whose doorbell was lost. Raises: StoreUnavailable."""
+        await asyncio.gather(*(self._take(question) for question in tuple(self._open.values())))
+
+    async def _take(self, question: Question) -> None:
+        try:
+            payload = await self._runtime.streams.take_answer(question.fingerprint, question.id)
+        except StoreUnavailable as error:
+            logger.warning("An answer is fetched later: %s", error)
+            return
+        if payload is not None and not question.reply.done():
+            result, error_data = json.loads(payload)
+            question.reply.set_result(wire.Reply(id=question.id, result=result, error=error_data))
+
+    def end(self, fingerprint: str) -> None:
+        """The session ended: nobody will answer."""
+        for question in tuple(self._open.values()):
+            if question.fingerprint == fingerprint and not question.reply.done():
+                question.reply.set_exception(SessionEnded())
+
+
+def _request(question: Question, method: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    message: dict[str, Any] = {"jsonrpc": "2.0", "id": question.id, "method": method}
+    sent = dict(params or {})
+    if question.on_progress is not None:
+        sent["_meta"] = {**(sent.get("_meta") or {}), "progressToken": question.id}
+    return {**message, "params": sent} if sent else message
+
+
+def _cancelled(question: Question) -> dict[str, Any]:
+    return wire.notification(
+        "notifications/cancelled", {"requestId": question.id, "reason": "nobody waits any more"}
+    )
