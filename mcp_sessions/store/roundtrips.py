@@ -1,7 +1,7 @@
 """How calls travel, for both faces: what to send, what to send again, what replies mean. Pure."""
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
@@ -13,6 +13,9 @@ from mcp_sessions.store.scripts import Script
 #: One script and the rest of its EVALSHA: the number of keys, keys, arguments.
 Job = tuple[Script, Sequence[Any]]
 Commands = list[Sequence[Any]]
+
+#: redis-py puts every Sentinel's connection options into some messages.
+_LONGEST_MESSAGE: Final = 300
 
 
 def pipelines(jobs: Sequence[Job]) -> Generator[Commands, list[Any], list[Any]]:
@@ -55,6 +58,6 @@ def results(calls: Sequence[Call[Any]], replies: Sequence[Any]) -> list[Any]:
 
 def unavailable(error: BaseException) -> StoreUnavailable:
     """The error to raise for one of `clients.REDIS_ERRORS`; the cause stays visible."""
-    wrapped = StoreUnavailable(f"{type(error).__name__}: {error}")
+    wrapped = StoreUnavailable(f"{type(error).__name__}: {error}"[:_LONGEST_MESSAGE])
     wrapped.__cause__ = error
     return wrapped

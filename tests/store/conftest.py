@@ -51,7 +51,7 @@ def redis_caches(redis_server: RedisServer, settings: Settings) -> Iterator[dict
 
 
 @pytest.fixture
-async def redis_world(redis_caches: dict[str, Any]) -> AsyncIterator[World]:  # noqa: ARG001 - configures CACHES
+async def redis_world(redis_caches: dict[str, Any]) -> AsyncIterator[World]:
     made = worlds.redis_world("standalone")
     yield made
     await made.aclose()

@@ -1,0 +1,377 @@
+"""Sentinel and Cluster beyond the contract: failover, redirection, and how CACHES is read."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from django_redis import get_redis_connection
+from django_redis.cache import RedisCache
+from pytest_django import Settings
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
+from redis.asyncio.connection import SSLConnection
+from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
+
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.base import Query
+from mcp_sessions.store.clients import close_async_client, make_async_client, redis_cache
+from tests.servers import RedisCluster, SentinelTrio, run_sentinels, wait_until
+from tests.store import worlds
+from tests.store.conftest import disconnect
+from tests.store.worlds import World, a_fingerprint
+
+#: Seconds that a failover with the timeouts of these tests may take on slow cores.
+FAILOVER_BOUND = 60.0
+
+
+class OurCache(RedisCache):  # type: ignore[misc] # django-redis has no type hints here
+    """A project's own subclass."""
+
+
+@pytest.fixture
+def trio() -> Iterator[SentinelTrio]:
+    """Sentinels of this test's own: it changes who is primary.
+
+    The service's name is new too, because django-redis keeps one pool per URL for the life of the process.
+    """
+    with run_sentinels(service=f"sessions-{a_fingerprint()[:8]}") as running:
+        yield running
+
+
+@pytest.fixture
+async def sentinel_world(trio: SentinelTrio, settings: Settings) -> AsyncIterator[World]:
+    settings.CACHES = {"default": worlds.sentinel_cache(trio)}
+    world = worlds.redis_world("sentinel")
+    yield world
+    await world.aclose()
+    disconnect()
+
+
+async def eventually(attempt: Any, *, seconds: float = FAILOVER_BOUND) -> Any:
+    """Repeat while the store is unavailable; any other error is a failure."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            result = attempt()
+            return await result if asyncio.iscoroutine(result) else result
+        except StoreUnavailable:
+            assert time.monotonic() < deadline, "the store stayed unavailable"
+            await asyncio.to_thread(wait_until, lambda: True)
+
+
+def replicated(trio: SentinelTrio) -> bool:
+    """Whether the replica has everything that the primary has written."""
+    with trio.primary.client() as client:
+        return int(client.execute_command("WAIT", 1, 1_000)) == 1
+
+
+@pytest.mark.slow
+async def test_sessions_survive_the_death_of_the_primary_on_both_faces(
+    trio: SentinelTrio, sentinel_world: World
+) -> None:
+    fingerprint = await sentinel_world.open()
+    await sentinel_world.settled()
+    assert sentinel_world.directory.count() == 1
+    assert replicated(trio)
+
+    await asyncio.to_thread(trio.primary.stop, signal.SIGKILL)
+
+    session = await eventually(lambda: sentinel_world.touch(fingerprint))
+    assert session is not None
+    assert session.requests == 2
+    page = await eventually(lambda: sentinel_world.directory.page(Query(), offset=0, limit=5))
+    assert [each.fingerprint for each in page.sessions] == [fingerprint]
+    assert trio.primary_port() == trio.replica.port
+    assert await eventually(lambda: sentinel_world.directory.end(fingerprint)) is not None
+
+
+@pytest.mark.slow
+async def test_after_a_planned_failover_the_old_primary_is_not_written_to(
+    trio: SentinelTrio, sentinel_world: World
+) -> None:
+    fingerprint = await sentinel_world.open()
+    sentinel_world.directory.ping()
+    assert replicated(trio)
+
+    with trio.sentinels[0].client() as client:
+        client.sentinel_failover(trio.service)
+    await asyncio.to_thread(
+        wait_until,
+        lambda: trio.primary_port() == trio.replica.port,
+        seconds=FAILOVER_BOUND,
+        what="a failover",
+    )
+    await asyncio.to_thread(wait_until, lambda: role(trio.primary) == "slave", seconds=FAILOVER_BOUND)
+
+    assert await eventually(lambda: sentinel_world.touch(fingerprint)) is not None
+    opened = await eventually(sentinel_world.open)
+    assert sentinel_world.directory.get(opened) is not None
+    with trio.replica.client() as client:
+        assert client.info("replication")["role"] == "master"
+        assert sentinel_world.commands is not None
+        assert client.exists(sentinel_world.commands.keys.session(opened)) == 1
+
+
+def role(server: Any) -> str:
+    with server.client() as client:
+        return str(client.info("replication")["role"])
+
+
+async def test_no_sentinel_is_unavailable_soon(settings: Settings) -> None:
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": "redis://sessions/0",
+            "OPTIONS": {
+                "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+                "SENTINELS": [("127.0.0.1", 1), ("127.0.0.1", 2)],
+                "SENTINEL_KWARGS": {"socket_timeout": 0.2, "retry": None},
+            },
+        }
+    }
+    world = worlds.redis_world("sentinel")
+    begun = time.monotonic()
+
+    with pytest.raises(StoreUnavailable):
+        await world.touch(a_fingerprint())
+    with pytest.raises(StoreUnavailable):
+        world.directory.ping()
+
+    assert time.monotonic() - begun < 10
+    await world.aclose()
+
+
+@pytest.fixture
+async def cluster_world(cluster: RedisCluster, settings: Settings) -> AsyncIterator[World]:
+    settings.CACHES = {"default": worlds.cluster_cache(cluster)}
+    world = worlds.redis_world("cluster")
+    yield world
+    await world.aclose()
+
+
+async def test_sessions_spread_over_the_nodes_of_a_cluster_and_one_page_shows_all(
+    cluster: RedisCluster, cluster_world: World
+) -> None:
+    opened = await asyncio.gather(*[cluster_world.open() for _ in range(30)])
+    await cluster_world.settled()
+
+    holders = []
+    for node in cluster.nodes:
+        with node.client() as client:
+            holders.append({key for key in client.scan_iter("*:session") if key.decode()[-73:-9] in opened})
+    assert sum(map(len, holders)) == 30
+    assert all(holders)
+    page = cluster_world.directory.page(Query(), offset=0, limit=50)
+    assert {session.fingerprint for session in page.sessions} == set(opened)
+    assert await cluster_world.store.keep(opened, limits=cluster_world.limits) == set(opened)
+
+
+async def test_all_of_a_session_is_in_one_slot_and_all_indexes_in_another(
+    cluster: RedisCluster, cluster_world: World
+) -> None:
+    assert cluster_world.commands is not None
+    keys = cluster_world.commands.keys
+    fingerprint = a_fingerprint()
+    parts = [part(fingerprint) for part in (keys.session, keys.features, keys.state, keys.ended)]
+    indexes = [*keys.indexes(worlds.CLAUDE, "issuer|ann"), keys.new, keys.clients]
+    with cluster.nodes[0].client() as client:
+        assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in parts}) == 1
+        assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in indexes}) == 1
+
+
+async def test_a_slot_that_moves_to_another_node_is_followed_on_both_faces(
+    cluster: RedisCluster, cluster_world: World
+) -> None:
+    fingerprint = a_fingerprint()
+    assert cluster_world.commands is not None
+    await cluster_world.open()
+    cluster_world.directory.ping()
+    slot, owner, other = place_of(cluster, cluster_world.commands.keys.session(fingerprint))
+
+    move_empty_slot(cluster, slot, owner, other)
+    try:
+        await eventually(lambda: cluster_world.open(fingerprint=fingerprint))
+        assert await cluster_world.touch(fingerprint) is not None
+        assert cluster_world.directory.get(fingerprint) is not None
+        await cluster_world.store.end(fingerprint, principal=None, reason="deleted")
+        with cluster.nodes[other].client() as client:
+            client.delete(cluster_world.commands.keys.ended(fingerprint))
+    finally:
+        move_empty_slot(cluster, slot, other, owner)
+
+
+def place_of(cluster: RedisCluster, key: str) -> tuple[int, int, int]:
+    """The slot of a key, the number of the node that has it, and that of another."""
+    with cluster.nodes[0].client() as client:
+        slot = int(client.execute_command("CLUSTER KEYSLOT", key))
+    for number, node in enumerate(cluster.nodes):
+        with node.client() as client:
+            if not client.execute_command("CLUSTER COUNTKEYSINSLOT", slot) and is_moved(client, key):
+                continue
+            return slot, number, (number + 1) % len(cluster.nodes)
+    raise AssertionError(f"nobody has slot {slot}")
+
+
+def is_moved(client: Any, key: str) -> bool:
+    try:
+        client.get(key)
+    except Exception as error:
+        assert "MOVED" in repr(error) or "Moved" in repr(error), repr(error)
+        return True
+    return False
+
+
+def move_empty_slot(cluster: RedisCluster, slot: int, owner: int, other: int) -> None:
+    with cluster.nodes[other].client() as client:
+        new_owner = client.execute_command("CLUSTER MYID").decode()
+    for number in (other, owner, *(n for n in range(len(cluster.nodes)) if n not in (owner, other))):
+        with cluster.nodes[number].client() as client:
+            client.execute_command("CLUSTER SETSLOT", slot, "NODE", new_owner)
+
+
+def caches_with(settings: Settings, **entry: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", **entry}}
+
+
+async def test_the_primary_is_the_first_of_a_list_or_of_a_comma_separated_string(settings: Settings) -> None:
+    for location in (["redis://one:1/3", "redis://two:2/3"], "redis://one:1/3,redis://two:2/3"):
+        caches_with(settings, LOCATION=location)
+        client = make_async_client("default")
+        assert isinstance(client, Redis)
+        arguments = client.connection_pool.connection_kwargs
+        assert (arguments["host"], arguments["port"], arguments["db"]) == ("one", 1, 3)
+        sync = get_redis_connection("default").connection_pool.connection_kwargs
+        assert (sync["host"], sync["port"], sync["db"]) == ("one", 1, 3)
+
+
+async def test_the_options_of_django_redis_hold_for_the_async_client(settings: Settings) -> None:
+    caches_with(
+        settings,
+        LOCATION="redis://one:1/3",
+        OPTIONS={
+            "USERNAME": "ann",
+            "PASSWORD": "secret",
+            "SOCKET_TIMEOUT": 7,
+            "SOCKET_CONNECT_TIMEOUT": 6,
+            "PARSER_CLASS": "redis.connection._RESP2Parser",
+            "CONNECTION_POOL_KWARGS": {"max_connections": 9, "client_name": "shop", "decode_responses": True},
+        },
+    )
+
+    client = make_async_client("default")
+
+    assert isinstance(client, Redis)
+    pool = client.connection_pool
+    assert isinstance(pool, BlockingConnectionPool)
+    assert pool.max_connections == 9
+    arguments = pool.connection_kwargs
+    wanted = {"username": "ann", "password": "secret", "socket_timeout": 7, "socket_connect_timeout": 6}
+    assert {name: arguments[name] for name in wanted} == wanted
+    assert arguments["client_name"] == "shop"
+    assert not arguments.get("decode_responses")
+    assert "parser_class" not in arguments
+    assert arguments["retry"].get_retries() == 0
+
+
+async def test_without_options_nothing_waits_for_long(settings: Settings) -> None:
+    caches_with(settings, LOCATION="redis://one:1")
+
+    client = make_async_client("default")
+
+    assert isinstance(client, Redis)
+    arguments = client.connection_pool.connection_kwargs
+    assert (arguments["socket_timeout"], arguments["socket_connect_timeout"]) == (2.0, 1.0)
+
+
+async def test_a_blocking_reader_has_a_longer_timeout_of_its_own(settings: Settings) -> None:
+    caches_with(settings, LOCATION="redis://one:1", OPTIONS={"SOCKET_TIMEOUT": 1})
+
+    client = make_async_client("default", socket_timeout=35)
+
+    assert isinstance(client, Redis)
+    assert client.connection_pool.connection_kwargs["socket_timeout"] == 35
+
+
+async def test_tls_urls_connect_with_tls(settings: Settings) -> None:
+    caches_with(settings, LOCATION="rediss://one:1/0")
+    client = make_async_client("default")
+    assert isinstance(client, Redis)
+    assert client.connection_pool.connection_class is SSLConnection
+
+    options = {
+        "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+        "SENTINELS": [("127.0.0.1", 1)],
+        "PASSWORD": "secret",
+    }
+    caches_with(settings, LOCATION="rediss://sessions/4", OPTIONS=options)
+    client = make_async_client("default")
+    assert isinstance(client, Redis)
+    pool = client.connection_pool
+    assert isinstance(pool, SentinelConnectionPool)
+    assert pool.connection_class is SentinelManagedSSLConnection
+    assert pool.service_name == "sessions"
+    assert (pool.connection_kwargs["db"], pool.connection_kwargs["password"]) == (4, "secret")
+    await close_async_client(client)
+
+
+async def test_a_cluster_starts_from_every_node_that_is_named(settings: Settings) -> None:
+    caches_with(
+        settings,
+        LOCATION=["redis://ann:secret@one:1", "redis://two:2"],
+        OPTIONS={"CONNECTION_FACTORY": "mcp_sessions.store.clients.ClusterConnectionFactory"},
+    )
+
+    client = make_async_client("default")
+
+    assert isinstance(client, AsyncRedisCluster)
+    assert {(node.host, node.port) for node in client.nodes_manager.startup_nodes.values()} == {
+        ("one", 1),
+        ("two", 2),
+    }
+    arguments = client.get_connection_kwargs()
+    assert (arguments["username"], arguments["password"], arguments["socket_timeout"]) == (
+        "ann",
+        "secret",
+        2.0,
+    )
+
+
+async def test_a_cluster_that_is_down_is_unavailable_on_both_faces(settings: Settings) -> None:
+    caches_with(
+        settings,
+        LOCATION=["redis://127.0.0.1:1", "redis://127.0.0.1:2"],
+        OPTIONS={"CONNECTION_FACTORY": "mcp_sessions.store.clients.ClusterConnectionFactory"},
+    )
+    world = worlds.redis_world("cluster")
+    begun = time.monotonic()
+
+    with pytest.raises(StoreUnavailable):
+        await world.touch(a_fingerprint())
+    with pytest.raises(StoreUnavailable):
+        world.directory.ping()
+    with pytest.raises(StoreUnavailable):
+        world.directory.page(Query(), offset=0, limit=1)
+
+    assert time.monotonic() - begun < 20
+    await world.aclose()
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_redis"),
+    [
+        ({"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://one"}, True),
+        ({"BACKEND": f"{__name__}.OurCache", "LOCATION": "redis://one"}, True),
+        ({"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://one"}, False),
+        ({"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}, False),
+    ],
+)
+def test_only_django_redis_caches_and_their_subclasses_are_redis(
+    settings: Settings, entry: dict[str, Any], is_redis: bool
+) -> None:
+    settings.CACHES = {"default": entry}
+
+    assert (redis_cache("default") is not None) is is_redis
+    assert redis_cache("missing") is None
