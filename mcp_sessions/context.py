@@ -104,7 +104,7 @@ class CurrentSession:
         tools = await self._exchange.runtime.store.change_tools(self.fingerprint, **change)
         if tools is None:
             raise SessionGone("The session ended.")
-        self._exchange.tools_changed(tools)
+        await self._exchange.tools_changed(tools)
         return tools
 
 

@@ -179,9 +179,11 @@ class Exchange:
         """Close the connection that waits for the answer; the client may resume, and the handler goes on."""
         self.open().disconnect()
 
-    def tools_changed(self, tools: frozenset[str]) -> None:
-        """The session enabled or disabled opt-in tools: it holds at once."""
+    async def tools_changed(self, tools: frozenset[str]) -> None:
+        """The session enabled or disabled opt-in tools: it holds at once, and the client is told."""
         self.session = replace(self.session, tools=tools)
+        changed = wire.notification("notifications/tools/list_changed", None)
+        await self.runtime.publish(self.fingerprint, changed)
 
     async def settled(self, seconds: float | None) -> None:
         """Wait until there is a response or a stream, at most so long; None waits without a limit."""

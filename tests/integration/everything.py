@@ -7,11 +7,19 @@ from typing import Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
+from mcp_types import (
+    ElicitRequest,
+    ElicitRequestFormParams,
+    InputRequiredResult,
+    SamplingMessage,
+    TextContent,
+)
+from pydantic import BaseModel
 
 from mcp_sessions import OptInTools, current_session
 from mcp_sessions.errors import NoCurrentSession
 from mcp_sessions.security import request_state_security
+from mcp_sessions.subscriptions import SharedSubscriptions
 from tests.gates import passes
 
 #: How often the lifespan was entered in this process.
@@ -28,7 +36,12 @@ async def lifespan(_: MCPServer[Any]) -> AsyncIterator[dict[str, int]]:
         print("the lifespan was left", flush=True)  # noqa: T201 - the tests read it in the process's log
 
 
-server = MCPServer("everything", lifespan=lifespan, request_state_security=request_state_security())
+server = MCPServer(
+    "everything",
+    lifespan=lifespan,
+    request_state_security=request_state_security(),
+    subscriptions=SharedSubscriptions(),
+)
 opt_in = OptInTools(server)
 
 
@@ -104,6 +117,61 @@ async def confirm(ctx: Context) -> str | InputRequiredResult:
     schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
     question = ElicitRequest(params=ElicitRequestFormParams(message="Sure?", requested_schema=schema))
     return InputRequiredResult(input_requests={"ok": question}, request_state="asked")
+
+
+class Age(BaseModel):
+    """What `ask_age` asks for."""
+
+    age: int
+
+
+@server.tool()
+async def ask_age(name: str, ctx: Context) -> str:
+    """Elicit."""
+    answer = await ctx.elicit(f"How old is {name}?", Age)
+    return f"{name} is {answer.data.age}" if answer.action == "accept" else answer.action
+
+
+@server.tool()
+async def ask_on_the_standalone_stream(ctx: Context) -> list[str]:
+    """Ask for the roots, which belong to no request."""
+    return [str(root.uri) for root in (await ctx.session.list_roots()).roots]
+
+
+@server.tool()
+async def think(ctx: Context) -> str:
+    """Sample."""
+    message = SamplingMessage(role="user", content=TextContent(type="text", text="?"))
+    result = await ctx.session.create_message([message], max_tokens=10, related_request_id=ctx.request_id)
+    return result.content.text if isinstance(result.content, TextContent) else "?"
+
+
+@server.tool()
+async def leave_and_come_back(gate: str, ctx: Context) -> str:
+    """Close the stream in the middle of the call, so that the client polls."""
+    await ctx.report_progress(1, 3)
+    await ctx.close_sse_stream()
+    await passes(gate)
+    await ctx.report_progress(2, 3)
+    return "came back"
+
+
+@server.tool()
+async def count_to(number: int, gate: str, ctx: Context) -> int:
+    """Report every number, the second half after a gate."""
+    for n in range(number // 2):
+        await ctx.report_progress(n, number)
+    await passes(gate)
+    for n in range(number // 2, number):
+        await ctx.report_progress(n, number)
+    return number
+
+
+@server.tool()
+async def update(uri: str, ctx: Context) -> str:
+    """Tell everybody who subscribed that a resource changed."""
+    await ctx.notify_resource_updated(uri)
+    return "told"
 
 
 @server.tool()

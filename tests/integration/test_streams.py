@@ -1,0 +1,336 @@
+"""Whichever process an HTTP request lands on: streams, questions to the client, cancellations, announcements."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.gates import Gate
+from tests.raw import RawClient, answer_of, events, messages
+
+FAREWELL = 15.0
+
+
+def calling(client: RawClient, tool: str, **arguments: Any) -> dict[str, Any]:
+    """A call that asks for progress."""
+    params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": "p"}}
+    return client.request("tools/call", params)
+
+
+def progress(message: dict[str, Any]) -> Any:
+    return message["params"]["progress"]
+
+
+@pytest.mark.protocol("H19", "H20")
+def test_a_stream_cut_in_the_middle_goes_on_through_the_other_process(
+    a: str, b: str, client: RawClient, gate: Gate
+) -> None:
+    message = calling(client, "count_to", number=10, gate=gate.path)
+    with client.stream(a, message) as response:
+        seen = [event for _, event in zip(range(4), events(response.iter_lines()), strict=False)]
+    gate.reached()
+    assert [progress(event.message) for event in seen[1:]] == [0, 1, 2]
+    with client.get(b, last_event_id=seen[-1].id) as resumed:
+        lines = messages(resumed.iter_lines())
+        assert [progress(next(lines)) for _ in range(2)] == [3, 4]
+        gate.open()
+        assert [progress(next(lines)) for _ in range(5)] == [5, 6, 7, 8, 9]
+        assert next(lines)["result"]["structuredContent"] == {"result": 10}
+        assert next(lines, None) is None
+
+
+@pytest.mark.protocol("H20")
+def test_a_stream_can_be_resumed_from_its_start_after_the_tool_has_ended(
+    a: str, b: str, client: RawClient, gate: Gate
+) -> None:
+    with client.stream(a, calling(client, "count_to", number=4, gate=gate.path)) as response:
+        start = next(events(response.iter_lines()))
+    gate.reached()
+    gate.open()
+    assert gate.outcome() == "passed"
+    for url in (b, a, b):
+        with client.get(url, last_event_id=start.id) as resumed:
+            seen = list(messages(resumed.iter_lines()))
+        assert [progress(message) for message in seen[:-1]] == [0, 1, 2, 3]
+        assert seen[-1]["result"]["structuredContent"] == {"result": 4}
+
+
+@pytest.mark.protocol("H17", "H20")
+def test_of_two_that_resume_one_stream_the_newest_delivers(
+    a: str, b: str, client: RawClient, gate: Gate
+) -> None:
+    with client.stream(a, calling(client, "count_to", number=4, gate=gate.path)) as response:
+        start = next(events(response.iter_lines()))
+    gate.reached()
+    with client.get(a, last_event_id=start.id) as older:
+        older_lines = messages(older.iter_lines())
+        assert progress(next(older_lines)) == 0
+        with client.get(b, last_event_id=start.id) as newer:
+            gate.open()
+            assert len(list(messages(newer.iter_lines()))) == 5
+        assert all("result" not in message for message in older_lines)
+
+
+@pytest.mark.protocol("H9")
+def test_a_stream_that_the_handler_closes_says_when_to_come_back(
+    a: str, b: str, client: RawClient, gate: Gate
+) -> None:
+    with client.stream(a, calling(client, "leave_and_come_back", gate=gate.path)) as response:
+        text = response.read().decode()
+    assert text.rstrip().endswith("retry: 1000")
+    seen = list(events(text.splitlines()))
+    gate.reached()
+    with client.get(b, last_event_id=seen[-1].id) as resumed:
+        lines = messages(resumed.iter_lines())
+        gate.open()
+        assert progress(next(lines)) == 2
+        assert next(lines)["result"]["structuredContent"] == {"result": "came back"}
+
+
+@pytest.mark.protocol("H21")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: "",
+        lambda _: "1",
+        lambda _: "../../etc",
+        lambda event_id: event_id + "0" * 20,
+        lambda event_id: "0" * 8 + event_id[8:],
+        lambda event_id: event_id[:9] + "f" * 16 + event_id[25:],
+    ],
+)
+def test_a_foreign_or_malformed_event_id_is_refused(
+    a: str, b: str, client: RawClient, gate: Gate, change: Callable[[str], str]
+) -> None:
+    with client.stream(a, calling(client, "count_to", number=2, gate=gate.path)) as response:
+        start = next(events(response.iter_lines()))
+    gate.reached()
+    gate.open()
+    with client.get(b, last_event_id=change(start.id or "")) as resumed:
+        assert resumed.status_code == 400
+
+
+@pytest.mark.protocol("H21")
+def test_an_event_id_opens_nothing_for_another_session(a: str, b: str, client: RawClient, gate: Gate) -> None:
+    with client.stream(a, calling(client, "count_to", number=2, gate=gate.path)) as response:
+        start = next(events(response.iter_lines()))
+    gate.reached()
+    gate.open()
+    other = RawClient()
+    other.initialize(b)
+    for url in (a, b):
+        with other.get(url, last_event_id=start.id) as resumed:
+            assert resumed.status_code == 400
+
+
+@pytest.mark.protocol("H17")
+def test_what_is_said_while_nobody_listens_comes_with_the_next_stream_and_only_once(
+    a: str, b: str, client: RawClient
+) -> None:
+    for _ in range(3):
+        client.value(a, "announce")
+    with client.get(b) as listening:
+        lines = messages(listening.iter_lines())
+        assert [next(lines)["method"] for _ in range(3)] == ["notifications/resources/list_changed"] * 3
+        client.value(b, "log", level="info", text="on its own stream")
+    client.value(b, "announce")
+    with client.get(a) as listening:
+        lines = messages(listening.iter_lines())
+        assert next(lines)["method"] == "notifications/resources/list_changed"
+        assert client.delete(b).status_code == 204
+        assert list(lines) == []
+
+
+def answering(
+    client: RawClient, url: str, lines: Iterator[dict[str, Any]], result: dict[str, Any]
+) -> tuple[dict[str, Any], httpx.Response]:
+    """Read until the server asks, and answer at `url`."""
+    question = next(message for message in lines if "id" in message and "method" in message)
+    response = client.post(url, {"jsonrpc": "2.0", "id": question["id"], "result": result})
+    return question, response
+
+
+def test_an_elicitation_of_one_process_is_answered_through_the_other(
+    a: str, b: str, client: RawClient
+) -> None:
+    with client.stream(a, calling(client, "ask_age", name="Ann")) as response:
+        lines = messages(response.iter_lines())
+        question, accepted = answering(client, b, lines, {"action": "accept", "content": {"age": 33}})
+        assert (question["method"], accepted.status_code) == ("elicitation/create", 202)
+        assert question["params"]["message"] == "How old is Ann?"
+        assert next(lines)["result"]["structuredContent"] == {"result": "Ann is 33"}
+
+
+@pytest.mark.protocol("H6")
+def test_a_repeated_a_foreign_and_an_invented_answer_are_refused(a: str, b: str, client: RawClient) -> None:
+    other = RawClient()
+    other.initialize(b)
+    answer = {"action": "accept", "content": {"age": 33}}
+    with client.stream(a, calling(client, "ask_age", name="Ann")) as response:
+        lines = messages(response.iter_lines())
+        question = next(lines)
+        reply = {"jsonrpc": "2.0", "id": question["id"], "result": answer}
+        assert other.post(b, reply).status_code == 400
+        assert other.post(a, reply).status_code == 400
+        assert client.post(b, {**reply, "id": "invented"}).status_code == 400
+        assert client.post(b, reply).status_code == 202
+        assert client.post(a, reply).status_code == 400
+        assert next(lines)["result"]["structuredContent"] == {"result": "Ann is 33"}
+
+
+def test_sampling_and_an_error_for_an_answer(a: str, b: str, client: RawClient) -> None:
+    thought = {"role": "assistant", "content": {"type": "text", "text": "42"}, "model": "m"}
+    with client.stream(b, calling(client, "think")) as response:
+        lines = messages(response.iter_lines())
+        question, _ = answering(client, a, lines, thought)
+        assert question["method"] == "sampling/createMessage"
+        assert next(lines)["result"]["structuredContent"] == {"result": "42"}
+    with client.stream(b, calling(client, "think")) as response:
+        lines = messages(response.iter_lines())
+        error = {"code": -1, "message": "rejected by the user"}
+        assert client.post(a, {"jsonrpc": "2.0", "id": next(lines)["id"], "error": error}).status_code == 202
+        assert next(lines)["error"]["message"] == "rejected by the user"
+
+
+def test_a_question_on_the_standalone_stream_reaches_the_client_wherever_it_listens(
+    a: str, b: str, client: RawClient
+) -> None:
+    answers: list[Any] = []
+    with client.get(b) as listening:
+        lines = messages(listening.iter_lines())
+        caller = threading.Thread(
+            target=lambda: answers.append(client.call(a, "ask_on_the_standalone_stream"))
+        )
+        caller.start()
+        question, accepted = answering(client, b, lines, {"roots": [{"uri": "file:///here"}]})
+        caller.join()
+    assert (question["method"], accepted.status_code) == ("roots/list", 202)
+    assert answers[0]["result"]["structuredContent"] == {"result": ["file:///here"]}
+
+
+def test_a_client_without_the_capability_is_not_asked(a: str) -> None:
+    client = RawClient()
+    client.initialize(a, capabilities={})
+    for tool in ("think", "ask_on_the_standalone_stream"):
+        assert client.call(a, tool)["error"]["code"] == -32021
+    assert client.call(a, "ask_age", name="Ann")["error"]["code"] == -32021
+
+
+@pytest.mark.protocol("H33")
+def test_a_client_that_is_not_ready_is_not_asked(a: str) -> None:
+    client = RawClient()
+    response = client.post(a, client.initialize_message())
+    client.session_id = response.headers["mcp-session-id"]
+    assert client.call(a, "think")["error"]["code"] == -32600
+
+
+@pytest.mark.protocol("H12")
+def test_a_request_is_cancelled_through_the_other_process(
+    a: str, b: str, client: RawClient, gate: Gate
+) -> None:
+    message = calling(client, "wait", gate=gate.path)
+    with client.stream(a, message) as response:
+        gate.reached()
+        cancelled = {
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": message["id"]},
+        }
+        assert client.post(b, cancelled).status_code == 202
+        assert next(messages(response.iter_lines()))["error"]["code"] == -32800
+    assert gate.outcome() == "cancelled"
+
+
+def test_nobody_else_can_cancel_a_request(a: str, b: str, client: RawClient, gate: Gate) -> None:
+    other = RawClient()
+    other.initialize(b)
+    message = calling(client, "wait", gate=gate.path)
+    with client.stream(a, message) as response:
+        gate.reached()
+        cancelled = {
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": message["id"]},
+        }
+        for url in (a, b):
+            assert other.post(url, cancelled).status_code == 202
+            assert other.value(url, "add", a=1, b=1) == 2
+        gate.open()
+        assert answer_of_stream(response)["result"]["structuredContent"] == {"result": "passed"}
+
+
+def answer_of_stream(response: httpx.Response) -> dict[str, Any]:
+    return list(messages(response.iter_lines()))[-1]
+
+
+@pytest.mark.protocol("H26")
+def test_the_end_of_a_session_closes_its_streams_everywhere_and_cancels_who_waits_for_its_client(
+    a: str, b: str, client: RawClient
+) -> None:
+    with (
+        client.get(b) as listening,
+        client.stream(b, calling(client, "ask_age", name="Ann")) as asking,
+    ):
+        asked = messages(asking.iter_lines())
+        listened = messages(listening.iter_lines())
+        assert next(asked)["method"] == "elicitation/create"
+        assert client.delete(a).status_code == 204
+        assert all("result" not in message for message in asked)
+        assert list(listened) == []
+    assert client.post(b, client.request("ping")).status_code == 404
+
+
+@pytest.mark.protocol("M5")
+def test_an_announcement_reaches_both_eras_on_every_process(a: str, b: str, client: RawClient) -> None:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "modern", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    modern = RawClient()
+    wanted = {"notifications": {"toolsListChanged": True}, "_meta": meta}
+    listen = modern.request("subscriptions/listen", wanted)
+    headers = {"mcp_protocol_version": "2026-07-28", "mcp_method": "subscriptions/listen"}
+    teller = RawClient()
+    teller.initialize(a)
+    with modern.stream(b, listen, **headers) as stream, client.get(b) as standalone:
+        heard, told = messages(stream.iter_lines()), standalone.iter_lines()
+        assert next(heard)["method"] == "notifications/subscriptions/acknowledged"
+        next(told)
+        assert teller.value(a, "change_tools") == "told"
+        assert next(heard)["method"] == "notifications/tools/list_changed"
+        assert next(messages(told))["method"] == "notifications/tools/list_changed"
+
+
+def test_resource_subscriptions_belong_to_the_session_and_hold_on_every_process(
+    a: str, b: str, client: RawClient
+) -> None:
+    uri = "everything://greeting"
+    assert client.post(a, client.request("resources/subscribe", {"uri": uri})).json()["result"] == {}
+    with client.get(b) as listening:
+        lines = listening.iter_lines()
+        next(lines)
+        client.value(a, "update", uri="everything://another")
+        client.value(a, "update", uri=uri)
+        told = next(messages(lines))
+        assert (told["method"], told["params"]) == ("notifications/resources/updated", {"uri": uri})
+        assert client.post(b, client.request("resources/unsubscribe", {"uri": uri})).json()["result"] == {}
+        client.value(b, "update", uri=uri)
+        client.value(b, "announce")
+        assert next(messages(lines))["method"] == "notifications/resources/list_changed"
+
+
+def test_a_session_whose_tools_change_is_told(a: str, b: str, client: RawClient) -> None:
+    with client.get(b) as listening:
+        lines = listening.iter_lines()
+        next(lines)
+        assert client.value(a, "enable", name="secret") == ["secret"]
+        assert next(messages(lines))["method"] == "notifications/tools/list_changed"
+
+
+def test_an_answer_that_never_streamed_leaves_no_log(a: str, client: RawClient) -> None:
+    response = client.post(a, client.request("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}}))
+    assert response.headers["content-type"] == "application/json"
+    assert answer_of(response)["result"]["structuredContent"] == {"result": 3}
