@@ -14,6 +14,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
+from redis.exceptions import MovedError
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.base import Query
@@ -218,8 +219,7 @@ def place_of(cluster: RedisCluster, key: str) -> tuple[int, int, int]:
 def is_moved(client: Any, key: str) -> bool:
     try:
         client.get(key)
-    except Exception as error:
-        assert "MOVED" in repr(error) or "Moved" in repr(error), repr(error)
+    except MovedError:
         return True
     return False
 

@@ -1,0 +1,161 @@
+"""How scripts travel: what is submitted in one tick shares a round trip, a few are under way, the rest waits."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.session import ANONYMOUS
+from mcp_sessions.store import lane, scripts
+from mcp_sessions.store.clients import make_async_client
+from mcp_sessions.store.commands import Commands
+from mcp_sessions.store.keys import Keys
+from mcp_sessions.store.lane import Lane
+from tests.store.worlds import LIMITS, a_fingerprint
+
+
+class Traffic:
+    """What `lane` executes, counted, and held back while `gate` is closed."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.under_way = self.most_under_way = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._execute = lane._execute
+
+    async def execute(self, client: Any, commands: Any) -> Any:
+        self.sizes.append(len(commands))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await self.gate.wait()
+            return await self._execute(client, commands)
+        finally:
+            self.under_way -= 1
+
+
+@pytest.fixture
+def traffic() -> Any:
+    made = Traffic()
+    with mock.patch.object(lane, "_execute", made.execute):
+        yield made
+
+
+@pytest.fixture
+async def client(redis_caches: Any) -> AsyncIterator[Any]:
+    """One on a server that knows the script."""
+    made = make_async_client("default")
+    await made.script_load(scripts.TOUCH.text)
+    yield made
+    await made.aclose()
+
+
+def a_touch() -> tuple[Any, ...]:
+    return Commands(Keys("lane", str)).touch(a_fingerprint(), ANONYMOUS, LIMITS, "ping", initialized=False)
+
+
+async def test_what_is_submitted_in_one_tick_shares_a_round_trip(client: Any, traffic: Traffic) -> None:
+    used = Lane(client, in_flight=2)
+
+    replies = await asyncio.gather(*[used.submit(scripts.TOUCH, a_touch()) for _ in range(50)])
+
+    assert replies == [None] * 50
+    assert traffic.sizes == [50]
+
+
+async def test_a_few_pipelines_are_under_way_and_the_rest_waits_for_them(
+    client: Any, traffic: Traffic
+) -> None:
+    used = Lane(client, in_flight=2)
+    traffic.gate.clear()
+    futures = []
+    for _ in range(10):
+        futures += [used.submit(scripts.TOUCH, a_touch()) for _ in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    assert (traffic.sizes, len(used)) == ([3, 3], 24)
+    traffic.gate.set()
+    await asyncio.gather(*futures)
+
+    assert traffic.sizes == [3, 3, 24]
+    assert traffic.most_under_way == 2
+    assert len(used) == 0
+
+
+async def test_a_pipeline_has_a_bound(client: Any, traffic: Traffic) -> None:
+    used = Lane(client, in_flight=1, batch=4)
+
+    await asyncio.gather(*[used.submit(scripts.TOUCH, a_touch()) for _ in range(10)])
+
+    assert traffic.sizes == [4, 4, 2]
+    assert traffic.most_under_way == 1
+
+
+async def test_draining_waits_for_everything(client: Any, traffic: Traffic) -> None:
+    used = Lane(client, in_flight=1, batch=2)
+    futures = [used.submit(scripts.TOUCH, a_touch()) for _ in range(5)]
+
+    await used.drain()
+
+    assert all(future.done() for future in futures)
+    await used.drain()
+
+
+async def test_a_connection_that_breaks_once_is_not_noticed_by_what_may_be_repeated(client: Any) -> None:
+    used = Lane(client, in_flight=1)
+    with mock.patch.object(lane, "_execute", breaking(times=1)):
+        assert await used.submit(scripts.TOUCH, a_touch()) is None
+
+
+async def test_a_connection_that_breaks_twice_is_unavailable(client: Any) -> None:
+    used = Lane(client, in_flight=1)
+    with (
+        mock.patch.object(lane, "_execute", breaking(times=2)),
+        pytest.raises(StoreUnavailable, match="broken"),
+    ):
+        await used.submit(scripts.TOUCH, a_touch())
+    assert await used.submit(scripts.TOUCH, a_touch()) is None
+
+
+async def test_what_must_happen_once_is_never_sent_twice(client: Any) -> None:
+    """An end that was carried out, and is sent again, would find nothing and report nothing."""
+    used = Lane(client, in_flight=1)
+    end = Commands(Keys("lane", str)).end(a_fingerprint(), None, "deleted")
+    with (
+        mock.patch.object(lane, "_execute", breaking(times=1)),
+        pytest.raises(StoreUnavailable, match="broken"),
+    ):
+        await used.submit(end.script, end.arguments)
+
+
+def breaking(*, times: int) -> Any:
+    """An `_execute` whose connection breaks that often."""
+    from redis.exceptions import ConnectionError as RedisConnectionError
+
+    left = [times]
+    execute = lane._execute
+
+    async def broken(client: Any, commands: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise RedisConnectionError("broken")
+        return await execute(client, commands)
+
+    return broken
+
+
+@pytest.mark.parametrize("script", scripts.ALL, ids=lambda script: script.name)
+def test_every_script_says_why_what_it_takes_and_what_it_returns(script: scripts.Script) -> None:
+    text = (scripts._FOLDER / f"{script.name}.lua").read_text(encoding="ascii")
+    header = [line for line in text.splitlines() if line.startswith("--")]
+
+    assert any("KEYS:" in line for line in header)
+    assert any("ARGV:" in line for line in header)
+    assert any("Returns:" in line for line in header)
+    assert len(text.splitlines()) <= 50
+    assert "EXPIRE GT" not in text.upper()

@@ -1,0 +1,169 @@
+"""The names of keys, and what stands in a record."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from mcp_sessions.session import Handshake, parse_handshake
+from mcp_sessions.store import keys as keys_module
+from mcp_sessions.store.keys import Keys, client_label
+from mcp_sessions.store.record import clean_call, escape, parse_features, parse_session, unescape
+
+FINGERPRINT = "ab" * 32
+HANDSHAKE = '["2025-11-25",{"name":"claude-ai","version":"0.1.0"},{}]'
+RECORD = f"1 1800000000000 86400000 2500 3602500 2000 7 -aifs\ntools/call:add\nanonymous\n{HANDSHAKE}"
+
+
+def plain(key: str) -> str:
+    return f":1:{key}"
+
+
+def test_keys_are_those_of_the_table() -> None:
+    keys = Keys("shop", plain)
+
+    assert keys.session(FINGERPRINT) == f":1:mcp:v1:shop:{{{FINGERPRINT}}}:session"
+    assert keys.features(FINGERPRINT) == f":1:mcp:v1:shop:{{{FINGERPRINT}}}:features"
+    assert keys.state(FINGERPRINT) == f":1:mcp:v1:shop:{{{FINGERPRINT}}}:state"
+    assert keys.ended(FINGERPRINT) == f":1:mcp:v1:shop:{{{FINGERPRINT}}}:ended"
+    assert keys.activity == ":1:mcp:v1:{shop}:index:activity"
+    assert keys.new == ":1:mcp:v1:{shop}:index:new"
+    assert keys.clients == ":1:mcp:v1:{shop}:clients"
+    assert keys.client("claude ai") == ":1:mcp:v1:{shop}:index:client:claude ai"
+    assert keys.protocol("2025-11-25") == ":1:mcp:v1:{shop}:index:protocol:2025-11-25"
+    assert keys.principal("anonymous") == ":1:mcp:v1:{shop}:index:principal:2f183a4e64493af3f377f745eda50236"
+
+
+def test_a_sessions_indexes_are_activity_owner_client_and_protocol() -> None:
+    keys = Keys("shop", plain)
+
+    assert keys.indexes(parse_handshake(HANDSHAKE), "issuer|ann") == (
+        keys.activity,
+        keys.principal("issuer|ann"),
+        keys.client("claude-ai"),
+        keys.protocol("2025-11-25"),
+    )
+
+
+@pytest.mark.parametrize(
+    "make_key",
+    [
+        plain,
+        lambda key: f"{key}:behind",
+        lambda key: key,
+        lambda key: key.upper(),
+        lambda key: str(hash(key)),
+        lambda key: f"{key[::-1]}",
+        lambda key: f"{key}{key}",
+    ],
+)
+def test_every_key_function_is_followed(make_key: Any) -> None:
+    keys = Keys("shop", make_key)
+
+    for fingerprint in (FINGERPRINT, "0" * 64, "1" * 64, "01" * 32):
+        assert keys.session(fingerprint) == make_key(f"mcp:v1:shop:{{{fingerprint}}}:session")
+
+
+def test_hostile_text_stays_within_its_part_of_the_key() -> None:
+    keys = Keys("sh}op{", plain)
+    prefix = ":1:mcp:v1:{sh%7Dop%7B}:index:client:"
+
+    for name in ("}:{x", "*?[", "\r\n", "☃" * 500, "\ud800", "a" * 10_000):
+        key = keys.client(name)
+        assert key.startswith(prefix)
+        assert len(key) <= len(prefix) + 160
+        assert not set(key.removeprefix(prefix)) & set("{}*?[]:\r\n/")
+
+
+def test_names_that_differ_within_a_hundred_characters_have_different_indexes() -> None:
+    keys = Keys("shop", plain)
+    names = ["☃" * 99 + "a", "☃" * 99 + "b", "a", "A", "", " ", "%20", "+", "é", "e\u0301"]
+
+    assert len({keys.client(name) for name in names}) == len(names)
+    assert keys.client("x" * 100 + "a") == keys.client("x" * 100 + "b")
+    assert client_label("x" * 101) == "x" * 100
+
+
+def test_principals_of_any_text_have_different_indexes() -> None:
+    keys = Keys("shop", plain)
+
+    assert len({keys.principal(each) for each in ("", "a", "\ud800", "a\n", "issuer|a")}) == 5
+
+
+def test_every_key_of_the_code_is_in_the_table() -> None:
+    table = str(keys_module.__doc__)
+
+    for part in ("session", "features", "state", "ended", "index:activity", "index:new", "clients"):
+        assert f":{part}`" in table
+
+
+def test_a_record_is_read_with_all_its_fields() -> None:
+    session = parse_session(FINGERPRINT, [RECORD.encode(), 0, [b"level", b"debug", b"tool:paint", b"1"]])
+
+    assert session is not None
+    assert session.handshake == Handshake(
+        protocol_version="2025-11-25",
+        client_info={"name": "claude-ai", "version": "0.1.0"},
+        capabilities={},
+    )
+    created = 1_800_000_000_000
+    assert (session.created_ms, session.deadline_ms) == (created, created + 86_400_000)
+    assert (session.last_activity_ms, session.expires_ms) == (created + 2_500, created + 3_602_500)
+    assert (session.active, session.initialized, session.requests) == (True, True, 7)
+    assert (session.last_call, session.principal) == ("tools/call:add", "anonymous")
+    assert (session.log_level, session.tools) == ("debug", frozenset({"paint"}))
+
+
+@pytest.mark.parametrize("flags", ["-", "-a", "-i", "-fs"])
+def test_flags_are_what_they_say(flags: str) -> None:
+    session = parse_session(FINGERPRINT, [RECORD.replace("-aifs", flags).encode(), 0])
+
+    assert session is not None
+    assert (session.active, session.initialized) == ("a" in flags, "i" in flags)
+    assert (session.log_level, session.tools) == (None, frozenset())
+
+
+def test_no_reply_is_no_session_and_nothing_to_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert parse_session(FINGERPRINT, None) is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("reply", [b"2 whatever", b"", [b"1 2"], [b"\xff"], ValueError("WRONGTYPE")])
+def test_what_cannot_be_read_is_logged_with_a_short_fingerprint(
+    reply: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert parse_session(FINGERPRINT, reply) is None
+
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith(f"Session {FINGERPRINT[:12]} is unreadable")
+    assert FINGERPRINT[:13] not in record.getMessage()
+
+
+def test_features_of_other_releases_are_ignored() -> None:
+    assert parse_features([b"colour", b"red", b"tool:sing", b"1"]) == (None, frozenset({"sing"}))
+
+
+@pytest.mark.parametrize("call", ["", "ping", "tools/call:remember", "x" * 128])
+def test_ordinary_calls_are_kept_as_they_are(call: str) -> None:
+    assert clean_call(call) == call
+
+
+@pytest.mark.parametrize("call", ["a\nb", "é", "x" * 129, "\ud800" * 200, "\x00", "tab\t"])
+def test_other_calls_become_a_bounded_line_of_ascii(call: str) -> None:
+    cleaned = clean_call(call)
+
+    assert 0 < len(cleaned) <= 128
+    assert cleaned.isascii()
+    assert cleaned.isprintable()
+
+
+@pytest.mark.parametrize(
+    "principal", ["", "anonymous", "https://issuer|ann", "a\nb\\n", "é☃\ud800", "\\", "\x00"]
+)
+def test_principals_survive_their_line(principal: str) -> None:
+    line = escape(principal)
+
+    assert line.isascii()
+    assert "\n" not in line
+    assert unescape(line) == principal

@@ -1,0 +1,137 @@
+"""The session record, ids and fingerprints."""
+
+import json
+from dataclasses import FrozenInstanceError
+from datetime import UTC, datetime
+
+import pytest
+
+from mcp_sessions.session import (
+    FINGERPRINT,
+    Handshake,
+    Session,
+    fingerprint,
+    new_session_id,
+    parse_handshake,
+)
+
+CLAUDE = Handshake(
+    protocol_version="2025-11-25",
+    client_info={"name": "claude-ai", "version": "0.1.0"},
+    capabilities={"sampling": {}},
+)
+
+
+def a_session(**changes: object) -> Session:
+    values: dict[str, object] = {
+        "fingerprint": "0" * 64,
+        "handshake": CLAUDE,
+        "principal": "anonymous",
+        "created_ms": 1_000,
+        "deadline_ms": 86_401_000,
+        "last_activity_ms": 2_500,
+        "expires_ms": 3_602_500,
+        "active": True,
+        "initialized": True,
+        "requests": 1,
+        "last_call": "ping",
+        "log_level": None,
+        "tools": frozenset(),
+    }
+    return Session(**{**values, **changes})  # type: ignore[arg-type] # each has the type of its field
+
+
+def test_an_id_is_visible_ascii_with_256_random_bits() -> None:
+    ids = {new_session_id() for _ in range(100)}
+
+    assert len(ids) == 100
+    assert all(len(each) == 43 and each.isascii() and each.isprintable() and " " not in each for each in ids)
+
+
+def test_the_fingerprint_is_the_sha256_of_the_id() -> None:
+    assert fingerprint("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert FINGERPRINT.match(fingerprint(new_session_id()) or "")
+
+
+@pytest.mark.parametrize("session_id", ["", "a b", "a\n", "\x7f", "naïve", "x" * 257, "a\x00", "\ttab", "☃"])
+def test_an_id_that_no_server_could_have_minted_has_no_fingerprint(session_id: str) -> None:
+    assert fingerprint(session_id) is None
+
+
+def test_the_longest_and_the_shortest_id_have_fingerprints() -> None:
+    assert fingerprint("!" * 256)
+    assert fingerprint("~")
+
+
+@pytest.mark.parametrize("text", ["0" * 63, "0" * 65, "0" * 64 + "\n", "G" * 64, "A" * 64, ""])
+def test_what_is_no_fingerprint_does_not_match(text: str) -> None:
+    assert FINGERPRINT.match(text) is None
+
+
+def test_a_handshake_survives_its_json() -> None:
+    assert parse_handshake(CLAUDE.to_json()) == CLAUDE
+
+
+def test_the_json_of_a_handshake_is_one_line_of_ascii() -> None:
+    handshake = Handshake(protocol_version="1", client_info={"name": "é\n☃\ud800"}, capabilities={})
+
+    text = handshake.to_json()
+
+    assert text.isascii()
+    assert text.isprintable()
+    assert parse_handshake(text) == handshake
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        {},
+        None,
+        1,
+        ["1", {}],
+        ["1", {}, {}, {}],
+        [1, {}, {}],
+        ["1", [], {}],
+        ["1", {}, None],
+    ],
+)
+def test_other_json_is_no_handshake(values: object) -> None:
+    with pytest.raises(ValueError, match="handshake"):
+        parse_handshake(json.dumps(values))
+
+
+def test_what_is_not_even_json_is_no_handshake() -> None:
+    with pytest.raises(ValueError, match="Expecting value"):
+        parse_handshake("broken")
+
+
+def test_equal_handshakes_are_parsed_once() -> None:
+    text = CLAUDE.to_json()
+
+    assert parse_handshake(text) is parse_handshake(text)
+
+
+def test_the_name_and_version_of_a_client_are_text_whatever_it_sent() -> None:
+    odd = Handshake(protocol_version="1", client_info={"name": 5, "version": None}, capabilities={})
+
+    assert (CLAUDE.client_name, CLAUDE.client_version) == ("claude-ai", "0.1.0")
+    assert (odd.client_name, odd.client_version) == ("5", "None")
+    assert Handshake(protocol_version="1", client_info={}, capabilities={}).client_name == ""
+    assert Handshake(protocol_version="1", client_info={}, capabilities={}).client_version == ""
+
+
+def test_times_are_aware_utc() -> None:
+    session = a_session()
+
+    assert session.created == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert session.last_activity == datetime(1970, 1, 1, 0, 0, 2, 500_000, tzinfo=UTC)
+    assert session.expires == datetime(1970, 1, 1, 1, 0, 2, 500_000, tzinfo=UTC)
+    assert session.deadline == datetime(1970, 1, 2, 0, 0, 1, tzinfo=UTC)
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        a_session().requests = 2  # type: ignore[misc] # that is the point
+    with pytest.raises(FrozenInstanceError):
+        CLAUDE.protocol_version = "1"  # type: ignore[misc] # likewise
