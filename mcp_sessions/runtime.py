@@ -294,6 +294,9 @@ class Runtime:
             alive = await self.store.keep(held, limits=self.conf.limits)
             for gone in set(held) - alive:
                 self.close(gone)
+        streams = {(f.fingerprint, f.stream) for f in self._all_followers() if f.valid} | set(self._streams)
+        if streams:
+            await self.streams.keep_streams(sorted(streams))
         await self._close_orphans()
         for follower in self._all_followers():
             follower.nudge()
