@@ -226,16 +226,12 @@ async def test_the_log_level_is_remembered_for_every_process(world: World) -> No
 async def test_tools_are_enabled_and_disabled_and_every_process_knows(world: World) -> None:
     fingerprint = await world.open()
 
-    assert await world.store.change_tools(fingerprint, enable=["paint", "zeichne ☃"]) == {
-        "paint",
-        "zeichne ☃",
-    }
+    assert await world.store.change_tools(fingerprint, enable=["paint", "zeichne ☃"]) == frozenset(
+        {"paint", "zeichne ☃"}
+    )
     assert await world.other.change_tools(
         fingerprint, enable=["sing"], disable=["paint", "never-enabled"]
-    ) == {
-        "zeichne ☃",
-        "sing",
-    }
+    ) == frozenset({"zeichne ☃", "sing"})
 
     touched = await world.touch(fingerprint)
     assert touched is not None
@@ -252,13 +248,13 @@ async def test_a_session_whose_last_tool_is_disabled_has_none(world: World) -> N
     touched = await world.touch(fingerprint)
     assert touched is not None
     assert touched.tools == frozenset()
-    assert await world.store.change_tools(fingerprint, enable=["sing"]) == {"sing"}
+    assert await world.store.change_tools(fingerprint, enable=["sing"]) == frozenset({"sing"})
 
 
 async def test_a_tool_that_is_enabled_and_disabled_at_once_is_disabled(world: World) -> None:
     fingerprint = await world.open()
 
-    assert await world.store.change_tools(fingerprint, enable=["a", "b"], disable=["a"]) == {"b"}
+    assert await world.store.change_tools(fingerprint, enable=["a", "b"], disable=["a"]) == frozenset({"b"})
 
 
 async def test_the_operators_store_answers_a_ping(world: World) -> None:
