@@ -119,6 +119,33 @@ def test_progress_is_reported_while_the_tool_runs(client: RawClient, url: str) -
     assert text_of(messages[-1]) == "2 parcels are ready."
 
 
+def test_a_tool_asks_its_client_and_goes_on_with_the_answer(client: RawClient, url: str) -> None:
+    client.value(url, "put_into_basket", article="tea")
+    with client.stream(url, client.request("tools/call", {"name": "order", "arguments": {}})) as response:
+        messages = (event.message for event in events(response.iter_lines()) if event.data)
+        question = next(messages)
+        assert question["params"]["message"] == "Where shall we deliver?"
+        answer = {"action": "accept", "content": {"street": "Main Street"}}
+        client.post(url, {"jsonrpc": "2.0", "id": question["id"], "result": answer})
+        assert text_of(next(messages)) == "On its way to Main Street."
+    assert client.value(url, "basket") == []
+
+
+def test_a_client_that_cannot_be_asked_gets_an_error(url: str) -> None:
+    client = RawClient()
+    client.initialize(url, capabilities={})
+    assert "error" in client.call(url, "order")
+
+
+def test_clients_hear_that_something_changed(client: RawClient, url: str) -> None:
+    with client.get(url) as listening:
+        lines = listening.iter_lines()
+        next(lines)
+        assert client.value(url, "restock") == "The shelves are full."
+        messages = (event.message for event in events(lines) if event.data)
+        assert next(messages)["method"] == "notifications/tools/list_changed"
+
+
 def test_a_tool_error_reaches_the_model(client: RawClient, url: str) -> None:
     response = client.call(url, "reserve", title="No such book")
     assert response["result"]["isError"] is True

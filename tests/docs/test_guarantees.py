@@ -1,0 +1,65 @@
+"""The bounds in docs/guarantees.md are those of the code."""
+
+import re
+from typing import Final
+
+import pytest
+
+from mcp_sessions import admin_actions, consumer, daphne, delivery, session, streams, wire
+from mcp_sessions.conf import Endpoint
+from mcp_sessions.store import clients, record
+from tests.docs import markdown
+
+ENDPOINT: Final = Endpoint(alias="default", server="shop.mcp.server")
+
+
+def in_words(seconds: float) -> str:
+    """Durations that are defaults."""
+    return {3600: "an hour", 600: "ten minutes", 300: "five minutes"}[seconds]
+
+
+#: What the table must say of a bound, in the words and units of the document.
+BOUNDS: Final = {
+    "Request body": f"`MAX_BODY`, {ENDPOINT.max_body // 1024**2} MiB",
+    "JSON nested": f"{wire.MAX_DEPTH} levels",
+    "What `initialize` leaves behind": f"{consumer.MAX_HANDSHAKE_BYTES // 1024} KiB",
+    "Open sessions": f"`MAX_SESSIONS`, {ENDPOINT.max_sessions:,}",
+    "Open sessions of one principal": f"`MAX_SESSIONS_PER_PRINCIPAL`, {ENDPOINT.max_sessions_per_principal}",
+    "State of one session": f"`STATE_MAX_BYTES`, {ENDPOINT.state_max_bytes // 1024} KiB",
+    "Last call, as it is remembered": f"{record.CALL_LENGTH} characters",
+    "Silence of a stream": f"{delivery.KEEP_ALIVE_SECONDS:g} s",
+    "Bytes that wait for a slow reader": f"{delivery.MAX_QUEUED_BYTES // 1024**2} MiB",
+    "One connection with a stream": f"`STREAM_MAX_AGE`, {in_words(ENDPOINT.stream_max_age)}",
+    "Messages that a stream keeps": f"`STREAM_MAX_EVENTS`, {ENDPOINT.stream_max_events:,}",
+    "Bytes that a stream keeps": f"`STREAM_MAX_BYTES`, {ENDPOINT.stream_max_bytes // 1024**2} MiB",
+    "Time that a stream is kept": f"`STREAM_TTL`, {in_words(ENDPOINT.stream_ttl)} after the last message",
+    "Open streams of a process": f"`MAX_STREAMS`, {ENDPOINT.max_streams:,}",
+    "Open streams of a session on a process": f"`MAX_STREAMS_PER_SESSION`, {ENDPOINT.max_streams_per_session}",
+    "Resources that a session subscribes to": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
+    "Wait for the client's answer": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",
+    "Store away while a stream is written": f"{streams.PATIENCE_SECONDS:g} s",
+    "Wait for an answer of Redis": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
+    "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
+    "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",
+    "Requests in flight when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
+    "Sessions ended by one action in the admin": f"{admin_actions.MAX_ENDED:,}",
+}
+
+
+def written() -> dict[str, str]:
+    return {row[0]: row[1] for row in markdown.table(markdown.read("guarantees.md"), "Bound")}
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_a_bound_is_that_of_the_code(bound: str) -> None:
+    assert written()[bound] == BOUNDS[bound]
+
+
+def test_an_id_of_the_length_that_the_document_gives_is_the_longest() -> None:
+    longest = int(re.findall(r"\d+", written()["Length of a session id"])[0])
+    assert session.fingerprint("x" * longest) is not None
+    assert session.fingerprint("x" * (longest + 1)) is None
+
+
+def test_every_bound_says_what_happens_beyond_it() -> None:
+    assert all(row[2] for row in markdown.table(markdown.read("guarantees.md"), "Bound"))
