@@ -15,7 +15,7 @@ ENDPOINT: Final = Endpoint(alias="default", server="shop.mcp.server")
 
 def in_words(seconds: float) -> str:
     """Durations that are defaults."""
-    return {3600: "an hour", 600: "ten minutes", 300: "five minutes"}[seconds]
+    return {3600.0: "an hour", 600.0: "ten minutes", 300.0: "five minutes"}[seconds]
 
 
 #: What the table must say of a bound, in the words and units of the document.
