@@ -18,7 +18,8 @@ class Listener:
 
     def __init__(self, make_client: Callable[[float], AsyncClient]) -> None:
         self._make_client = make_client
-        self._client: AsyncClient | None = None
+        #: The last one waits the longest; it is the one in use.
+        self._clients: list[AsyncClient] = []
         self._block_ms = 0
         #: The inboxes that were read without an error since.
         self._known: set[str] = set()
@@ -32,12 +33,11 @@ class Listener:
             raise unavailable(error) from error
 
     async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await close_async_client(client)
+        while self._clients:
+            await close_async_client(self._clients.pop())
 
     async def _listen(self, inbox: str, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
-        client: Any = await self._connected(block_ms)
+        client: Any = self._client(block_ms)
         if inbox not in self._known:
             after = _resumed(after, await client.xrevrange(inbox, count=1))
             self._known.add(inbox)
@@ -45,13 +45,12 @@ class Listener:
         entries: list[Any] = streams[0][1] if streams else []
         return (entries[-1][0].decode() if entries else after), [fields[b"d"] for _, fields in entries]
 
-    async def _connected(self, block_ms: int) -> AsyncClient:
+    def _client(self, block_ms: int) -> AsyncClient:
         """A client whose socket timeout leaves room for the waiting of the server."""
-        if self._client is None or block_ms > self._block_ms:
-            await self.aclose()
+        if not self._clients or block_ms > self._block_ms:
             self._block_ms = block_ms
-            self._client = self._make_client(block_ms / 1000 + MARGIN)
-        return self._client
+            self._clients.append(self._make_client(block_ms / 1000 + MARGIN))
+        return self._clients[-1]
 
 
 def _resumed(after: str, newest: Sequence[Any]) -> str:

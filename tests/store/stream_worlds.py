@@ -8,7 +8,6 @@ from typing import Any
 
 from django_redis import get_redis_connection
 from redis import Redis
-from redis.cluster import RedisCluster
 
 from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.memory import MemoryStore
@@ -125,7 +124,7 @@ def streams_of(world: World) -> Streams:
 def servers(alias: str = "default") -> Sequence[Redis]:
     """A client for each server that holds keys."""
     client: Any = get_redis_connection(alias)
-    if isinstance(client, RedisCluster):
+    if hasattr(client, "get_primaries"):
         return [client.get_redis_connection(node) for node in client.get_primaries()]
     return [client]
 
