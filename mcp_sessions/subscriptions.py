@@ -71,6 +71,11 @@ class SharedSubscriptions:
                 logger.exception("A subscription listener raised.")
 
 
+def are_shared(endpoint: str) -> bool:
+    """Whether a server was built with this endpoint's bus."""
+    return any(bus.endpoint == endpoint for bus in _buses)
+
+
 def hear(endpoint: str, method: str, uri: str | None) -> None:
     """An announcement arrived at this process: tell the modern era's listeners."""
     kind = _KINDS[method]

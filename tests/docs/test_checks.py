@@ -12,7 +12,7 @@ from tests.docs import markdown
 def registered() -> dict[str, Any]:
     """The functions that the app registered, by the id that their docstrings start with."""
     functions = registry.get_checks(include_deployment_checks=True)
-    ours = [function for function in functions if function.__module__ == checks.__name__]
+    ours = [function for function in functions if function.__module__.startswith(checks.__name__)]
     return {str(function.__doc__).split(":")[0]: function for function in ours}
 
 
@@ -34,7 +34,8 @@ def _capitalized(text: str) -> str:
 
 
 def test_every_id_has_its_section_and_every_section_its_id() -> None:
-    source = (markdown.ROOT / "mcp_sessions" / "checks.py").read_text()
+    folder = markdown.ROOT / "mcp_sessions" / "checks"
+    source = "".join(path.read_text() for path in folder.glob("*.py"))
     used = re.findall(r'"([EWI]\d{3})"', source)
     sections = [heading for heading in markdown.headings("checks.md") if re.fullmatch(r"[EWI]\d{3}", heading)]
     assert sorted(set(used)) == sorted(sections)
@@ -42,10 +43,20 @@ def test_every_id_has_its_section_and_every_section_its_id() -> None:
 
 def test_every_check_has_an_id_of_its_own() -> None:
     assert len(registered()) == len(
-        [f for f in registry.get_checks(include_deployment_checks=True) if f.__module__ == checks.__name__]
+        [
+            f
+            for f in registry.get_checks(include_deployment_checks=True)
+            if f.__module__.startswith(checks.__name__)
+        ]
     )
 
 
 def test_the_checks_link_to_this_document() -> None:
     assert checks.DOCS.endswith("/docs/checks.md")
     assert {tag for function in registered().values() for tag in function.tags} == {checks.TAG}
+
+
+def test_every_id_in_a_document_is_that_of_a_check() -> None:
+    known = {*registered(), "I001"}
+    for document in markdown.documents():
+        assert set(re.findall(r"mcp_sessions\.([EWI]\d{3})", markdown.read(document))) <= known

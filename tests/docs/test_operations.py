@@ -12,7 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
 from uvicorn.main import main as uvicorn_command
 
-from mcp_sessions import checks, conf
+from mcp_sessions import conf
 from mcp_sessions.daphne import CommandLineInterface
 from mcp_sessions.store.clients import ClusterConnectionFactory, make_async_client
 from tests.docs import markdown
@@ -127,9 +127,3 @@ def exists(name: str) -> bool:
     except ModuleNotFoundError:
         return hasattr(import_module(module), attribute)
     return True
-
-
-def test_every_id_of_a_check_in_a_document_is_one() -> None:
-    known = {str(function.__doc__)[:4] for function in vars(checks).values() if callable(function)} | {"I001"}
-    for document in markdown.documents():
-        assert set(re.findall(r"mcp_sessions\.([EWI]\d{3})", markdown.read(document))) <= known

@@ -12,12 +12,14 @@ from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateSecurity
 
 from mcp_sessions.security import request_state_security
+from mcp_sessions.subscriptions import SharedSubscriptions
 from tests.servers import RedisServer, free_port, run_cluster, run_server
 
 HERE = "tests.unit.test_checks"
 REDIS = "django_redis.cache.RedisCache"
 
 server = MCPServer("shop", request_state_security=request_state_security())
+heard = [SharedSubscriptions(alias) for alias in ("default", "other", "shop", "stock")]
 lowlevel = Server("shop")
 process_local = MCPServer("shop")
 foreign_keys = MCPServer("shop", request_state_security=RequestStateSecurity(keys=["k" * 32]))
@@ -301,6 +303,20 @@ def test_request_state_keys_that_are_not_the_deployments_are_a_warning(name: str
 
 def test_request_state_keys_of_one_process_are_no_matter_while_sessions_are() -> None:
     assert ids(found({"default": entry(SERVER=f"{HERE}.process_local")}, caches={})) == {"W001"}
+
+
+def test_announcements_that_other_processes_would_not_hear_are_a_warning() -> None:
+    message = only(found({"unheard": entry()}), "W008")
+    assert (
+        f"MCP_SESSIONS['unheard']: '{HERE}.server' was built without SharedSubscriptions('unheard')"
+        in message.msg
+    )
+    assert "subscriptions=mcp_sessions.subscriptions.SharedSubscriptions('unheard')" in str(message.hint)
+
+
+def test_announcements_are_no_matter_in_one_process_or_from_a_low_level_server() -> None:
+    assert ids(found({"unheard": entry()}, caches={})) == {"W001"}
+    assert found({"unheard": entry(SERVER=f"{HERE}.lowlevel")}) == []
 
 
 def test_an_endpoint_that_authenticates_nobody_is_a_warning_before_a_deployment() -> None:

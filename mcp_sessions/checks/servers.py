@@ -1,0 +1,122 @@
+"""Checks of what MCP_SESSIONS names by dotted paths: MCP servers and token verifiers."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.core.checks import Error, register
+from django.core.checks import Warning as Advice
+from django.utils.module_loading import import_string
+from mcp.server import MCPServer
+from mcp.server.lowlevel.server import Server
+from mcp.server.request_state import InvalidRequestState, RequestStateBoundary
+from mcp.shared.exceptions import MCPError
+
+from mcp_sessions import subscriptions
+from mcp_sessions.binding import load_server
+from mcp_sessions.checks import caches
+from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message
+from mcp_sessions.security import request_state_security
+
+
+@register(TAG)
+def check_server(app_configs: Apps, **_: Any) -> Found:
+    """E005: SERVER can be imported and is an MCP server, or a callable that returns one."""
+    hint = (
+        "SERVER is the dotted path of an mcp.server.MCPServer, of an mcp.server.lowlevel.Server, or of a callable "
+        "without arguments that returns one."
+    )
+    return [
+        message(Error, "E005", f"MCP_SESSIONS[{endpoint.alias!r}]['SERVER']: {problem}", hint)
+        for endpoint in endpoints()
+        if isinstance(problem := _server_or_problem(endpoint.server), str)
+    ]
+
+
+def _server_or_problem(path: str) -> MCPServer[Any] | Server[Any] | str:
+    try:
+        return load_server(path)
+    except Exception as error:  # noqa: BLE001 - the module is the user's: importing it may raise anything
+        return f"{path!r} gives no MCP server: {type(error).__name__}: {error}"
+
+
+@register(TAG)
+def check_token_verifier(app_configs: Apps, **_: Any) -> Found:
+    """E008: TOKEN_VERIFIER can be imported and verifies tokens."""
+    hint = "TOKEN_VERIFIER is the dotted path of a class or an instance with `async def verify_token(self, token)`."
+    return [
+        message(Error, "E008", f"MCP_SESSIONS[{endpoint.alias!r}]['TOKEN_VERIFIER']: {problem}", hint)
+        for endpoint in endpoints()
+        if endpoint.token_verifier and (problem := _verifier_problem(endpoint.token_verifier))
+    ]
+
+
+def _verifier_problem(path: str) -> str | None:
+    try:
+        verifier = import_string(path)
+    except Exception as error:  # noqa: BLE001 - the module is the user's: importing it may raise anything
+        return f"{path!r} cannot be imported: {type(error).__name__}: {error}"
+    return (
+        None if callable(getattr(verifier, "verify_token", None)) else f"{path!r} has no method verify_token."
+    )
+
+
+@register(TAG)
+def check_request_state_keys(app_configs: Apps, **_: Any) -> Found:
+    """W005: what one process seals for a client of the modern era, every other process can open."""
+    return [
+        message(
+            Advice,
+            "W005",
+            f"MCP_SESSIONS[{endpoint.alias!r}]: the request-state keys of {endpoint.server!r} do not come from "
+            "SECRET_KEY. The SDK's default is a key of one process: a client of the modern era that answers a "
+            "question would be refused by every other process, and after a restart.",
+            "Build the server with MCPServer(..., request_state_security=mcp_sessions.security."
+            "request_state_security()). If all processes share keys of your own, silence this check.",
+        )
+        for endpoint in endpoints()
+        if caches.is_django_redis(endpoint.cache)
+        for boundary in _boundaries(endpoint.server)
+        if not _opens_what_is_sealed_by(boundary)
+    ]
+
+
+def _boundaries(path: str) -> list[RequestStateBoundary]:
+    server = _server_or_problem(path)
+    layers = () if isinstance(server, str) else server.middleware
+    return [layer for layer in layers if isinstance(layer, RequestStateBoundary)]
+
+
+def _opens_what_is_sealed_by(boundary: RequestStateBoundary) -> bool:
+    """Whether keys from SECRET_KEY open what the boundary seals. It does not show its keys, so have it seal."""
+    context: Any = SimpleNamespace(method="tools/call", params={"name": "check"})
+
+    async def ask(_: Any) -> dict[str, Any]:
+        return {"resultType": "input_required", "requestState": "check"}
+
+    try:
+        sealed: Any = async_to_sync(boundary)(context, ask)
+        request_state_security().codec.unseal(sealed["requestState"])
+    except (InvalidRequestState, MCPError):
+        return False
+    return True
+
+
+@register(TAG)
+def check_subscriptions(app_configs: Apps, **_: Any) -> Found:
+    """W008: what a server announces is heard on every process."""
+    return [
+        message(
+            Advice,
+            "W008",
+            f"MCP_SESSIONS[{endpoint.alias!r}]: {endpoint.server!r} was built without "
+            f"SharedSubscriptions({endpoint.alias!r}). What its handlers announce, such as a changed resource, is "
+            "heard by clients of the same process only, and in the handshake era by none.",
+            "Build the server with MCPServer(..., subscriptions=mcp_sessions.subscriptions."
+            f"SharedSubscriptions({endpoint.alias!r})). If it announces nothing, silence this check.",
+        )
+        for endpoint in endpoints()
+        if caches.is_django_redis(endpoint.cache)
+        and isinstance(_server_or_problem(endpoint.server), MCPServer)
+        and not subscriptions.are_shared(endpoint.alias)
+    ]
