@@ -29,6 +29,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "MAX_STREAMS": count,
     "MAX_STREAMS_PER_SESSION": count,
     "MAX_SUBSCRIPTIONS": count,
+    "RERUN_LOST_CALLS": boolean,
     "ALLOWED_ORIGINS": words,
     "TOKEN_VERIFIER": str,
     "ISSUER_URL": str,

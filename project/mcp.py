@@ -10,6 +10,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from mcp_sessions import OptInTools, current_session
+from mcp_sessions.security import request_state_security
 from project.catalogue.models import Book
 
 server = MCPServer(
@@ -20,6 +21,8 @@ server = MCPServer(
         "your notes with recall before you recommend something. Notes last as long as this session. The stock can be "
         "changed after open_stock_room."
     ),
+    # Every process opens what another one sealed for a client of the modern era.
+    request_state_security=request_state_security(),
 )
 opt_in = OptInTools(server)
 

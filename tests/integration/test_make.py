@@ -1,5 +1,6 @@
 """`make run`: what a stranger meets first."""
 
+import json
 import os
 import re
 import runpy
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from project import ask
 from tests.servers import free_port, wait_until
 from tests.tools import ROOT
 
@@ -143,6 +145,54 @@ def test_a_long_tool_reports_progress_while_it_runs(memory_demo: Demo) -> None:
 
     assert "15/15 Wuthering Heights: 2" in said
     assert "29 copies of 15 books." in said
+
+
+def test_a_sync_tool_reads_the_database_and_writes_the_sessions_state(memory_demo: Demo) -> None:
+    assert memory_demo.ask("copies_on_shelf", "title=Emma") == "3\n"
+    assert "Last looked at: Emma" in memory_demo.ask("recall")
+
+
+def test_an_async_tool_searches_the_database(memory_demo: Demo) -> None:
+    assert (
+        memory_demo.ask("search_books", "text=shelley", "limit=1") == "Frankenstein by Mary Shelley (1818)\n"
+    )
+
+
+def test_a_book_that_is_not_there_is_a_tools_error_in_a_sentence(memory_demo: Demo) -> None:
+    assert "The library has no book with the title 'Ulysses'." in memory_demo.ask(
+        "copies_on_shelf", "title=Ulysses"
+    )
+
+
+def test_the_stock_can_be_changed_only_while_the_stock_room_is_open(memory_demo: Demo) -> None:
+    listed = "\nset_copies "
+    assert listed not in memory_demo.ask()
+    memory_demo.ask("open_stock_room")
+    assert listed in memory_demo.ask()
+    assert "now has 7 copies" in memory_demo.ask("set_copies", "title=Dracula", "copies=7")
+    memory_demo.ask("close_stock_room")
+    assert listed not in memory_demo.ask()
+    assert memory_demo.ask("copies_on_shelf", "title=Dracula") == "7\n"
+
+
+def test_the_library_has_resources_and_a_prompt(
+    memory_demo: Demo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ask, "KEPT", tmp_path / "client.json")
+    client = ask.Client(f"http://127.0.0.1:{memory_demo.port}/mcp")
+
+    (read,) = client.call("resources/read", {"uri": "library://authors/George%20Eliot"})["contents"]
+    assert read["text"] == "Silas Marner by George Eliot (1861)\nMiddlemarch by George Eliot (1871)"
+    (asked,) = client.call("prompts/get", {"name": "recommend", "arguments": {"mood": "storms"}})["messages"]
+    assert "in the mood for: storms" in asked["content"]["text"]
+
+
+def test_a_client_whose_session_has_ended_gets_a_new_one(memory_demo: Demo) -> None:
+    (memory_demo.data / "client.json").write_text(
+        json.dumps({f"http://127.0.0.1:{memory_demo.port}/mcp": "gone"})
+    )
+
+    assert memory_demo.ask("recall") == "The session has ended; here is a new one.\n"
 
 
 def test_a_taken_port_is_refused_in_a_sentence(memory_demo: Demo, tmp_path: Path) -> None:
