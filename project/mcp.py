@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mcp_sessions import OptInTools, current_session
 from mcp_sessions.security import request_state_security
+from mcp_sessions.subscriptions import SharedSubscriptions
 from project.catalogue.models import Book
 
 server = MCPServer(
@@ -23,6 +24,8 @@ server = MCPServer(
     ),
     # Every process opens what another one sealed for a client of the modern era.
     request_state_security=request_state_security(),
+    # What one process announces, the clients of every process hear.
+    subscriptions=SharedSubscriptions(),
 )
 opt_in = OptInTools(server)
 
