@@ -14,11 +14,12 @@ local function stream_of()
   }
 end
 
--- A new stream. A log without its info is nobody's.
+-- A new stream. A log without its info is nobody's. What needs memory comes first: a full Redis refuses a script at
+-- its first write only.
 local function new_stream(origin, request, ttl)
-  redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[3], 'last', 0, 'bytes', 0, 'ended', '', 'node', origin, 'token', origin == '' and 0 or 1,
     'origin', origin, 'ttl', ttl, 'delivered', 0, 'request', request)
+  redis.call('DEL', KEYS[2])
   return stream_of()
 end
 

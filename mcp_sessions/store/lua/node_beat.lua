@@ -9,6 +9,7 @@ if #dead > 0 then
   redis.call('ZREM', KEYS[1], unpack(dead))
   redis.call('HDEL', KEYS[2], unpack(dead))
 end
+-- After that: the node itself may have been silent for too long.
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, forget) end

@@ -9,9 +9,9 @@ local session, unreadable = load(KEYS[1], now)
 if not session then return unreadable end
 local stream = stream_of() or new_stream('', '', ARGV[7])
 local remembered = tonumber(ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now - remembered))
-if redis.call('ZSCORE', KEYS[4], ARGV[2]) then return appended(stream) end
+if tonumber(redis.call('ZSCORE', KEYS[4], ARGV[2]) or 0) > now - remembered then return appended(stream) end
 redis.call('ZADD', KEYS[4], string.format('%.0f', now), ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now - remembered))
 redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - tonumber(ARGV[4]))
 redis.call('PEXPIRE', KEYS[4], math.min(remembered, session.deadline - now))
 add(stream, stream.last + 1, 8)
