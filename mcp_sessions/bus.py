@@ -35,13 +35,19 @@ Beat = Callable[[], Awaitable[None]]
 
 
 class Bus:
-    """One node. `answer` is called with each doorbell, `on_beat` after each heartbeat, both in the event loop."""
+    """One node. `answer` is called with each doorbell, `on_beat` after each heartbeat, both in the event loop.
 
-    def __init__(self, store: StreamStore, *, answer: Answer, on_beat: Beat) -> None:
+    `pause` says how many seconds pass between heartbeats, at most HEARTBEAT_SECONDS.
+    """
+
+    def __init__(
+        self, store: StreamStore, *, answer: Answer, on_beat: Beat, pause: Callable[[], float]
+    ) -> None:
         self.node = secrets.token_hex(8)
         self._store = store
         self._answer = answer
         self._on_beat = on_beat
+        self._pause = pause
         self._waiting: dict[str, list[bytes]] = {}
         self._count = 0
         self._sender: asyncio.Task[None] | None = None
@@ -99,7 +105,7 @@ class Bus:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(self._pause())
             try:
                 await self._register()
                 await self._on_beat()

@@ -74,6 +74,9 @@ class Endpoint:
     max_streams_per_session: int = 8
     #: Resources that one session may subscribe to.
     max_subscriptions: int = 100
+    #: Whether a call that died with its process is run again for a client that resumes it: only of tools annotated with
+    #: `readOnlyHint` or `idempotentHint`.
+    rerun_lost_calls: bool = False
     #: Dotted path of an SDK `TokenVerifier` (class or instance). None: sessions are anonymous.
     token_verifier: str | None = None
     #: OAuth issuer, for the protected resource metadata (RFC 9728). Needed with TOKEN_VERIFIER.
@@ -216,6 +219,7 @@ _COUNT: Final[Rule] = (
     lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
     "an integer above 0",
 )
+_FLAG: Final[Rule] = (lambda value: isinstance(value, bool), "True or False")
 _STRINGS: Final[Rule] = (_is_strings, "a list of strings")
 _TEXT: Final[Rule] = (lambda value: isinstance(value, str) and value, "a text that is not empty")
 
@@ -234,7 +238,7 @@ _RULES: Final[Mapping[str, Rule]] = {
         "letters, digits and any of _ . : -",
     ),
     "RESPONSE": (lambda value: value in RESPONSES, f"one of {', '.join(RESPONSES)}"),
-    "VALIDATE_TOKEN_RESOURCE": (lambda value: isinstance(value, bool), "True or False"),
+    **dict.fromkeys(("VALIDATE_TOKEN_RESOURCE", "RERUN_LOST_CALLS"), _FLAG),
 }
 
 

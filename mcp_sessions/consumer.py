@@ -18,9 +18,10 @@ from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.event_ids import EventId
 from mcp_sessions.exchange import Exchange
 from mcp_sessions.guard import Application, Guard, Message, Receive, Scope, Send
-from mcp_sessions.runtime import NoChannel, Runtime, StandaloneChannel, runtime_for
+from mcp_sessions.runtime import Runtime, runtime_for
 from mcp_sessions.session import Session, fingerprint, new_session_id
 from mcp_sessions.signals import session_created, session_ended
+from mcp_sessions.standalone import NoChannel
 from mcp_sessions.store.streaming import STANDALONE
 from mcp_sessions.streams import Follower
 
@@ -187,18 +188,18 @@ class _Call:
             request, self.scope, runtime=runtime, session=session, json_only=response == "json"
         )
         runtime.run(exchange)
-        if response == "sse" and not runtime.full:
+        if response == "sse" and not runtime.followers.full:
             exchange.open()
         else:
             await exchange.settled(self.conf.grace)
         if exchange.response is None:
             runtime.hold_while_running(exchange)
-            if response == "json" or (runtime.full and exchange.stream is None):
+            if response == "json" or (runtime.followers.full and exchange.stream is None):
                 await exchange.settled(None)
         if exchange.response is not None and exchange.stream is None:
             return await _send_json(self.send, exchange.response)
         delivery = exchange.open().delivery
-        with runtime.delivering():
+        with runtime.followers.delivering():
             await delivery.run(self.receive, self.send, max_seconds=self.conf.stream_max_age)
 
     async def _handle_notification(self, notification: wire.Notification, session: Session) -> None:
@@ -212,9 +213,7 @@ class _Call:
         except StoreUnavailable as error:
             logger.warning("%s could not be passed on: %s", notification.method, error)
         async with DatabaseScope():
-            await runtime.binding.notify(
-                notification, self.scope, session, StandaloneChannel(runtime, session)
-            )
+            await runtime.binding.notify(notification, self.scope, session, runtime.standalone(session))
 
     async def get(self) -> None:
         """Listening for Messages from the Server, and Resumability and Redelivery."""
@@ -224,23 +223,25 @@ class _Call:
         session = await self._touch("GET")
         if session is None:
             return None
-        if self.runtime.full:
+        if self.runtime.followers.full:
             return await reject(self.send, wire.TOO_MANY_STREAMS)
         follower = await self._take_over(session)
         if follower is None:
             return await reject(self.send, wire.BAD_EVENT_ID)
-        with self.runtime.following(follower):
+        with self.runtime.followers.following(follower):
             await follower.delivery.run(self.receive, self.send, max_seconds=self.conf.stream_max_age)
 
     async def _take_over(self, session: Session) -> Follower | None:
         """The stream that the client wants: the standalone one, or the one of its `Last-Event-ID`."""
         header = self.headers.get(wire.LAST_EVENT_ID)
         if header is None:
-            return await self.runtime.take_over(session, STANDALONE, after=None)
+            return await self.runtime.take_over(session, STANDALONE, after=None, scope=self.scope)
         event_id = EventId.parse(header.decode("latin-1"), fingerprint=session.fingerprint)
         if event_id is None:
             return None
-        return await self.runtime.take_over(session, event_id.stream, after=event_id.position)
+        return await self.runtime.take_over(
+            session, event_id.stream, after=event_id.position, scope=self.scope
+        )
 
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Severities of `notifications/message`, ascending (Server → Utilities → Logging).
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+#: Bytes of a request that is kept to be run again should its process die.
+MAX_KEPT_REQUEST_BYTES: Final = 64 * 1024
 #: From this revision on, clients understand an event without data, and resume from it.
 PRIMED_SINCE: Final = "2025-11-25"
 
@@ -182,8 +184,7 @@ class Exchange:
     async def tools_changed(self, tools: frozenset[str]) -> None:
         """The session enabled or disabled opt-in tools: it holds at once, and the client is told."""
         self.session = replace(self.session, tools=tools)
-        changed = wire.notification("notifications/tools/list_changed", None)
-        await self.runtime.publish(self.fingerprint, changed)
+        await self.runtime.standalone(self.session).notify("notifications/tools/list_changed", None)
 
     async def settled(self, seconds: float | None) -> None:
         """Wait until there is a response or a stream, at most so long; None waits without a limit."""
@@ -203,8 +204,13 @@ class Exchange:
             self._changed.set_result(None)
 
     def request_as_json(self) -> str:
-        """What a process that takes the stream over must know of the request: its id."""
-        return json.dumps({"id": self.request.id})
+        """What a process that takes the stream over must know of the request: its id, and all that may run again."""
+        request = {"id": self.request.id}
+        if self.runtime.conf.rerun_lost_calls and self.runtime.binding.does_no_harm_twice(self.request):
+            whole = json.dumps({**request, "method": self.request.method, "params": self.request.params})
+            if len(whole) <= MAX_KEPT_REQUEST_BYTES:
+                return whole
+        return json.dumps(request)
 
 
 def below_log_level(level: str | None, method: str, params: Mapping[str, Any] | None) -> bool:

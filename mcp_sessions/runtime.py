@@ -4,28 +4,26 @@ Nothing here decides whether a session exists; the store does, on every request.
 """
 
 import asyncio
-import json
 import logging
-import secrets
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mcp_types import CONNECTION_CLOSED
-
 from mcp_sessions import lifecycle, subscriptions, wire
 from mcp_sessions.binding import ServerBinding, load_server
-from mcp_sessions.bus import Bus, Doorbell
+from mcp_sessions.bus import HEARTBEAT_SECONDS, Bus, Doorbell
 from mcp_sessions.conf import Endpoint, endpoint
-from mcp_sessions.exchange import PRIMED_SINCE, Exchange, below_log_level
-from mcp_sessions.questions import OnProgress, Questions
+from mcp_sessions.exchange import PRIMED_SINCE, Exchange
+from mcp_sessions.followers import Followers
+from mcp_sessions.held import Held
+from mcp_sessions.orphans import Orphans
+from mcp_sessions.questions import Questions
 from mcp_sessions.session import Session
+from mcp_sessions.standalone import StandaloneChannel, pass_on
 from mcp_sessions.store.base import SessionStore
 from mcp_sessions.store.registry import store_for, streams_for
 from mcp_sessions.store.streaming import STANDALONE, StreamStore
-from mcp_sessions.streams import ExchangeStream, Follower, patiently
+from mcp_sessions.streams import ExchangeStream, Follower
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +38,13 @@ class Runtime:
         conf = self.conf
         server = load_server(conf.server)
         self.binding = ServerBinding(server, json_only=conf.response == "json", max_body=conf.max_body)
-        self.bus = Bus(self.streams, answer=self._hear, on_beat=self._beat)
+        self.bus = Bus(self.streams, answer=self._hear, on_beat=self._beat, pause=self._pause)
         self.questions = Questions(self)
         self._exchanges: dict[tuple[str, wire.RequestId], Exchange] = {}
         self._streams: dict[tuple[str, str], ExchangeStream] = {}
-        self._followers: dict[tuple[str, str], list[Follower]] = {}
-        self._open = 0
-        self._held: Counter[str] = Counter()
-        self._suspects: frozenset[str] = frozenset()
+        self._held = Held()
+        self.followers = Followers(lambda: self.conf, self._held)
+        self._orphans = Orphans(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting = asyncio.Lock()
         self.started = False
@@ -89,7 +86,7 @@ class Runtime:
     def hold_while_running(self, exchange: Exchange) -> None:
         """Keep the session alive as long as the exchange runs."""
         exchange.held = True
-        self._held[exchange.fingerprint] += 1
+        self._held.hold(exchange.fingerprint)
 
     def _ended(self, exchange: Exchange) -> None:
         key = (exchange.fingerprint, correlation(exchange.request.id))
@@ -98,20 +95,19 @@ class Runtime:
         if exchange.stream is not None:
             self._streams.pop((exchange.fingerprint, exchange.stream.name), None)
         if exchange.held:
-            self._release(exchange.fingerprint)
-
-    def _release(self, fingerprint: str) -> None:
-        self._held[fingerprint] -= 1
-        if self._held[fingerprint] <= 0:
-            del self._held[fingerprint]
+            self._held.release(exchange.fingerprint)
 
     async def answer(self, exchange: Exchange) -> dict[str, Any]:
         """Let the server answer a request, and remember what the request changes in the session."""
         session, request = exchange.session, exchange.request
-        response = await self.binding.answer(exchange, StandaloneChannel(self, session))
+        response = await self.binding.answer(exchange, self.standalone(session))
         if request.method in _REMEMBERED and "result" in response:
             await _REMEMBERED[request.method](self, session.fingerprint, request.params or {})
         return response
+
+    def standalone(self, session: Session) -> StandaloneChannel:
+        """The channel for what belongs to no request."""
+        return StandaloneChannel(self, session)
 
     async def cancel(self, session: Session, params: Mapping[str, Any]) -> None:
         """Cancel the request that a `notifications/cancelled` names, whichever process runs it."""
@@ -136,12 +132,9 @@ class Runtime:
         self._streams[exchange.fingerprint, stream.name] = stream
         return stream
 
-    @property
-    def full(self) -> bool:
-        """Whether this process has as many open streams as it may."""
-        return self._open >= self.conf.max_streams
-
-    async def take_over(self, session: Session, stream: str, *, after: int | None) -> Follower | None:
+    async def take_over(
+        self, session: Session, stream: str, *, after: int | None, scope: Mapping[str, Any]
+    ) -> Follower | None:
         """Deliver a stream from here on, instead of whoever did so far. None if there is no such stream."""
         fingerprint = session.fingerprint
         taken = await self.streams.claim(fingerprint, stream, node=self.bus.node, after=after)
@@ -151,90 +144,15 @@ class Runtime:
             doorbell = {"t": "claimed", "s": fingerprint, "n": stream, "k": taken.claim.token}
             self.bus.ring(taken.replaced.node, doorbell)
         primed = session.handshake.protocol_version >= PRIMED_SINCE
-        return Follower(self, fingerprint, stream, taken=taken, primed=primed)
-
-    @contextmanager
-    def following(self, follower: Follower) -> Iterator[None]:
-        """Run a follower while its connection is open, and keep its session alive meanwhile."""
-        key = (follower.fingerprint, follower.stream)
-        followers = self._followers.setdefault(key, [])
-        followers.append(follower)
-        self._held[follower.fingerprint] += 1
-        self._close_surplus(follower.fingerprint)
-        task = asyncio.create_task(follower.run())
-        try:
-            with self.delivering():
-                yield
-        finally:
-            task.cancel()
-            self._release(follower.fingerprint)
-            followers.remove(follower)
-            if not followers:
-                del self._followers[key]
-
-    @contextmanager
-    def delivering(self) -> Iterator[None]:
-        """Count an open stream."""
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
-
-    def _close_surplus(self, fingerprint: str) -> None:
-        """Keep a session to its number of open streams: the oldest make room."""
-        mine = [f for f in self._all_followers() if f.fingerprint == fingerprint and f.delivery.open]
-        for follower in mine[: max(0, len(mine) - self.conf.max_streams_per_session)]:
-            follower.delivery.end()
-
-    def _all_followers(self) -> list[Follower]:
-        return [follower for followers in self._followers.values() for follower in followers]
+        return Follower(self, fingerprint, stream, taken=taken, primed=primed, scope=scope)
 
     def ring_for(self, node: str, fingerprint: str, stream: str) -> None:
         """Tell the node that delivers a stream to look at it."""
         self.bus.ring(node, {"t": "stream", "s": fingerprint, "n": stream})
 
-    async def publish(self, fingerprint: str, message: Mapping[str, Any]) -> bool:
-        """Put a message on the session's standalone stream. False if it is gone. Raises nothing: best effort."""
-        payloads, key = [wire.encode(message)], secrets.token_hex(8)
-        limits = self.conf.stream_limits
-        appended = await patiently(
-            lambda: self.streams.publish(fingerprint, payloads=payloads, key=key, limits=limits)
-        )
-        if appended is not None and appended.claim is not None:
-            self.ring_for(appended.claim.node, fingerprint, STANDALONE)
-        return appended is not None
-
-    async def ask(
-        self,
-        fingerprint: str,
-        method: str,
-        params: Mapping[str, Any] | None,
-        *,
-        timeout: float | None,  # noqa: ASYNC109 - the wait ends by itself, and says why
-        on_progress: OnProgress | None,
-    ) -> wire.Reply:
-        """Send a request on the session's standalone stream and wait for the response, as Exchange.ask does."""
-        return await self.questions.ask(
-            fingerprint,
-            method,
-            params,
-            say=lambda message: self.publish(fingerprint, message),
-            timeout=self.conf.request_timeout if timeout is None else timeout,
-            on_progress=on_progress,
-        )
-
     async def announce(self, method: str, uri: str | None) -> None:
         """Tell every client that wants to know, on every process, that something changed."""
         await self.bus.ring_all({"t": "announce", "m": method, "u": uri})
-
-    async def _pass_on(self, method: str, uri: str | None) -> None:
-        """Announce something on the standalone streams that are delivered here."""
-        listening = {f.fingerprint for f in self._all_followers() if f.stream == STANDALONE and f.valid}
-        if uri is not None:
-            listening &= await self.streams.subscribed(sorted(listening), uri)
-        message = wire.notification(method, subscriptions.params_of(uri))
-        await asyncio.gather(*(self.publish(fingerprint, message) for fingerprint in listening))
 
     # Ends
 
@@ -245,9 +163,7 @@ class Runtime:
 
     def close(self, fingerprint: str) -> None:
         """Close the open streams of a session that ended, and cancel the handlers that wait for its client."""
-        for follower in self._all_followers():
-            if follower.fingerprint == fingerprint:
-                follower.delivery.end()
+        self.followers.end(self.followers.of(fingerprint))
         for (owner, _), exchange in tuple(self._exchanges.items()):
             if owner == fingerprint and exchange.asking:
                 exchange.abort()
@@ -256,25 +172,18 @@ class Runtime:
                 stream.delivery.end()
         self.questions.end(fingerprint)
 
-    def close_followers(self) -> None:
-        """Close the streams that never end by themselves; their clients come back elsewhere."""
-        for follower in self._all_followers():
-            follower.delivery.end()
-
     # Doorbells and heartbeats
 
     def _hear(self, doorbell: Doorbell) -> None:
         fingerprint = doorbell.get("s", "")
         match doorbell["t"]:
             case "stream":
-                for follower in self._followers.get((fingerprint, doorbell["n"]), ()):
-                    follower.nudge()
+                self.followers.nudge(fingerprint, doorbell["n"])
             case "claimed":
                 stream = self._streams.get((fingerprint, doorbell["n"]))
                 if stream is not None and stream.claim is not None and stream.claim.token < doorbell["k"]:
                     stream.delivery.end()
-                for follower in self._followers.get((fingerprint, doorbell["n"]), ()):
-                    follower.nudge()
+                self.followers.nudge(fingerprint, doorbell["n"])
             case "answer":
                 self.questions.hear_answer(fingerprint, doorbell["q"])
             case "progress":
@@ -285,7 +194,11 @@ class Runtime:
                 self.close(fingerprint)
             case "announce":
                 subscriptions.hear(self.alias, doorbell["m"], doorbell["u"])
-                self.spawn(self._pass_on(doorbell["m"], doorbell["u"]))
+                self.spawn(pass_on(self, doorbell["m"], doorbell["u"]))
+
+    def _pause(self) -> float:
+        """Seconds between heartbeats: several in each idle TTL."""
+        return min(HEARTBEAT_SECONDS, self.conf.idle_ttl / 3)
 
     async def _beat(self) -> None:
         """What a heartbeat makes up for: sessions that would idle out, doorbells that were lost, nodes that died."""
@@ -294,43 +207,13 @@ class Runtime:
             alive = await self.store.keep(held, limits=self.conf.limits)
             for gone in set(held) - alive:
                 self.close(gone)
-        streams = {(f.fingerprint, f.stream) for f in self._all_followers() if f.valid} | set(self._streams)
+        streams = {(f.fingerprint, f.stream) for f in self.followers if f.valid} | set(self._streams)
         if streams:
             await self.streams.keep_streams(sorted(streams))
-        await self._close_orphans()
-        for follower in self._all_followers():
+        await self._orphans.look()
+        for follower in self.followers:
             follower.nudge()
         await self.questions.look()
-
-    async def _close_orphans(self) -> None:
-        """End the streams that are delivered here and whose own node is dead: twice not there, since a node that could
-        not reach the store for a while comes back with its next heartbeat."""
-        followed = [f for f in self._all_followers() if f.origin]
-        if not followed:
-            self._suspects = frozenset()
-            return
-        alive = {node.id for node in await self.streams.nodes()}
-        missing = frozenset(f.origin for f in followed) - alive
-        for follower in followed:
-            if follower.origin in missing & self._suspects:
-                await self._close_orphan(follower)
-        self._suspects = missing
-
-    async def _close_orphan(self, follower: Follower) -> None:
-        error = {
-            "code": CONNECTION_CLOSED,
-            "message": "The server process that ran this request died; it is lost",
-        }
-        response = wire.error_response(json.loads(follower.request)["id"], error)
-        await self.streams.close_orphan(
-            follower.fingerprint,
-            follower.stream,
-            payload=wire.encode(response),
-            limits=self.conf.stream_limits,
-        )
-        logger.warning(
-            "A request of session %.12s was lost with node %s.", follower.fingerprint, follower.origin
-        )
 
 
 async def _remember_log_level(runtime: Runtime, fingerprint: str, params: Mapping[str, Any]) -> None:
@@ -355,46 +238,6 @@ _REMEMBERED = {
     "resources/subscribe": _remember_subscription,
     "resources/unsubscribe": _forget_subscription,
 }
-
-
-class StandaloneChannel:
-    """The session's standalone stream, for the SDK."""
-
-    __slots__ = ("_runtime", "_session")
-
-    def __init__(self, runtime: Runtime, session: Session) -> None:
-        self._runtime = runtime
-        self._session = session
-
-    can_ask = True
-
-    async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
-        if not below_log_level(self._session.log_level, method, params):
-            await self._runtime.publish(self._session.fingerprint, wire.notification(method, params))
-
-    async def ask(
-        self,
-        method: str,
-        params: Mapping[str, Any] | None,
-        *,
-        timeout: float | None,  # noqa: ASYNC109 - the wait ends by itself, and says why
-        on_progress: OnProgress | None,
-    ) -> wire.Reply:
-        return await self._runtime.ask(
-            self._session.fingerprint, method, params, timeout=timeout, on_progress=on_progress
-        )
-
-
-class NoChannel:
-    """The channel of `initialize`: no stream exists yet."""
-
-    can_ask = False
-
-    async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
-        logger.debug("Dropped %s: the session does not exist yet.", method)
-
-    async def ask(self, method: str, params: Mapping[str, Any] | None, **_: Any) -> wire.Reply:
-        raise RuntimeError(f"{method} cannot be sent before the session exists")
 
 
 def correlation(request_id: wire.RequestId) -> wire.RequestId:
@@ -426,7 +269,7 @@ async def runtime_for(alias: str) -> Runtime:
 async def close_open_streams() -> None:
     """Close what would keep a process that is told to stop from ever ending."""
     for runtime in _runtimes.get(asyncio.get_running_loop(), {}).values():
-        runtime.close_followers()
+        runtime.followers.end(runtime.followers)
 
 
 @lifecycle.on_shutdown

@@ -147,7 +147,14 @@ class Follower:
     """
 
     def __init__(
-        self, runtime: "Runtime", fingerprint: str, stream: str, *, taken: Taken, primed: bool
+        self,
+        runtime: "Runtime",
+        fingerprint: str,
+        stream: str,
+        *,
+        taken: Taken,
+        primed: bool,
+        scope: Mapping[str, Any],
     ) -> None:
         self.delivery = Delivery()
         self.delivery.on_close = self.nudge
@@ -157,6 +164,8 @@ class Follower:
         #: The node that runs the exchange, and what it asked; "" for a standalone stream.
         self.origin = taken.origin
         self.request = taken.request_id
+        #: The HTTP request that this follower answers.
+        self.scope = scope
         #: Whether this follower still delivers, as far as it knows.
         self.valid = True
         self._runtime = runtime

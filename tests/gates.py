@@ -26,7 +26,9 @@ class Gate:
         self._handler: socket.socket | None = None
 
     def reached(self) -> None:
-        """Wait until the handler stands at the gate."""
+        """Wait until the handler stands at the gate; once more for one that runs again."""
+        if self._handler is not None:
+            self._handler.close()
         self._handler, _ = self._listener.accept()
         self._handler.settimeout(BOUND)
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from mcp.server import MCPServer
+from mcp_types import ToolAnnotations
 
 from mcp_sessions.database import closes_connections
 
@@ -14,6 +15,12 @@ def close_connections_after(server: MCPServer[Any], method: str, params: Mapping
     if method in _FUNCTIONS_OF:
         for registered in _FUNCTIONS_OF[method](server, params):
             _wrap(registered)
+
+
+def annotations_of(server: MCPServer[Any], name: Any) -> ToolAnnotations | None:
+    """What a tool says of itself."""
+    tool = server._tool_manager.get_tool(name)  # noqa: SLF001
+    return None if tool is None else tool.annotations
 
 
 def _called_tool(server: MCPServer[Any], params: Mapping[str, Any]) -> list[Any]:

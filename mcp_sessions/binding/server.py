@@ -22,7 +22,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_sessions import wire
 from mcp_sessions.binding.context import Channel, DispatchContext, Outbound, restored
-from mcp_sessions.binding.registries import close_connections_after
+from mcp_sessions.binding.registries import annotations_of, close_connections_after
 from mcp_sessions.session import Handshake, Session
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
@@ -156,6 +156,13 @@ class ServerBinding:
         disconnect = exchange.disconnect if exchange.primed and exchange.can_ask else None
         context = DispatchContext(request, exchange.scope, exchange, connection, disconnect=disconnect)
         return await self._run(runner, request, context)
+
+    def does_no_harm_twice(self, request: wire.Request) -> bool:
+        """Whether a request may be run again: a call of a tool annotated as read-only or idempotent."""
+        if request.method != "tools/call" or not isinstance(self.server, MCPServer):
+            return False
+        annotations = annotations_of(self.server, (request.params or {}).get("name"))
+        return annotations is not None and bool(annotations.read_only_hint or annotations.idempotent_hint)
 
     async def notify(
         self, notification: wire.Notification, scope: Mapping[str, Any], session: Session, standalone: Channel

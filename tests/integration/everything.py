@@ -13,6 +13,7 @@ from mcp_types import (
     InputRequiredResult,
     SamplingMessage,
     TextContent,
+    ToolAnnotations,
 )
 from pydantic import BaseModel
 
@@ -165,6 +166,14 @@ async def count_to(number: int, gate: str, ctx: Context) -> int:
     for n in range(number // 2, number):
         await ctx.report_progress(n, number)
     return number
+
+
+@server.tool(annotations=ToolAnnotations(read_only_hint=True))
+async def look(gate: str, ctx: Context) -> str:
+    """Like `wait`, but it may be run again."""
+    await ctx.report_progress(1, 2)
+    await passes(gate)
+    return "looked"
 
 
 @server.tool()

@@ -1,0 +1,78 @@
+"""The streams that are delivered from the log in this process, one follower a connection."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from mcp_sessions.conf import Endpoint
+from mcp_sessions.held import Held
+from mcp_sessions.store.streaming import STANDALONE
+from mcp_sessions.streams import Follower
+
+
+class Followers:
+    """Who follows what, oldest first, and how many streams are open in all."""
+
+    def __init__(self, conf: Callable[[], Endpoint], held: Held) -> None:
+        self._conf = conf
+        self._held = held
+        self._following: dict[tuple[str, str], list[Follower]] = {}
+        self._open = 0
+
+    def __iter__(self) -> Iterator[Follower]:
+        """All of them; the set may change while the caller goes through it."""
+        return iter([follower for followers in self._following.values() for follower in followers])
+
+    @property
+    def full(self) -> bool:
+        """Whether this process has as many open streams as it may."""
+        return self._open >= self._conf().max_streams
+
+    @property
+    def listening(self) -> set[str]:
+        """The sessions whose standalone stream is delivered here."""
+        return {follower.fingerprint for follower in self if follower.stream == STANDALONE and follower.valid}
+
+    @contextmanager
+    def following(self, follower: Follower) -> Iterator[None]:
+        """Run a follower while its connection is open, and keep its session alive meanwhile."""
+        key = (follower.fingerprint, follower.stream)
+        followers = self._following.setdefault(key, [])
+        followers.append(follower)
+        self._close_surplus(follower.fingerprint)
+        task = asyncio.create_task(follower.run())
+        try:
+            with self.delivering(), self._held.holding(follower.fingerprint):
+                yield
+        finally:
+            task.cancel()
+            followers.remove(follower)
+            if not followers:
+                del self._following[key]
+
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        """Count an open stream."""
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+    def nudge(self, fingerprint: str, stream: str) -> None:
+        """Something was said on a stream, or somebody else took it over."""
+        for follower in self._following.get((fingerprint, stream), ()):
+            follower.nudge()
+
+    def end(self, followers: Iterable[Follower]) -> None:
+        """Close the connections of these after what is queued."""
+        for follower in followers:
+            follower.delivery.end()
+
+    def of(self, fingerprint: str) -> list[Follower]:
+        return [follower for follower in self if follower.fingerprint == fingerprint]
+
+    def _close_surplus(self, fingerprint: str) -> None:
+        """Keep a session to its number of open streams: the oldest make room."""
+        mine = [follower for follower in self.of(fingerprint) if follower.delivery.open]
+        self.end(mine[: max(0, len(mine) - self._conf().max_streams_per_session)])

@@ -1,0 +1,78 @@
+"""Messages to clients from anywhere: a task queue, a signal handler, a management command, the admin.
+
+The sync functions are for code outside an event loop, the others, whose names start with `a`, for code inside one. A
+message to a session goes to its standalone stream: to the client's open GET stream, on whichever process, or else to
+the next one. All raise StoreUnavailable if the store cannot be asked; with sessions in memory, only this process hears.
+"""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+
+from asgiref.sync import sync_to_async
+
+from mcp_sessions import wire
+from mcp_sessions.bus import Doorbell, encode
+from mcp_sessions.conf import endpoint as endpoint_conf
+from mcp_sessions.store.registry import stream_directory_for
+from mcp_sessions.store.streaming import STANDALONE
+
+#: What `announce` takes.
+TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+PROMPTS_CHANGED: Final = "notifications/prompts/list_changed"
+RESOURCES_CHANGED: Final = "notifications/resources/list_changed"
+RESOURCE_UPDATED: Final = "notifications/resources/updated"
+_ANNOUNCEMENTS: Final = frozenset({TOOLS_CHANGED, PROMPTS_CHANGED, RESOURCES_CHANGED, RESOURCE_UPDATED})
+
+
+def send(
+    fingerprint: str, method: str, params: Mapping[str, Any] | None = None, *, endpoint: str = "default"
+) -> bool:
+    """Send a notification to one session, named by its fingerprint (`current_session().fingerprint`).
+
+    False if the session is gone. The client's log level is not looked at.
+    """
+    directory = stream_directory_for(endpoint)
+    appended = directory.publish(
+        fingerprint,
+        payloads=[wire.encode(wire.notification(method, params))],
+        key=secrets.token_hex(8),
+        limits=endpoint_conf(endpoint).stream_limits,
+    )
+    if appended is None:
+        return False
+    if appended.claim is not None:
+        directory.ring({appended.claim.node: [encode({"t": "stream", "s": fingerprint, "n": STANDALONE})]})
+    return True
+
+
+async def asend(
+    fingerprint: str, method: str, params: Mapping[str, Any] | None = None, *, endpoint: str = "default"
+) -> bool:
+    """As `send`."""
+    return await sync_to_async(send, thread_sensitive=False)(fingerprint, method, params, endpoint=endpoint)
+
+
+def announce(method: str, uri: str | None = None, *, endpoint: str = "default") -> None:
+    """Tell every client that wants to know that something changed: TOOLS_CHANGED and its sisters.
+
+    RESOURCE_UPDATED takes the resource's `uri`, and reaches those who subscribed to it. Reaches open streams of both
+    eras, on every process; who does not listen fetches anew anyway.
+
+    Raises: ValueError for another method, or a `uri` that is missing or too much.
+    """
+    if method not in _ANNOUNCEMENTS or (uri is not None) != (method == RESOURCE_UPDATED):
+        raise ValueError(
+            f"announce() takes {sorted(_ANNOUNCEMENTS)}, and a uri with {RESOURCE_UPDATED} only."
+        )
+    ring_all({"t": "announce", "m": method, "u": uri}, endpoint=endpoint)
+
+
+async def aannounce(method: str, uri: str | None = None, *, endpoint: str = "default") -> None:
+    """As `announce`."""
+    await sync_to_async(announce, thread_sensitive=False)(method, uri, endpoint=endpoint)
+
+
+def ring_all(doorbell: Doorbell, *, endpoint: str) -> None:
+    """Ring at every process of an endpoint, from outside any event loop."""
+    stream_directory_for(endpoint).ring_all(encode(doorbell))

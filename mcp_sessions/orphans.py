@@ -1,0 +1,73 @@
+"""Streams whose process died: whoever delivers one ends it, so that its client does not wait for ever.
+
+A node counts as dead when two heartbeats in a row do not find it: one that could not reach the store for a while comes
+back with its next heartbeat, and then its work is not lost.
+"""
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from mcp_types import CONNECTION_CLOSED
+
+from mcp_sessions import wire
+from mcp_sessions.exchange import Exchange
+from mcp_sessions.streams import Follower, patiently
+
+if TYPE_CHECKING:
+    from mcp_sessions.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+LOST = "The server process that ran this request died; the request is lost"
+
+
+class Orphans:
+    """What one runtime knows about the nodes whose streams it delivers."""
+
+    def __init__(self, runtime: "Runtime") -> None:
+        self._runtime = runtime
+        self._suspects: frozenset[str] = frozenset()
+
+    async def look(self) -> None:
+        """A heartbeat: end the streams of nodes that are dead. Raises: StoreUnavailable."""
+        followed = [f for f in self._runtime.followers if f.origin and f.valid and f.delivery.open]
+        if not followed:
+            self._suspects = frozenset()
+            return
+        alive = {node.id for node in await self._runtime.streams.nodes()}
+        missing = frozenset(follower.origin for follower in followed) - alive
+        dead = missing & self._suspects
+        self._suspects = missing
+        for follower in followed:
+            if follower.origin in dead:
+                self._runtime.spawn(self._end(follower))
+
+    async def _end(self, follower: Follower) -> None:
+        """Give the stream a response: that of the call run again, if it may be, else an error."""
+        node, follower.origin = follower.origin, ""
+        request = json.loads(follower.request)
+        response = await self._run_again(follower, request) if "method" in request else None
+        if response is None:
+            error = {"code": CONNECTION_CLOSED, "message": LOST}
+            response = wire.error_response(request["id"], error)
+        payload, limits = wire.encode(response), self._runtime.conf.stream_limits
+        await patiently(
+            lambda: self._runtime.streams.close_orphan(
+                follower.fingerprint, follower.stream, payload=payload, limits=limits
+            )
+        )
+        follower.nudge()
+        logger.warning("Node %s died with a request of session %.12s.", node, follower.fingerprint)
+
+    async def _run_again(self, follower: Follower, request: dict[str, Any]) -> dict[str, Any] | None:
+        """The response of a call that does no harm twice; what it says before is not said again."""
+        session = await self._runtime.store.get(follower.fingerprint)
+        if session is None or not self._runtime.conf.rerun_lost_calls:
+            return None
+        again = wire.Request(id=request["id"], method=request["method"], params=request["params"])
+        exchange = Exchange(again, follower.scope, runtime=self._runtime, session=session, json_only=True)
+        self._runtime.run(exchange)
+        self._runtime.hold_while_running(exchange)
+        await exchange.settled(None)
+        return exchange.response

@@ -1,0 +1,87 @@
+"""The standalone stream of a session: messages that belong to no request, from any process."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mcp_sessions import subscriptions, wire
+from mcp_sessions.exchange import below_log_level
+from mcp_sessions.questions import OnProgress
+from mcp_sessions.session import Session
+from mcp_sessions.store.streaming import STANDALONE, Appended
+from mcp_sessions.streams import patiently
+
+if TYPE_CHECKING:
+    from mcp_sessions.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+async def publish(runtime: "Runtime", fingerprint: str, message: Mapping[str, Any]) -> bool:
+    """Put a message on a session's standalone stream. False if the session is gone, or the store stays away."""
+    payloads, key, limits = [wire.encode(message)], secrets.token_hex(8), runtime.conf.stream_limits
+    appended: Appended | None = await patiently(
+        lambda: runtime.streams.publish(fingerprint, payloads=payloads, key=key, limits=limits)
+    )
+    if appended is not None and appended.claim is not None:
+        runtime.ring_for(appended.claim.node, fingerprint, STANDALONE)
+    return appended is not None
+
+
+async def pass_on(runtime: "Runtime", method: str, uri: str | None) -> None:
+    """Put an announcement on the standalone streams that are delivered by this process."""
+    listening = runtime.followers.listening
+    if uri is not None:
+        listening &= await runtime.streams.subscribed(sorted(listening), uri)
+    message = wire.notification(method, subscriptions.params_of(uri))
+    await asyncio.gather(*(publish(runtime, fingerprint, message) for fingerprint in listening))
+
+
+class StandaloneChannel:
+    """The standalone stream of one session, for the SDK."""
+
+    __slots__ = ("_runtime", "_session")
+
+    can_ask = True
+
+    def __init__(self, runtime: "Runtime", session: Session) -> None:
+        self._runtime = runtime
+        self._session = session
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
+        if not below_log_level(self._session.log_level, method, params):
+            await self._say(wire.notification(method, params))
+
+    async def ask(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        *,
+        timeout: float | None,  # noqa: ASYNC109 - the wait ends by itself, and says why
+        on_progress: OnProgress | None,
+    ) -> wire.Reply:
+        return await self._runtime.questions.ask(
+            self._session.fingerprint,
+            method,
+            params,
+            say=self._say,
+            timeout=self._runtime.conf.request_timeout if timeout is None else timeout,
+            on_progress=on_progress,
+        )
+
+    async def _say(self, message: Mapping[str, Any]) -> None:
+        await publish(self._runtime, self._session.fingerprint, message)
+
+
+class NoChannel:
+    """The channel of `initialize`: no stream exists yet."""
+
+    can_ask = False
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
+        logger.debug("Dropped %s: the session does not exist yet.", method)
+
+    async def ask(self, method: str, params: Mapping[str, Any] | None, **_: Any) -> wire.Reply:
+        raise RuntimeError(f"{method} cannot be sent before the session exists")

@@ -1,0 +1,90 @@
+"""Messages from no request at all: from this process, which serves nothing, to clients of two others."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+
+from mcp_sessions import messages as to_clients
+from mcp_sessions.ending import end_session
+from mcp_sessions.session import fingerprint
+from tests.processes import Process
+from tests.raw import RawClient, messages
+from tests.servers import RedisServer
+
+
+@pytest.fixture(autouse=True)
+def the_same_service(redis_server: RedisServer, processes: list[Process]) -> Iterator[None]:
+    """This process uses the Redis and the namespace of the processes."""
+    entry = {**settings.MCP_SESSIONS["default"], "NAMESPACE": processes[0].environment["MCP_NAMESPACE"]}
+    cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url}
+    with override_settings(MCP_SESSIONS={"default": entry}, CACHES={"default": cache}):
+        yield
+
+
+def fingerprint_of(client: RawClient) -> str:
+    digest = fingerprint(client.session_id or "")
+    assert digest is not None
+    return digest
+
+
+async def test_async_code_sends_to_a_session_whether_it_listens_or_not(b: str, client: RawClient) -> None:
+    digest = fingerprint_of(client)
+    assert await to_clients.asend(digest, "notifications/resources/list_changed")
+    with client.get(b) as listening:
+        lines = messages(listening.iter_lines())
+        assert next(lines)["method"] == "notifications/resources/list_changed"
+        assert await to_clients.asend(digest, "notifications/message", {"level": "info", "data": "hello"})
+        assert next(lines)["params"] == {"level": "info", "data": "hello"}
+
+
+def test_sync_code_sends_too_and_learns_when_the_session_is_gone(a: str, b: str, client: RawClient) -> None:
+    digest = fingerprint_of(client)
+    with client.get(b) as listening:
+        lines = listening.iter_lines()
+        next(lines)
+        assert to_clients.send(digest, "notifications/tools/list_changed")
+        assert next(messages(lines))["method"] == "notifications/tools/list_changed"
+    assert client.delete(a).status_code == 204
+    assert not to_clients.send(digest, "notifications/tools/list_changed")
+
+
+def test_an_announcement_from_outside_reaches_who_listens(a: str, b: str, client: RawClient) -> None:
+    other = RawClient()
+    other.initialize(b)
+    with client.get(a) as one, other.get(b) as another:
+        lines = [one.iter_lines(), another.iter_lines()]
+        for each in lines:
+            next(each)
+        to_clients.announce(to_clients.PROMPTS_CHANGED)
+        for each in lines:
+            assert next(messages(each))["method"] == "notifications/prompts/list_changed"
+
+
+@pytest.mark.parametrize(
+    ("method", "uri"),
+    [
+        ("notifications/message", None),
+        (to_clients.RESOURCE_UPDATED, None),
+        (to_clients.TOOLS_CHANGED, "x://y"),
+    ],
+)
+def test_an_announcement_that_makes_no_sense_is_refused(method: str, uri: str | None) -> None:
+    with pytest.raises(ValueError, match="announce"):
+        to_clients.announce(method, uri)
+
+
+@pytest.mark.protocol("H26")
+def test_a_session_that_an_operator_ends_closes_its_streams_on_every_process(
+    a: str, b: str, client: RawClient
+) -> None:
+    with client.get(a) as one, client.get(b) as another:
+        lines = [one.iter_lines(), another.iter_lines()]
+        for each in lines:
+            next(each)
+        assert end_session("default", fingerprint_of(client)) is not None
+        assert all(list(messages(each)) == [] for each in lines)
+    for url in (a, b):
+        assert client.post(url, client.request("ping")).status_code == 404
+    assert end_session("default", fingerprint_of(client)) is None
