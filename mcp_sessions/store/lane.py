@@ -1,19 +1,14 @@
 """Scripts on their way to Redis, for one event loop: what is submitted within one tick shares a round trip."""
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from hiredis import pack_command
-from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
-
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.carriers import Carrier, carrier_for
 from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient
-from mcp_sessions.store.roundtrips import Commands, Job, pipelines, unavailable
+from mcp_sessions.store.roundtrips import Job, pipelines, unavailable
 from mcp_sessions.store.scripts import Script
 
 Waiting = tuple[Script, Sequence[Any], "asyncio.Future[Any]"]
@@ -28,8 +23,8 @@ class Lane:
         self._free = in_flight
         self._batch = batch
         self._waiting: deque[Waiting] = deque()
-        self._scheduled = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._starting = False
+        self._workers: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         """How many submitted scripts have not left yet."""
@@ -39,54 +34,73 @@ class Lane:
         """The reply, an error reply included as a value. Fails with StoreUnavailable only."""
         future = self._loop.create_future()
         self._waiting.append((script, arguments, future))
-        if self._free and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._depart)
+        if self._free and not self._starting:
+            self._start()
         return future
 
     async def drain(self) -> None:
         """Wait for what is in flight and for what waits."""
-        while self._tasks or self._waiting:
-            await asyncio.gather(*self._tasks) if self._tasks else await asyncio.sleep(0)
+        while self._workers:
+            await asyncio.wait(self._workers)
 
-    def _depart(self) -> None:
-        self._scheduled = False
-        while self._free and self._waiting:
-            jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch))]
-            self._free -= 1
-            task = self._loop.create_task(self._travel(jobs))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _start(self) -> None:
+        """A worker begins in the next tick, and takes with it what is submitted until then."""
+        self._starting = True
+        self._free -= 1
+        worker = self._loop.create_task(self._work())
+        self._workers.add(worker)
+        worker.add_done_callback(self._stopped)
 
-    async def _travel(self, jobs: list[Waiting]) -> None:
+    def _stopped(self, worker: "asyncio.Task[None]") -> None:
+        self._free += 1
+        self._workers.discard(worker)
+        if worker.cancelled():  # the loop is shutting down
+            while self._waiting:
+                self._waiting.popleft()[2].cancel()
+        elif self._waiting and not self._starting:
+            self._start()
+
+    async def _work(self) -> None:
+        self._starting = False
+        carrier = carrier_for(self._client)
         try:
-            replies = await _run(self._client, [(script, arguments) for script, arguments, _ in jobs])
-        except StoreUnavailable as error:
-            for _, _, future in jobs:
-                if not future.done():
-                    future.set_exception(StoreUnavailable(*error.args))
-        except asyncio.CancelledError:
-            for _, _, future in jobs:
-                future.cancel()
-            raise
-        else:
-            for (_, _, future), reply in zip(jobs, replies, strict=True):
-                if not future.done():
-                    future.set_result(reply)
+            while self._waiting:
+                size = min(len(self._waiting), self._batch)
+                await _carry(carrier, [self._waiting.popleft() for _ in range(size)])
         finally:
-            self._free += 1
-            self._depart()
+            await carrier.release()
 
 
-async def _run(client: AsyncClient, jobs: Sequence[Job]) -> list[Any]:
-    """A reply for each job, error replies as values. Raises: StoreUnavailable."""
-    execute = _execute if isinstance(client, Redis) else _execute_on_cluster
+async def _carry(carrier: Carrier, jobs: list[Waiting]) -> None:
+    """Take scripts to Redis and their replies to who waits for them. Whatever happens, nobody is left waiting."""
+    try:
+        replies = await _replies(carrier, [(script, arguments) for script, arguments, _ in jobs])
+    except asyncio.CancelledError:
+        for _, _, future in jobs:
+            future.cancel()
+        raise
+    except StoreUnavailable as error:
+        for _, _, future in jobs:
+            if not future.done():
+                future.set_exception(unavailable(error.__cause__ or error))
+    except Exception as error:  # noqa: BLE001 - a mistake of ours belongs to the callers, not to this task
+        for _, _, future in jobs:
+            if not future.done():
+                future.set_exception(error)
+    else:
+        for (_, _, future), reply in zip(jobs, replies, strict=True):
+            if not future.done():
+                future.set_result(reply)
+
+
+async def _replies(carrier: Carrier, jobs: Sequence[Job]) -> list[Any]:
+    """A reply for each job. Raises: StoreUnavailable."""
     steps = pipelines(jobs)
     commands = next(steps)
     while True:
         try:
             try:
-                replies = await execute(client, commands)
+                replies = await carrier.execute(commands)
             except REDIS_ERRORS as error:
                 commands = steps.throw(error)
             else:
@@ -96,32 +110,3 @@ async def _run(client: AsyncClient, jobs: Sequence[Job]) -> list[Any]:
             return done
         except REDIS_ERRORS as error:
             raise unavailable(error) from error
-
-
-async def _execute_on_cluster(client: Any, commands: Commands) -> list[Any]:
-    pipeline = client.pipeline()
-    for command in commands:
-        pipeline.execute_command(*command)
-    replies: list[Any] = await pipeline.execute(raise_on_error=False)
-    return replies
-
-
-async def _execute(client: Any, commands: Commands) -> list[Any]:
-    """One pipeline on one connection, under one timeout: redis-py's own pipeline sets a timer for every reply and
-    packs in Python, which is several times what all else on this path costs."""
-    pool = client.connection_pool
-    async with asyncio.timeout(pool.connection_kwargs["socket_timeout"]):
-        connection = await pool.get_connection()
-        try:
-            connection.socket_timeout = None  # the timeout around covers it
-            await connection.send_packed_command([pack_command(tuple(command)) for command in commands])
-            return [await _read(connection) for _ in commands]
-        finally:
-            await pool.release(connection)
-
-
-async def _read(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response(timeout=math.inf)
-    except ResponseError as error:
-        return error

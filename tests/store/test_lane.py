@@ -6,10 +6,12 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.session import ANONYMOUS
-from mcp_sessions.store import lane, scripts
+from mcp_sessions.store import scripts
+from mcp_sessions.store.carriers import PooledConnection
 from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.commands import Commands
 from mcp_sessions.store.keys import Keys
@@ -18,22 +20,22 @@ from tests.store.worlds import LIMITS, a_fingerprint
 
 
 class Traffic:
-    """What `lane` executes, counted, and held back while `gate` is closed."""
+    """The pipelines that are carried, counted, and held back while `gate` is closed."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.under_way = self.most_under_way = 0
         self.gate = asyncio.Event()
         self.gate.set()
-        self._execute = lane._execute
+        self._execute = PooledConnection.execute
 
-    async def execute(self, client: Any, commands: Any) -> Any:
+    async def execute(self, carrier: PooledConnection, commands: Any) -> Any:
         self.sizes.append(len(commands))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await self.gate.wait()
-            return await self._execute(client, commands)
+            return await self._execute(carrier, commands)
         finally:
             self.under_way -= 1
 
@@ -41,7 +43,11 @@ class Traffic:
 @pytest.fixture
 def traffic() -> Any:
     made = Traffic()
-    with mock.patch.object(lane, "_execute", made.execute):
+
+    async def execute(carrier: PooledConnection, commands: Any) -> Any:
+        return await made.execute(carrier, commands)
+
+    with mock.patch.object(PooledConnection, "execute", execute):
         yield made
 
 
@@ -108,14 +114,14 @@ async def test_draining_waits_for_everything(client: Any, traffic: Traffic) -> N
 
 async def test_a_connection_that_breaks_once_is_not_noticed_by_what_may_be_repeated(client: Any) -> None:
     used = Lane(client, in_flight=1)
-    with mock.patch.object(lane, "_execute", breaking(times=1)):
+    with mock.patch.object(PooledConnection, "execute", breaking(times=1)):
         assert await used.submit(scripts.TOUCH, a_touch()) is None
 
 
 async def test_a_connection_that_breaks_twice_is_unavailable(client: Any) -> None:
     used = Lane(client, in_flight=1)
     with (
-        mock.patch.object(lane, "_execute", breaking(times=2)),
+        mock.patch.object(PooledConnection, "execute", breaking(times=2)),
         pytest.raises(StoreUnavailable, match="broken"),
     ):
         await used.submit(scripts.TOUCH, a_touch())
@@ -127,24 +133,22 @@ async def test_what_must_happen_once_is_never_sent_twice(client: Any) -> None:
     used = Lane(client, in_flight=1)
     end = Commands(Keys("lane", str)).end(a_fingerprint(), None, "deleted")
     with (
-        mock.patch.object(lane, "_execute", breaking(times=1)),
+        mock.patch.object(PooledConnection, "execute", breaking(times=1)),
         pytest.raises(StoreUnavailable, match="broken"),
     ):
         await used.submit(end.script, end.arguments)
 
 
 def breaking(*, times: int) -> Any:
-    """An `_execute` whose connection breaks that often."""
-    from redis.exceptions import ConnectionError as RedisConnectionError
-
+    """An `execute` whose connection breaks that often."""
     left = [times]
-    execute = lane._execute
+    execute = PooledConnection.execute
 
-    async def broken(client: Any, commands: Any) -> Any:
+    async def broken(carrier: PooledConnection, commands: Any) -> Any:
         if left[0]:
             left[0] -= 1
             raise RedisConnectionError("broken")
-        return await execute(client, commands)
+        return await execute(carrier, commands)
 
     return broken
 
