@@ -129,7 +129,7 @@ def test_the_wheel_has_all_that_the_app_needs_and_nothing_else(wheel: Path) -> N
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {name for name in names if ".dist-info/" not in name} == sources
-    for needed in ("py.typed", "store/lua/touch.lua", "migrations/0001_initial.py", "checks.py"):
+    for needed in ("py.typed", "store/lua/touch.lua", "migrations/0001_initial.py", "checks/stores.py"):
         assert f"mcp_sessions/{needed}" in names
     assert any(name.startswith("mcp_sessions/templates/") for name in names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
