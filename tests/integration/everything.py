@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from asgiref.sync import sync_to_async
+from django.db import connection
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp_types import (
@@ -118,6 +120,34 @@ async def confirm(ctx: Context) -> str | InputRequiredResult:
     schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
     question = ElicitRequest(params=ElicitRequestFormParams(message="Sure?", requested_schema=schema))
     return InputRequiredResult(input_requests={"ok": question}, request_state="asked")
+
+
+@server.tool()
+def query() -> int:
+    """Ask the database from a sync tool, which runs in a worker thread."""
+    return _query()
+
+
+@server.tool()
+async def aquery() -> int:
+    """Ask the database from an async tool, as the ORM's async methods do."""
+    return await sync_to_async(_query)()
+
+
+def _query() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 42")
+        return int(cursor.fetchone()[0])
+
+
+@server.tool()
+async def meet(parties: int) -> int:
+    """Wait, where the async ORM runs its queries, until so many calls are there at the same time."""
+    barrier = barriers.setdefault(parties, threading.Barrier(parties, timeout=30))
+    return await sync_to_async(barrier.wait)()
+
+
+barriers: dict[int, threading.Barrier] = {}
 
 
 class Age(BaseModel):
