@@ -1,6 +1,7 @@
 """docs/protocol.md has every row of the protocol, and a test that names it proves it."""
 
 import ast
+import json
 from typing import Final
 
 import pytest
@@ -22,6 +23,12 @@ def test_the_document_has_every_row_once_and_in_order() -> None:
 
 def test_every_row_is_proved_by_a_test_that_names_it() -> None:
     assert sorted(set(EVERY_ROW) - set(rows.proved())) == []
+
+
+def test_the_document_says_whether_conformance_scenarios_are_expected_to_fail() -> None:
+    expected = json.loads((markdown.ROOT / "tests" / "conformance" / "expected_failures.json").read_text())
+    failing = [name for servers in expected.values() for names in servers.values() for name in names]
+    assert ("with its reason; none is." in markdown.read("protocol.md")) == (not failing)
 
 
 def test_tests_name_no_row_that_does_not_exist() -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
 from mcp_sessions.context import State, SyncState
+from mcp_sessions.session import fingerprint
 from tests.docs import markdown
 from tests.processes import ENVIRONMENT, Process, daphne, started
 from tests.raw import RawClient, events
@@ -144,6 +146,35 @@ def test_clients_hear_that_something_changed(client: RawClient, url: str) -> Non
         assert client.value(url, "restock") == "The shelves are full."
         messages = (event.message for event in events(lines) if event.data)
         assert next(messages)["method"] == "notifications/tools/list_changed"
+
+
+def test_a_message_from_outside_reaches_the_session(
+    client: RawClient, url: str, shop: Process, redis_server: RedisServer
+) -> None:
+    outside = documented("from mcp_sessions import messages")
+    caches = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url}}
+    entry = {"SERVER": "shop.mcp.server", "NAMESPACE": shop.environment["MCP_NAMESPACE"]}
+    client.post(url, client.request("resources/subscribe", {"uri": "shop://shelves"}))
+    with (
+        override_settings(CACHES=caches, MCP_SESSIONS={"default": entry}),
+        client.get(url) as listening,
+    ):
+        lines = listening.iter_lines()
+        next(lines)
+        messages = (event.message for event in events(lines) if event.data)
+        assert outside["parcel_arrived"](fingerprint(client.session_id or ""))
+        assert next(messages)["params"]["data"] == "Your parcel is here."
+        outside["shelves_changed"]()
+        assert next(messages)["method"] == "notifications/resources/updated"
+        assert not outside["parcel_arrived"](fingerprint("no-such-session"))
+
+
+def documented(first_line: str) -> dict[str, Any]:
+    """The names of the block that begins like that."""
+    [block] = [each for each in markdown.blocks("tools.md", "python") if each.code.startswith(first_line)]
+    names: dict[str, Any] = {}
+    exec(block.code, names)  # noqa: S102 - our own document
+    return names
 
 
 def test_a_tool_error_reaches_the_model(client: RawClient, url: str) -> None:
