@@ -39,8 +39,7 @@ def _start_again_with_a_newer_python():
             os.execv(found, [found, *sys.argv])  # noqa: S606 - a path that `which` found
     sys.exit(
         "This project needs Python %d.%d or newer; %s is Python %d.%d. Install one, or name it: "
-        "make PYTHON=/path/to/python."
-        % (*OLDEST, sys.executable, *sys.version_info[:2])
+        "make PYTHON=/path/to/python." % (*OLDEST, sys.executable, *sys.version_info[:2])
     )
 
 
@@ -51,7 +50,8 @@ def _make_venv():
         import venv
     except ImportError:
         sys.exit(
-            "%s cannot create virtual environments. On Debian and Ubuntu: apt install python3-venv." % sys.executable
+            "%s cannot create virtual environments. On Debian and Ubuntu: apt install python3-venv."
+            % sys.executable
         )
     del ensurepip
     shutil.rmtree(VENV, ignore_errors=True)

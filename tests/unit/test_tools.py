@@ -37,7 +37,9 @@ def test_a_missing_program_is_said_in_the_summary(
     result.stdout.fnmatch_lines(["*NOT RUN HERE*", "1 tests not run, because this machine has no a hammer"])
 
 
-def test_a_missing_program_fails_the_run_in_ci(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_fails_the_run_in_ci(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = run(pytester, monkeypatch, ci="1")
 
     result.assert_outcomes(passed=1, errors=1)
