@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from mcp_sessions.errors import SessionGone, StateError, StateTooLarge, TooManySessions, UnsupportedLookup
+from mcp_sessions.errors import SessionGone, TooManySessions, UnsupportedLookup
 from mcp_sessions.session import ANONYMOUS, FINGERPRINT, Handshake, Session
+from mcp_sessions.store import memory_values
 from mcp_sessions.store.base import EndReason, Limits, Page, Query
 from mcp_sessions.store.commands import TOMBSTONE_MS, Clock
 from mcp_sessions.store.keys import client_label
@@ -22,7 +23,6 @@ from mcp_sessions.store.record import clean_call
 #: Sessions that are over are cleared away that often at most.
 SWEEP_MS: Final = 5_000
 MOST_CLIENTS: Final = 100
-_INT64: Final = range(-(2**63), 2**63)
 
 
 def _wall_clock() -> int:
@@ -173,7 +173,7 @@ class MemoryStore:
 
     async def state_set(self, fingerprint: str, values: Mapping[str, str], *, max_bytes: int) -> None:
         with self._memory.lock:
-            _put(self._state(fingerprint), values, max_bytes)
+            memory_values.put(self._state(fingerprint), values, max_bytes)
 
     async def state_delete(self, fingerprint: str, names: Sequence[str]) -> int:
         with self._memory.lock:
@@ -182,20 +182,11 @@ class MemoryStore:
 
     async def state_incr(self, fingerprint: str, name: str, amount: int | float, *, max_bytes: int) -> str:
         with self._memory.lock:
-            state = self._state(fingerprint)
-            total = json.dumps(_sum(json.loads(state.get(name, "0")), amount))
-            _put(state, {name: total}, max_bytes)
-            return total
+            return memory_values.incr(self._state(fingerprint), name, amount, max_bytes)
 
     async def state_append(self, fingerprint: str, name: str, item: str, *, max_bytes: int) -> int:
         with self._memory.lock:
-            state = self._state(fingerprint)
-            items = json.loads(state.get(name, "[]"))
-            if not isinstance(items, list):
-                raise StateError("the value is no list")
-            text = state[name].strip()[:-1] + "," if items else "["
-            _put(state, {name: text + item + "]"}, max_bytes)
-            return len(items) + 1
+            return memory_values.append(self._state(fingerprint), name, item, max_bytes)
 
     async def state_names(self, fingerprint: str) -> list[str]:
         with self._memory.lock:
@@ -318,33 +309,3 @@ def _filter_of(query: Query) -> Callable[[Session], bool]:
         )
 
     return matches
-
-
-def _put(state: dict[str, str], values: Mapping[str, str], max_bytes: int) -> None:
-    """Set all values or none."""
-    changed = {**state, **values}
-    if sum(_size(name) + _size(value) for name, value in changed.items()) > max_bytes:
-        raise StateTooLarge("the session's state would exceed STATE_MAX_BYTES")
-    state.update(values)
-
-
-def _size(text: str) -> int:
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError as error:
-        raise StateError(f"not text that UTF-8 can hold: {error.reason}") from None
-
-
-def _sum(before: Any, amount: int | float) -> int | float:
-    """Integers are exact within 64 bits; anything else is a double, as in JSON."""
-    if isinstance(before, bool) or not isinstance(before, (int, float)):
-        raise StateError("the value is no number")
-    if isinstance(before, int) and isinstance(amount, int):
-        total: int | float = before + amount
-        in_range = before in _INT64 and amount in _INT64 and total in _INT64
-    else:
-        total = float(before) + amount
-        in_range = math.isfinite(total)
-    if not in_range:
-        raise StateError("the sum is out of range")
-    return total

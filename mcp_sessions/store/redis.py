@@ -12,6 +12,7 @@ from mcp_sessions.store.base import EndReason, Limits
 from mcp_sessions.store.clients import AsyncClient, close_async_client
 from mcp_sessions.store.commands import Call, Commands, Operation
 from mcp_sessions.store.lane import Lane
+from mcp_sessions.store.loops import PerLoop
 from mcp_sessions.store.record import parse_session
 from mcp_sessions.store.roundtrips import checked, results
 
@@ -47,8 +48,7 @@ class RedisStore:
 
     def __init__(self, commands: Commands, make_client: Callable[[], AsyncClient]) -> None:
         self._commands = commands
-        self._make_client = make_client
-        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._loops = PerLoop(lambda: _Loop(make_client()))
 
     async def create(
         self, fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits
@@ -58,7 +58,7 @@ class RedisStore:
     async def touch(
         self, fingerprint: str, *, principal: str, limits: Limits, call: str = "", initialized: bool = False
     ) -> Session | None:
-        loop = self._loop()
+        loop = self._loops.get()
         arguments = self._commands.touch(fingerprint, principal, limits, call, initialized)
         reply = checked(scripts.TOUCH, await loop.touches.submit(scripts.TOUCH, arguments))
         session = parse_session(fingerprint, reply)
@@ -67,7 +67,7 @@ class RedisStore:
         return session
 
     async def keep(self, fingerprints: Sequence[str], *, limits: Limits) -> frozenset[str]:
-        loop = self._loop()
+        loop = self._loops.get()
         kept = await self._ask([self._commands.keep(fingerprint, limits) for fingerprint in fingerprints])
         for session, due in kept:
             if due:
@@ -108,22 +108,12 @@ class RedisStore:
         return list(items)
 
     async def aclose(self) -> None:
-        loop = self._loops.pop(asyncio.get_running_loop(), None)
-        if loop is not None:
+        if loop := self._loops.pop():
             await loop.aclose()
 
     async def settle(self) -> None:
         """Wait until the index updates that this event loop has begun are written, or have failed."""
-        await self._loop().hints.drain()
-
-    def _loop(self) -> _Loop:
-        running = asyncio.get_running_loop()
-        loop = self._loops.get(running)
-        if loop is None:
-            for closed in [each for each in self._loops if each.is_closed()]:
-                del self._loops[closed]
-            loop = self._loops[running] = _Loop(self._make_client())
-        return loop
+        await self._loops.get().hints.drain()
 
     def _index(self, loop: _Loop, session: Session, limits: Limits) -> None:
         """Update the indexes behind the request's back."""
@@ -155,7 +145,7 @@ class RedisStore:
         return value
 
     async def _ask(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        lane = self._loop().others
+        lane = self._loops.get().others
         replies = await asyncio.gather(*[lane.submit(call.script, call.arguments) for call in calls])
         return results(calls, replies)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
+from mcp_sessions.store.redis import RedisStore
 from tests.servers import RedisServer, run_server
 from tests.store import worlds
 from tests.store.conftest import disconnect
@@ -77,5 +78,7 @@ async def test_idle_sessions_cost_the_process_nothing(server: RedisServer) -> No
     await open_many(world, 300, None)
 
     store = world.store
-    kept = [value for name, value in vars(store).items() if isinstance(value, (dict, list, set))]
-    assert [len(each) for each in kept] == [0]
+    assert isinstance(store, RedisStore)
+    assert set(vars(store)) == {"_commands", "_loops"}
+    assert set(vars(store._commands)) == {"keys", "_clock"}
+    assert not store._loops._values

@@ -112,7 +112,7 @@ def test_each_event_loop_has_connections_of_its_own_and_closed_loops_are_dropped
         await create("shared")
         store = store_for("shared")
         assert isinstance(store, RedisStore)
-        kept = len(store._loops)
+        kept = len(store._loops._values)
         await close_stores()
         return kept
 
@@ -126,4 +126,4 @@ def test_each_event_loop_has_connections_of_its_own_and_closed_loops_are_dropped
     assert kept == 1
     store = store_for("shared")
     assert isinstance(store, RedisStore)
-    assert not store._loops
+    assert not store._loops._values

@@ -19,7 +19,7 @@ from redis.exceptions import MovedError
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.base import Query
 from mcp_sessions.store.clients import close_async_client, make_async_client, redis_cache
-from tests.servers import RedisCluster, SentinelTrio, run_sentinels, wait_until
+from tests.servers import RedisCluster, SentinelTrio, run_cluster, run_sentinels, wait_until
 from tests.store import worlds
 from tests.store.conftest import disconnect
 from tests.store.worlds import World, a_fingerprint
@@ -210,9 +210,8 @@ def place_of(cluster: RedisCluster, key: str) -> tuple[int, int, int]:
         slot = int(client.execute_command("CLUSTER KEYSLOT", key))
     for number, node in enumerate(cluster.nodes):
         with node.client() as client:
-            if not client.execute_command("CLUSTER COUNTKEYSINSLOT", slot) and is_moved(client, key):
-                continue
-            return slot, number, (number + 1) % len(cluster.nodes)
+            if not is_moved(client, key):
+                return slot, number, (number + 1) % len(cluster.nodes)
     raise AssertionError(f"nobody has slot {slot}")
 
 
@@ -375,3 +374,32 @@ def test_only_django_redis_caches_and_their_subclasses_are_redis(
 
     assert (redis_cache("default") is not None) is is_redis
     assert redis_cache("missing") is None
+
+
+@pytest.mark.slow
+async def test_a_hung_node_of_a_cluster_is_unavailable_in_bounds_and_recovers(settings: Settings) -> None:
+    with run_cluster() as nodes:
+        entry = worlds.cluster_cache(nodes)
+        options = {**entry["OPTIONS"], "SOCKET_TIMEOUT": 0.5, "SOCKET_CONNECT_TIMEOUT": 0.5}
+        settings.CACHES = {"default": {**entry, "OPTIONS": options}}
+        world = worlds.redis_world("cluster")
+        assert world.commands is not None
+        opened = await asyncio.gather(*[world.open() for _ in range(12)])
+        world.directory.ping()
+        _, hung, _ = place_of(nodes, world.commands.keys.session(opened[0]))
+
+        nodes.nodes[hung].pause()
+        try:
+            for attempt in (world.touch(opened[0]), asyncio.to_thread(world.directory.get, opened[0])):
+                begun = time.monotonic()
+                with pytest.raises(StoreUnavailable):
+                    await attempt
+                assert time.monotonic() - begun < 10
+        finally:
+            nodes.nodes[hung].resume()
+
+        for fingerprint in opened:
+            assert await eventually(lambda each=fingerprint: world.touch(each)) is not None
+        assert await eventually(lambda: world.directory.get(opened[0])) is not None
+        await world.aclose()
+        disconnect()
