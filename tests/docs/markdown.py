@@ -53,14 +53,9 @@ def blocks(name: str, language: str | None = None) -> list[Block]:
     return [block for block in found if language in (None, block.language)]
 
 
-def prose(name: str) -> str:
-    """A document without its blocks of code."""
-    return _FENCE.sub("", read(name))
-
-
 def headings(name: str) -> list[str]:
     """The headings of a document, without their marks."""
-    return re.findall(r"^#+ (.+)$", prose(name), re.MULTILINE)
+    return re.findall(r"^#+ (.+)$", _FENCE.sub("", read(name)), re.MULTILINE)
 
 
 def anchor(heading: str) -> str:

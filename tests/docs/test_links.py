@@ -2,24 +2,35 @@
 
 import re
 from pathlib import Path
+from typing import Final
+
+import pytest
 
 from tests.docs import markdown
 
+#: Every document, those beside docs/ as well.
+PAGES: Final = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "deploy/**/*.md", "tests/**/*.md", "benchmarks/**/*.md")
+    for path in markdown.ROOT.glob(pattern)
+)
 
-def test_links_between_documents_lead_somewhere() -> None:
-    for name in markdown.documents():
-        for target in re.findall(r"\]\(([^)\s]+)\)", markdown.prose(name)):
-            if not target.startswith(("http:", "https:", "mailto:")):
-                assert _leads_somewhere(name, target), f"{name}: {target}"
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(markdown.ROOT).as_posix())
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", without_code(page))
+    ours = [link for link in links if not link.startswith(("http:", "https:", "mailto:"))]
+    assert [link for link in ours if not leads_somewhere(page, link)] == []
 
 
-def _leads_somewhere(name: str, target: str) -> bool:
-    path, _, fragment = target.partition("#")
-    base = markdown.ROOT if name == "README.md" else markdown.DOCS
-    file: Path = (base / path if path else base / name).resolve()
-    if not file.exists():
-        return False
-    if not fragment:
-        return True
-    document = "README.md" if file.name == "README.md" else file.name
-    return fragment in {markdown.anchor(heading) for heading in markdown.headings(document)}
+def leads_somewhere(page: Path, link: str) -> bool:
+    path, _, fragment = link.partition("#")
+    target = (page.parent / path).resolve() if path else page
+    if not target.exists() or not fragment:
+        return target.exists()
+    headings = re.findall(r"^#+ (.+)$", without_code(target), re.MULTILINE)
+    return fragment in {markdown.anchor(heading) for heading in headings}
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
