@@ -175,15 +175,21 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     def unavailable(self, request: HttpRequest) -> HttpResponse:
         """503: a store cannot be asked, and so nothing is known of its sessions."""
         aliases = conf.aliases()
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "The session store does not answer",
-            "opts": self.opts,
-            "aliases": aliases if len(aliases) > 1 else (),
-            "media": self.media,
-        }
+        context = self.page_context(request, "The session store does not answer")
+        context["aliases"] = aliases if len(aliases) > 1 else ()
         template = "admin/mcp_sessions/mcpsession/store_unavailable.html"
         return TemplateResponse(request, template, context, status=503, headers={"Retry-After": "5"})
+
+    def page_context(self, request: HttpRequest, title: str) -> dict[str, Any]:
+        """What Django's form page needs to stand in for a page of ours; the title is its last breadcrumb, too."""
+        return {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "original": title,
+            "opts": self.opts,
+            "media": self.media,
+            "has_view_permission": self.has_view_permission(request),
+        }
 
     @property
     def _url_name(self) -> str:

@@ -67,9 +67,7 @@ def _confirmation(
 ) -> TemplateResponse:
     named = sessions[:MAX_NAMED]
     context = {
-        **modeladmin.admin_site.each_context(request),
-        "title": "Force-expire sessions",
-        "subtitle": None,
+        **modeladmin.page_context(request, "Force-expire sessions"),
         "named": named,
         "more": total - len(named),
         "total": total,
@@ -79,9 +77,7 @@ def _confirmation(
         # With all pages selected, the filters in the address say which: one checkbox stands for all.
         "picked": [session.pk for session in (sessions[:1] if across else sessions)],
         "limit": MAX_ENDED if total > MAX_ENDED else None,
-        "opts": modeladmin.opts,
         "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
-        "media": modeladmin.media,
     }
     request.current_app = modeladmin.admin_site.name  # type: ignore[attr-defined]  # as ModelAdmin's views do
     return TemplateResponse(request, "admin/mcp_sessions/mcpsession/force_expire_confirmation.html", context)

@@ -65,6 +65,8 @@ class SessionRelation:
 
     #: Always: by last activity.
     ordered: Final = True
+    #: The fingerprint breaks ties.
+    totally_ordered: Final = True
     query: Final = SQLFacts()
 
     def __init__(self, model: "type[MCPSession]", part: _Part | None = None) -> None:

@@ -131,7 +131,7 @@ def test_dumpdata_finds_no_rows_in_sessions() -> None:
     out = StringIO()
     call_command("dumpdata", "mcp_sessions", stdout=out, skip_checks=True)
     call_command("dumpdata", "mcp_sessions", all=True, stdout=out, skip_checks=True)
-    assert out.getvalue() == "[][]"
+    assert out.getvalue().replace("\n", "") == "[][]"
 
 
 def test_a_stranger_is_sent_to_the_login_page() -> None:
