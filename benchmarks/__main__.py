@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=int, default=5, help="how often each server gets its turn")
     made.add_argument("--seconds", type=float, default=2.0, help="for each server, load and round")
     made.add_argument(
-        "--idle", nargs="*", type=int, default=[1000, 10_000], metavar="N", help="for the memory"
+        "--idle", nargs="*", type=int, default=[1000, 5000, 10_000], metavar="N", help="for the memory"
     )
     made.add_argument(
         "--quick", action="store_true", help="a look: 2 short rounds at 16 connections, no memory"

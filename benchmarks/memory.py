@@ -11,9 +11,9 @@ from benchmarks.load import Wire
 from benchmarks.mcp_http import calls, check_answer, end_sessions, open_sessions
 from benchmarks.processes import Server
 
-#: Sessions opened and ended, and calls made, before the first reading: code paths and pools are then warm.
-WARM_UP_SESSIONS = 200
-WARM_UP_CALLS = 500
+#: Sessions opened, used and ended before the first reading, and how many of them at the same time.
+WARM_UP = 1000
+BATCH = 20
 #: A reading counts once two in a row, so far apart, are equal; at most so long after the last request. Seconds.
 SETTLE_STEP = 1.0
 SETTLE_LIMIT = 15.0
@@ -21,7 +21,7 @@ SETTLE_LIMIT = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """Growth since before the first of these sessions, divided by their number."""
+    """Growth since the step before, divided by the number of sessions that were added."""
 
     contestant: str
     sessions: int
@@ -33,29 +33,32 @@ def footprints(server: Server, steps: Sequence[int], redis_url: str) -> list[Foo
     """Open sessions up to each step, let them idle, and read. Raises: LoadError."""
     _warm_up(server)
     client = redis.Redis.from_url(redis_url, socket_timeout=10)
-    process_before, redis_before = _settled(server.resident_bytes), _settled(lambda: _used_memory(client))
+    process_before, redis_before = _process_bytes(server), _settled(lambda: _used_memory(client))
     sessions: list[str] = []
     found: list[Footprint] = []
     for step in sorted(steps):
-        sessions += open_sessions(server.target, step - len(sessions))
-        process, stored = _settled(server.resident_bytes), _settled(lambda: _used_memory(client))
+        added = step - len(sessions)
+        sessions += open_sessions(server.target, added)
+        process, stored = _process_bytes(server), _settled(lambda: _used_memory(client))
         found.append(
             Footprint(
                 contestant=server.contestant.name,
                 sessions=step,
-                process_bytes=(process - process_before) / step,
-                redis_bytes=(stored - redis_before) / step,
+                process_bytes=(process - process_before) / added,
+                redis_bytes=(stored - redis_before) / added,
             )
         )
-    _call(server, sessions, len(sessions[:100]))
+        process_before, redis_before = process, stored
+    _call(server, sessions, min(len(sessions), 100))
     client.close()
     return found
 
 
 def _warm_up(server: Server) -> None:
-    for _ in range(WARM_UP_SESSIONS // 20):
-        sessions = open_sessions(server.target, 20)
-        _call(server, sessions, WARM_UP_CALLS // (WARM_UP_SESSIONS // 20))
+    """Code paths, caches and pools are then in the state in which they stay."""
+    for _ in range(WARM_UP // BATCH):
+        sessions = open_sessions(server.target, BATCH)
+        _call(server, sessions, BATCH)
         end_sessions(server.target, sessions)
 
 
@@ -66,6 +69,13 @@ def _call(server: Server, sessions: Sequence[str], count: int) -> None:
             itertools.islice(calls(server.target, sessions), count),
             lambda _, answer, __: check_answer(answer),
         )
+
+
+def _process_bytes(server: Server) -> int:
+    """Resident memory without garbage. Daphne holds finished requests for a second."""
+    time.sleep(2 * SETTLE_STEP)
+    server.give_back()
+    return _settled(server.resident_bytes)
 
 
 def _settled(read: Callable[[], int]) -> int:

