@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from datetime import timedelta
 from typing import Any, Final
 
@@ -103,6 +104,14 @@ def test_what_the_readme_says_of_a_setting_is_so() -> None:
             assert default == in_words[timedelta(seconds=value)]
         elif name not in ("`SERVER`", "`NAMESPACE`"):
             assert default in (in_words.get(value), f'`"{value}"`'), name
+
+
+def test_the_readme_asks_for_the_versions_that_the_package_asks_for() -> None:
+    project = tomllib.loads((markdown.ROOT / "pyproject.toml").read_text())["project"]
+    readme = markdown.read("README.md").replace("\n", " ")
+    assert f"Python {project['requires-python'].removeprefix('>=')} or newer" in readme
+    [django] = [each for each in project["dependencies"] if each.startswith("django>=")]
+    assert f"Django {django.removeprefix('django>=').split(',')[0]} or newer" in readme
 
 
 @pytest.mark.parametrize("document", markdown.documents())
