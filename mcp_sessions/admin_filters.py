@@ -36,7 +36,7 @@ class _Filter(SimpleListFilter):
     parameter_name: str
     replaces: tuple[str, ...] = ()
 
-    def queryset(self, request: HttpRequest, queryset: Any) -> SessionRelation:
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         value = self.value()
         return queryset if value is None else self.narrow(queryset, value)
 
@@ -44,7 +44,7 @@ class _Filter(SimpleListFilter):
         """The sessions that meet the condition."""
         raise NotImplementedError
 
-    def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
         yield {
             "selected": self.value() is None,
             "query_string": changelist.get_query_string(remove=[self.parameter_name]),

@@ -4,7 +4,7 @@ One endpoint and one condition is one range read of the store. Several endpoints
 things, are as many reads, merged here; so a merged page costs what is above it too, and the depth is bounded.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -74,8 +74,8 @@ class Listing:
         Raises: UnsupportedLookup where no index serves it; StoreUnavailable.
         """
         sources = [(alias, match) for alias in self.aliases for match in self._combined()]
-        if len(sources) == 1 and isinstance(sources[0][1], Query):
-            return self._indexed(*sources[0], offset=offset, limit=limit)
+        if len(sources) == 1 and isinstance(query := sources[0][1], Query):
+            return self._indexed(sources[0][0], query, offset=offset, limit=limit)
         if offset + limit > MAX_DEPTH:
             raise UnsupportedLookup(f"Lists of several endpoints or searches end at {MAX_DEPTH:,} sessions.")
         return self._merged([self._read(*source, limit=offset + limit) for source in sources], offset, limit)
@@ -137,7 +137,7 @@ def combine(first: Query, second: Query) -> Query | None:
     )
 
 
-def _bound(choose: "type[max] | type[min]", *bounds: int | None) -> int | None:
+def _bound(choose: Callable[[Iterable[int]], int], *bounds: int | None) -> int | None:
     given = [bound for bound in bounds if bound is not None]
     return choose(given) if given else None
 

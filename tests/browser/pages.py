@@ -99,9 +99,8 @@ class Admin:
 
     def complaints(self) -> list[dict[str, Any]]:
         """What the browser's console held against the pages since the last time, but for the demo's lack of an icon."""
-        entries = [
-            entry for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")
-        ]
+        log = self.driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium says nothing about it
+        entries = [entry for entry in log if entry["level"] in ("SEVERE", "WARNING")]
         return [entry for entry in entries if "favicon.ico" not in entry["message"]]
 
     def _leave(self, element: WebElement) -> None:

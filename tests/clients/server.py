@@ -52,7 +52,7 @@ async def hold(gate: str, ctx: Context[Any, Any]) -> Sum:
     """Report progress, and go on only when the file `gate` is there: who makes it has seen the report."""
     await ctx.report_progress(1, 2, "waiting")
     with anyio.fail_after(BOUND):
-        while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 - a file has no event, and this one is local
+        while not Path(gate).exists():  # noqa: ASYNC240 - a file has no event, and this one is local
             await anyio.sleep(0.01)
     await ctx.report_progress(2, 2, "released")
     return Sum(total=2, process=os.getpid())
