@@ -123,6 +123,11 @@ class Exchange:
             self.stream.put(response, last=True)
             await self.stream.settled()
 
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """The task that runs the handler, to wait for."""
+        return self._task
+
     def cancel(self) -> None:
         """Cancel the handler on the client's behalf (Utilities → Cancellation)."""
         self.cancelled = True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mcp_types import CONNECTION_CLOSED
 
 from mcp_sessions import wire
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.exchange import Exchange
 from mcp_sessions.streams import Follower, patiently
 
@@ -52,11 +53,16 @@ class Orphans:
             error = {"code": CONNECTION_CLOSED, "message": LOST}
             response = wire.error_response(request["id"], error)
         payload, limits = wire.encode(response), self._runtime.conf.stream_limits
-        await patiently(
-            lambda: self._runtime.streams.close_orphan(
-                follower.fingerprint, follower.stream, payload=payload, limits=limits
+        try:
+            await patiently(
+                lambda: self._runtime.streams.close_orphan(
+                    follower.fingerprint, follower.stream, payload=payload, limits=limits
+                )
             )
-        )
+        except StoreUnavailable as error:
+            follower.origin = node
+            logger.warning("A stream of session %.12s is ended later: %s", follower.fingerprint, error)
+            return
         follower.nudge()
         logger.warning("Node %s died with a request of session %.12s.", node, follower.fingerprint)
 

@@ -61,8 +61,19 @@ class Runtime:
                 await self.bus.start()
                 self.started = True
 
+    async def drain(self) -> None:
+        """Close the streams that never end by themselves, and wait for the handlers, whoever still listens to them."""
+        self.followers.end(self.followers)
+        while running := [e.task for e in self._exchanges.values() if e.task is not None]:
+            await asyncio.wait(running)
+
     async def stop(self) -> None:
-        """Leave the server's lifespan and close connections; for the end of the process."""
+        """End what still runs, leave the server's lifespan and close connections; for the end of the process."""
+        running = [e for e in self._exchanges.values() if e.task is not None]
+        for exchange in running:
+            exchange.abort()
+        if running:
+            await asyncio.wait([e.task for e in running if e.task is not None])
         await self.bus.stop()
         for task in tuple(self._tasks):
             task.cancel()
@@ -266,10 +277,9 @@ async def runtime_for(alias: str) -> Runtime:
 
 
 @lifecycle.on_drain
-async def close_open_streams() -> None:
-    """Close what would keep a process that is told to stop from ever ending."""
-    for runtime in _runtimes.get(asyncio.get_running_loop(), {}).values():
-        runtime.followers.end(runtime.followers)
+async def drain_runtimes() -> None:
+    """Drain every endpoint of the running loop."""
+    await asyncio.gather(*(r.drain() for r in _runtimes.get(asyncio.get_running_loop(), {}).values()))
 
 
 @lifecycle.on_shutdown

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mcp_sessions import subscriptions, wire
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.exchange import below_log_level
 from mcp_sessions.questions import OnProgress
 from mcp_sessions.session import Session
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 async def publish(runtime: "Runtime", fingerprint: str, message: Mapping[str, Any]) -> bool:
-    """Put a message on a session's standalone stream. False if the session is gone, or the store stays away."""
+    """Put a message on a session's standalone stream. False if the session is gone. Raises: StoreUnavailable."""
     payloads, key, limits = [wire.encode(message)], secrets.token_hex(8), runtime.conf.stream_limits
     appended: Appended | None = await patiently(
         lambda: runtime.streams.publish(fingerprint, payloads=payloads, key=key, limits=limits)
@@ -36,7 +37,12 @@ async def pass_on(runtime: "Runtime", method: str, uri: str | None) -> None:
     if uri is not None:
         listening &= await runtime.streams.subscribed(sorted(listening), uri)
     message = wire.notification(method, subscriptions.params_of(uri))
-    await asyncio.gather(*(publish(runtime, fingerprint, message) for fingerprint in listening))
+    results = await asyncio.gather(
+        *(publish(runtime, fingerprint, message) for fingerprint in listening), return_exceptions=True
+    )
+    for error in results:
+        if isinstance(error, BaseException):
+            logger.warning("An announcement was not passed on: %s", error)
 
 
 class StandaloneChannel:
@@ -51,8 +57,13 @@ class StandaloneChannel:
         self._session = session
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
-        if not below_log_level(self._session.log_level, method, params):
+        """Best effort: a store that stays away is logged."""
+        if below_log_level(self._session.log_level, method, params):
+            return
+        try:
             await self._say(wire.notification(method, params))
+        except StoreUnavailable as error:
+            logger.warning("%s of session %.12s was dropped: %s", method, self._session.fingerprint, error)
 
     async def ask(
         self,

@@ -95,15 +95,18 @@ class ExchangeStream:
     async def _open(self) -> None:
         self._opened = True
         store, limits = self._runtime.streams, self._runtime.conf.stream_limits
-        self.claim = await patiently(
-            lambda: store.open_stream(
-                self._fingerprint,
-                self.name,
-                node=self._runtime.bus.node,
-                request_id=self._request,
-                limits=limits,
+        try:
+            self.claim = await patiently(
+                lambda: store.open_stream(
+                    self._fingerprint,
+                    self.name,
+                    node=self._runtime.bus.node,
+                    request_id=self._request,
+                    limits=limits,
+                )
             )
-        )
+        except StoreUnavailable as error:
+            logger.warning("A stream of session %.12s is delivered unlogged: %s", self._fingerprint, error)
         self._logged = self.claim is not None
         if self._logged and self._primed:
             start = EventId.of(self._fingerprint, self.name, 0)
@@ -111,11 +114,17 @@ class ExchangeStream:
 
     async def _log(self, payloads: Sequence[bytes], *, last: bool) -> None:
         first = self._position + 1
-        appended = await self._append(first, payloads, last=last) if self._logged else None
         self._position += len(payloads)
-        if appended is None:
+        if not self._logged:
+            return self._deliver(payloads, None)
+        try:
+            appended = await self._append(first, payloads, last=last)
+        except StoreUnavailable as error:
+            logger.warning("A stream of session %.12s is delivered unlogged: %s", self._fingerprint, error)
             self._logged = False
-            self._deliver(payloads, None)
+            return self._deliver(payloads, None)
+        if appended is None:  # the session ended, or another process ended this stream
+            self.delivery.end()
         elif appended.claim == self.claim:
             self._deliver(payloads, first)
         elif appended.claim is not None:
@@ -218,9 +227,9 @@ class Follower:
 
 
 async def patiently(act: Callable[[], Any]) -> Any:
-    """Do something in the store, again if it cannot be asked, for PATIENCE_SECONDS; None if it stays away.
+    """Do something in the store, again if it cannot be asked. Only for acts that may be repeated.
 
-    Only for acts that may be repeated.
+    Raises: StoreUnavailable if it stays away for PATIENCE_SECONDS.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + PATIENCE_SECONDS
@@ -228,9 +237,8 @@ async def patiently(act: Callable[[], Any]) -> Any:
     while True:
         try:
             return await act()
-        except StoreUnavailable as error:
+        except StoreUnavailable:
             if loop.time() + pause > deadline:
-                logger.warning("A message is delivered without being logged: %s", error)
-                return None
+                raise
         await asyncio.sleep(pause)
         pause = min(2 * pause, longest)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NoReturn
 
+import pydantic_core
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -155,7 +156,7 @@ def parse(body: bytes) -> Message | Rejection:
     if _too_deep(body):
         return TOO_DEEP
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        value = _decoded(body)
     except (ValueError, RecursionError):
         return UNPARSABLE
     if isinstance(value, list):
@@ -163,6 +164,14 @@ def parse(body: bytes) -> Message | Rejection:
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         return NOT_JSONRPC
     return _message(value)
+
+
+def _decoded(body: bytes) -> Any:
+    """The JSON value of a body. The fast parser refuses lone surrogates, which JSON allows; the slow one reads them."""
+    try:
+        return pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError:
+        return json.loads(body, parse_constant=_refuse_constant)
 
 
 def _message(value: dict[str, Any]) -> Message | Rejection:
@@ -214,8 +223,14 @@ def _too_deep(body: bytes) -> bool:
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """A message as compact ASCII JSON: no text that a handler returns can fail to encode."""
-    return json.dumps(message, separators=(",", ":")).encode("ascii")
+    """A message as compact ASCII JSON, NaN as null: no text or number that a handler returns can fail to encode.
+
+    ASCII also because some clients split the lines of event streams at every line end that Unicode knows.
+    """
+    try:
+        return pydantic_core.to_json(message, ensure_ascii=True, inf_nan_mode="null")
+    except ValueError:  # a lone surrogate
+        return json.dumps(message, separators=(",", ":")).encode("ascii")
 
 
 def response(request_id: RequestId, result: Mapping[str, Any]) -> dict[str, Any]:

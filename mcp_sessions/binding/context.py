@@ -100,7 +100,7 @@ class Outbound:
 class DispatchContext(Outbound):
     """The SDK's view of one message being handled: its transport, its id, and its stream."""
 
-    __slots__ = ("_cancel_requested", "_token", "message_metadata", "request_id", "transport")
+    __slots__ = ("_cancel_requested", "_scope", "_token", "message_metadata", "request_id")
 
     def __init__(
         self,
@@ -114,16 +114,19 @@ class DispatchContext(Outbound):
         super().__init__(channel)
         self._connection = connection
         self.request_id = request.id if isinstance(request, wire.Request) else None
-        self.transport = TransportContext(
-            kind="streamable-http",
-            can_send_request=channel.can_ask,
-            headers=Headers(scope=cast("Any", scope)),
-        )
+        self._scope = scope
         self.message_metadata = ServerMessageMetadata(
             request_context=HTTPRequest(cast("Any", scope)), close_sse_stream=disconnect
         )
         self._token = progress_token_from_params(request.params)
         self._cancel_requested: anyio.Event | None = None
+
+    @property
+    def transport(self) -> TransportContext:
+        headers = Headers(scope=cast("Any", self._scope))
+        return TransportContext(
+            kind="streamable-http", can_send_request=self.can_send_request, headers=headers
+        )
 
     @property
     def can_send_request(self) -> bool:

@@ -23,6 +23,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from mcp_sessions import wire
 from mcp_sessions.binding.context import Channel, DispatchContext, Outbound, restored
 from mcp_sessions.binding.registries import annotations_of, close_connections_after
+from mcp_sessions.binding.telemetry import Kernel
 from mcp_sessions.session import Handshake, Session
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
@@ -55,6 +56,7 @@ class ServerBinding:
         #: Whether sessions keep the resource subscriptions, for a server that has no handler of its own.
         self.keeps_subscriptions = _serve_what_sessions_keep(self.lowlevel)
         self.opt_in = next((m for m in self.lowlevel.middleware if isinstance(m, OptInTools)), None)
+        self._kernel = Kernel(self.lowlevel)
         self._manager = StreamableHTTPSessionManager(
             app=self._sharing_lifespan(),
             stateless=True,
@@ -125,9 +127,8 @@ class ServerBinding:
         Raises: Refused for an error response.
         """
         connection = Connection.for_loop(Outbound(channel))
-        runner = ServerRunner(
-            self.lowlevel, connection, self._lifespan_state, init_options=self._initialization_options()
-        )
+        options = self._initialization_options()
+        runner = ServerRunner(self._kernel.server, connection, self._lifespan_state, init_options=options)
         response = await self._run(runner, request, DispatchContext(request, scope, channel, connection))
         if "error" in response or request.params is None:
             raise Refused(response)
@@ -152,7 +153,7 @@ class ServerBinding:
         if isinstance(self.server, MCPServer):
             close_connections_after(self.server, request.method, request.params or {})
         connection = restored(exchange.session, standalone)
-        runner = ServerRunner(self.lowlevel, connection, self._lifespan_state)
+        runner = ServerRunner(self._kernel.server, connection, self._lifespan_state)
         disconnect = exchange.disconnect if exchange.primed and exchange.can_ask else None
         context = DispatchContext(request, exchange.scope, exchange, connection, disconnect=disconnect)
         return await self._run(runner, request, context)
@@ -169,12 +170,12 @@ class ServerBinding:
     ) -> None:
         """Let the server handle a notification. What its handler raises is logged by the kernel."""
         connection = restored(session, standalone)
-        runner = ServerRunner(self.lowlevel, connection, self._lifespan_state)
+        runner = ServerRunner(self._kernel.server, connection, self._lifespan_state)
         context = DispatchContext(notification, scope, standalone, connection)
         try:
             await runner.on_notify(context, notification.method, notification.params)
         finally:
-            await aclose_shielded(connection)
+            await _clean_up(connection)
 
     async def _run(
         self, runner: ServerRunner[Any], request: wire.Request, context: DispatchContext
@@ -184,8 +185,14 @@ class ServerBinding:
         except Exception as error:  # noqa: BLE001 - the edge to the wire: what a handler raises is a response
             return wire.error_response(request.id, _error(request.method, error))
         finally:
-            await aclose_shielded(runner.connection)
+            await _clean_up(runner.connection)
         return wire.response(request.id, result)
+
+
+async def _clean_up(connection: Connection) -> None:
+    """Run what handlers left to be done; mostly nothing, and then the SDK's shield is not worth its cost."""
+    if connection.exit_stack._exit_callbacks:  # type: ignore[attr-defined]  # noqa: SLF001 - no public way to ask
+        await aclose_shielded(connection)
 
 
 def load_server(path: str) -> MCPServer[Any] | Server[Any]:
