@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
@@ -79,7 +79,7 @@ def _confirmation(
         "limit": MAX_ENDED if total > MAX_ENDED else None,
         "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
     }
-    request.current_app = modeladmin.admin_site.name  # type: ignore[attr-defined]  # as ModelAdmin's views do
+    request.current_app = modeladmin.admin_site.name  # as ModelAdmin's views do
     return TemplateResponse(request, "admin/mcp_sessions/mcpsession/force_expire_confirmation.html", context)
 
 
@@ -104,7 +104,7 @@ def _record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
     LogEntry.objects.bulk_create(
         [
             LogEntry(
-                user_id=request.user.pk,
+                user_id=cast("int", request.user.pk),  # nobody gets here without logging in
                 content_type=content_type,
                 object_id=session.pk,
                 object_repr=str(session)[:200],

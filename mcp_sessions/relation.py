@@ -217,8 +217,10 @@ def _pairs(conditions: Iterable[Q]) -> Iterator[tuple[str, Any]]:
         for child in condition.children:
             if isinstance(child, tuple):
                 yield child
-            else:
+            elif isinstance(child, Q):
                 yield from _pairs([child])
+            else:
+                raise UnsupportedLookup(f"Sessions are not narrowed by {child!r}.")
 
 
 def _narrowed(listing: Listing, name: str, value: Any) -> Listing:
