@@ -10,17 +10,21 @@ from benchmarks.load import LoadError, Wire
 PROTOCOL_VERSION = "2025-11-25"
 #: The sum of the arguments of every call, as it appears in every right answer and in no wrong one.
 EXPECTED = b"40002"
-_INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": PROTOCOL_VERSION,
-        "capabilities": {"roots": {"listChanged": True}, "sampling": {}, "elicitation": {}},
-        "clientInfo": {"name": "benchmark-client", "version": "1.0.0"},
-    },
-}
-_INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+#: Sessions that are initialized before the first of them is told so.
+BATCH = 200
+_INITIALIZE = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": PROTOCOL_VERSION,
+            "capabilities": {"roots": {"listChanged": True}, "sampling": {}, "elicitation": {}},
+            "clientInfo": {"name": "benchmark-client", "version": "1.0.0"},
+        },
+    }
+).encode()
+_INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 #: Request ids have a fixed width so that a request is three joined pieces of bytes.
 _FIRST_ID = 1_000_000_000
 _CALL = (
@@ -54,18 +58,26 @@ class Target:
 
 
 def open_sessions(target: Target, count: int, *, connections: int = 8) -> list[str]:
-    """Initialize so many sessions and tell the server that each is initialized; their ids. Raises: LoadError."""
+    """Initialize so many sessions and tell the server that each is initialized; their ids. Raises: LoadError.
+
+    In batches, as a client would not wait long between the two either.
+    """
     sessions: list[str] = []
-
-    def opened(_: int, answer: bytes, __: float) -> None:
-        sessions.append(_session_id(answer))
-
-    initialize = target.request(json.dumps(_INITIALIZE).encode())
     with Wire(port=target.port, size=min(count, connections)) as wire:
-        wire.run(itertools.repeat(initialize, count), opened)
-        body = json.dumps(_INITIALIZED).encode()
-        wire.run((target.request(body, session=session) for session in sessions), _expect_success)
+        while len(sessions) < count:
+            sessions += _open_batch(wire, target, min(BATCH, count - len(sessions)))
     return sessions
+
+
+def _open_batch(wire: Wire, target: Target, count: int) -> list[str]:
+    opened: list[str] = []
+
+    def keep(_: int, answer: bytes, __: float) -> None:
+        opened.append(_session_id(answer))
+
+    wire.run(itertools.repeat(target.request(_INITIALIZE), count), keep)
+    wire.run((target.request(_INITIALIZED, session=session) for session in opened), _expect_success)
+    return opened
 
 
 def end_sessions(target: Target, sessions: Sequence[str], *, connections: int = 8) -> None:
