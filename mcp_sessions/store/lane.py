@@ -55,6 +55,7 @@ class Lane:
         self._free += 1
         self._workers.discard(worker)
         if worker.cancelled():  # the loop is shutting down
+            self._starting = False
             while self._waiting:
                 self._waiting.popleft()[2].cancel()
         elif self._waiting and not self._starting:

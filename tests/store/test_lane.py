@@ -139,6 +139,56 @@ async def test_what_must_happen_once_is_never_sent_twice(client: Any) -> None:
         await used.submit(end.script, end.arguments)
 
 
+async def test_a_mistake_reaches_who_made_it_and_the_lane_goes_on(client: Any) -> None:
+    used = Lane(client, in_flight=1)
+
+    with pytest.raises(TypeError):
+        await used.submit(scripts.TOUCH, (1, "key", object()))
+
+    assert await used.submit(scripts.TOUCH, a_touch()) is None
+
+
+async def test_when_the_loop_shuts_down_nobody_is_left_waiting(client: Any, traffic: Traffic) -> None:
+    used = Lane(client, in_flight=1, batch=1)
+    traffic.gate.clear()
+    futures = [used.submit(scripts.TOUCH, a_touch()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    [worker] = used._workers
+
+    worker.cancel()
+    await asyncio.wait(futures)
+
+    assert all(future.cancelled() for future in futures)
+    assert len(used) == 0
+
+
+async def test_who_stops_waiting_stops_nobody_else(client: Any, traffic: Traffic) -> None:
+    used = Lane(client, in_flight=1)
+    traffic.gate.clear()
+    first, second = (used.submit(scripts.TOUCH, a_touch()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    traffic.gate.set()
+
+    assert await second is None
+    assert first.cancelled()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, TypeError])
+async def test_an_error_is_not_told_to_who_stopped_waiting(client: Any, error: type[Exception]) -> None:
+    async def fails(carrier: PooledConnection, commands: Any) -> Any:
+        first.cancel()
+        raise RedisConnectionError("broken") if error is StoreUnavailable else TypeError
+
+    used = Lane(client, in_flight=1)
+    with mock.patch.object(PooledConnection, "execute", fails):
+        first, second = (used.submit(scripts.TOUCH, a_touch()) for _ in range(2))
+        with pytest.raises(error):
+            await second
+    assert first.cancelled()
+
+
 def breaking(*, times: int) -> Any:
     """An `execute` whose connection breaks that often."""
     left = [times]
