@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from mcp_types import INVALID_PARAMS
+
 from mcp_sessions import lifecycle, subscriptions, wire
 from mcp_sessions.binding import ServerBinding, load_server
 from mcp_sessions.bus import HEARTBEAT_SECONDS, Bus, Doorbell
@@ -112,9 +114,12 @@ class Runtime:
         """Let the server answer a request, and remember what the request changes in the session."""
         session, request = exchange.session, exchange.request
         response = await self.binding.answer(exchange, self.standalone(session))
-        if request.method in _REMEMBERED and "result" in response:
-            await _REMEMBERED[request.method](self, session.fingerprint, request.params or {})
-        return response
+        if request.method not in _REMEMBERED or "result" not in response:
+            return response
+        problem = await _REMEMBERED[request.method](self, session.fingerprint, request.params or {})
+        if problem is None:
+            return response
+        return wire.error_response(request.id, {"code": INVALID_PARAMS, "message": problem})
 
     def standalone(self, session: Session) -> StandaloneChannel:
         """The channel for what belongs to no request."""
@@ -227,23 +232,26 @@ class Runtime:
         await self.questions.look()
 
 
-async def _remember_log_level(runtime: Runtime, fingerprint: str, params: Mapping[str, Any]) -> None:
+async def _remember_log_level(runtime: Runtime, fingerprint: str, params: Mapping[str, Any]) -> str | None:
     await runtime.store.set_log_level(fingerprint, params["level"])
+    return None
 
 
-async def _remember_subscription(runtime: Runtime, fingerprint: str, params: Mapping[str, Any]) -> None:
-    if runtime.binding.keeps_subscriptions:
-        await runtime.streams.subscribe(
-            fingerprint, params["uri"], max_subscriptions=runtime.conf.max_subscriptions
-        )
+async def _remember_subscription(runtime: Runtime, fingerprint: str, params: Mapping[str, Any]) -> str | None:
+    if not runtime.binding.keeps_subscriptions:
+        return None
+    most = runtime.conf.max_subscriptions
+    kept = await runtime.streams.subscribe(fingerprint, params["uri"], max_subscriptions=most)
+    return f"A session subscribes to {most} resources at most" if kept is False else None
 
 
-async def _forget_subscription(runtime: Runtime, fingerprint: str, params: Mapping[str, Any]) -> None:
+async def _forget_subscription(runtime: Runtime, fingerprint: str, params: Mapping[str, Any]) -> str | None:
     if runtime.binding.keeps_subscriptions:
         await runtime.streams.unsubscribe(fingerprint, params["uri"])
+    return None
 
 
-#: Requests whose success the session remembers.
+#: Requests whose success the session remembers; each act says what is wrong, if anything.
 _REMEMBERED = {
     "logging/setLevel": _remember_log_level,
     "resources/subscribe": _remember_subscription,

@@ -322,6 +322,14 @@ def test_resource_subscriptions_belong_to_the_session_and_hold_on_every_process(
         assert next(messages(lines))["method"] == "notifications/resources/list_changed"
 
 
+def test_a_session_that_subscribes_to_too_much_is_told(a: str, b: str, client: RawClient) -> None:
+    for number in range(100):
+        uri = f"everything://{number}"
+        assert "result" in client.post(a, client.request("resources/subscribe", {"uri": uri})).json()
+    refused = client.post(b, client.request("resources/subscribe", {"uri": "everything://more"})).json()
+    assert "100" in refused["error"]["message"]
+
+
 def test_a_session_whose_tools_change_is_told(a: str, b: str, client: RawClient) -> None:
     with client.get(b) as listening:
         lines = listening.iter_lines()
