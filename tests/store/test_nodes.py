@@ -89,6 +89,17 @@ async def test_listening_goes_on_where_it_stopped(streams: Streams) -> None:
     assert (again, list(nothing)) == (after, [])
 
 
+async def test_who_begins_to_listen_hears_nothing_old(streams: Streams) -> None:
+    await join(streams, "a")
+    await streams.other.ring({"a": [b"old"]})
+    after = await newest(streams, "a")
+    await streams.other.ring({"a": [b"new"]})
+
+    _, doorbells = await streams.store.listen("a", after=after, block_ms=LONG)
+
+    assert list(doorbells) == [b"new"]
+
+
 async def test_a_doorbell_ends_the_waiting(streams: Streams) -> None:
     await join(streams, "a")
     after = await newest(streams, "a")
