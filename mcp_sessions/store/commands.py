@@ -5,6 +5,7 @@ that may share a round trip, and is sent their results. `StoreUnavailable` is th
 """
 
 import json
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -62,6 +63,10 @@ class Commands:
     def now(self) -> str | int:
         """The injected time, or nothing: then the scripts ask Redis."""
         return "" if self._clock is None else self._clock()
+
+    def monotonic_ms(self) -> int:
+        """A clock for intervals within this process."""
+        return time.monotonic_ns() // 1_000_000 if self._clock is None else self._clock()
 
     # Sessions
 

@@ -1,6 +1,7 @@
 """Operations of several round trips, once for both faces: generators of calls, see `commands`. Pure."""
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from mcp_sessions.errors import StoreUnavailable, TooManySessions, UnsupportedLookup
@@ -10,18 +11,44 @@ from mcp_sessions.store.commands import Commands, Operation
 
 log = logging.getLogger("mcp_sessions.store")
 
-#: How many index entries a full cap looks at for sessions that are gone.
-HEAL_BATCH: Final = 500
+#: How many index entries a full cap looks at for sessions that are gone, and how often in one process: a flood of
+#: refused sessions must not cost Redis more than a flood of accepted ones.
+HEAL_BATCH: Final = 100
+HEAL_INTERVAL_MS: Final = 1_000
+_MOST_HEALED: Final = 1_000
 #: How many of the last active sessions a short prefix is searched in.
 FIND_DEPTH: Final = 10_000
 SHORTEST_PREFIX: Final = 8
 
 
+class Healing:
+    """Which indexes this process has lately looked through for sessions that are gone."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._next: dict[str, int] = {}
+
+    def is_due(self, index: str) -> bool:
+        """Whether to look now; once in an interval for each index."""
+        now = self._clock()
+        if now < self._next.get(index, 0):
+            return False
+        if len(self._next) >= _MOST_HEALED:
+            self._next.clear()
+        self._next[index] = now + HEAL_INTERVAL_MS
+        return True
+
+
 def create(
-    commands: Commands, fingerprint: str, principal: str, handshake: Handshake, limits: Limits
+    commands: Commands,
+    healing: Healing,
+    fingerprint: str,
+    principal: str,
+    handshake: Handshake,
+    limits: Limits,
 ) -> Operation[Session]:
     """Reserve a place under the caps, store the record; give the place back if that fails."""
-    yield from _admit(commands, fingerprint, principal, handshake, limits)
+    yield from _admit(commands, healing, fingerprint, principal, handshake, limits)
     try:
         [created] = yield [commands.create(fingerprint, principal, handshake, limits)]
     except StoreUnavailable:
@@ -35,9 +62,14 @@ def create(
 
 
 def _admit(
-    commands: Commands, fingerprint: str, principal: str, handshake: Handshake, limits: Limits
+    commands: Commands,
+    healing: Healing,
+    fingerprint: str,
+    principal: str,
+    handshake: Handshake,
+    limits: Limits,
 ) -> Operation[None]:
-    """Each cap that is full is looked at once for sessions that are gone, then holds."""
+    """A cap that is full is looked at for sessions that are gone; if that makes no room, it holds."""
     admit = commands.admit(fingerprint, principal, handshake, limits)
     healed: set[str] = set()
     while True:
@@ -45,7 +77,7 @@ def _admit(
         if not full:
             return
         index = commands.keys.principal(principal) if full == 2 else commands.keys.activity
-        if index in healed:
+        if index in healed or not healing.is_due(index):
             cap = "MAX_SESSIONS_PER_PRINCIPAL" if full == 2 else "MAX_SESSIONS"
             raise TooManySessions(f"{cap} is reached")
         healed.add(index)

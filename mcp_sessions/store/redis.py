@@ -48,12 +48,15 @@ class RedisStore:
 
     def __init__(self, commands: Commands, make_client: Callable[[], AsyncClient]) -> None:
         self._commands = commands
+        self._healing = operations.Healing(commands.monotonic_ms)
         self._loops = PerLoop(lambda: _Loop(make_client()))
 
     async def create(
         self, fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits
     ) -> Session:
-        return await self._run(operations.create(self._commands, fingerprint, principal, handshake, limits))
+        return await self._run(
+            operations.create(self._commands, self._healing, fingerprint, principal, handshake, limits)
+        )
 
     async def touch(
         self, fingerprint: str, *, principal: str, limits: Limits, call: str = "", initialized: bool = False

@@ -79,6 +79,6 @@ async def test_idle_sessions_cost_the_process_nothing(server: RedisServer) -> No
 
     store = world.store
     assert isinstance(store, RedisStore)
-    assert set(vars(store)) == {"_commands", "_loops"}
+    assert set(vars(store)) == {"_commands", "_healing", "_loops"}
     assert set(vars(store._commands)) == {"keys", "_clock"}
     assert not store._loops._values

@@ -13,6 +13,7 @@ from mcp_sessions.store import directory
 from mcp_sessions.store import redis as redis_store
 from mcp_sessions.store.base import Query
 from mcp_sessions.store.commands import INDEX_INTERVAL_MS
+from mcp_sessions.store.operations import HEAL_INTERVAL_MS
 from tests.servers import RedisServer
 from tests.store.worlds import CLAUDE, HOUR, MINUTE, World
 
@@ -107,6 +108,7 @@ async def test_a_lost_session_makes_room_under_a_full_cap(redis: Any, redis_worl
         await redis_world.open(principal="issuer|bob")
 
     lose(redis, redis_world, last)
+    redis_world.clock.advance(HEAL_INTERVAL_MS)
 
     await redis_world.open(principal="issuer|bob")
 
@@ -118,8 +120,23 @@ async def test_a_principals_lost_session_makes_room_under_its_cap(redis: Any, re
         await redis_world.open(principal="issuer|ann")
 
     lose(redis, redis_world, first)
+    redis_world.clock.advance(HEAL_INTERVAL_MS)
 
     await redis_world.open(principal="issuer|ann")
+
+
+async def test_a_flood_of_refused_sessions_looks_for_gone_ones_once_a_second(
+    redis: Any, redis_world: World
+) -> None:
+    redis_world.limit(max_sessions=50)
+    await asyncio.gather(*[redis_world.open() for _ in range(50)])
+    await redis_world.settled()
+    redis.config_resetstat()
+
+    refused = await asyncio.gather(*[redis_world.open() for _ in range(100)], return_exceptions=True)
+
+    assert all(isinstance(each, TooManySessions) for each in refused)
+    assert calls(redis)["evalsha"] < 100 + 50 + 10
 
 
 async def test_an_index_that_was_lost_fills_again_as_sessions_are_used(
