@@ -28,20 +28,17 @@ class Orphans:
 
     def __init__(self, runtime: "Runtime") -> None:
         self._runtime = runtime
-        self._suspects: frozenset[str] = frozenset()
+        #: The nodes that the last heartbeat found; None before the first one.
+        self._known: frozenset[str] | None = None
 
     async def look(self) -> None:
         """A heartbeat: end the streams of nodes that are dead. Raises: StoreUnavailable."""
+        # First: a node that is followed already has registered, so the list below has it if it is alive.
         followed = [f for f in self._runtime.followers if f.origin and f.valid and f.delivery.open]
-        if not followed:
-            self._suspects = frozenset()
-            return
-        alive = {node.id for node in await self._runtime.streams.nodes()}
-        missing = frozenset(follower.origin for follower in followed) - alive
-        dead = missing & self._suspects
-        self._suspects = missing
+        alive = frozenset(node.id for node in await self._runtime.streams.nodes())
+        known, self._known = self._known, alive
         for follower in followed:
-            if follower.origin in dead:
+            if known is not None and follower.origin not in alive | known:
                 self._runtime.spawn(self._end(follower))
 
     async def _end(self, follower: Follower) -> None:
