@@ -23,7 +23,7 @@ HEARTBEAT_SECONDS: Final = 5.0
 #: A node without a heartbeat for so many seconds is dead: its work is lost.
 DEAD_AFTER_SECONDS: Final = 15.0
 #: Milliseconds that the reader waits for doorbells before it asks again.
-BLOCK_MS: Final = 10_000
+BLOCK_MS: Final = 5_000
 #: Seconds before a store that could not be asked is asked again.
 PAUSE_SECONDS: Final = 0.5
 #: Doorbells that may wait to be sent; more are dropped.

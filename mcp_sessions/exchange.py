@@ -12,7 +12,7 @@ from mcp_sessions import wire
 from mcp_sessions.binding import REQUEST_CANCELLED
 from mcp_sessions.current import current_exchange
 from mcp_sessions.database import DatabaseScope
-from mcp_sessions.questions import OnProgress
+from mcp_sessions.questions import Ask
 from mcp_sessions.session import Session
 from mcp_sessions.streams import ExchangeStream
 
@@ -143,28 +143,14 @@ class Exchange:
         if self.can_ask and not below_log_level(self.session.log_level, method, params):
             await self._say(wire.notification(method, params))
 
-    async def ask(
-        self,
-        method: str,
-        params: Mapping[str, Any] | None,
-        *,
-        timeout: float | None,  # noqa: ASYNC109 - the wait ends by itself, and says why
-        on_progress: OnProgress | None,
-    ) -> wire.Reply:
+    async def ask(self, ask: Ask) -> wire.Reply:
         """Send a request on this exchange's stream, and wait for the client's response.
 
         Raises: TimedOut, SessionEnded, StoreUnavailable.
         """
         self.asking += 1
         try:
-            return await self.runtime.questions.ask(
-                self.fingerprint,
-                method,
-                params,
-                say=self._say,
-                timeout=self.runtime.conf.request_timeout if timeout is None else timeout,
-                on_progress=on_progress,
-            )
+            return await self.runtime.questions.ask(self.fingerprint, ask, self._say)
         finally:
             self.asking -= 1
 

@@ -8,10 +8,11 @@ for is refused.
 import asyncio
 import json
 import logging
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp_sessions import wire
 from mcp_sessions.errors import StoreUnavailable
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from mcp_sessions.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+
+#: The ids that requests to the client have: what else a client sends never becomes part of a key.
+_QUESTION_ID: Final = re.compile(r"q[0-9a-f]{16}\Z")
 
 #: Puts a message on the stream that the question belongs to.
 Say = Callable[[Mapping[str, Any]], Any]
@@ -33,6 +37,17 @@ class TimedOut(Exception):
 
 class SessionEnded(Exception):
     """The session ended before the client answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request to the client, as a handler makes it."""
+
+    method: str
+    params: Mapping[str, Any] | None
+    #: Seconds to wait for the response; None for REQUEST_TIMEOUT.
+    timeout: float | None = None
+    on_progress: OnProgress | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -54,39 +69,36 @@ class Questions:
         self._runtime = runtime
         self._open: dict[tuple[str, str], Question] = {}
 
-    async def ask(
-        self,
-        fingerprint: str,
-        method: str,
-        params: Mapping[str, Any] | None,
-        *,
-        say: Say,
-        timeout: float,  # noqa: ASYNC109 - the wait ends by itself, and says why
-        on_progress: OnProgress | None = None,
-    ) -> wire.Reply:
-        """Send a request and wait for its response, `timeout` seconds at most.
+    async def ask(self, fingerprint: str, ask: Ask, say: Say) -> wire.Reply:
+        """Send a request on the stream that `say` puts messages on, and wait for its response.
 
         Raises: TimedOut, and the client is told that it need not answer any more. SessionEnded. StoreUnavailable.
         """
-        question = Question(fingerprint=fingerprint, id=f"q{secrets.token_hex(8)}", on_progress=on_progress)
+        timeout = self._runtime.conf.request_timeout if ask.timeout is None else ask.timeout
+        question = Question(
+            fingerprint=fingerprint, id=f"q{secrets.token_hex(8)}", on_progress=ask.on_progress
+        )
         self._open[fingerprint, question.id] = question
         try:
-            registered = await self._runtime.streams.ask(
-                fingerprint, question.id, node=self._runtime.bus.node, timeout_ms=round(timeout * 1000)
-            )
-            if not registered:
-                raise SessionEnded
-            await say(_request(question, method, params))
+            await self._register(question, timeout)
+            await say(_request(question, ask.method, ask.params))
             return await asyncio.wait_for(question.reply, timeout)
-        except (TimeoutError, asyncio.CancelledError) as error:
+        except TimeoutError:
             await say(_cancelled(question))
-            if isinstance(error, TimeoutError):
-                raise TimedOut from None
+            raise TimedOut from None
+        except asyncio.CancelledError:
+            await say(_cancelled(question))
             raise
         finally:
             del self._open[fingerprint, question.id]
-            if not question.reply.done() or question.reply.cancelled():
-                self._runtime.spawn(self._withdraw(question))
+            self._runtime.spawn(self._withdraw(question))
+
+    async def _register(self, question: Question, timeout: float) -> None:  # noqa: ASYNC109 - for the store to keep
+        registered = await self._runtime.streams.ask(
+            question.fingerprint, question.id, node=self._runtime.bus.node, timeout_ms=round(timeout * 1000)
+        )
+        if not registered:
+            raise SessionEnded
 
     async def _withdraw(self, question: Question) -> None:
         try:
@@ -100,6 +112,8 @@ class Questions:
         Raises: StoreUnavailable.
         """
         question_id = str(reply.id)
+        if not _QUESTION_ID.match(question_id):
+            return False
         payload = json.dumps([reply.result, reply.error]).encode("ascii")
         node = await self._runtime.streams.answer(fingerprint, question_id, payload=payload)
         if node is None:
@@ -110,6 +124,8 @@ class Questions:
     async def progress(self, fingerprint: str, params: Mapping[str, Any]) -> None:
         """A client's progress arrived here: pass it on to whoever waits, if anybody does."""
         question_id = str(params.get("progressToken"))
+        if not _QUESTION_ID.match(question_id):
+            return
         if (fingerprint, question_id) in self._open:
             self.hear_progress(fingerprint, question_id, params)
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mcp_sessions import subscriptions, wire
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.exchange import below_log_level
-from mcp_sessions.questions import OnProgress
+from mcp_sessions.questions import Ask
 from mcp_sessions.session import Session
 from mcp_sessions.store.streaming import STANDALONE, Appended
 from mcp_sessions.streams import patiently
@@ -65,22 +65,8 @@ class StandaloneChannel:
         except StoreUnavailable as error:
             logger.warning("%s of session %.12s was dropped: %s", method, self._session.fingerprint, error)
 
-    async def ask(
-        self,
-        method: str,
-        params: Mapping[str, Any] | None,
-        *,
-        timeout: float | None,  # noqa: ASYNC109 - the wait ends by itself, and says why
-        on_progress: OnProgress | None,
-    ) -> wire.Reply:
-        return await self._runtime.questions.ask(
-            self._session.fingerprint,
-            method,
-            params,
-            say=self._say,
-            timeout=self._runtime.conf.request_timeout if timeout is None else timeout,
-            on_progress=on_progress,
-        )
+    async def ask(self, ask: Ask) -> wire.Reply:
+        return await self._runtime.questions.ask(self._session.fingerprint, ask, self._say)
 
     async def _say(self, message: Mapping[str, Any]) -> None:
         await publish(self._runtime, self._session.fingerprint, message)
@@ -94,5 +80,5 @@ class NoChannel:
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         logger.debug("Dropped %s: the session does not exist yet.", method)
 
-    async def ask(self, method: str, params: Mapping[str, Any] | None, **_: Any) -> wire.Reply:
-        raise RuntimeError(f"{method} cannot be sent before the session exists")
+    async def ask(self, ask: Ask) -> wire.Reply:
+        raise RuntimeError(f"{ask.method} cannot be sent before the session exists")

@@ -30,7 +30,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request as HTTPRequest
 
 from mcp_sessions import wire
-from mcp_sessions.questions import OnProgress, SessionEnded, TimedOut
+from mcp_sessions.questions import Ask, OnProgress, SessionEnded, TimedOut
 from mcp_sessions.session import Handshake, Session
 
 logger = logging.getLogger(__name__)
@@ -48,14 +48,7 @@ class Channel(Protocol):
         """Send a notification; best effort."""
         ...
 
-    async def ask(
-        self,
-        method: str,
-        params: Mapping[str, Any] | None,
-        *,
-        timeout: float | None,  # noqa: ASYNC109 - the wait ends by itself, and says why
-        on_progress: OnProgress | None,
-    ) -> wire.Reply:
+    async def ask(self, ask: Ask) -> wire.Reply:
         """Send a request to the client and wait for its response. Raises: TimedOut, SessionEnded, StoreUnavailable."""
         ...
 
@@ -81,10 +74,11 @@ class Outbound:
             raise NoBackChannelError(method)
         require_capability(self._connection, method, params)
         options = opts or {}
+        ask = Ask(
+            method=method, params=params, timeout=options.get("timeout"), on_progress=_on_progress(options)
+        )
         try:
-            reply = await self._channel.ask(
-                method, params, timeout=options.get("timeout"), on_progress=_on_progress(options)
-            )
+            reply = await self._channel.ask(ask)
         except TimedOut:
             raise MCPError(code=REQUEST_TIMEOUT, message=f"Request {method!r} timed out") from None
         except SessionEnded:
