@@ -7,6 +7,7 @@ import json
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -20,8 +21,8 @@ from mcp_sessions.store.keys import client_label
 from mcp_sessions.store.operations import FIND_DEPTH, searchable
 from mcp_sessions.store.record import clean_call
 
-#: Sessions that are over are cleared away that often at most.
-SWEEP_MS: Final = 5_000
+#: Sessions that are over are cleared away that often at most. Until then they count under the caps.
+SWEEP_MS: Final = 1_000
 MOST_CLIENTS: Final = 100
 
 
@@ -44,6 +45,8 @@ class Memory:
         self.lock = threading.Lock()
         self.clock = clock or _wall_clock
         self.entries: dict[str, _Entry] = {}
+        #: How many of them each principal has.
+        self.owned: Counter[str] = Counter()
         #: Fingerprint of an ended session -> until when it may not come back.
         self.tombstones: dict[str, int] = {}
         #: Client name -> when it was last seen, and until when that is remembered.
@@ -65,8 +68,18 @@ class Memory:
             return
         self._next_sweep = now + SWEEP_MS
         self.entries = {key: entry for key, entry in self.entries.items() if now < entry.session.expires_ms}
+        self.owned = Counter(entry.session.principal for entry in self.entries.values())
         self.tombstones = {key: until for key, until in self.tombstones.items() if now < until}
         self.clients = {name: seen for name, seen in self.clients.items() if now < seen[1]}
+
+    def add(self, session: Session) -> None:
+        self.remove(session.fingerprint)
+        self.entries[session.fingerprint] = _Entry(session)
+        self.owned[session.principal] += 1
+
+    def remove(self, fingerprint: str) -> None:
+        if entry := self.entries.pop(fingerprint, None):
+            self.owned[entry.session.principal] -= 1
 
     def see_client(self, name: str, now: int, limits: Limits) -> None:
         label = client_label(name)
@@ -85,7 +98,7 @@ class Memory:
             entry = self.entry(fingerprint)
             if entry is None or (principal is not None and entry.session.principal != principal):
                 return None
-            del self.entries[fingerprint]
+            self.remove(fingerprint)
             self.tombstones[fingerprint] = self.clock() + TOMBSTONE_MS
             return entry.session
 
@@ -111,7 +124,7 @@ class MemoryStore:
                 raise ValueError(f"a session with the fingerprint {fingerprint[:12]} exists")
             _check_caps(memory, principal, limits)
             session = _new_session(fingerprint, principal, handshake, limits, now)
-            memory.entries[fingerprint] = _Entry(session)
+            memory.add(session)
             memory.see_client(handshake.client_name, now, limits)
             return session
 
@@ -123,15 +136,17 @@ class MemoryStore:
             entry = memory.entry(fingerprint)
             if entry is None or entry.session.principal != principal:
                 return None
-            session = _slid(entry.session, memory.clock(), limits)
-            entry.session = replace(
+            session = entry.session
+            entry.session = _slid(
                 session,
+                memory.clock(),
+                limits,
                 active=True,
                 initialized=session.initialized or initialized,
                 requests=session.requests + 1,
                 last_call=clean_call(call) or session.last_call,
             )
-            memory.see_client(session.handshake.client_name, session.last_activity_ms, limits)
+            memory.see_client(session.handshake.client_name, entry.session.last_activity_ms, limits)
             return entry.session
 
     async def keep(self, fingerprints: Sequence[str], *, limits: Limits) -> frozenset[str]:
@@ -277,19 +292,16 @@ def _new_session(fingerprint: str, principal: str, handshake: Handshake, limits:
     )
 
 
-def _slid(session: Session, now: int, limits: Limits) -> Session:
+def _slid(session: Session, now: int, limits: Limits, **changes: Any) -> Session:
     expires = min(now + limits.idle_ms, session.deadline_ms)
-    return replace(session, last_activity_ms=now, expires_ms=expires)
+    return replace(session, last_activity_ms=now, expires_ms=expires, **changes)
 
 
 def _check_caps(memory: Memory, principal: str, limits: Limits) -> None:
-    """A full cap is looked at again without the sessions that are over."""
     cap, own_cap = limits.max_sessions, limits.max_sessions_per_principal
-    if cap is not None and len(memory.entries) >= cap and len(memory.alive()) >= cap:
+    if cap is not None and len(memory.entries) >= cap:
         raise TooManySessions("MAX_SESSIONS is reached")
-    if own_cap is None or principal == ANONYMOUS:
-        return
-    if sum(each.principal == principal for each in memory.alive()) >= own_cap:
+    if own_cap is not None and principal != ANONYMOUS and memory.owned[principal] >= own_cap:
         raise TooManySessions("MAX_SESSIONS_PER_PRINCIPAL is reached")
 
 
