@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """One value for each running event loop, made on first use; those of closed loops are dropped."""
+    """One value for each running event loop, made on first use; those of closed loops are dropped. Safe for loops in threads."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
@@ -19,8 +19,8 @@ class PerLoop(Generic[T]):
         running = asyncio.get_running_loop()
         value = self._values.get(running)
         if value is None:
-            for closed in [loop for loop in self._values if loop.is_closed()]:
-                del self._values[closed]
+            for closed in [loop for loop in list(self._values) if loop.is_closed()]:
+                self._values.pop(closed, None)
             value = self._values[running] = self._make()
         return value
 
