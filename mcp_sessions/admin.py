@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -13,13 +14,14 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 
-from mcp_sessions import admin_filters, conf, searching
+from mcp_sessions import admin_filters, conf, display, searching
 from mcp_sessions.admin_actions import force_expire
 from mcp_sessions.admin_columns import SessionColumns
 from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
 from mcp_sessions.models import MCPSession
+from mcp_sessions.processes import server_processes
 from mcp_sessions.store.registry import directory_for
 
 logger: Final = logging.getLogger(__name__)
@@ -165,6 +167,22 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         return super().history_view(request, object_id, {"media": self.media, **(extra_context or {})})
+
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self._url_name}_processes"
+        own = path("processes/", self.admin_site.admin_view(self.processes_view), name=name)
+        return [own, *super().get_urls()]
+
+    @_says_when_the_store_is_down
+    def processes_view(self, request: HttpRequest) -> HttpResponse:
+        """Which server processes there are."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        aliases = conf.aliases()
+        context = self.page_context(request, "Server processes")
+        rows = [{**asdict(p), "ago": display.ago(p.seen)} for p in server_processes(aliases)]
+        context |= {"processes": rows, "several": len(aliases) > 1}
+        return TemplateResponse(request, "admin/mcp_sessions/mcpsession/processes.html", context)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

@@ -111,6 +111,9 @@ class Bus:
                 await self._on_beat()
             except StoreUnavailable as error:
                 logger.warning("A heartbeat failed: %s", error)
+            except Exception:
+                # A fan-out: without heartbeats the other processes would take this one for dead.
+                logger.exception("A heartbeat failed.")
 
     async def _listen(self) -> None:
         after = ""

@@ -1,10 +1,13 @@
 """Messages from no request at all: from this process, which serves nothing, to clients of two others."""
 
 from collections.abc import Iterator
+from io import StringIO
 
 import pytest
 from django.conf import settings
-from django.test import override_settings
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client, override_settings
 
 from mcp_sessions import messages as to_clients
 from mcp_sessions.ending import end_session
@@ -88,3 +91,27 @@ def test_a_session_that_an_operator_ends_closes_its_streams_on_every_process(
     for url in (a, b):
         assert client.post(url, client.request("ping")).status_code == 404
     assert end_session("default", fingerprint_of(client)) is None
+
+
+@pytest.mark.django_db
+def test_an_operator_sees_the_server_processes(processes: list[Process], client: RawClient, b: str) -> None:
+    client.value(b, "add", a=1, b=1)
+    browser = Client()
+    browser.force_login(User.objects.create_superuser("root"))
+    page = browser.get("/admin/mcp_sessions/mcpsession/processes/").content.decode()
+    out = StringIO()
+    call_command("mcp_sessions", "nodes", stdout=out)
+    for process in processes:
+        assert f"<td>{process.pid}</td>" in page
+        assert f"  {process.pid}  " in out.getvalue()
+    assert (
+        "/admin/mcp_sessions/mcpsession/processes/"
+        in browser.get("/admin/mcp_sessions/mcpsession/").content.decode()
+    )
+
+
+@pytest.mark.django_db
+def test_who_may_not_see_sessions_sees_no_processes() -> None:
+    browser = Client()
+    browser.force_login(User.objects.create_user("clerk", is_staff=True))
+    assert browser.get("/admin/mcp_sessions/mcpsession/processes/").status_code == 403

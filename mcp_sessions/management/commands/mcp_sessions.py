@@ -12,6 +12,7 @@ from mcp_sessions.ending import end_session
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.listing import Listing, Prefix
 from mcp_sessions.models import MCPSession
+from mcp_sessions.processes import server_processes
 from mcp_sessions.store.registry import directory_for
 
 _ROW: Final = "{:<12}  {:<24}  {:<24}  {:<10}  {:>12}  {:>12}  {:>8}  {}"
@@ -28,7 +29,8 @@ class Command(BaseCommand):
         _add_fingerprints(show, nargs=1)
         expire = commands.add_parser("expire", help="end sessions, for every process at once")
         _add_fingerprints(expire, nargs="+")
-        for command in (listing, show, expire):
+        nodes = commands.add_parser("nodes", help="the server processes, by their heartbeats")
+        for command in (listing, show, expire, nodes):
             command.add_argument("--endpoint", choices=conf.aliases(), help="default: all endpoints")
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
@@ -36,6 +38,7 @@ class Command(BaseCommand):
             "list": self.print_all,
             "show": self.print_one,
             "expire": self.end,
+            "nodes": self.print_nodes,
         }
         aliases = (options["endpoint"],) if options["endpoint"] else conf.aliases()
         self._warn_about_memory(aliases)
@@ -58,6 +61,12 @@ class Command(BaseCommand):
         """Print one session as JSON."""
         session = self._one(listing, fingerprints[0])
         self.stdout.write(json.dumps(_document(session), indent=2, default=str))
+
+    def print_nodes(self, listing: Listing, **_: Any) -> None:
+        """Print a table of the processes."""
+        for process in server_processes(listing.aliases):
+            seen = display.ago(process.seen)
+            self.stdout.write(f"{process.node}  {process.host}  {process.pid}  {seen}  {process.endpoint}")
 
     def end(self, listing: Listing, *, fingerprints: list[str], **_: Any) -> None:
         """End each; none if one of them is unknown."""
