@@ -1,7 +1,6 @@
 """What takes a pipeline to Redis and its replies back, for the async side."""
 
 import asyncio
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -65,7 +64,7 @@ class PooledConnection:
 
 async def _read(connection: AbstractConnection) -> Any:
     try:
-        return await connection.read_response(timeout=math.inf)
+        return await connection.read_response()
     except ResponseError as error:
         return error
 

@@ -8,7 +8,10 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """One value for each running event loop, made on first use; those of closed loops are dropped. Safe for loops in threads."""
+    """One value for each running event loop, made on first use; those of closed loops are dropped.
+
+    Loops may run in several threads.
+    """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
