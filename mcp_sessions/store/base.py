@@ -74,8 +74,8 @@ class SessionStore(Protocol):
     ) -> Session:
         """Store a new session, not yet active, with FIRST_TTL. It exists for every process when this returns.
 
-        Raises: TooManySessions at a cap, before anything is stored; a full index is first cleared of sessions that
-        are gone. ValueError if the fingerprint exists or existed (a tombstone).
+        Raises: TooManySessions at a cap, before anything is stored; once a second a full index is first cleared of
+        sessions that are gone. ValueError if the fingerprint exists or existed (a tombstone).
         """
         ...
 
@@ -184,7 +184,7 @@ class SessionDirectory(Protocol):
         ...
 
     def state(self, fingerprint: str) -> Mapping[str, Any]:
-        """The decoded state of a session, for the detail page."""
+        """The decoded state of a session, for the detail page; empty if the session is gone."""
         ...
 
     def end(self, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:
