@@ -14,6 +14,7 @@ from mcp_sessions import auth, wire
 from mcp_sessions.binding import HANDSHAKE_VERSIONS, Refused
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.database import DatabaseScope
+from mcp_sessions.delivery import Delivery, max_bytes
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.event_ids import EventId
 from mcp_sessions.exchange import Exchange
@@ -200,7 +201,15 @@ class _Call:
             return await _send_json(self.send, exchange.response)
         delivery = exchange.open().delivery
         with runtime.followers.delivering():
-            await delivery.run(self.receive, self.send, max_seconds=self.conf.stream_max_age)
+            await self._deliver(delivery)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        await delivery.run(
+            self.receive,
+            self.send,
+            max_seconds=self.conf.stream_max_age,
+            max_bytes=max_bytes(self.scope),
+        )
 
     async def _handle_notification(self, notification: wire.Notification, session: Session) -> None:
         """What the client says in passing: first to those who wait for it, then to the server's own handler."""
@@ -229,7 +238,7 @@ class _Call:
         if follower is None:
             return await reject(self.send, wire.BAD_EVENT_ID)
         with self.runtime.followers.following(follower):
-            await follower.delivery.run(self.receive, self.send, max_seconds=self.conf.stream_max_age)
+            await self._deliver(follower.delivery)
 
     async def _take_over(self, session: Session) -> Follower | None:
         """The stream that the client wants: the standalone one, or the one of its `Last-Event-ID`."""

@@ -5,6 +5,9 @@ finish for `--drain-timeout` seconds, cancels what is left, runs `lifecycle.on_s
 still arrive on connections which are open already are served, and the connection is closed with the answer. A request
 whose body is still arriving has not reached the application and is not waited for.
 
+An application's `send` waits while its client does not read (`mcp_sessions.backpressure`); a client that reads nothing
+for `--send-timeout` seconds is cut off.
+
 Mended: an exception after the response has started no longer kills the loop that reaps applications; a half-sent
 request no longer breaks the shutdown; an application that ends without a response no longer leaves its client waiting;
 the header `Daphne-Root-Path`, which any client can send, is ignored.
@@ -19,7 +22,7 @@ from functools import partial
 from typing import Any, Final
 
 # First: importing it installs the asyncio reactor, which must happen before anything imports twisted's default one.
-from daphne import server as daphne_server  # isort: skip
+from mcp_sessions.backpressure import SEND_SECONDS, PacedServer  # isort: skip
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
 from daphne.http_protocol import WebRequest
 from twisted.internet import reactor as twisted_reactor
@@ -38,7 +41,7 @@ reactor: Any = twisted_reactor  # a module that poses as an object; its hints mi
 logger = logging.getLogger(__name__)
 
 
-class Server(daphne_server.Server):  # type: ignore[misc]  # daphne has no type hints
+class Server(PacedServer):
     """daphne's server with another end: of one application, and of the process."""
 
     def __init__(self, *args: Any, drain_seconds: float = DRAIN_SECONDS, **kwargs: Any) -> None:
@@ -176,9 +179,9 @@ async def _flush() -> None:
 
 
 class CommandLineInterface(DaphneCommandLineInterface):  # type: ignore[misc]  # daphne has no type hints
-    """The `daphne` command with this server and one more option."""
+    """The `daphne` command with this server and two more options."""
 
-    description = "Django HTTP/WebSocket server that drains on SIGTERM"
+    description = "Django HTTP/WebSocket server that drains on SIGTERM and waits for slow readers"
     server_class: Any = Server
 
     def __init__(self) -> None:
@@ -190,10 +193,18 @@ class CommandLineInterface(DaphneCommandLineInterface):  # type: ignore[misc]  #
             help="Seconds that requests in flight may take after SIGTERM (MCP_DRAIN_TIMEOUT, default %(default)s)",
             default=os.environ.get("MCP_DRAIN_TIMEOUT", DRAIN_SECONDS),
         )
+        self.parser.add_argument(
+            "--send-timeout",
+            type=float,
+            help="Seconds after which a client that reads nothing is cut off (MCP_SEND_TIMEOUT, default %(default)s)",
+            default=os.environ.get("MCP_SEND_TIMEOUT", SEND_SECONDS),
+        )
 
     def run(self, args: Sequence[str]) -> None:
-        drain_seconds = self.parser.parse_args(args).drain_timeout
-        self.server_class = partial(self.server_class, drain_seconds=drain_seconds)
+        chosen = self.parser.parse_args(args)
+        self.server_class = partial(
+            self.server_class, drain_seconds=chosen.drain_timeout, send_seconds=chosen.send_timeout
+        )
         super().run(args)
 
 

@@ -3,15 +3,22 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from mcp_sessions import wire
-from mcp_sessions.guard import Receive, Send
+from mcp_sessions.guard import Receive, Scope, Send
 
 #: A silent stream carries a comment line every so many seconds.
 KEEP_ALIVE_SECONDS: Final = 15.0
 #: Bytes that may wait for a slow reader before its stream is closed.
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
+#: Bytes that leave together, but for a single larger frame.
+PART_BYTES: Final = 64 * 1024
+#: Bytes that a stream sends on one connection of a server whose `send` does not wait: so many may pile up there.
+MAX_UNPACED_BYTES: Final = 16 * 1024 * 1024
+#: The ASGI extension by which a server says that its `send` waits for the reader.
+PACED: Final = "mcp_sessions.paced"
 #: What a client reads that was too slow, or had its stream for long enough: it may come back.
 TOO_SLOW: Final = wire.retry(1.0)
 COME_BACK: Final = wire.retry(0.1)
@@ -23,17 +30,29 @@ class Delivery:
     Frames put before `run` are kept. After `end` what is queued still leaves; after `close` nothing does.
     """
 
-    __slots__ = ("_closed", "_ended", "_farewell", "_frames", "_queued", "_waker", "on_close")
+    __slots__ = (
+        "_closed",
+        "_ended",
+        "_farewell",
+        "_frames",
+        "_hunger",
+        "_queued",
+        "_sent",
+        "_waker",
+        "on_close",
+    )
 
     def __init__(self) -> None:
         #: Called when the connection is gone, however that came.
         self.on_close: Callable[[], None] | None = None
         self._frames: deque[bytes] = deque()
         self._queued = 0
+        self._sent = 0
         self._farewell = b""
         self._ended = False
         self._closed = False
         self._waker: asyncio.Future[None] | None = None
+        self._hunger: asyncio.Future[None] | None = None
 
     @property
     def open(self) -> bool:
@@ -61,31 +80,42 @@ class Delivery:
         self._closed = True
         self._farewell = farewell
         self._frames.clear()
+        self._feed()
         self._wake()
 
-    async def run(self, receive: Receive, send: Send, *, max_seconds: float) -> None:
+    async def hungry(self) -> bool:
+        """Wait until nothing is queued. False if the stream is closed. One may wait at a time."""
+        while self._frames and not self._closed:
+            self._hunger = asyncio.get_running_loop().create_future()
+            await self._hunger
+        return self.open
+
+    async def run(self, receive: Receive, send: Send, *, max_seconds: float, max_bytes: float = inf) -> None:
         """Answer an HTTP request with this stream until it ends, is closed, or the client leaves.
 
-        A comment leaves at once, since servers hold back headers until the first part of a body. After `max_seconds`
-        the stream is closed with `retry:`, and its client comes back for the rest.
+        A comment leaves at once, since servers hold back headers until the first part of a body. After `max_seconds`,
+        or `max_bytes` with more to come, the stream is closed with `retry:`, and its client comes back for the rest.
         """
         await send({"type": "http.response.start", "status": 200, "headers": list(wire.STREAM_HEADERS)})
         await send({"type": "http.response.body", "body": wire.OPENING, "more_body": True})
         watcher = asyncio.create_task(self._watch(receive))
         timer = asyncio.get_running_loop().call_later(max_seconds, self.close, COME_BACK)
         try:
-            await self._pump(send)
+            await self._pump(send, max_bytes)
         finally:
             self._closed = True
+            self._feed()
             timer.cancel()
             watcher.cancel()
             if self.on_close is not None:
                 self.on_close()
         await send({"type": "http.response.body", "body": self._farewell, "more_body": False})
 
-    async def _pump(self, send: Send) -> None:
+    async def _pump(self, send: Send, max_bytes: float) -> None:
         while not self._closed:
-            if self._frames:
+            if self._sent > max_bytes and not self._ended:
+                self.close(COME_BACK)
+            elif self._frames:
                 await send({"type": "http.response.body", "body": self._take(), "more_body": True})
             elif self._ended:
                 return
@@ -93,10 +123,21 @@ class Delivery:
                 await send({"type": "http.response.body", "body": wire.KEEP_ALIVE, "more_body": True})
 
     def _take(self) -> bytes:
-        frames = b"".join(self._frames)
-        self._frames.clear()
-        self._queued = 0
-        return frames
+        """The next frames in one part; what waits for a slow reader stays in the queue, where it is counted."""
+        size = 0
+        frames: list[bytes] = []
+        while self._frames and (not frames or size + len(self._frames[0]) <= PART_BYTES):
+            frames.append(self._frames.popleft())
+            size += len(frames[-1])
+        self._queued -= size
+        self._sent += size
+        if not self._frames:
+            self._feed()
+        return b"".join(frames)
+
+    def _feed(self) -> None:
+        if self._hunger is not None and not self._hunger.done():
+            self._hunger.set_result(None)
 
     async def _woken(self) -> bool:
         """Wait for something to do. False when it is time for a sign of life."""
@@ -119,3 +160,13 @@ class Delivery:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.close()
+
+
+def max_bytes(scope: Scope) -> float:
+    """Bytes that a stream may send on the connection of this request.
+
+    No limit where `send` waits for the reader, so that what is not read is queued here and bounded here. daphne's
+    returns at once; it is the one server that names no version of the specification.
+    """
+    waits = PACED in scope.get("extensions", ()) or "spec_version" in scope["asgi"]
+    return inf if waits else MAX_UNPACED_BYTES

@@ -151,6 +151,7 @@ class ExchangeStream:
 class Follower:
     """Delivers a logged stream through one connection: what was missed, then what comes, as doorbells say.
 
+    It reads no further than its client does: what a slow reader has not taken stays in the log.
     It ends with the stream, or when a newer claim takes over; a standalone stream's connection then stays open and
     silent, since a client that holds several must not lose one.
     """
@@ -190,7 +191,7 @@ class Follower:
 
     async def run(self) -> None:
         """Read and deliver until there is nothing more to come."""
-        while self.valid and self.delivery.open:
+        while self.valid and await self.delivery.hungry():
             self._nudged.clear()
             try:
                 batch = await self._runtime.streams.read(

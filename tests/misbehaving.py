@@ -4,13 +4,19 @@ With GUARDED=1 in the environment it stands behind the guard.
 """
 
 import asyncio
+import gc
+import json
 import os
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 
 from mcp_sessions import lifecycle
 from mcp_sessions.guard import Guard, Receive, Scope, Send
 
 LARGE_BYTES = 16 * 1024 * 1024
+#: The sizes of the parts that `/pour` sends: more than all buffers of a connection hold together.
+POURED_SIZES = (100, 40_000, 0, 200_000, 1_000_000) * 50
+POURED_BYTES = sum(POURED_SIZES)
 
 released = asyncio.Event()
 drained = asyncio.Event()
@@ -98,8 +104,32 @@ async def for_ever(send: Send) -> None:
 
 async def large(send: Send) -> None:
     await start(send)
+    say("large begins")
     await chunk(send, bytes(LARGE_BYTES), last=True)
-    say("large is sent")
+
+
+def poured() -> Iterator[bytes]:
+    """The parts that `/pour` sends, each made when it is its turn."""
+    for n, size in enumerate(POURED_SIZES):
+        yield bytes([65 + n % 26]) * size
+
+
+async def pour(send: Send) -> None:
+    await start(send)
+    say("pouring")
+    for part in poured():
+        await chunk(send, part)
+    await chunk(send, b"", last=True)
+    say("poured")
+
+
+async def alive(send: Send) -> None:
+    """How many objects of the server's there are for requests, and for sends that wait; this request is one."""
+    gc.collect()
+    kinds = Counter(type(thing).__name__ for thing in gc.get_objects())
+    counts = {kind: kinds[kind] for kind in ("WebRequest", "HTTPChannel", "Room")}
+    await start(send)
+    await chunk(send, json.dumps({**counts, "Task": len(asyncio.all_tasks())}).encode(), last=True)
 
 
 PAGES: dict[str, Callable[[Send], Awaitable[None]]] = {
@@ -114,6 +144,8 @@ PAGES: dict[str, Callable[[Send], Awaitable[None]]] = {
     "/until-drained": until_drained,
     "/for-ever": for_ever,
     "/large": large,
+    "/pour": pour,
+    "/alive": alive,
 }
 
 

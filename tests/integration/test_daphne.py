@@ -244,7 +244,7 @@ def test_our_command_takes_every_option_of_daphnes() -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_BOUND, check=True)
         return set(re.findall(r"--[a-z_-]+", done.stdout))
 
-    assert options("mcp_sessions.daphne") - options("daphne") == {"--drain-timeout"}
+    assert options("mcp_sessions.daphne") - options("daphne") == {"--drain-timeout", "--send-timeout"}
     assert options("daphne") <= options("mcp_sessions.daphne")
 
 
@@ -315,7 +315,7 @@ def test_a_half_sent_request_does_not_keep_the_others_from_ending_well(tmp_path:
 def test_the_last_bytes_of_a_large_answer_leave_before_the_process_does(tmp_path: Path) -> None:
     with running("mcp_sessions.daphne", tmp_path) as process:
         response = ask(process, "/large")
-        until_it_says(process, "large is sent")
+        until_it_says(process, "large begins")
         told_to_stop(process)
         assert len(response.read()) == LARGE_BYTES
         assert exit_code(process) == 0
