@@ -54,8 +54,11 @@ class Bus:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Register the node; from here on doorbells for it are kept. Raises: StoreUnavailable."""
-        await self._register()
+        """Register the node; from here on doorbells for it are kept. If the store is away, a heartbeat registers it."""
+        try:
+            await self._register()
+        except StoreUnavailable as error:
+            logger.warning("This process joins the others later: %s", error)
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
 
     async def stop(self) -> None:
@@ -93,9 +96,10 @@ class Bus:
         try:
             while self._waiting:
                 waiting, self._waiting, self._count = self._waiting, {}, 0
-                await self._store.ring(waiting)
-        except StoreUnavailable as error:
-            logger.debug("Doorbells were lost: %s", error)
+                try:
+                    await self._store.ring(waiting)
+                except StoreUnavailable as error:
+                    logger.debug("Doorbells were lost: %s", error)
         finally:
             self._sender = None
 
@@ -122,6 +126,11 @@ class Bus:
                 after, doorbells = await self._store.listen(self.node, after=after, block_ms=BLOCK_MS)
             except StoreUnavailable as error:
                 logger.warning("The inbox cannot be read: %s", error)
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            except Exception:
+                # Without its inbox a process hears nothing but its heartbeats: go on, whatever it was.
+                logger.exception("The inbox cannot be read.")
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             for doorbell in doorbells:

@@ -56,7 +56,7 @@ class Runtime:
         return endpoint(self.alias)
 
     async def start(self) -> None:
-        """Enter the server's lifespan and join the other nodes, once. Raises: StoreUnavailable; then again later."""
+        """Enter the server's lifespan and join the other nodes, once. Raises: what the lifespan raises; then again."""
         async with self._starting:
             if not self.started:
                 await self.binding.start()
@@ -273,7 +273,7 @@ _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runtime]] = We
 
 
 async def runtime_for(alias: str) -> Runtime:
-    """The running loop's runtime of an endpoint, started. Raises: StoreUnavailable."""
+    """The running loop's runtime of an endpoint, started. Raises: what the server's lifespan raises."""
     loop = asyncio.get_running_loop()
     runtimes = _runtimes.setdefault(loop, {})
     runtime = runtimes.get(alias)

@@ -17,7 +17,13 @@ from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.runner import ServerRunner, aclose_shielded
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
-from mcp_types import EmptyResult, SetLevelRequestParams, SubscribeRequestParams, UnsubscribeRequestParams
+from mcp_types import (
+    INTERNAL_ERROR,
+    EmptyResult,
+    SetLevelRequestParams,
+    SubscribeRequestParams,
+    UnsubscribeRequestParams,
+)
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_sessions import wire
@@ -182,7 +188,7 @@ class ServerBinding:
     ) -> dict[str, Any]:
         try:
             result = await runner.on_request(context, request.method, request.params)
-        except Exception as error:  # noqa: BLE001 - the edge to the wire: what a handler raises is a response
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to the wire: it becomes a response
             return wire.error_response(request.id, _error(request.method, error))
         finally:
             await _clean_up(runner.connection)
@@ -235,8 +241,11 @@ def _serve_what_sessions_keep(server: Server[Any]) -> bool:
     return True
 
 
-def _error(method: str, error: Exception) -> dict[str, Any]:
+def _error(method: str, error: Exception | SystemExit) -> dict[str, Any]:
     """The JSON-RPC error that the SDK's own handshake transport gives for what a handler raised."""
+    if isinstance(error, SystemExit):
+        logger.error("The handler for %s tried to end the process.", ascii(method), exc_info=error)
+        return {"code": INTERNAL_ERROR, "message": "Internal server error"}
     data = handler_exception_to_error_data(error)
     if data is not None:
         return data.model_dump(by_alias=True, mode="json", exclude_none=True)

@@ -230,6 +230,16 @@ async def session_or_none() -> str:
 
 
 @server.tool()
+async def leave() -> str:
+    raise SystemExit("I am gone.")
+
+
+@server.tool()
+def leave_in_a_thread() -> str:
+    raise SystemExit("I am gone.")
+
+
+@server.tool()
 async def remember(name: str, value: Any) -> None:
     await current_session().state.set(name, value)
 

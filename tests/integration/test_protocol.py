@@ -361,6 +361,12 @@ def test_a_handler_that_raises_is_answered_as_the_sdk_answers_and_the_process_go
     assert client.value(a, "add", a=1, b=1) == 2
 
 
+@pytest.mark.parametrize("tool", ["leave", "leave_in_a_thread"])
+def test_a_handler_cannot_end_the_process(a: str, client: RawClient, tool: str) -> None:
+    assert client.call(a, tool)["error"] == {"code": -32603, "message": "Internal server error"}
+    assert client.value(a, "add", a=1, b=1) == 2
+
+
 def test_the_lifespan_is_entered_once_per_process_and_left_on_shutdown(
     processes: list[Process], client: RawClient
 ) -> None:
