@@ -22,6 +22,7 @@ def in_words(seconds: float) -> str:
 BOUNDS: Final = {
     "Request body": f"`MAX_BODY`, {ENDPOINT.max_body // 1024**2} MiB",
     "JSON nested": f"{wire.MAX_DEPTH} levels",
+    "A JSON-RPC id": f"{wire.MAX_ID_CHARS} characters, or 64 bits",
     "What `initialize` leaves behind": f"{consumer.MAX_HANDSHAKE_BYTES // 1024} KiB",
     "Open sessions": f"`MAX_SESSIONS`, {ENDPOINT.max_sessions:,}",
     "Open sessions of one principal": f"`MAX_SESSIONS_PER_PRINCIPAL`, {ENDPOINT.max_sessions_per_principal}",

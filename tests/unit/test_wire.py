@@ -1,6 +1,7 @@
 """What a request is, and what an answer looks like."""
 
 import json
+import time
 
 import pytest
 
@@ -69,6 +70,30 @@ def test_what_is_not_json_is_refused(body: bytes) -> None:
 def test_depth_is_bounded_before_parsing() -> None:
     assert wire.parse(b"[" * 100_000) is wire.TOO_DEEP
     assert wire.parse(b'{"a":' * 100_000) is wire.TOO_DEEP
+
+
+@pytest.mark.parametrize(
+    "unended", [b'"' + b'\\"' * 1_000_000, b'"' * 2_000_001, b'"' + b'\\"' * 1_000_000 + b"\\\n"]
+)
+def test_strings_that_do_not_end_cost_linear_time(unended: bytes) -> None:
+    began = time.process_time()
+    assert wire.parse(b"[" * 65 + unended) is wire.TOO_DEEP
+    assert time.process_time() - began < 20  # quadratic time would be hours
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_a_body_in_another_encoding_than_utf_8_is_refused(encoding: str) -> None:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode(encoding)
+    assert wire.parse(body) is wire.UNPARSABLE
+
+
+def test_the_ids_of_requests_are_bounded() -> None:
+    ping = {"jsonrpc": "2.0", "method": "ping"}
+    for fits in ("x" * wire.MAX_ID_CHARS, 2**63 - 1):
+        assert isinstance(parse({**ping, "id": fits}), wire.Request)
+    for too_long in ("x" * (wire.MAX_ID_CHARS + 1), 2**63, 10**4000):
+        assert parse({**ping, "id": too_long}) is wire.NOT_JSONRPC
+        assert parse({"jsonrpc": "2.0", "result": {}, "id": too_long}) is wire.NOT_JSONRPC
 
 
 def test_brackets_in_strings_do_not_count_as_depth() -> None:
