@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 #: The ids that requests to the client have: what else a client sends never becomes part of a key.
 _QUESTION_ID: Final = re.compile(r"q[0-9a-f]{16}\Z")
 
+#: Characters of a progress message that travel to the node that waits.
+MAX_PROGRESS_CHARS: Final = 1_000
+
 #: Puts a message on the stream that the question belongs to.
 Say = Callable[[Mapping[str, Any]], Any]
 #: Gets the params of the client's `notifications/progress`.
@@ -126,12 +129,13 @@ class Questions:
         question_id = str(params.get("progressToken"))
         if not _QUESTION_ID.match(question_id):
             return
+        said = _said(params)
         if (fingerprint, question_id) in self._open:
-            self.hear_progress(fingerprint, question_id, params)
+            self.hear_progress(fingerprint, question_id, said)
             return
         node = await self._runtime.streams.asker(fingerprint, question_id)
         if node is not None:
-            self._runtime.bus.ring(node, {"t": "progress", "s": fingerprint, "q": question_id, "p": params})
+            self._runtime.bus.ring(node, {"t": "progress", "s": fingerprint, "q": question_id, "p": said})
 
     def hear_progress(self, fingerprint: str, question_id: str, params: Mapping[str, Any]) -> None:
         question = self._open.get((fingerprint, question_id))
@@ -171,6 +175,17 @@ def _request(question: Question, method: str, params: Mapping[str, Any] | None) 
     if question.on_progress is not None:
         sent["_meta"] = {**(sent.get("_meta") or {}), "progressToken": question.id}
     return {**message, "params": sent} if sent else message
+
+
+def _said(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a client's progress says, without anything else, and bounded: inboxes hold thousands of doorbells."""
+    numbers = {name: params[name] for name in ("progress", "total") if _is_number(params.get(name))}
+    message = params.get("message")
+    return {**numbers, "message": message[:MAX_PROGRESS_CHARS]} if isinstance(message, str) else numbers
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _cancelled(question: Question) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class Runtime:
     async def cancel(self, session: Session, params: Mapping[str, Any]) -> None:
         """Cancel the request that a `notifications/cancelled` names, whichever process runs it."""
         request_id = params.get("requestId")
-        if not isinstance(request_id, (str, int)) or isinstance(request_id, bool):
+        if not wire.is_request_id(request_id):
             return
         if not self._cancel_here(session.fingerprint, request_id):
             await self.bus.ring_all({"t": "cancel", "s": session.fingerprint, "id": request_id})

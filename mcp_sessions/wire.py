@@ -170,7 +170,7 @@ def parse(body: bytes) -> Message | Rejection:
 
 
 def _decoded(body: bytes) -> Any:
-    """The JSON value of UTF-8 text. The fast parser refuses lone surrogates, which JSON allows; the slow one reads them."""
+    """The JSON value of UTF-8 text. The fast parser refuses lone surrogates, which JSON allows: then the other."""
     try:
         return pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError:

@@ -1,0 +1,68 @@
+"""What a client sends and another process hears is bounded: inboxes hold thousands of doorbells."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from mcp_sessions import wire
+from mcp_sessions.bus import Doorbell, encode
+from mcp_sessions.questions import Questions
+from mcp_sessions.runtime import Runtime
+
+LONGEST = 16 * 1024
+
+
+class Bus:
+    """Remembers what was rung."""
+
+    def __init__(self) -> None:
+        self.rung: list[Doorbell] = []
+
+    def ring(self, _: str, doorbell: Doorbell) -> None:
+        self.rung.append(doorbell)
+
+    async def ring_all(self, doorbell: Doorbell) -> None:
+        self.rung.append(doorbell)
+
+
+async def passed_on(params: dict[str, Any]) -> Doorbell:
+    """The doorbell for a client's progress, at a process that does not wait for it."""
+
+    async def asker(*_: str) -> str:
+        return "another-node"
+
+    bus = Bus()
+    questions = Questions(SimpleNamespace(streams=SimpleNamespace(asker=asker), bus=bus))  # type: ignore[arg-type]
+    await questions.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
+    [doorbell] = bus.rung
+    return doorbell
+
+
+def test_progress_is_passed_on() -> None:
+    said = {"progress": 1, "total": 2.5, "message": "half way"}
+    assert asyncio.run(passed_on(said))["p"] == said
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"message": "\U0001f600" * 1_000_000},
+        {"message": ["x" * 1_000_000], "progress": "9" * 1_000_000, "total": 10**4000},
+        {"other": "x" * 1_000_000, "_meta": {"more": "x" * 1_000_000}},
+    ],
+)
+def test_progress_that_is_passed_on_is_bounded(params: dict[str, Any]) -> None:
+    assert len(encode(asyncio.run(passed_on(params)))) <= LONGEST
+
+
+def test_a_cancellation_of_an_id_that_no_request_can_have_is_not_passed_on() -> None:
+    bus = Bus()
+    runtime: Any = Mock(bus=bus, _cancel_here=Mock(return_value=False))
+    session: Any = Mock(fingerprint="f" * 64)
+    ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * wire.MAX_ID_CHARS, 7]
+    for request_id in ids:
+        asyncio.run(Runtime.cancel(runtime, session, {"requestId": request_id}))
+    assert [doorbell["id"] for doorbell in bus.rung] == ["x" * wire.MAX_ID_CHARS, 7]
