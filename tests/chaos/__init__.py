@@ -1,0 +1,1 @@
+"""Real processes, real Redis, and everything that goes wrong with them; every message is counted."""

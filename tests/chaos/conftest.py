@@ -1,0 +1,32 @@
+"""Processes on a Redis, for tests that end them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.services import Service, serving
+from tests.gates import Gate
+from tests.gates import gate as opened_gate
+from tests.servers import RedisServer
+
+Serve = Callable[..., Service]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, redis_server: RedisServer) -> Iterator[Serve]:
+    """`serve(3, MCP_GRACE="0.1")` starts processes with a namespace of their own; see `serving`."""
+    with ExitStack() as stack:
+
+        def make(count: int, *, redis: RedisServer = redis_server, **options: object) -> Service:
+            return stack.enter_context(serving(tmp_path, redis, count, **options))  # type: ignore[arg-type]
+
+        yield make
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A gate for one handler."""
+    with opened_gate(tmp_path) as opened:
+        yield opened

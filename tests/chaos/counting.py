@@ -1,0 +1,60 @@
+"""Calls that count, and what must be true of what came of them."""
+
+from typing import Final
+
+from tests.chaos.calls import Call
+from tests.chaos.crowd import calling, sessions
+from tests.chaos.looking import Looking
+from tests.chaos.services import Service
+
+#: Seconds between two messages of a call.
+PACE: Final = 0.1
+#: A client cuts its connection after so many messages, on average.
+CUT_AFTER: Final = 20
+
+
+def counting_calls(service: Service, calls: int, *, number: int, per_session: int = 4) -> list[Call]:
+    """Calls that each count to a number under a token of their own, several in each session."""
+    clients = sessions(-(-calls // per_session), service.urls[-1])
+    made = []
+    for n in range(calls):
+        client, token = clients[n % len(clients)], f"call-{n}"
+        message = calling(client, "count", under=token, number=number, label=token, pace=PACE)
+        made.append(Call(client=client, message=message, cut_after=CUT_AFTER))
+    return made
+
+
+def assert_what_was_logged_came_once(call: Call, looking: Looking) -> None:
+    """Exactly what the log of its stream holds, in that order."""
+    assert call.received == looking.log(call.client, call.stream)
+
+
+def assert_counted_up(call: Call, number: int) -> None:
+    """Each number once, in order, of this call and no other, from one process."""
+    token = token_of(call)
+    expected = [
+        {"progressToken": token, "progress": n, "total": number, "message": f"{ran_in(call)} {token}"}
+        for n in range(1, len(call.progress) + 1)
+    ]
+    assert call.progress == expected
+
+
+def assert_has_its_result(call: Call, number: int) -> None:
+    """The result of this call, after every number."""
+    assert call.message is not None
+    assert call.response is not None
+    assert call.response["id"] == call.message["id"]
+    assert "result" in call.response, call.response
+    assert call.response["result"]["structuredContent"] == {"result": token_of(call)}
+    assert len(call.progress) == number
+
+
+def token_of(call: Call) -> str:
+    """What the call's messages must say."""
+    assert call.message is not None
+    return str(call.message["params"]["_meta"]["progressToken"])
+
+
+def ran_in(call: Call) -> int:
+    """The id of the process that ran a call: its messages say it."""
+    return int(call.progress[0]["message"].split()[0])

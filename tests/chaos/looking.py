@@ -1,0 +1,47 @@
+"""What stands in Redis, for tests that count it."""
+
+import json
+from collections.abc import Iterable
+from typing import cast
+
+from mcp_sessions.session import fingerprint
+from mcp_sessions.store.keys import Keys
+from tests.raw import RawClient
+from tests.servers import RedisServer
+
+
+class Looking:
+    """The keys of one namespace, as the demo's cache names them."""
+
+    def __init__(self, server: RedisServer, namespace: str) -> None:
+        self._client = server.client(decode_responses=True)
+        self._keys = Keys(namespace, lambda key: f":1:{key}")
+
+    def log(self, client: RawClient, stream: str) -> list[str]:
+        """The messages in the log of a stream, in order."""
+        entries = self._client.xrange(self._keys.stream(fingerprint_of(client), stream))
+        return [fields["d"] for _, fields in cast("list[tuple[str, dict[str, str]]]", entries)]
+
+    def nodes(self) -> dict[int, str]:
+        """The nodes by process id."""
+        about = cast("dict[str, str]", self._client.hgetall(self._keys.nodes_about))
+        return {json.loads(text)["pid"]: node for node, text in about.items()}
+
+    def doorbells(self) -> int:
+        """How many are in the inboxes of all nodes."""
+        inboxes = [self._keys.inbox(node) for node in self.nodes().values()]
+        lengths: list[int] = [self._client.xlen(inbox) for inbox in inboxes]
+        return sum(lengths)
+
+    def left_of(self, client: RawClient) -> set[str]:
+        """Which keys a session has: "session", "state", "ended", "stream:…"."""
+        digest = fingerprint_of(client)
+        found = cast("Iterable[str]", self._client.scan_iter(match=f"*{digest}*", count=10_000))
+        return {key.rpartition(f"{{{digest}}}:")[2] for key in found}
+
+
+def fingerprint_of(client: RawClient) -> str:
+    """The fingerprint of a client's session."""
+    digest = fingerprint(client.session_id or "")
+    assert digest is not None
+    return digest

@@ -1,0 +1,45 @@
+"""Processes of the chaos server."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.chaos.looking import Looking
+from tests.processes import Process, daphne, started
+from tests.servers import RedisServer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Some processes of one endpoint."""
+
+    processes: list[Process]
+    looking: Looking
+
+    @property
+    def urls(self) -> list[str]:
+        return [process.url for process in self.processes]
+
+
+@contextmanager
+def serving(
+    directory: Path, redis: RedisServer, count: int, *, draining: bool = False, **environment: str
+) -> Iterator[Service]:
+    """So many processes, with a namespace of their own. With `draining` under our daphne, which ends gently."""
+    values = {
+        "REDIS_URL": redis.url,
+        "MCP_SERVER": "tests.chaos.server.server",
+        "MCP_NAMESPACE": directory.name,
+        **environment,
+    }
+    made = [daphne(chr(ord("A") + n), directory, **values) for n in range(count)]
+    processes = [_draining(process) for process in made] if draining else made
+    with started(processes):
+        yield Service(processes=processes, looking=Looking(redis, directory.name))
+
+
+def _draining(process: Process) -> Process:
+    options = list(process.command)[3:]
+    return replace(process, command=(sys.executable, "-m", "mcp_sessions.daphne", *options))

@@ -1,0 +1,154 @@
+"""The end of a session closes what is open of it, on every process, and nothing of it comes back."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import httpx
+import pytest
+from django.conf import LazySettings
+from django.core.management import call_command
+
+from tests.chaos.crowd import calling
+from tests.chaos.looking import fingerprint_of
+from tests.chaos.services import Service, serving
+from tests.gates import Gate
+from tests.raw import RawClient, events
+from tests.servers import RedisServer, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+
+#: Seconds after the end of a session in which its streams close.
+AT_ONCE: Final = 1.0
+#: Seconds of the short lifetimes below, and what a heartbeat and a busy machine add.
+IDLE: Final = 5
+AGE: Final = 10
+SLACK: Final = 6
+#: Logs of calls are gone so many seconds after the last sign of life.
+KEPT: Final = 4
+
+
+@pytest.fixture(scope="module")
+def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two processes whose logs are kept for a short time."""
+    directory = tmp_path_factory.mktemp("ends")
+    with serving(directory, redis_server, 2, MCP_STREAM_TTL=str(KEPT)) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def short_lived(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two processes whose sessions live for seconds."""
+    directory: Path = tmp_path_factory.mktemp("short")
+    lifetimes = {"MCP_IDLE_TTL": str(IDLE), "MCP_MAX_AGE": str(AGE), "MCP_STREAM_TTL": str(KEPT)}
+    with serving(directory, redis_server, 2, draining=False, **lifetimes) as service:
+        yield service
+
+
+class Ending:
+    """Reads a stream to its end in a thread of its own, and knows when that was."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.at = 0.0
+        self._lines = response.iter_lines()
+        next(self._lines)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for _ in self._lines:
+            pass
+        self.at = monotonic()
+
+    def within(self, seconds: float) -> float:
+        """When it ended. Raises: AssertionError if it does not end in time."""
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), f"the stream is open after {seconds} s"
+        return self.at
+
+
+@contextmanager
+def streams_of(client: RawClient, service: Service, gate: Gate) -> Iterator[list[Ending]]:
+    """Every kind of open stream: standalone on both, a call that asks, and one that waits and was resumed elsewhere."""
+    a, b = service.urls
+    counting = calling(client, "count_past", gate=gate.path, number=3)
+    with client.stream(a, counting) as response:
+        start = next(events(response.iter_lines()))
+    gate.reached()
+    with (
+        client.get(b) as older,
+        client.get(a) as newer,
+        client.stream(b, calling(client, "ask", label="?")) as asking,
+        client.get(b, last_event_id=start.id) as resumed,
+    ):
+        yield [Ending(response) for response in (older, newer, asking, resumed)]
+
+
+def assert_nothing_comes_back(client: RawClient, service: Service, gate: Gate) -> None:
+    """The call that still ran says the rest and ends: only the tombstone is left of the session, now and then."""
+    wait_until(lambda: service.looking.left_of(client) <= {"ended"}, what="the logs to expire")
+    gate.open()
+    assert gate.outcome() in ("passed", "cancelled")
+    other = RawClient()
+    for url in service.urls:
+        assert client.post(url, client.request("ping")).status_code == 404
+        other.initialize(url)
+        other.value(url, "process")
+    assert service.looking.left_of(client) <= {"ended"}
+
+
+def new_client(service: Service) -> RawClient:
+    client = RawClient()
+    client.initialize(service.urls[0])
+    return client
+
+
+@pytest.mark.protocol("H26")
+def test_delete_closes_every_stream_on_every_process_at_once(service: Service, gate: Gate) -> None:
+    client = new_client(service)
+    with streams_of(client, service, gate) as streams:
+        assert client.delete(service.urls[0]).status_code == 204
+        for stream in streams:
+            stream.within(AT_ONCE)
+    assert_nothing_comes_back(client, service, gate)
+
+
+def test_force_expiry_closes_every_stream_on_every_process_at_once(
+    service: Service, gate: Gate, settings: LazySettings, redis_server: RedisServer
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url}}
+    namespace = service.processes[0].environment["MCP_NAMESPACE"]
+    settings.MCP_SESSIONS = {"default": {"SERVER": "tests.chaos.server.server", "NAMESPACE": namespace}}
+    client = new_client(service)
+    with streams_of(client, service, gate) as streams:
+        call_command("mcp_sessions", "expire", fingerprint_of(client), skip_checks=True)
+        for stream in streams:
+            stream.within(AT_ONCE)
+    assert_nothing_comes_back(client, service, gate)
+
+
+def test_maximum_age_closes_every_stream_however_busy(short_lived: Service, gate: Gate) -> None:
+    begun = monotonic()
+    client = new_client(short_lived)
+    with streams_of(client, short_lived, gate) as streams:
+        ended = [stream.within(AGE + SLACK) for stream in streams]
+    assert min(ended) - begun > AGE - 1
+    assert_nothing_comes_back(client, short_lived, gate)
+
+
+def test_an_open_stream_keeps_its_session_and_without_one_it_idles_out(short_lived: Service) -> None:
+    client, other = new_client(short_lived), new_client(short_lived)
+    with client.get(short_lived.urls[1]) as listening:
+        lines = listening.iter_lines()  # which closes the connection when it is forgotten
+        next(lines)
+        other.post(short_lived.urls[0], other.request("ping"))
+        wait_until(
+            lambda: not short_lived.looking.left_of(other), what="a session without a stream to idle out"
+        )
+        assert "session" in short_lived.looking.left_of(client)
+    wait_until(lambda: "session" not in short_lived.looking.left_of(client), what="the session to idle out")
+    assert client.post(short_lived.urls[0], client.request("ping")).status_code == 404
+    wait_until(lambda: not short_lived.looking.left_of(client), what="everything of it to go")

@@ -1,0 +1,91 @@
+"""Processes that are killed under load: each call is carried on elsewhere, and each of its messages comes once."""
+
+from contextlib import ExitStack
+from time import monotonic
+from typing import Final
+
+import pytest
+from mcp_types import CONNECTION_CLOSED
+
+from tests.chaos.calls import Call
+from tests.chaos.conftest import Serve
+from tests.chaos.counting import (
+    assert_counted_up,
+    assert_has_its_result,
+    assert_what_was_logged_came_once,
+    counting_calls,
+    ran_in,
+)
+from tests.chaos.crowd import crowd
+from tests.processes import Process
+from tests.servers import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+
+#: Calls of each of the three waves, and messages of each call.
+CALLS: Final = 70
+NUMBER: Final = 80
+#: A process is killed when so many messages of the newest wave have come.
+MESSAGES: Final = 500
+#: Seconds after the kill in which a lost call is told to its client, and a dead node forgotten.
+TOLD_WITHIN: Final = 30
+#: Seconds for all calls of a wave.
+BOUND: Final = 120
+
+
+@pytest.mark.protocol("H11", "H17", "H20", "H21")
+def test_calls_go_on_while_processes_are_killed_and_no_message_is_lost_or_doubled(serve: Serve) -> None:
+    service = serve(3)
+    a, b, _ = service.processes
+    calls: list[Call] = []
+    killed: dict[int, float] = {}
+    with ExitStack() as stack:
+        waves = []
+        for process in (a, b, a):
+            process.wait_until_it_answers()
+            calls += (wave := counting_calls(service, CALLS, number=NUMBER))
+            waves.append(stack.enter_context(crowd(wave, service.urls)))
+            waves[-1].wait_for(MESSAGES)
+            killed |= kill(process)
+        for running in waves:
+            running.join(BOUND)
+    for call in calls:
+        assert_what_was_logged_came_once(call, service.looking)
+        assert_counted_up(call, NUMBER)
+        assert_has_its_result_or_is_known_to_be_lost(call, killed)
+    lost = [call for call in calls if "error" in (call.response or {})]
+    assert {ran_in(call) for call in lost} == set(killed)
+    assert len(lost) < len(calls)
+    assert sum(call.connections for call in calls) > 2 * len(calls)
+
+
+def kill(process: Process) -> dict[int, float]:
+    """Kill a process, and let it come up again under load; when which process id was killed."""
+    killed = {process.pid: monotonic()}
+    process.kill()
+    process.launch()
+    return killed
+
+
+def assert_has_its_result_or_is_known_to_be_lost(call: Call, killed: dict[int, float]) -> None:
+    """A call has its result unless its process was killed; then it may have an error that says so, in time."""
+    assert call.response is not None
+    if "result" in call.response:
+        return assert_has_its_result(call, NUMBER)
+    assert call.response["error"]["code"] == CONNECTION_CLOSED
+    assert "lost" in call.response["error"]["message"]
+    assert call.ended - killed[ran_in(call)] < TOLD_WITHIN
+
+
+def test_a_killed_process_leaves_the_list_of_nodes_and_one_that_stops_leaves_it_at_once(serve: Serve) -> None:
+    service = serve(3, draining=True)
+    looking, (a, b, c) = service.looking, service.processes
+    for url in service.urls:
+        counting_calls(service, 1, number=1)[0].client.value(url, "process")
+    assert set(looking.nodes()) == {a.pid, b.pid, c.pid}
+    dead, stopped = a.pid, b.pid
+    a.kill()
+    b.stop()
+    assert stopped not in looking.nodes()
+    wait_until(lambda: dead not in looking.nodes(), seconds=TOLD_WITHIN, what="the dead node to be forgotten")
+    assert set(looking.nodes()) == {c.pid}

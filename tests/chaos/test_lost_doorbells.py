@@ -1,0 +1,90 @@
+"""Doorbells are hints: without a single one, everything still comes, a heartbeat later at most."""
+
+import threading
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any, Final
+
+import pytest
+
+from mcp_sessions.bus import HEARTBEAT_SECONDS
+from tests.chaos.crowd import calling
+from tests.chaos.services import Service, serving
+from tests.gates import Gate
+from tests.raw import RawClient, events, messages
+from tests.servers import RedisServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+
+#: Seconds that anything may take without a doorbell: a heartbeat, and what busy machines add.
+BOUND: Final = HEARTBEAT_SECONDS + 3
+
+
+@pytest.fixture(scope="module")
+def deaf(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two processes that never hear of each other."""
+    directory = tmp_path_factory.mktemp("deaf")
+    with serving(directory, redis_server, 2, MCP_SERVER="tests.chaos.deaf.server") as service:
+        yield service
+        assert service.looking.doorbells() == 0
+
+
+@pytest.fixture
+def client(deaf: Service) -> RawClient:
+    client = RawClient()
+    client.initialize(deaf.urls[0])
+    return client
+
+
+def test_a_resumed_stream_goes_on(deaf: Service, client: RawClient, gate: Gate) -> None:
+    a, b = deaf.urls
+    with client.stream(a, calling(client, "count_past", gate=gate.path, number=5)) as response:
+        start = next(events(response.iter_lines()))
+    gate.reached()
+    with client.get(b, last_event_id=start.id) as resumed:
+        lines = messages(resumed.iter_lines())
+        assert next(lines)["params"]["progress"] == 1
+        gate.open()
+        opened = monotonic()
+        assert [next(lines)["params"]["progress"] for _ in range(4)] == [2, 3, 4, 5]
+        assert next(lines)["result"]["structuredContent"] == {"result": 5}
+        assert next(lines, None) is None
+    assert monotonic() - opened < BOUND
+
+
+def test_an_answer_is_found(deaf: Service, client: RawClient) -> None:
+    a, b = deaf.urls
+    with client.stream(a, calling(client, "ask", label="how many?")) as response:
+        lines = messages(response.iter_lines())
+        result = {"action": "accept", "content": {"number": 7}}
+        reply = {"jsonrpc": "2.0", "id": next(lines)["id"], "result": result}
+        assert client.post(b, reply).status_code == 202
+        answered = monotonic()
+        assert next(lines)["result"]["structuredContent"] == {"result": "how many?: 7"}
+    assert monotonic() - answered < BOUND
+
+
+def test_a_message_on_the_standalone_stream_comes(deaf: Service, client: RawClient) -> None:
+    a, b = deaf.urls
+    with client.get(b) as listening:
+        lines = listening.iter_lines()
+        next(lines)
+        client.value(a, "tell", number=3, pace=0)
+        told = monotonic()
+        heard = [message["params"]["uri"] for _, message in zip(range(3), messages(lines), strict=False)]
+    assert heard == ["chaos://1", "chaos://2", "chaos://3"]
+    assert monotonic() - told < BOUND
+
+
+def test_the_end_of_a_session_closes_its_streams(deaf: Service, client: RawClient) -> None:
+    a, b = deaf.urls
+    with client.get(b) as listening, client.stream(b, calling(client, "ask", label="?")) as asking:
+        ended: list[Any] = []
+        readers = [threading.Thread(target=lambda r=r: ended.append(r.read())) for r in (listening, asking)]
+        for reader in readers:
+            reader.start()
+        assert client.delete(a).status_code == 204
+        for reader in readers:
+            reader.join(BOUND)
+        assert len(ended) == 2
+    assert client.post(b, client.request("ping")).status_code == 404

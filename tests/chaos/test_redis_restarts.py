@@ -1,0 +1,63 @@
+"""A Redis that is killed and comes back with its data: streams wait for it, and go on where they were."""
+
+import signal
+from typing import Final
+
+import pytest
+
+from tests.chaos.calls import Call
+from tests.chaos.conftest import Serve
+from tests.chaos.counting import (
+    assert_counted_up,
+    assert_has_its_result,
+    assert_what_was_logged_came_once,
+    counting_calls,
+)
+from tests.chaos.crowd import calling, crowd, sessions
+from tests.raw import RawClient
+from tests.servers import run_server
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+
+CALLS: Final = 40
+NUMBER: Final = 80
+#: Standalone streams, and messages of each.
+LISTENERS: Final = 8
+ANNOUNCED: Final = 60
+PACE: Final = 0.1
+RESTARTS: Final = 2
+#: Redis is killed when so many more messages have come.
+MESSAGES: Final = 400
+BOUND: Final = 90
+
+
+@pytest.mark.protocol("H17", "H20")
+def test_nothing_is_lost_or_doubled_when_redis_is_killed_and_comes_back_with_its_data(serve: Serve) -> None:
+    with run_server("--appendfsync", "always", keep=True) as redis:
+        service = serve(2, redis=redis)
+        counting = counting_calls(service, CALLS, number=NUMBER)
+        listeners = sessions(LISTENERS, service.urls[0])
+        listening = [
+            Call(client=client, message=None, enough=ANNOUNCED, cut_after=20) for client in listeners
+        ]
+        telling = [telling_call(client) for client in listeners]
+        with crowd([*counting, *listening, *telling], service.urls) as running:
+            for _ in range(RESTARTS):
+                running.wait_for(MESSAGES)
+                redis.stop(signal.SIGKILL)
+                redis.start()
+            running.join(BOUND)
+        for call in counting:
+            assert_what_was_logged_came_once(call, service.looking)
+            assert_counted_up(call, NUMBER)
+            assert_has_its_result(call, NUMBER)
+        for call in listening:
+            expected = [f"chaos://{n}" for n in range(1, ANNOUNCED + 1)]
+            assert [message["params"]["uri"] for message in call.messages] == expected
+        for call in telling:
+            assert "result" in (call.response or {}), call.response
+
+
+def telling_call(client: RawClient) -> Call:
+    """A call that sends messages on the standalone stream of its session."""
+    return Call(client=client, message=calling(client, "tell", number=ANNOUNCED, pace=PACE))
