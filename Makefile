@@ -35,6 +35,7 @@ format: install ## put the code in form
 
 bench: install ## measure, side by side with others (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.events
 
 coverage: install ## run every test and show what none of them reaches
 	@$(BIN)/coverage erase
