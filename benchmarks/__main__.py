@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measure, print the targets, write the results. See docs/benchmarks.md."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.contestants import BY_NAME, CONTESTANTS
 from benchmarks.peers import versions
-from benchmarks.report import Run, verdict_line, write_docs
+from benchmarks.report import Run, disturbance, verdict_line, write_docs
 from benchmarks.runner import Options, Runner, environment
 from benchmarks.targets import verdicts
 
@@ -24,11 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not sys.platform.startswith("linux"):
         print("The benchmark needs Linux: it reads /proc and pins processes to cores.")
         return 1
+    signal.signal(signal.SIGTERM, _leave)
     arguments = parser().parse_args(argv)
     run = execute(options(arguments))
     print()
     for verdict in run.verdicts:
         print(verdict_line(verdict))
+    for line in [*run.incidents, *disturbance(run.samples)]:
+        print(line)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(run.as_json())
     print(f"\nresults in {arguments.output}")
@@ -36,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_docs(DOCS, run)
         print(f"tables in {DOCS}")
     return 1 if run.missing else 0
+
+
+def _leave(*_: object) -> None:
+    """End as after Ctrl-C, so that the servers end, too."""
+    raise SystemExit(143)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,6 +99,7 @@ def execute(wanted: Options) -> Run:
         footprints=weighed,
         verdicts=verdicts(samples, weighed),
         missing=runner.missing,
+        incidents=runner.incidents,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 #: A server that says nothing for so long, in seconds, has failed.
-STALL = 60.0
+STALL = 20.0
 _CHUNKED_END = b"\r\n0\r\n\r\n"
 
 

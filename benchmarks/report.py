@@ -11,9 +11,11 @@ from typing import Any
 from benchmarks.contestants import BY_NAME, CONTESTANTS
 from benchmarks.measure import Sample
 from benchmarks.memory import Footprint
-from benchmarks.targets import Verdict
+from benchmarks.targets import CONNECTIONS, Verdict
 
 START, END = "<!-- results: written by the benchmark -->", "<!-- end of results -->"
+#: With enough connections a server on an undisturbed core uses at least so much of it.
+QUIET = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class Run:
     verdicts: Sequence[Verdict]
     #: Contestant -> why it could not be measured.
     missing: Mapping[str, str]
+    #: Rounds that have no sample, and why.
+    incidents: Sequence[str]
 
     def as_json(self) -> str:
         """Every sample, so that others can compute what we did not."""
@@ -67,6 +71,8 @@ def markdown(run: Run) -> str:
     parts = [
         f"Run of {run.began[:16].replace('T', ' ')} UTC: {_options(run.options)}. {_environment(run.environment)}",
         *_missing(run.missing),
+        *_incidents(run.incidents),
+        *disturbance(run.samples),
         "### Targets",
         _verdict_table(run.verdicts),
         *_call_sections(run.samples),
@@ -92,6 +98,18 @@ def verdict_line(verdict: Verdict) -> str:
     return f"{_mark(verdict.met):12} {_value(verdict):24} {verdict.text}"
 
 
+def disturbance(samples: Sequence[Sample]) -> list[str]:
+    """A warning if the servers did not get their core: their speed is then the machine's business."""
+    loaded = [sample.server_busy for sample in samples if sample.connections >= CONNECTIONS]
+    share = statistics.median(loaded) if loaded else 1.0
+    if share >= QUIET:
+        return []
+    return [
+        f"**The machine was not quiet**: under load the servers got only {share:.0%} of their core (median). "
+        "Ratios of such a run say little."
+    ]
+
+
 def _options(options: Mapping[str, Any]) -> str:
     return f"{options['rounds']} round(s) of {options['seconds']:g} s for each server and load"
 
@@ -102,6 +120,10 @@ def _environment(environment: Mapping[str, str]) -> str:
 
 def _missing(missing: Mapping[str, str]) -> list[str]:
     return [f"Not measured: {name} ({reason})." for name, reason in missing.items()]
+
+
+def _incidents(incidents: Sequence[str]) -> list[str]:
+    return ["Answers that never came: " + "; ".join(incidents) + "."] if incidents else []
 
 
 def _verdict_table(verdicts: Sequence[Verdict]) -> str:

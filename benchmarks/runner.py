@@ -19,6 +19,8 @@ from benchmarks.processes import Cores, Server, ServerError, redis_server, runni
 
 #: Whose idle sessions are weighed.
 WEIGHED = (OURS, SDK_SSE, SDK_JSON)
+#: After so many rounds without a sample a contestant is left out.
+MOST_INCIDENTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class Runner:
     cores: Cores = field(default_factory=Cores.pick)
     pythons: dict[str, Path] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    incidents: list[str] = field(default_factory=list)
 
     def prepare(self) -> None:
         """Find or make each contestant's environment."""
@@ -113,7 +116,7 @@ class Runner:
         try:
             sample = measure(server, load)
         except (LoadError, OSError) as error:
-            self._drop(server.contestant, error)
+            self._note(server.contestant, load, error)
             return None
         self.say(
             f"round {sample.round + 1} {sample.sessions:>5} session(s) {sample.connections:>3} connection(s) "
@@ -121,6 +124,14 @@ class Runner:
             f"CPU {sample.cpu_us:6,.0f} µs  busy {sample.server_busy:.0%}, load {sample.load_busy:.0%}"
         )
         return sample
+
+    def _note(self, contestant: Contestant, load: Load, error: Exception) -> None:
+        """A round without a sample; at the third, the contestant is left out."""
+        where = f"round {load.round + 1}, {len(load.sessions)} session(s), {load.connections} connection(s)"
+        self.incidents.append(f"{contestant.name}, {where}: {error}")
+        self.say(f"NO SAMPLE {self.incidents[-1]}")
+        if sum(each.startswith(contestant.name + ",") for each in self.incidents) >= MOST_INCIDENTS:
+            self._drop(contestant, error)
 
     def _weigh(self, server: Server, redis_url: str) -> list[Footprint]:
         try:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from benchmarks.contestants import BY_NAME, CONTESTANTS
 from benchmarks.load import is_complete
 from benchmarks.measure import Sample
 from benchmarks.memory import Footprint
-from benchmarks.report import END, START, Run, markdown, read, write_docs
+from benchmarks.report import END, START, Run, disturbance, markdown, read, write_docs
 from benchmarks.targets import Promise, Verdict, promises, verdicts
 
 ROOT = Path(__file__).parent.parent.parent
@@ -123,6 +124,12 @@ def test_memory_is_judged_at_the_largest_number_of_sessions() -> None:
     assert verdict_of("Redis memory", [], weighed).met is True
 
 
+def test_a_run_on_a_busy_machine_says_so() -> None:
+    quiet = [sample("ours-daphne", number) for number in range(3)]
+    assert disturbance(quiet) == []
+    assert "50% of their core" in disturbance([replace(each, server_busy=0.5) for each in quiet])[0]
+
+
 def test_every_promise_names_a_server_that_is_measured() -> None:
     assert {promise.other for promise in promises()} <= set(BY_NAME)
 
@@ -157,6 +164,7 @@ def test_the_tables_go_between_the_markers(tmp_path: Path) -> None:
     assert text.startswith("before")
     assert text.endswith("after")
     assert "old" not in text
+    assert "Answers that never came: mcp-persist, round 1" in text
     assert "| this app, Redis (daphne) | 16 | 100 (100 to 100) |" in text
 
 
@@ -205,4 +213,5 @@ def a_run() -> Run:
         footprints=weighed,
         verdicts=verdicts(samples, weighed),
         missing={"mcp-persist": "PeerError: offline"},
+        incidents=["mcp-persist, round 1: no answer for 20 s"],
     )
