@@ -9,9 +9,11 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
+from mcp.shared.message import ServerMessageMetadata
 from mcp_types import (
     ElicitRequest,
     ElicitRequestFormParams,
+    ElicitResult,
     InputRequiredResult,
     SamplingMessage,
     TextContent,
@@ -161,6 +163,26 @@ async def ask_age(name: str, ctx: Context) -> str:
     """Elicit."""
     answer = await ctx.elicit(f"How old is {name}?", Age)
     return f"{name} is {answer.data.age}" if answer.action == "accept" else answer.action
+
+
+@server.tool()
+async def ask_with_patience(seconds: float, ctx: Context, gate: str = "") -> list[float]:
+    """Elicit, and return the progress that the client reported; each report waits at the gate."""
+    heard: list[float] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        await passes(gate)
+        heard.append(progress)
+
+    schema = {"type": "object", "properties": {}}
+    await ctx.session.send_request(
+        ElicitRequest(params=ElicitRequestFormParams(message="Take your time", requested_schema=schema)),
+        ElicitResult,
+        request_read_timeout_seconds=seconds,
+        metadata=ServerMessageMetadata(related_request_id=ctx.request_id),
+        progress_callback=hear,
+    )
+    return heard
 
 
 @server.tool()

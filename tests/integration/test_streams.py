@@ -9,6 +9,7 @@ import pytest
 
 from tests.gates import Gate
 from tests.raw import RawClient, answer_of, events, messages
+from tests.servers import wait_until
 
 FAREWELL = 15.0
 
@@ -192,6 +193,41 @@ def test_sampling_and_an_error_for_an_answer(a: str, b: str, client: RawClient) 
         error = {"code": -1, "message": "rejected by the user"}
         assert client.post(a, {"jsonrpc": "2.0", "id": next(lines)["id"], "error": error}).status_code == 202
         assert next(lines)["error"]["message"] == "rejected by the user"
+
+
+def test_a_client_that_takes_its_time_reports_progress_through_the_other_process(
+    a: str, b: str, client: RawClient, gate: Gate
+) -> None:
+    message = calling(client, "ask_with_patience", seconds=30, gate=gate.path)
+    with client.stream(a, message) as response:
+        lines = messages(response.iter_lines())
+        question = next(lines)
+        for number in (1, 2):
+            params = {"progressToken": question["params"]["_meta"]["progressToken"], "progress": number}
+            told = {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
+            assert client.post(b, told).status_code == 202
+            gate.reached()
+            gate.open()
+            assert gate.outcome() == "passed"
+        reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}
+        assert client.post(b, reply).status_code == 202
+        assert next(lines)["result"]["structuredContent"] == {"result": [1, 2]}
+
+
+def test_a_question_that_nobody_answers_times_out_and_its_late_answer_is_refused(
+    a: str, b: str, client: RawClient
+) -> None:
+    with client.stream(a, calling(client, "ask_with_patience", seconds=0.3)) as response:
+        lines = messages(response.iter_lines())
+        question = next(lines)
+        cancelled = next(lines)
+        assert (cancelled["method"], cancelled["params"]["requestId"]) == (
+            "notifications/cancelled",
+            question["id"],
+        )
+        assert next(lines)["error"]["message"] == "Request 'elicitation/create' timed out"
+    late = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}
+    wait_until(lambda: client.post(b, late).status_code == 400, what="the refusal of a late answer")
 
 
 def test_a_question_on_the_standalone_stream_reaches_the_client_wherever_it_listens(
