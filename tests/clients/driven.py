@@ -27,9 +27,9 @@ class ClientError(Exception):
 class Event:
     """One line of the program."""
 
-    #: "progress", "answer" or "error".
+    #: "progress", "asked", "answer" or "error".
     kind: str
-    #: [progress, total, message], the answer, or the error's message.
+    #: [progress, total, message], the question, the answer, or the error's message.
     value: Any
 
 
@@ -61,7 +61,7 @@ class DrivenClient:
     def ask(self, command: str, **content: Any) -> Any:
         """Do it and return the answer; what came before the answer is dropped. Raises: ClientError."""
         self.tell(command, **content)
-        while (event := self.next_event()).kind == "progress":
+        while (event := self.next_event()).kind in ("progress", "asked"):
             pass
         return answer_of(event)
 

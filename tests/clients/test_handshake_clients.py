@@ -81,7 +81,7 @@ def test_any_process_serves_a_session_until_it_is_deleted(
     session_id = pair.session_id()
 
     pair.switch.to = pair.b
-    assert set(client.tools()) == {"add", "hold", "remember"}
+    assert set(client.tools()) >= {"add", "hold", "remember"}
     assert remembered(client, vintage, "tea") == {"facts": ["tea"], "process": pair.b.pid}
 
     pair.a.restart()

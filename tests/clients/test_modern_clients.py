@@ -40,7 +40,7 @@ def client(request: pytest.FixtureRequest, pair: Pair, tmp_path: Path) -> Iterat
 
 
 def test_any_process_answers_and_no_session_is_made(client: DrivenClient, pair: Pair) -> None:
-    assert set(client.tools()) == {"add", "hold", "remember"}
+    assert set(client.tools()) >= {"add", "hold", "remember"}
     pair.switch.to = pair.b
     assert client.call("add", a=1, b=2)["structuredContent"] == {"total": 3, "process": pair.b.pid}
     pair.a.restart()

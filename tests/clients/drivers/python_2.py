@@ -6,8 +6,9 @@ from typing import Any
 
 import anyio
 from mcp import Client as OfficialClient
+from mcp_types import CreateMessageResult, ElicitResult, TextContent
 
-from tests.clients.drivers.lines import Progress, converse
+from tests.clients.drivers.lines import Progress, converse, say
 
 
 class Client:
@@ -19,7 +20,13 @@ class Client:
         self._client: OfficialClient | None = None
 
     async def open(self, url: str) -> str:
-        self._client = await self._stack.enter_async_context(OfficialClient(url, mode=self._mode))
+        asked = (
+            {"elicitation_callback": _elicited, "sampling_callback": _sampled}
+            if self._mode == "legacy"
+            else {}
+        )
+        client: OfficialClient = OfficialClient(url, mode=self._mode, **asked)  # type: ignore[arg-type]  # as they are named
+        self._client = await self._stack.enter_async_context(client)
         return self._client.protocol_version
 
     async def tools(self) -> list[str]:
@@ -37,6 +44,16 @@ class Client:
         if self._client is None:
             raise RuntimeError("not opened")
         return self._client
+
+
+async def _elicited(_: Any, params: Any) -> ElicitResult:
+    say("asked", value=params.message)
+    return ElicitResult(action="accept", content={"age": 33})
+
+
+async def _sampled(_: Any, params: Any) -> CreateMessageResult:
+    say("asked", value=params.messages[0].content.text)
+    return CreateMessageResult(role="assistant", content=TextContent(type="text", text="42"), model="m")
 
 
 if __name__ == "__main__":
