@@ -57,7 +57,7 @@ class OptInTools:
     ) -> Any:
         """The SDK's middleware: hides from a session the tools that it has not enabled."""
         name = (ctx.params or {}).get("name")
-        if ctx.method == "tools/call" and name in self._names - self._enabled():
+        if ctx.method == "tools/call" and isinstance(name, str) and name in self._names - self._enabled():
             raise MCPError(code=INVALID_PARAMS, message=f"Unknown tool: {name}")
         result = await call_next(ctx)
         if ctx.method == "tools/list" and isinstance(result, dict):

@@ -17,19 +17,25 @@ def close_connections_after(server: MCPServer[Any], method: str, params: Mapping
             _wrap(registered)
 
 
-def annotations_of(server: MCPServer[Any], name: Any) -> ToolAnnotations | None:
-    """What a tool says of itself."""
-    tool = server._tool_manager.get_tool(name)  # noqa: SLF001
+def annotations_of(server: MCPServer[Any], params: Mapping[str, Any]) -> ToolAnnotations | None:
+    """What the tool that is called says of itself."""
+    tool = server._tool_manager.get_tool(_name(params))  # noqa: SLF001
     return None if tool is None else tool.annotations
 
 
+def _name(params: Mapping[str, Any]) -> str:
+    """The name in params that nobody has validated yet; "" for anything but a text."""
+    name = params.get("name")
+    return name if isinstance(name, str) else ""
+
+
 def _called_tool(server: MCPServer[Any], params: Mapping[str, Any]) -> list[Any]:
-    tool = server._tool_manager.get_tool(params.get("name", ""))  # noqa: SLF001
+    tool = server._tool_manager.get_tool(_name(params))  # noqa: SLF001
     return [] if tool is None or tool.is_async else [tool]
 
 
 def _called_prompt(server: MCPServer[Any], params: Mapping[str, Any]) -> list[Any]:
-    prompt = server._prompt_manager.get_prompt(params.get("name", ""))  # noqa: SLF001
+    prompt = server._prompt_manager.get_prompt(_name(params))  # noqa: SLF001
     return [] if prompt is None else [prompt]
 
 

@@ -168,7 +168,7 @@ class ServerBinding:
         """Whether a request may be run again: a call of a tool annotated as read-only or idempotent."""
         if request.method != "tools/call" or not isinstance(self.server, MCPServer):
             return False
-        annotations = annotations_of(self.server, (request.params or {}).get("name"))
+        annotations = annotations_of(self.server, request.params or {})
         return annotations is not None and bool(annotations.read_only_hint or annotations.idempotent_hint)
 
     async def notify(

@@ -54,6 +54,8 @@ def test_a_malformed_opening_makes_no_session(a: str, body: Any) -> None:
     ("method", "params", "code"),
     [
         ("tools/call", {"name": 7}, -32602),
+        ("tools/call", {"name": ["a", {}]}, -32602),
+        ("prompts/get", {"name": {"a": []}}, -32602),
         ("tools/call", {}, -32602),
         ("tools/list", {"cursor": 7}, -32602),
         ("no/such/method", {}, -32601),
