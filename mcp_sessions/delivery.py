@@ -13,6 +13,8 @@ from mcp_sessions.guard import Receive, Scope, Send
 KEEP_ALIVE_SECONDS: Final = 15.0
 #: Bytes that may wait for a slow reader before its stream is closed.
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
+#: When half as many wait, the handler waits too: so many seconds for the reader to take them all.
+CATCH_UP_SECONDS: Final = 1.0
 #: Bytes that leave together, but for a single larger frame.
 PART_BYTES: Final = 64 * 1024
 #: Bytes that a stream sends on one connection of a server whose `send` does not wait: so many may pile up there.
@@ -80,15 +82,24 @@ class Delivery:
         self._closed = True
         self._farewell = farewell
         self._frames.clear()
+        self._queued = 0
         self._feed()
         self._wake()
 
-    async def hungry(self) -> bool:
-        """Wait until nothing is queued. False if the stream is closed. One may wait at a time."""
-        while self._frames and not self._closed:
-            self._hunger = asyncio.get_running_loop().create_future()
-            await self._hunger
-        return self.open
+    async def hungry(self, seconds: float | None = None) -> bool:
+        """Wait until nothing is queued, at most so long. False if something still is, or if the stream is closed."""
+        if self._frames and not self._closed:
+            if self._hunger is None:
+                self._hunger = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._hunger], timeout=seconds)
+        return self.open and not self._frames
+
+    async def keep_up(self) -> None:
+        """Wait for a reader who is behind, but not for long: close the stream of one who is too slow."""
+        if self._queued > MAX_QUEUED_BYTES // 2:
+            await self.hungry(CATCH_UP_SECONDS)
+            if self._frames:
+                self.close(TOO_SLOW)
 
     async def run(self, receive: Receive, send: Send, *, max_seconds: float, max_bytes: float = inf) -> None:
         """Answer an HTTP request with this stream until it ends, is closed, or the client leaves.
@@ -136,8 +147,9 @@ class Delivery:
         return b"".join(frames)
 
     def _feed(self) -> None:
-        if self._hunger is not None and not self._hunger.done():
+        if self._hunger is not None:
             self._hunger.set_result(None)
+            self._hunger = None
 
     async def _woken(self) -> bool:
         """Wait for something to do. False when it is time for a sign of life."""

@@ -155,7 +155,9 @@ class Exchange:
             self.asking -= 1
 
     async def _say(self, message: Mapping[str, Any]) -> None:
-        self.open().put(message)
+        stream = self.open()
+        stream.put(message)
+        await stream.room()
 
     def open(self) -> ExchangeStream:
         """The stream of what this exchange sends; from here on the answer is an event stream."""

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Bytes that `read` returns at most, but for a single larger event.
 BATCH_BYTES: Final = 256 * 1024
+#: Bytes that a handler may say before it waits for the log.
+MAX_WAITING_BYTES: Final = 1024 * 1024
 #: Seconds for which a store that cannot be asked is asked again before a message leaves unlogged.
 PATIENCE_SECONDS: Final = 30.0
 #: The first and the longest pause between two such attempts, in seconds.
@@ -32,8 +34,9 @@ PAUSES: Final = (0.05, 1.0)
 class ExchangeStream:
     """The stream of one exchange: a writer that logs messages in order, and the connection that waits for them.
 
-    `put` never blocks; `settled` waits until what was put is logged. If the session ends, or the store stays away for
-    longer than PATIENCE_SECONDS, what is left goes to the connection unlogged and without ids: better than lost.
+    `put` never blocks; `settled` waits until what was put is logged, `room` until most of it is. If the session ends,
+    or the store stays away for longer than PATIENCE_SECONDS, what is left goes to the connection unlogged and without
+    ids: better than lost.
     """
 
     def __init__(self, runtime: "Runtime", fingerprint: str, *, request: str, primed: bool) -> None:
@@ -45,6 +48,7 @@ class ExchangeStream:
         self._request = request
         self._primed = primed
         self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
         self._position = 0
         self._ended = False
         self._disconnect = False
@@ -54,7 +58,9 @@ class ExchangeStream:
 
     def put(self, message: Mapping[str, Any], *, last: bool = False) -> None:
         """Say something; `last` for the response."""
-        self._waiting.append(wire.encode(message))
+        payload = wire.encode(message)
+        self._waiting.append(payload)
+        self._waiting_bytes += len(payload)
         self._ended = self._ended or last
         self._write()
 
@@ -66,6 +72,12 @@ class ExchangeStream:
         """Close the connection after what was said so far; the exchange goes on, and its client may resume."""
         self._disconnect = True
         self._write()
+
+    async def room(self) -> None:
+        """Wait while more than MAX_WAITING_BYTES are to be logged, and a moment for a reader who is behind."""
+        while self._waiting_bytes > MAX_WAITING_BYTES and self._writer is not None:
+            await asyncio.wait([self._writer])
+        await self.delivery.keep_up()
 
     async def settled(self) -> None:
         """Wait until everything said so far is logged or given up."""
@@ -81,7 +93,7 @@ class ExchangeStream:
             if not self._opened:
                 await self._open()
             while self._waiting:
-                payloads, self._waiting = self._waiting, []
+                payloads, self._waiting, self._waiting_bytes = self._waiting, [], 0
                 await self._log(payloads, last=self._ended)
             if self._disconnect:
                 self._disconnect = False
