@@ -63,16 +63,22 @@ class ServerBinding:
         self.keeps_subscriptions = _serve_what_sessions_keep(self.lowlevel)
         self.opt_in = next((m for m in self.lowlevel.middleware if isinstance(m, OptInTools)), None)
         self._kernel = Kernel(self.lowlevel)
-        self._manager = StreamableHTTPSessionManager(
-            app=self._sharing_lifespan(),
-            stateless=True,
-            json_response=json_only,
-            max_request_body_size=max_body,
-        )
+        self._json_only = json_only
+        self._max_body = max_body
+        self._manager = self._new_manager()
         self._lifespan_state: Any = None
+        self._entered: asyncio.Future[None] | None = None
         self._running: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
-        self._starting = asyncio.Lock()
+
+    def _new_manager(self) -> StreamableHTTPSessionManager:
+        """The SDK's entry for the modern era; one can be run once."""
+        return StreamableHTTPSessionManager(
+            app=self._sharing_lifespan(),
+            stateless=True,
+            json_response=self._json_only,
+            max_request_body_size=self._max_body,
+        )
 
     def _sharing_lifespan(self) -> Server[Any]:
         """The server as the modern entry sees it: entering its lifespan gives both eras the same state."""
@@ -87,22 +93,15 @@ class ServerBinding:
         shared.lifespan = lifespan
         return shared
 
-    @property
-    def started(self) -> bool:
-        return self._running is not None
-
     async def start(self) -> None:
-        """Enter the server's lifespan, once per process; later calls return at once.
+        """Enter the server's lifespan, once per process; later calls return at once, those meanwhile wait.
 
-        Raises: whatever the lifespan raises; the next call tries again.
+        It goes on if the caller is cancelled. Raises: whatever the lifespan raises; the next call tries again.
         """
-        async with self._starting:
-            if self._running is not None:
-                return
-            entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(self._live(entered))
-            await entered
-            self._running = task
+        if self._entered is None:
+            self._entered = asyncio.get_running_loop().create_future()
+            self._running = asyncio.create_task(self._live(self._entered))
+        await asyncio.shield(self._entered)
 
     async def _live(self, entered: asyncio.Future[None]) -> None:
         """Hold the lifespan: entered and left in one task, as the SDK's task group demands."""
@@ -110,10 +109,13 @@ class ServerBinding:
             async with self._manager.run():
                 entered.set_result(None)
                 await self._leave.wait()
-        except Exception as error:
+        except BaseException as error:
             if entered.done():
                 raise
-            entered.set_exception(error)
+            self._entered, self._running, self._manager = None, None, self._new_manager()
+            entered.set_exception(_as_exception(error))
+            if not isinstance(error, Exception):
+                raise
 
     async def stop(self) -> None:
         """Leave the server's lifespan."""
@@ -193,6 +195,15 @@ class ServerBinding:
         finally:
             await _clean_up(runner.connection)
         return wire.response(request.id, result)
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """What a request may be told of: a cancellation inside a lifespan is not that of the requests that wait."""
+    if isinstance(error, Exception):
+        return error
+    wrapped = RuntimeError(f"The server's lifespan could not be entered: {error!r}")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 async def _clean_up(connection: Connection) -> None:

@@ -1,0 +1,81 @@
+"""Lifespans that cannot be entered: whoever asks is told, and the next request tries again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from mcp.server import MCPServer
+
+from mcp_sessions.binding import ServerBinding
+
+
+class Fatal(BaseException):
+    """What no server expects."""
+
+
+def binding_of(lifespan: Callable[[Any], Any]) -> ServerBinding:
+    server = MCPServer("shop", lifespan=lifespan)
+    return ServerBinding(server, json_only=False, max_body=1000)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("the database is not there yet"), asyncio.CancelledError()])
+async def test_a_lifespan_that_raised_is_entered_by_the_next_request(error: BaseException) -> None:
+    attempts: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[dict[str, str]]:
+        attempts.append("entered")
+        if len(attempts) == 1:
+            raise error
+        yield {}
+        attempts.append("left")
+
+    binding = binding_of(lifespan)
+    with pytest.raises(RuntimeError):
+        await binding.start()
+    await binding.start()
+    await binding.start()
+    await binding.stop()
+
+    assert attempts == ["entered", "entered", "left"]
+
+
+async def test_who_waits_for_a_lifespan_is_told_of_any_end_of_it() -> None:
+    failing = True
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[dict[str, str]]:
+        await asyncio.sleep(0)
+        if failing:
+            raise Fatal
+        yield {}
+
+    binding = binding_of(lifespan)
+    outcomes = await asyncio.gather(*[binding.start() for _ in range(3)], return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [RuntimeError] * 3
+
+
+async def test_a_lifespan_is_entered_once_although_the_first_who_asked_has_left() -> None:
+    attempts: list[str] = []
+    ready = asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[dict[str, str]]:
+        attempts.append("entered")
+        await ready.wait()
+        yield {}
+
+    binding = binding_of(lifespan)
+    first = asyncio.create_task(binding.start())
+    while not attempts:
+        await asyncio.sleep(0)
+    first.cancel()
+    second = asyncio.create_task(binding.start())
+    ready.set()
+    await second
+    await binding.stop()
+
+    assert (attempts, first.cancelled()) == (["entered"], True)
