@@ -25,7 +25,7 @@ import redis
 from tests.deployment import ROOT, compose, dockerfile_instructions, image_command, nginx_conf
 from tests.processes import Process, started
 from tests.raw import RawClient, events
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer, free_port, wait_until
 from tests.tools import path_of
 
 PASSWORD = "a-password-of-the-tests"
@@ -148,6 +148,9 @@ def test_a_session_made_through_nginx_works_on_all_three_processes(
     before = deployment.spread()
     for number in range(ROUNDS):
         client.value(deployment.url, "remember", note=f"note {number}")
+    # nginx logs a request after it was answered.
+    served = before.total() + ROUNDS
+    wait_until(lambda: deployment.spread().total() == served, what="the lines of nginx' log")
     after = deployment.spread()
     assert client.value(deployment.url, "recall") == [f"note {number}" for number in range(ROUNDS)]
     assert {name: after[name] - before[name] for name in NAMES} == dict.fromkeys(NAMES, ROUNDS // 3)
