@@ -12,7 +12,7 @@ class Contestant:
     name: str
     #: How the tables call it.
     title: str
-    #: "daphne" or "uvicorn".
+    #: What serves it: "daphne", "mended" (this app's daphne) or "uvicorn".
     server: str
     #: `module:attribute` of the ASGI application.
     application: str
@@ -33,6 +33,12 @@ CONTESTANTS: Final = (
         name=OURS,
         title="this app, Redis (daphne)",
         server="daphne",
+        application="benchmarks.servers.ours:application",
+    ),
+    Contestant(
+        name="ours-mended",
+        title="this app, Redis (`mcp_sessions.daphne`)",
+        server="mended",
         application="benchmarks.servers.ours:application",
     ),
     Contestant(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-#: A server that says nothing for so long, in seconds, has failed.
+#: An answer that is not complete after so long, in seconds, does not come; pings may come all the same.
 STALL = 20.0
 _CHUNKED_END = b"\r\n0\r\n\r\n"
 
@@ -70,6 +70,7 @@ class Wire:
                 connection = self._connections[descriptor]
                 answer = _receive(connection)
                 if answer is None:
+                    _still_worth_waiting(connection)
                     continue
                 answered(connection.number, answer, clock() - connection.sent)
                 under_way -= not self._send_next(connection, numbered)
@@ -83,6 +84,11 @@ class Wire:
         connection.sent = time.perf_counter()
         connection.sock.sendall(request)
         return True
+
+
+def _still_worth_waiting(connection: Connection) -> None:
+    if time.perf_counter() - connection.sent > STALL:
+        raise LoadError(f"only this after {STALL:.0f} s: {connection.buffer[-200:]!r}")
 
 
 def _receive(connection: Connection) -> bytes | None:
