@@ -41,8 +41,7 @@ class Listener:
         if inbox not in self._known:
             after = _resumed(after, await client.xrevrange(inbox, count=1))
             self._known.add(inbox)
-        streams = await client.xread({inbox: after}, count=BATCH, block=max(block_ms, 1))
-        entries: list[Any] = streams[0][1] if streams else []
+        entries = _entries(await client.xread({inbox: after}, count=BATCH, block=max(block_ms, 1)))
         return (entries[-1][0].decode() if entries else after), [fields[b"d"] for _, fields in entries]
 
     def _client(self, block_ms: int) -> AsyncClient:
@@ -51,6 +50,13 @@ class Listener:
             self._block_ms = block_ms
             self._clients.append(self._make_client(block_ms / 1000 + MARGIN))
         return self._clients[-1]
+
+
+def _entries(streams: Any) -> list[Any]:
+    """What was read from the one stream; with `protocol=3` redis-py gives a dictionary of lists of such lists."""
+    if isinstance(streams, dict):
+        return [entry for batches in streams.values() for batch in batches for entry in batch]
+    return list(streams[0][1]) if streams else []
 
 
 def _resumed(after: str, newest: Sequence[Any]) -> str:
