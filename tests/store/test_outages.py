@@ -194,6 +194,8 @@ async def test_a_server_that_is_full_is_unavailable_for_what_needs_memory(
         with pytest.raises(StoreUnavailable, match="memory"):
             await world.touch(fingerprint)
         with pytest.raises(StoreUnavailable, match="memory"):
+            await world.store.state_incr(fingerprint, "count", 1, max_bytes=100)
+        with pytest.raises(StoreUnavailable, match="memory"):
             await world.open()
 
         client.config_set("maxmemory", 0)
@@ -207,6 +209,8 @@ async def test_a_server_that_became_a_replica_is_unavailable(world: World, serve
 
         with pytest.raises(StoreUnavailable):
             await world.touch(fingerprint)
+        with pytest.raises(StoreUnavailable):
+            await world.store.state_incr(fingerprint, "count", 1, max_bytes=100)
         with pytest.raises(StoreUnavailable):
             world.directory.end(fingerprint)
 

@@ -14,7 +14,11 @@ if not string.match(before, NUMBER) or not tonumber(before) then return WRONG_TY
 local sum
 if string.match(before, INTEGER) and string.match(amount, INTEGER) then
   local added = redis.pcall('HINCRBY', KEYS[2], name, amount)
-  if type(added) == 'table' then return WRONG_TYPE end
+  if type(added) == 'table' then
+    -- No integer, or beyond 64 bits; else Redis is full, or may not be written to.
+    local wrong = string.find(added.err, 'integer', 1, true) or string.find(added.err, 'overflow', 1, true)
+    return wrong and WRONG_TYPE or added
+  end
   sum = redis.call('HGET', KEYS[2], name)
   if old then redis.call('HSET', KEYS[2], name, old) else redis.call('HDEL', KEYS[2], name) end
 else
