@@ -1,7 +1,6 @@
 """Event streams on the wire: one open connection that delivers messages as they come."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import Final
@@ -47,7 +46,7 @@ class Delivery:
     def __init__(self) -> None:
         #: Called when the connection is gone, however that came.
         self.on_close: Callable[[], None] | None = None
-        self._frames: deque[bytes] = deque()
+        self._frames: list[bytes] = []
         self._queued = 0
         self._sent = 0
         self._farewell = b""
@@ -65,10 +64,12 @@ class Delivery:
         """Queue a frame. Dropped if the stream is closed; if the reader is too slow, the stream is closed."""
         if not self.open:
             return
-        self._queued += len(frame)
-        if self._queued > MAX_QUEUED_BYTES and len(self._frames) > 0:
+        if (
+            self._queued >= MAX_QUEUED_BYTES
+        ):  # not the size of the frame: a large one says nothing about the reader
             self.close(TOO_SLOW)
             return
+        self._queued += len(frame)
         self._frames.append(frame)
         self._wake()
 
@@ -135,16 +136,18 @@ class Delivery:
 
     def _take(self) -> bytes:
         """The next frames in one part; what waits for a slow reader stays in the queue, where it is counted."""
-        size = 0
-        frames: list[bytes] = []
-        while self._frames and (not frames or size + len(self._frames[0]) <= PART_BYTES):
-            frames.append(self._frames.popleft())
-            size += len(frames[-1])
+        count, size = 0, 0
+        for frame in self._frames:
+            if count and size + len(frame) > PART_BYTES:
+                break
+            count, size = count + 1, size + len(frame)
+        part = b"".join(self._frames[:count])
+        del self._frames[:count]
         self._queued -= size
         self._sent += size
         if not self._frames:
             self._feed()
-        return b"".join(frames)
+        return part
 
     def _feed(self) -> None:
         if self._hunger is not None:

@@ -64,6 +64,15 @@ async def test_a_reader_that_is_too_slow_is_told_when_to_come_back() -> None:
     assert await Connection().deliver(delivery) == TOO_SLOW
 
 
+async def test_what_waits_leaves_together_with_a_frame_larger_than_the_bound() -> None:
+    delivery = Delivery()
+    delivery.put(b"first")
+    delivery.put(b"x" * (MAX_QUEUED_BYTES + 1))
+    delivery.end()
+    written = await Connection().deliver(delivery)
+    assert (written[:5], len(written)) == (b"first", MAX_QUEUED_BYTES + 6)
+
+
 async def test_one_frame_larger_than_the_bound_is_delivered_all_the_same() -> None:
     delivery = Delivery()
     delivery.put(b"x" * (MAX_QUEUED_BYTES + 1))
