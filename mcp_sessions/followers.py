@@ -41,10 +41,13 @@ class Followers:
         followers.append(follower)
         self._close_surplus(follower.fingerprint)
         task = asyncio.create_task(follower.run())
+        self._held.hold(follower.fingerprint)
+        self._open += 1
         try:
-            with self.delivering(), self._held.holding(follower.fingerprint):
-                yield
+            yield
         finally:
+            self._open -= 1
+            self._held.release(follower.fingerprint)
             task.cancel()
             followers.remove(follower)
             if not followers:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class Held:
@@ -21,12 +20,3 @@ class Held:
         self._counts[fingerprint] -= 1
         if self._counts[fingerprint] <= 0:
             del self._counts[fingerprint]
-
-    @contextmanager
-    def holding(self, fingerprint: str) -> Iterator[None]:
-        """Hold inside the block."""
-        self.hold(fingerprint)
-        try:
-            yield
-        finally:
-            self.release(fingerprint)

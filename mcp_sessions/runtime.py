@@ -5,8 +5,8 @@ Nothing here decides whether a session exists; the store does, on every request.
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from mcp_types import INVALID_PARAMS
@@ -28,6 +28,11 @@ from mcp_sessions.store.streaming import STANDALONE, StreamStore
 from mcp_sessions.streams import ExchangeStream, Follower
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+#: How many sessions or streams a heartbeat looks after at once, and the seconds between two such batches of streams.
+BATCH: Final = 100
+BREATH_SECONDS: Final = 0.02
 
 
 class Runtime:
@@ -218,18 +223,24 @@ class Runtime:
 
     async def _beat(self) -> None:
         """What a heartbeat makes up for: sessions that would idle out, doorbells that were lost, nodes that died."""
-        held = list(self._held)
-        if held:
+        for held in _batches(list(self._held)):
             alive = await self.store.keep(held, limits=self.conf.limits)
             for gone in set(held) - alive:
                 self.close(gone)
         streams = {(f.fingerprint, f.stream) for f in self.followers if f.valid} | set(self._streams)
-        if streams:
-            await self.streams.keep_streams(sorted(streams))
+        for some in _batches(sorted(streams)):
+            await self.streams.keep_streams(some)
         await self._orphans.look()
-        for follower in self.followers:
-            follower.nudge()
         await self.questions.look()
+        for followers in _batches(list(self.followers)):
+            for follower in followers:
+                follower.nudge()
+            await asyncio.sleep(BREATH_SECONDS)
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """What a heartbeat asks the store for at once: thousands of streams would make a burst of memory and latency."""
+    return (items[n : n + BATCH] for n in range(0, len(items), BATCH))
 
 
 async def _remember_log_level(runtime: Runtime, fingerprint: str, params: Mapping[str, Any]) -> str | None:

@@ -27,6 +27,12 @@ class Looking:
         about = cast("dict[str, str]", self._client.hgetall(self._keys.nodes_about))
         return {json.loads(text)["pid"]: node for node, text in about.items()}
 
+    def heartbeats(self) -> dict[str, float]:
+        """When each node was last seen."""
+        return dict(
+            cast("list[tuple[str, float]]", self._client.zrange(self._keys.nodes, 0, -1, withscores=True))
+        )
+
     def doorbells(self) -> int:
         """How many are in the inboxes of all nodes."""
         inboxes = [self._keys.inbox(node) for node in self.nodes().values()]
