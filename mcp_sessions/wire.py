@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeGuard
 
 import pydantic_core
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
@@ -201,7 +201,7 @@ def _reply(value: dict[str, Any]) -> Reply | Rejection:
     return Reply(id=value["id"], result=result, error=error)
 
 
-def is_request_id(value: Any) -> bool:
+def is_request_id(value: Any) -> TypeGuard[RequestId]:
     """A string or an integer; True is neither (JSON-RPC 2.0, section 4). Bounded: it travels between processes."""
     if isinstance(value, str):
         return len(value) <= MAX_ID_CHARS
