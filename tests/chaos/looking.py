@@ -6,6 +6,7 @@ from typing import cast
 
 from mcp_sessions.session import fingerprint
 from mcp_sessions.store.keys import Keys
+from mcp_sessions.store.streaming import STANDALONE
 from tests.raw import RawClient
 from tests.servers import RedisServer
 
@@ -21,6 +22,11 @@ class Looking:
         """The messages in the log of a stream, in order."""
         entries = self._client.xrange(self._keys.stream(fingerprint_of(client), stream))
         return [fields["d"] for _, fields in cast("list[tuple[str, dict[str, str]]]", entries)]
+
+    def delivered(self, client: RawClient) -> int:
+        """Up to which position the standalone stream was delivered."""
+        info = self._keys.stream_info(fingerprint_of(client), STANDALONE)
+        return int(cast("str", self._client.hget(info, "delivered")) or 0)
 
     def nodes(self) -> dict[int, str]:
         """The nodes by process id."""

@@ -1,0 +1,136 @@
+"""Streams that several connections want at once, and streams whose process was away."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, Final
+
+import pytest
+
+from tests.chaos.calls import Call
+from tests.chaos.conftest import Serve
+from tests.chaos.crowd import calling, crowd
+from tests.chaos.services import Service, serving
+from tests.gates import Gate
+from tests.raw import Event, RawClient, events, messages
+from tests.servers import RedisServer, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+
+#: Connections that want one stream at the same moment.
+RIVALS: Final = 10
+#: Standalone streams that are opened one after the other, and messages that come meanwhile.
+STREAMS: Final = 6
+MESSAGES: Final = 120
+BOUND: Final = 60
+
+
+@pytest.fixture(scope="module")
+def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two processes that live through this module."""
+    with serving(
+        tmp_path_factory.mktemp("resuming"), redis_server, 2, MCP_MAX_STREAMS_PER_SESSION="50"
+    ) as service:
+        yield service
+
+
+def connected(service: Service) -> RawClient:
+    client = RawClient()
+    client.initialize(service.urls[0])
+    return client
+
+
+def begun(client: RawClient, url: str, gate: Gate, number: int) -> str:
+    """Call `count_past`, leave it at its gate, and return the id of its stream's start."""
+    with client.stream(url, calling(client, "count_past", gate=gate.path, number=number)) as response:
+        start: Event = next(events(response.iter_lines()))
+    gate.reached()
+    assert start.id is not None
+    return start.id
+
+
+@pytest.mark.protocol("H17", "H20")
+def test_of_many_that_resume_one_stream_at_once_one_gets_the_response(service: Service, gate: Gate) -> None:
+    client = connected(service)
+    start = begun(client, service.urls[0], gate, number=5)
+
+    def resume(n: int) -> list[dict[str, Any]]:
+        with client.get(service.urls[n % 2], last_event_id=start) as response:
+            return list(messages(response.iter_lines()))
+
+    with ThreadPoolExecutor(RIVALS) as pool:
+        rivals = [pool.submit(resume, n) for n in range(RIVALS)]
+        wait_until(lambda: sum(rival.done() for rival in rivals) == RIVALS - 1, what="all but one to give up")
+        gate.open()
+        seen = [rival.result(BOUND) for rival in rivals]
+    complete = [said for said in seen if said and "result" in said[-1]]
+    assert len(complete) == 1
+    assert [message["params"]["progress"] for message in complete[0][:-1]] == [1, 2, 3, 4, 5]
+    for said in seen:
+        assert said in (complete[0], complete[0][:1], [])
+
+
+@pytest.mark.protocol("H17")
+def test_each_standalone_message_comes_once_while_new_streams_take_over(service: Service) -> None:
+    client = connected(service)
+    heard: list[list[str]] = [[] for _ in range(STREAMS)]
+
+    def listen(lines: Iterator[str], into: list[str]) -> None:
+        into.extend(message["params"]["uri"] for message in messages(lines))
+
+    telling = Call(client=client, message=calling(client, "tell", number=MESSAGES, pace=0.02))
+    with ExitStack() as stack, ThreadPoolExecutor(STREAMS) as pool:
+        with crowd([telling], [service.urls[0]]) as running:
+            for n in range(STREAMS):
+                response = stack.enter_context(client.get(service.urls[n % 2]))
+                pool.submit(listen, response.iter_lines(), heard[n])
+            running.join(BOUND)
+        log = service.looking.log(client, "standalone")
+        assert len(log) == MESSAGES
+        wait_until(
+            lambda: service.looking.delivered(client) == MESSAGES, seconds=BOUND, what="all to be delivered"
+        )
+        assert client.delete(service.urls[0]).status_code == 204
+    assert sorted(uri for uris in heard for uri in uris) == sorted(
+        f"chaos://{n}" for n in range(1, MESSAGES + 1)
+    )
+
+
+@pytest.mark.protocol("H20")
+def test_a_stream_is_resumed_after_every_process_was_replaced(serve: Serve, gate: Gate) -> None:
+    service = serve(2)
+    client = connected(service)
+    start = begun(client, service.urls[0], gate, number=5)
+    gate.open()
+    assert gate.outcome() == "passed"
+    stream = start.split("-")[1]
+    wait_until(lambda: len(service.looking.log(client, stream)) == 6, what="the response in the log")
+    for process in service.processes:
+        process.restart()
+    with client.get(service.urls[1], last_event_id=start) as response:
+        seen = list(messages(response.iter_lines()))
+    assert [message["params"]["progress"] for message in seen[:-1]] == [1, 2, 3, 4, 5]
+    assert seen[-1]["result"]["structuredContent"] == {"result": 5}
+
+
+@pytest.mark.protocol("H20")
+def test_a_process_that_was_taken_for_dead_adds_nothing_when_it_wakes_up(serve: Serve, gate: Gate) -> None:
+    service = serve(2)
+    a, b = service.processes
+    client = connected(service)
+    start = begun(client, a.url, gate, number=5)
+    client.value(b.url, "process")
+    os.kill(a.pid, signal.SIGSTOP)
+    with client.get(b.url, last_event_id=start) as response:
+        seen = list(messages(response.iter_lines()))
+    assert [message.get("params", {}).get("progress") for message in seen] == [1, None]
+    assert "lost" in seen[1]["error"]["message"]
+    os.kill(a.pid, signal.SIGCONT)
+    gate.open()
+    assert gate.outcome() == "passed"
+    for url in (a.url, b.url):
+        assert client.value(url, "process") in (a.pid, b.pid)
+        with client.get(url, last_event_id=start) as response:
+            assert list(messages(response.iter_lines())) == seen
