@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -14,6 +14,10 @@ _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,256}\Z")
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 ANONYMOUS: Final = "anonymous"
+
+#: Characters of a handshake that is kept once it was parsed. Those of real clients are shorter, and often the same;
+#: a thousand that somebody made long and different on purpose would fill the memory of every process.
+KEPT_HANDSHAKE_CHARS: Final = 2_048
 
 
 def new_session_id() -> str:
@@ -41,10 +45,20 @@ class Handshake:
     client_info: dict[str, Any]
     #: The client's `capabilities`, as sent.
     capabilities: dict[str, Any]
+    #: What it was parsed from, if it was.
+    text: str = field(default="", compare=False, repr=False)
 
     def __hash__(self) -> int:
-        """Hashable although it holds JSON objects, so that what is derived from a handshake can be cached by it."""
-        return hash((self.protocol_version, self.client_name, self.client_version))
+        """Hashable although it holds JSON objects, so that what is derived from a handshake can be cached by it.
+
+        All of it counts: if those of one client's name had one hash, somebody could make each look-up a long search.
+        """
+        return hash(self.text or self.to_json())
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is short enough for caches."""
+        return len(self.text) <= KEPT_HANDSHAKE_CHARS
 
     def to_json(self) -> str:
         """One line of ASCII JSON; equal handshakes give equal text."""
@@ -59,17 +73,25 @@ class Handshake:
         return str(self.client_info.get("version", ""))
 
 
-@lru_cache(maxsize=1024)
 def parse_handshake(text: str) -> Handshake:
     """The handshake of `to_json()`. Clients of one release send equal handshakes, so few are ever parsed.
 
     Raises: ValueError for anything that `to_json()` did not write.
     """
+    return _parse_kept(text) if len(text) <= KEPT_HANDSHAKE_CHARS else _parse(text)
+
+
+def _parse(text: str) -> Handshake:
     values = json.loads(text)
     match values:
         case [str() as version, dict() as client_info, dict() as capabilities]:
-            return Handshake(protocol_version=version, client_info=client_info, capabilities=capabilities)
+            return Handshake(
+                protocol_version=version, client_info=client_info, capabilities=capabilities, text=text
+            )
     raise ValueError("not a handshake")
+
+
+_parse_kept = lru_cache(maxsize=1024)(_parse)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -210,8 +210,11 @@ def restored(session: Session, standalone: Channel) -> Connection:
     return connection
 
 
-@lru_cache(maxsize=1024)
 def _client_params(handshake: Handshake) -> InitializeRequestParams:
+    return _kept_params(handshake) if handshake.is_kept else _params(handshake)
+
+
+def _params(handshake: Handshake) -> InitializeRequestParams:
     return InitializeRequestParams.model_validate(
         {
             "protocolVersion": handshake.protocol_version,
@@ -220,3 +223,6 @@ def _client_params(handshake: Handshake) -> InitializeRequestParams:
         },
         by_name=False,
     )
+
+
+_kept_params = lru_cache(maxsize=1024)(_params)

@@ -8,6 +8,7 @@ import pytest
 
 from mcp_sessions.session import (
     FINGERPRINT,
+    KEPT_HANDSHAKE_CHARS,
     Handshake,
     Session,
     fingerprint,
@@ -110,6 +111,20 @@ def test_equal_handshakes_are_parsed_once() -> None:
     text = CLAUDE.to_json()
 
     assert parse_handshake(text) is parse_handshake(text)
+
+
+def test_a_handshake_that_is_longer_than_any_real_one_is_not_kept() -> None:
+    text = json.dumps(["2025-11-25", {"name": "x" * KEPT_HANDSHAKE_CHARS, "version": "1"}, {}])
+    assert parse_handshake(text) == parse_handshake(text)
+    assert parse_handshake(text) is not parse_handshake(text)
+    assert not parse_handshake(text).is_kept
+    assert parse_handshake(CLAUDE.to_json()).is_kept
+
+
+def test_handshakes_of_one_client_differ_in_their_hashes() -> None:
+    texts = [json.dumps(["2025-11-25", {"name": "x", "version": "1"}, {"n": n}]) for n in range(100)]
+    assert len({hash(parse_handshake(text)) for text in texts}) == 100
+    assert hash(parse_handshake(CLAUDE.to_json())) == hash(CLAUDE)
 
 
 def test_the_name_and_version_of_a_client_are_text_whatever_it_sent() -> None:
