@@ -64,9 +64,8 @@ class Delivery:
         """Queue a frame. Dropped if the stream is closed; if the reader is too slow, the stream is closed."""
         if not self.open:
             return
-        if (
-            self._queued >= MAX_QUEUED_BYTES
-        ):  # not the size of the frame: a large one says nothing about the reader
+        # Without this frame: that one is large says nothing about the reader.
+        if self._queued >= MAX_QUEUED_BYTES:
             self.close(TOO_SLOW)
             return
         self._queued += len(frame)
