@@ -12,6 +12,11 @@ from benchmarks.processes import Server
 
 #: Share of a cell's time that is spent before it is measured.
 WARM_UP = 0.2
+#: With so many connections a server on an undisturbed core uses at least that share of it.
+MANY = 16
+QUIET = 0.9
+#: Turns that a server gets in a round if something else took its core.
+TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,16 @@ def rounds(
 
 
 def measure(server: Server, load: Load) -> Sample:
+    """The least disturbed of a few turns; the first that was not disturbed is the last. Raises: LoadError."""
+    best = take_turn(server, load)
+    for _ in range(TRIES - 1):
+        if load.connections < MANY or best.server_busy >= QUIET:
+            break
+        best = max(best, take_turn(server, load), key=lambda sample: sample.server_busy)
+    return best
+
+
+def take_turn(server: Server, load: Load) -> Sample:
     """Warm up, then keep all connections busy for so long. Raises: LoadError."""
     with Wire(port=server.target.port, size=load.connections) as wire:
         _drive(wire, server, load, load.seconds * WARM_UP)

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants import BY_NAME, CONTESTANTS
-from benchmarks.measure import Sample
+from benchmarks.measure import MANY, QUIET, Sample
 from benchmarks.memory import Footprint
-from benchmarks.targets import CONNECTIONS, Verdict
+from benchmarks.targets import Verdict
 
 START, END = "<!-- results: written by the benchmark -->", "<!-- end of results -->"
-#: With enough connections a server on an undisturbed core uses at least so much of it.
-QUIET = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +98,7 @@ def verdict_line(verdict: Verdict) -> str:
 
 def disturbance(samples: Sequence[Sample]) -> list[str]:
     """A warning if the servers did not get their core: their speed is then the machine's business."""
-    loaded = [sample.server_busy for sample in samples if sample.connections >= CONNECTIONS]
+    loaded = [sample.server_busy for sample in samples if sample.connections >= MANY]
     share = statistics.median(loaded) if loaded else 1.0
     if share >= QUIET:
         return []
