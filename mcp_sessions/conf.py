@@ -72,6 +72,10 @@ class Endpoint:
     max_streams: int = 5000
     #: Open streams of one session in one process; the oldest make room.
     max_streams_per_session: int = 8
+    #: Requests that one process answers at the same time, those whose clients have left included; more get 503.
+    max_requests: int = 10_000
+    #: The same, of one session.
+    max_requests_per_session: int = 1000
     #: Resources that one session may subscribe to.
     max_subscriptions: int = 100
     #: Whether a call that died with its process is run again for a client that resumes it: only of tools annotated with
@@ -131,6 +135,8 @@ _COUNTS: Final = (
     "STREAM_MAX_BYTES",
     "MAX_STREAMS",
     "MAX_STREAMS_PER_SESSION",
+    "MAX_REQUESTS",
+    "MAX_REQUESTS_PER_SESSION",
     "MAX_SUBSCRIPTIONS",
 )
 

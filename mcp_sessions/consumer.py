@@ -185,6 +185,8 @@ class _Call:
     async def _answer(self, request: wire.Request, session: Session) -> None:
         """One JSON object if the handler ends soon and silently, else an event stream."""
         runtime, response = self.runtime, self.conf.response
+        if not runtime.may_run(session.fingerprint):
+            return await reject(self.send, wire.TOO_MANY_REQUESTS)
         exchange = Exchange(
             request, self.scope, runtime=runtime, session=session, json_only=response == "json"
         )

@@ -49,7 +49,9 @@ class Runtime:
         self.questions = Questions(self)
         self._exchanges: dict[tuple[str, wire.RequestId], Exchange] = {}
         self._streams: dict[tuple[str, str], ExchangeStream] = {}
+        #: The sessions that are kept alive, and those whose requests are being answered.
         self._held = Held()
+        self._running = Held()
         self.followers = Followers(lambda: self.conf, self._held)
         self._orphans = Orphans(self)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -96,8 +98,17 @@ class Runtime:
 
     # Work in flight
 
+    def may_run(self, fingerprint: str) -> bool:
+        """Whether one more request of a session may be answered now."""
+        conf = self.conf
+        return (
+            self._running.total < conf.max_requests
+            and self._running.of(fingerprint) < conf.max_requests_per_session
+        )
+
     def run(self, exchange: Exchange) -> None:
         """Start an exchange, and let `cancel` find it while it runs."""
+        self._running.hold(exchange.fingerprint)
         self._exchanges[exchange.fingerprint, correlation(exchange.request.id)] = exchange
         exchange.start(self._ended)
 
@@ -107,6 +118,7 @@ class Runtime:
         self._held.hold(exchange.fingerprint)
 
     def _ended(self, exchange: Exchange) -> None:
+        self._running.release(exchange.fingerprint)
         key = (exchange.fingerprint, correlation(exchange.request.id))
         if self._exchanges.get(key) is exchange:
             del self._exchanges[key]

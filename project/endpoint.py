@@ -28,6 +28,8 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "STREAM_MAX_AGE": seconds,
     "MAX_STREAMS": count,
     "MAX_STREAMS_PER_SESSION": count,
+    "MAX_REQUESTS": count,
+    "MAX_REQUESTS_PER_SESSION": count,
     "MAX_SUBSCRIPTIONS": count,
     "RERUN_LOST_CALLS": boolean,
     "ALLOWED_ORIGINS": words,

@@ -36,6 +36,8 @@ BOUNDS: Final = {
     "Time that a stream is kept": f"`STREAM_TTL`, {in_words(ENDPOINT.stream_ttl)} after the last message",
     "Open streams of a process": f"`MAX_STREAMS`, {ENDPOINT.max_streams:,}",
     "Open streams of a session on a process": f"`MAX_STREAMS_PER_SESSION`, {ENDPOINT.max_streams_per_session}",
+    "Requests that a process answers at a time": f"`MAX_REQUESTS`, {ENDPOINT.max_requests:,}",
+    "Requests of a session, likewise": f"`MAX_REQUESTS_PER_SESSION`, {ENDPOINT.max_requests_per_session:,}",
     "Resources that a session subscribes to": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
     "Wait for the client's answer": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",
     "Store away while a stream is written": f"{streams.PATIENCE_SECONDS:g} s",
