@@ -1,0 +1,197 @@
+"""Our daphne's `send` over Twisted's own HTTP channel, with a connection that the test fills and empties."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from mcp_sessions.daphne import Server  # isort: skip  # first: it chooses Twisted's reactor
+from daphne.http_protocol import HTTPFactory
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from mcp_sessions.backpressure import PART_BYTES
+from mcp_sessions.delivery import PACED
+
+#: Half of its functions have type hints, and wrong ones.
+Transport: Any = StringTransport
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+#: Turns of the event loop after which everything has happened that needs nobody else.
+TURNS = 20
+
+
+class Connection(Transport):  # type: ignore[misc]  # see above
+    """Holds what is written to it until it is told to pass it on; pauses its producer as Twisted's sockets do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.producer: Any = None
+        self.held = 0
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.held += len(data)
+        if self.held > PART_BYTES and self.producer is not None:
+            self.producer.pauseProducing()
+
+    def writeSequence(self, iovec: Any) -> None:  # noqa: N802 - Twisted's name
+        self.write(b"".join(iovec))
+
+    @property
+    def written(self) -> bytes:
+        return bytes(self.io.getvalue())
+
+    def pass_on(self) -> None:
+        self.held = 0
+        self.producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:  # noqa: N802 - Twisted's name
+        self.producer = None
+
+    def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
+        self.aborted = True
+
+
+class World:
+    """A server with one connection, and an application that leaves `send` to the test."""
+
+    def __init__(self, **options: Any) -> None:
+        self.server = Server(self._application, endpoints=["unused"], **options)
+        self.server.connections = {}
+        self.connection = Connection()
+        self.clock = Clock()
+        self.channel = HTTPFactory(self.server).buildProtocol(None)
+        self.channel.callLater = self.clock.callLater
+        self.channel.makeConnection(self.connection)
+        self.sends: list[Send] = []
+        self.scopes: list[Any] = []
+
+    async def _application(self, scope: Any, receive: Any, send: Send) -> None:
+        self.scopes.append(scope)
+        self.sends.append(send)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def asks(self, *headers: bytes) -> Send:
+        """Send a request, and give its `send` with the response started."""
+        self.channel.dataReceived(b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", *headers, b"", b""]))
+        await turns()
+        await self.sends[-1](START)
+        return self.sends[-1]
+
+    def hangs_up(self) -> None:
+        self.channel.connectionLost(None)
+
+
+async def turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+def body(data: bytes, *, last: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": not last}
+
+
+async def begun(sending: Awaitable[None]) -> "asyncio.Future[None]":
+    """A send that got as far as it could."""
+    task = asyncio.ensure_future(sending)
+    await turns()
+    return task
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_client_that_keeps_up_is_not_waited_for(world: World) -> None:
+    send = await world.asks()
+    await send(body(b"x" * PART_BYTES))
+    world.connection.pass_on()
+    await send(body(b"end", last=True))
+    assert world.connection.written.endswith(b"end\r\n0\r\n\r\n")
+
+
+async def test_a_large_body_leaves_part_by_part(world: World) -> None:
+    send = await world.asks(b"Connection: close")
+    sending = await begun(send(body(b"x" * 5 * PART_BYTES, last=True)))
+    for parts in range(1, 6):
+        assert not sending.done()
+        assert world.connection.written.count(b"x") == parts * PART_BYTES
+        world.connection.pass_on()
+        await turns()
+    assert sending.done()
+    assert world.connection.written.endswith(b"0\r\n\r\n")
+
+
+async def test_the_next_request_of_a_connection_waits_for_the_last_answer(world: World) -> None:
+    send = await world.asks()
+    sending = await begun(send(body(b"x" * 2 * PART_BYTES, last=True)))
+    world.channel.dataReceived(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+    world.connection.pass_on()
+    await turns()
+    assert len(world.sends) == 1
+    world.connection.pass_on()
+    await turns()
+    assert sending.done()
+    assert len(world.sends) == 2
+
+
+async def test_all_who_wait_for_one_connection_are_released_together(world: World) -> None:
+    send = await world.asks()
+    await send(body(b"x" * PART_BYTES))
+    first, second = await begun(send(body(b"one"))), await begun(send(body(b"two")))
+    given_up = await begun(send(body(b"three")))
+    given_up.cancel()
+    await turns()
+    assert not first.done()
+    assert not second.done()
+    world.connection.pass_on()
+    await turns()
+    assert world.connection.written.endswith(b"one\r\n3\r\ntwo\r\n")
+
+
+async def test_a_client_that_hangs_up_releases_who_waits_and_leaves_nothing(world: World) -> None:
+    send = await world.asks()
+    waiting = await begun(send(body(b"x" * 5 * PART_BYTES)))
+    world.hangs_up()
+    await turns()
+    assert waiting.done()
+    assert world.server.connections == {}
+    assert world.clock.getDelayedCalls() == []
+    await send(body(b"late", last=True))
+
+
+async def test_who_takes_nothing_in_time_is_cut_off() -> None:
+    world = World(send_seconds=0)
+    send = await world.asks()
+    waiting = asyncio.ensure_future(send(body(b"x" * 5 * PART_BYTES)))
+    async with asyncio.timeout(10):
+        while not world.connection.aborted:
+            await asyncio.sleep(0)
+    world.hangs_up()
+    async with asyncio.timeout(10):
+        await waiting
+    assert world.connection.written.count(b"x") == PART_BYTES
+
+
+@pytest.mark.parametrize(("header", "cut_off"), [(b"Connection: close", True), (b"Accept: */*", False)])
+async def test_a_connection_that_is_to_close_has_so_long_for_its_last_bytes(
+    header: bytes, *, cut_off: bool
+) -> None:
+    world = World(send_seconds=5)
+    send = await world.asks(header)
+    await send(body(b"all", last=True))
+    world.clock.advance(4)
+    assert not world.connection.aborted
+    world.clock.pump([1, 0])
+    assert world.connection.aborted is cut_off
+
+
+async def test_the_application_is_told_that_send_waits(world: World) -> None:
+    await world.asks()
+    assert PACED in world.scopes[0]["extensions"]
