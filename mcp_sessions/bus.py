@@ -19,9 +19,9 @@ from mcp_sessions.store.streaming import StreamStore
 logger = logging.getLogger(__name__)
 
 #: Seconds between heartbeats; what a lost doorbell costs at most.
-HEARTBEAT_SECONDS: Final = 5.0
+HEARTBEAT_SECONDS: Final = 4.0
 #: A node without a heartbeat for so many seconds is dead: its work is lost.
-DEAD_AFTER_SECONDS: Final = 15.0
+DEAD_AFTER_SECONDS: Final = 12.0
 #: Milliseconds that the reader waits for doorbells before it asks again.
 BLOCK_MS: Final = 5_000
 #: Seconds before a store that could not be asked is asked again.
