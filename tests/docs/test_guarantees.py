@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import admin_actions, consumer, daphne, delivery, session, streams, wire
+from mcp_sessions import admin_actions, backpressure, consumer, daphne, delivery, session, streams, wire
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.store import clients, record
 from tests.docs import markdown
@@ -30,6 +30,12 @@ BOUNDS: Final = {
     "Last call, as it is remembered": f"{record.CALL_LENGTH} characters",
     "Silence of a stream": f"{delivery.KEEP_ALIVE_SECONDS:g} s",
     "Bytes that wait for a slow reader": f"{delivery.MAX_QUEUED_BYTES // 1024**2} MiB",
+    "Time that a handler waits for a reader who is half as far behind": f"{delivery.CATCH_UP_SECONDS:g} s",
+    "Bytes that wait in one connection besides": f"{2 * backpressure.PART_BYTES // 1024} KiB",
+    "Time for a client to read those": f"{backpressure.SEND_SECONDS:g} s (`--send-timeout`)",
+    "Bytes of a stream on one connection, under the plain `daphne`": (
+        f"{delivery.MAX_UNPACED_BYTES // 1024**2} MiB"
+    ),
     "One connection with a stream": f"`STREAM_MAX_AGE`, {in_words(ENDPOINT.stream_max_age)}",
     "Messages that a stream keeps": f"`STREAM_MAX_EVENTS`, {ENDPOINT.stream_max_events:,}",
     "Bytes that a stream keeps": f"`STREAM_MAX_BYTES`, {ENDPOINT.stream_max_bytes // 1024**2} MiB",
