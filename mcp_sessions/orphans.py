@@ -44,24 +44,27 @@ class Orphans:
     async def _end(self, follower: Follower) -> None:
         """Give the stream a response: that of the call run again, if it may be, else an error."""
         node, follower.origin = follower.origin, ""
-        request = json.loads(follower.request)
-        response = await self._run_again(follower, request) if "method" in request else None
-        if response is None:
-            error = {"code": CONNECTION_CLOSED, "message": LOST}
-            response = wire.error_response(request["id"], error)
-        payload, limits = wire.encode(response), self._runtime.conf.stream_limits
         try:
-            await patiently(
-                lambda: self._runtime.streams.close_orphan(
-                    follower.fingerprint, follower.stream, payload=payload, limits=limits
-                )
-            )
+            await self._close(follower, json.loads(follower.request))
         except StoreUnavailable as error:
             follower.origin = node
             logger.warning("A stream of session %.12s is ended later: %s", follower.fingerprint, error)
             return
         follower.nudge()
         logger.warning("Node %s died with a request of session %.12s.", node, follower.fingerprint)
+
+    async def _close(self, follower: Follower, request: dict[str, Any]) -> None:
+        """Raises: StoreUnavailable."""
+        response = await self._run_again(follower, request) if "method" in request else None
+        if response is None:
+            error = {"code": CONNECTION_CLOSED, "message": LOST}
+            response = wire.error_response(request["id"], error)
+        payload, limits = wire.encode(response), self._runtime.conf.stream_limits
+        await patiently(
+            lambda: self._runtime.streams.close_orphan(
+                follower.fingerprint, follower.stream, payload=payload, limits=limits
+            )
+        )
 
     async def _run_again(self, follower: Follower, request: dict[str, Any]) -> dict[str, Any] | None:
         """The response of a call that does no harm twice; what it says before is not said again."""

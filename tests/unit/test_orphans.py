@@ -1,0 +1,32 @@
+"""Streams of dead processes, when the store goes away at the worst moment."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.orphans import Orphans
+
+
+@pytest.mark.parametrize("request_", [{"id": 1, "method": "tools/call", "params": {}}, {"id": 1}])
+async def test_a_stream_that_cannot_be_ended_now_is_ended_later(
+    request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr("mcp_sessions.streams.PATIENCE_SECONDS", 0)
+    runtime: Any = SimpleNamespace(
+        store=SimpleNamespace(get=away),
+        streams=SimpleNamespace(close_orphan=away),
+        conf=SimpleNamespace(stream_limits=None, rerun_lost_calls=True),
+    )
+    follower: Any = SimpleNamespace(
+        fingerprint="f" * 64, stream="s", origin="dead", request=json.dumps(request_)
+    )
+
+    await Orphans(runtime)._end(follower)
+
+    assert follower.origin == "dead"
