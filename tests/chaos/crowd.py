@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from tests.chaos.calls import Call, Carrier
-from tests.raw import RawClient
+from tests.raw import LATEST, RawClient
 from tests.servers import wait_until
 
+VERSIONS: Final = (LATEST, "2025-06-18")
 #: Seconds for messages to come.
 BOUND: Final = 60.0
 
@@ -69,8 +70,8 @@ def crowd(calls: Sequence[Call], urls: Sequence[str]) -> Iterator[Crowd]:
 
 
 def sessions(count: int, url: str) -> list[RawClient]:
-    """So many clients with a session each."""
-    clients = [RawClient() for _ in range(count)]
+    """So many clients with a session each, every other one of a version whose streams have no priming event."""
+    clients = [RawClient(version=VERSIONS[n % 2]) for n in range(count)]
     for client in clients:
         client.initialize(url)
     return clients
