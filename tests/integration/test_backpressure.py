@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from mcp_sessions.backpressure import PART_BYTES
-from tests.integration.test_daphne import ANSWER_SECONDS, Client, ask, running, until_it_says
+from tests.integration.test_daphne import (
+    ANSWER_SECONDS,
+    Client,
+    ask,
+    exit_code,
+    running,
+    told_to_stop,
+    until_it_says,
+)
 from tests.memory import growth_of
 from tests.misbehaving import LARGE_BYTES, POURED_BYTES, poured
 from tests.processes import Process
@@ -120,3 +128,17 @@ def test_a_client_that_reads_nothing_in_time_is_cut_off(hasty: Process, path: st
     until_nothing_is_left(hasty, before)
     with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
         lazy.response().read()
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_client_that_does_not_read_does_not_keep_a_process_from_ending(
+    tmp_path: Path, *, guarded: bool
+) -> None:
+    with running("mcp_sessions.daphne", tmp_path, "--drain-timeout", "0.1", guarded=guarded) as process:
+        LazyClient(process).send("/pour")
+        until_sends_wait(process)
+        told_to_stop(process)
+        assert exit_code(process) == 0
+        assert "shutdown hook" in process.output()
+        assert "Traceback" not in process.output()
+        assert "pending" not in process.output()
