@@ -55,7 +55,7 @@ class MCPEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = dict(scope["headers"])
-        rejection = auth.rejection(headers, endpoint(self.alias))
+        rejection = wire.repetition(scope["headers"]) or auth.rejection(headers, endpoint(self.alias))
         if rejection is not None:
             return await reject(send, rejection)
         origin = headers.get(b"origin")
@@ -275,12 +275,10 @@ class _Call:
         declared = self.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             return None
-        body = b""
-        message: Message
+        body: bytes = b""
         while True:
             message = await self.receive()
-            part: bytes = message.get("body", b"")
-            body += part
+            body += message.get("body", b"")
             if len(body) > limit:
                 return None
             if not message.get("more_body", False):

@@ -6,7 +6,7 @@ specification, Basic → Transports → Streamable HTTP.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -113,6 +113,9 @@ BAD_VERSION: Final = Rejection(status=400, message="Bad Request: unsupported MCP
 BAD_EVENT_ID: Final = Rejection(
     status=400, message="Bad Request: this Last-Event-ID names no event of this session"
 )
+REPEATED_HEADER: Final = Rejection(
+    status=400, message="Bad Request: a header that may be there once is there several times"
+)
 NOT_ACCEPTABLE: Final = Rejection(
     status=406, message="Not Acceptable: Accept must list application/json and text/event-stream"
 )
@@ -130,6 +133,26 @@ NOT_JSONRPC: Final = Rejection(status=400, message="Bad Request: the body is not
 BAD_METHOD: Final = Rejection(
     status=405, message="Method Not Allowed", headers=((b"allow", b"GET, POST, DELETE, OPTIONS"),)
 )
+
+
+#: Headers that decide who is asked for what: of two, a proxy may have checked the other one (RFC 9110, 5.3).
+_SINGLE: Final = (
+    b"host",
+    b"origin",
+    b"authorization",
+    b"content-type",
+    SESSION_ID,
+    PROTOCOL_VERSION,
+    LAST_EVENT_ID,
+)
+
+
+def repetition(raw: Collection[tuple[bytes, bytes]]) -> Rejection | None:
+    """Why headers are refused of which one that may be there once is there several times."""
+    if len(raw) == len(dict(raw)):
+        return None
+    names = [name for name, _ in raw]
+    return REPEATED_HEADER if any(names.count(name) > 1 for name in _SINGLE) else None
 
 
 @lru_cache(maxsize=256)

@@ -1,7 +1,9 @@
 """What malformed and hostile requests get: a clear refusal, and nothing else happens."""
 
+import http.client
 import json
 import socket
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -103,6 +105,20 @@ def test_large_headers_and_odd_ones_do_no_harm(a: str, client: RawClient, proces
         assert client.post(a, client.request("ping"), **headers).status_code in {404, 406, 415}
     assert client.value(a, "add", a=1, b=1) == 2
     assert_quiet(processes[0])
+
+
+@pytest.mark.parametrize("name", ["host", "origin", "mcp-session-id", "mcp-protocol-version", "content-type"])
+def test_a_header_that_decides_is_there_once(a: str, client: RawClient, name: str) -> None:
+    host = a.removeprefix("http://")
+    headers = {"host": host, "origin": a, **client.headers()}
+    body = json.dumps(client.request("ping")).encode()
+    for repeated, status in (((), 200), (((name, headers[name]),), 400)):
+        with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
+            connection.putrequest("POST", "/mcp", skip_host=True)
+            for header in (*headers.items(), ("content-length", str(len(body))), *repeated):
+                connection.putheader(*header)
+            connection.endheaders(body)
+            assert connection.getresponse().status == status
 
 
 def test_a_request_that_is_never_finished_disturbs_nobody(a: str, client: RawClient) -> None:
