@@ -6,11 +6,15 @@ back with its next heartbeat, and then its work is not lost.
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp_types import CONNECTION_CLOSED
 
 from mcp_sessions import wire
+from mcp_sessions.bus import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.exchange import Exchange
 from mcp_sessions.streams import Follower, patiently
@@ -20,26 +24,44 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOST = "The server process that ran this request died; the request is lost"
+#: A heartbeat has failed if the next one comes later than this.
+GAP_SECONDS: Final = 2 * HEARTBEAT_SECONDS
+LOST: Final = "The server process that ran this request died; the request is lost"
 
 
 class Orphans:
     """What one runtime knows about the nodes whose streams it delivers."""
 
-    def __init__(self, runtime: "Runtime") -> None:
+    def __init__(self, runtime: "Runtime", *, clock: Callable[[], float] = monotonic) -> None:
         self._runtime = runtime
-        #: The nodes that the last heartbeat found; None before the first one.
-        self._known: frozenset[str] | None = None
+        self._clock = clock
+        #: The nodes that the last heartbeat found.
+        self._known: frozenset[str] = frozenset()
+        #: When that was, and since when heartbeats have come without a gap, in seconds of the clock.
+        self._looked = self._since = -inf
 
     async def look(self) -> None:
         """A heartbeat: end the streams of nodes that are dead. Raises: StoreUnavailable."""
         # First: a node that is followed already has registered, so the list below has it if it is alive.
         followed = [f for f in self._runtime.followers if f.origin and f.valid and f.delivery.open]
         alive = frozenset(node.id for node in await self._runtime.streams.nodes())
-        known, self._known = self._known, alive
+        present, self._known = alive | self._known, alive
+        if not self._is_settled():
+            return
         for follower in followed:
-            if known is not None and follower.origin not in alive | known:
+            if follower.origin not in present:
                 self._runtime.spawn(self._end(follower))
+
+    def _is_settled(self) -> bool:
+        """Whether this node has been looking for long enough to judge others.
+
+        Where its own heartbeats had a gap, the store was away: who is missing may only be later to come back.
+        """
+        now = self._clock()
+        if now - self._looked > GAP_SECONDS:
+            self._since = now
+        self._looked = now
+        return now - self._since >= DEAD_AFTER_SECONDS
 
     async def _end(self, follower: Follower) -> None:
         """Give the stream a response: that of the call run again, if it may be, else an error."""

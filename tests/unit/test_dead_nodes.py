@@ -1,0 +1,79 @@
+"""Who is taken for dead, heartbeat by heartbeat: a node that is gone, and none that only comes back late."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mcp_sessions.bus import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
+from mcp_sessions.orphans import Orphans
+
+
+class Watch:
+    """A node that delivers one stream of another one, whose heartbeats the test counts out."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.nodes: Sequence[str] = ()
+        delivery = SimpleNamespace(open=True)
+        follower = SimpleNamespace(origin="other", valid=True, delivery=delivery, fingerprint="f" * 64)
+        self.ended: list[Any] = []
+        runtime: Any = SimpleNamespace(followers=[follower], spawn=self._end)
+        runtime.streams = SimpleNamespace(nodes=self._nodes)
+        self._orphans = Orphans(runtime, clock=lambda: self.now)
+
+    async def _nodes(self) -> list[Any]:
+        return [SimpleNamespace(id=node) for node in self.nodes]
+
+    def _end(self, work: Any) -> None:
+        work.close()
+        self.ended.append(work)
+
+    async def beats(self, count: int, *nodes: str) -> bool:
+        """So many heartbeats that find these nodes; whether one of them ended the stream."""
+        self.nodes = nodes
+        for _ in range(count):
+            self.now += HEARTBEAT_SECONDS
+            await self._orphans.look()
+        return bool(self.ended)
+
+
+#: Heartbeats after which a node may judge.
+SETTLED = round(DEAD_AFTER_SECONDS / HEARTBEAT_SECONDS) + 1
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+async def test_a_node_that_two_heartbeats_miss_is_dead(watch: Watch) -> None:
+    assert not await watch.beats(SETTLED, "me", "other")
+    assert not await watch.beats(1, "me")
+    assert await watch.beats(1, "me")
+
+
+async def test_a_node_that_one_heartbeat_misses_is_not_dead(watch: Watch) -> None:
+    assert not await watch.beats(SETTLED, "me", "other")
+    assert not await watch.beats(1, "me")
+    assert not await watch.beats(10, "me", "other")
+
+
+async def test_a_process_that_has_just_started_judges_nobody(watch: Watch) -> None:
+    assert not await watch.beats(SETTLED - 1, "me")
+    assert await watch.beats(1, "me")
+
+
+async def test_after_an_outage_a_node_has_time_to_come_back(watch: Watch) -> None:
+    assert not await watch.beats(SETTLED, "me", "other")
+    watch.now += HEARTBEAT_SECONDS * 1.5
+    assert not await watch.beats(SETTLED - 1, "me")
+    assert not await watch.beats(10, "me", "other")
+
+
+async def test_a_node_that_does_not_come_back_after_an_outage_is_dead(watch: Watch) -> None:
+    assert not await watch.beats(SETTLED, "me", "other")
+    watch.now += HEARTBEAT_SECONDS * 1.5
+    assert not await watch.beats(SETTLED - 1, "me")
+    assert await watch.beats(1, "me")
