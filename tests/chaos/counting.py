@@ -6,6 +6,8 @@ from tests.chaos.calls import Call
 from tests.chaos.crowd import calling, sessions
 from tests.chaos.looking import Looking
 from tests.chaos.services import Service
+from tests.gates import Gate
+from tests.raw import RawClient, events
 
 #: Seconds between two messages of a call.
 PACE: Final = 0.1
@@ -58,3 +60,12 @@ def token_of(call: Call) -> str:
 def ran_in(call: Call) -> int:
     """The id of the process that ran a call: its messages say it."""
     return int(call.progress[0]["message"].split()[0])
+
+
+def begun(client: RawClient, url: str, gate: Gate, number: int) -> str:
+    """Call `count_past`, leave it at its gate, and return the id of its stream's start."""
+    with client.stream(url, calling(client, "count_past", gate=gate.path, number=number)) as response:
+        start = next(events(response.iter_lines()))
+    gate.reached()
+    assert start.id is not None
+    return start.id

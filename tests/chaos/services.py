@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.chaos.looking import Looking
 from tests.processes import Process, daphne, started
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +43,10 @@ def serving(
 def _draining(process: Process) -> Process:
     options = list(process.command)[3:]
     return replace(process, command=(sys.executable, "-m", "mcp_sessions.daphne", *options))
+
+
+def wait_for_heartbeats(service: Service, count: int) -> None:
+    """Heartbeats look after every stream."""
+    for _ in range(count):
+        last = service.looking.heartbeats()
+        wait_until(lambda last=last: service.looking.heartbeats() != last, what="a heartbeat")  # type: ignore[misc]

@@ -10,11 +10,10 @@ import pytest
 
 from tests.chaos.conftest import Serve
 from tests.chaos.crowd import sessions
-from tests.chaos.services import Service
+from tests.chaos.services import wait_for_heartbeats
 from tests.memory import growth_of
 from tests.processes import Process
 from tests.raw import RawClient
-from tests.servers import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
@@ -43,13 +42,6 @@ def test_an_idle_stream_costs_little_memory(serve: Serve, draining: bool) -> Non
     each = growth.peak / STREAMS
     print(f"An idle stream costs {each:,.0f} bytes.")  # noqa: T201 - `pytest -s` shows it
     assert each < BOUND
-
-
-def wait_for_heartbeats(service: Service, count: int) -> None:
-    """Heartbeats look after every stream."""
-    for _ in range(count):
-        last = service.looking.heartbeats()
-        wait_until(lambda last=last: service.looking.heartbeats() != last, what="a heartbeat")  # type: ignore[misc]
 
 
 @contextmanager

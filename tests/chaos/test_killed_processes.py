@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
 #: Calls of each of the three waves, and messages of each call.
 CALLS: Final = 70
-NUMBER: Final = 80
+NUMBER: Final = 60
 #: A process is killed when so many messages of the newest wave have come.
 MESSAGES: Final = 500
 #: Seconds after the kill in which a lost call is told to its client, and a dead node forgotten.

@@ -11,11 +11,15 @@ from tests.chaos.counting import (
     assert_counted_up,
     assert_has_its_result,
     assert_what_was_logged_came_once,
+    begun,
     counting_calls,
 )
 from tests.chaos.crowd import calling, crowd, sessions
-from tests.raw import RawClient
-from tests.servers import run_server
+from tests.chaos.services import wait_for_heartbeats
+from tests.gates import Gate
+from tests.processes import Process
+from tests.raw import RawClient, messages
+from tests.servers import run_server, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
@@ -29,6 +33,8 @@ RESTARTS: Final = 2
 #: Redis is killed when so many more messages have come.
 MESSAGES: Final = 400
 BOUND: Final = 90
+#: Heartbeats that fail in an outage after which every node has been silent for too long.
+MISSED: Final = 2
 
 
 @pytest.mark.protocol("H17", "H20")
@@ -61,3 +67,26 @@ def test_nothing_is_lost_or_doubled_when_redis_is_killed_and_comes_back_with_its
 def telling_call(client: RawClient) -> Call:
     """A call that sends messages on the standalone stream of its session."""
     return Call(client=client, message=calling(client, "tell", number=ANNOUNCED, pace=PACE))
+
+
+def test_a_store_that_is_away_for_long_makes_nobody_dead(serve: Serve, gate: Gate) -> None:
+    with run_server() as redis:
+        service = serve(2, redis=redis)
+        a, b = service.processes
+        [client] = sessions(1, a.url)
+        start = begun(client, a.url, gate, number=5)
+        with client.get(b.url, last_event_id=start) as resumed:
+            lines = messages(resumed.iter_lines())
+            assert next(lines)["params"]["progress"] == 1
+            redis.pause()
+            for process in (a, b):
+                wait_until(lambda each=process: missed(each) > MISSED, seconds=BOUND, what="an outage")  # type: ignore[misc]
+            redis.resume()
+            wait_for_heartbeats(service, 4)
+            gate.open()
+            assert [next(lines)["params"]["progress"] for _ in range(4)] == [2, 3, 4, 5]
+            assert next(lines)["result"]["structuredContent"] == {"result": 5}
+
+
+def missed(process: Process) -> int:
+    return process.log.read_text().count("A heartbeat failed")

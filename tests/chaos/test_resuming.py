@@ -11,10 +11,11 @@ import pytest
 
 from tests.chaos.calls import Call
 from tests.chaos.conftest import Serve
+from tests.chaos.counting import begun
 from tests.chaos.crowd import calling, crowd
 from tests.chaos.services import Service, serving
 from tests.gates import Gate
-from tests.raw import Event, RawClient, events, messages
+from tests.raw import RawClient, messages
 from tests.servers import RedisServer, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
@@ -40,15 +41,6 @@ def connected(service: Service) -> RawClient:
     client = RawClient()
     client.initialize(service.urls[0])
     return client
-
-
-def begun(client: RawClient, url: str, gate: Gate, number: int) -> str:
-    """Call `count_past`, leave it at its gate, and return the id of its stream's start."""
-    with client.stream(url, calling(client, "count_past", gate=gate.path, number=number)) as response:
-        start: Event = next(events(response.iter_lines()))
-    gate.reached()
-    assert start.id is not None
-    return start.id
 
 
 @pytest.mark.protocol("H17", "H20")
