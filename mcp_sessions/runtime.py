@@ -15,6 +15,7 @@ from mcp_sessions import lifecycle, subscriptions, wire
 from mcp_sessions.binding import ServerBinding, load_server
 from mcp_sessions.bus import HEARTBEAT_SECONDS, Bus, Doorbell
 from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.exchange import PRIMED_SINCE, Exchange
 from mcp_sessions.followers import Followers
 from mcp_sessions.held import Held
@@ -204,6 +205,13 @@ class Runtime:
             if owner == fingerprint:
                 stream.delivery.end()
         self.questions.end(fingerprint)
+        self.spawn(self._forget_streams(fingerprint))
+
+    async def _forget_streams(self, fingerprint: str) -> None:
+        try:
+            await self.streams.forget(fingerprint)
+        except StoreUnavailable as error:
+            logger.info("The streams of session %.12s are left to their TTL: %s", fingerprint, error)
 
     # Doorbells and heartbeats
 

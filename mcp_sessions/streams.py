@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 BATCH_BYTES: Final = 256 * 1024
 #: Bytes that a handler may say before it waits for the log.
 MAX_WAITING_BYTES: Final = 1024 * 1024
+#: Streams that ended and can still be resumed, of one session.
+KEPT_STREAMS: Final = 16
 #: Seconds for which a store that cannot be asked is asked again before a message leaves unlogged.
 PATIENCE_SECONDS: Final = 30.0
 #: The first and the longest pause between two such attempts, in seconds.
@@ -101,8 +103,16 @@ class ExchangeStream:
                 self.delivery.end()
             if self._ended:
                 self.delivery.end()
+                await self._finish()
         finally:
             self._writer = None
+
+    async def _finish(self) -> None:
+        """Tell the store that this log is complete: of a session it keeps the newest ones only."""
+        try:
+            await self._runtime.streams.finished(self._fingerprint, self.name, kept=KEPT_STREAMS)
+        except StoreUnavailable as error:
+            logger.info("A stream of session %.12s is left to its TTL: %s", self._fingerprint, error)
 
     async def _open(self) -> None:
         self._opened = True

@@ -8,6 +8,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why the session ended | 10 minutes |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the log of one stream | minutes after a sign of life |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above, or MAX_AGE |
+| `mcp:v1:<namespace>:{<fingerprint>}:finished` | sorted set | names of streams that ended, at most 16 | until MAX_AGE |
 | `mcp:v1:<namespace>:{<fingerprint>}:published` | sorted set | names of publications, at most 1,000 | 1 minute |
 | `mcp:v1:<namespace>:{<fingerprint>}:question:<id>` | hash | who waits for the client's answer | REQUEST_TIMEOUT |
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | until MAX_AGE |
@@ -53,6 +54,7 @@ class Keys:
         self.state = _per_session(make_key, session_prefix, "state")
         self.ended = _per_session(make_key, session_prefix, "ended")
         self.published = _per_session(make_key, session_prefix, "published")
+        self.finished = _per_session(make_key, session_prefix, "finished")
         self.subscriptions = _per_session(make_key, session_prefix, "subscriptions")
         self.activity = self._of_namespace("index:activity")
         self.new = self._of_namespace("index:new")

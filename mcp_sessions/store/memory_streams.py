@@ -137,6 +137,20 @@ class MemoryStreams:
                 memory.live(found)
             return found.appended()
 
+    async def finished(self, fingerprint: str, stream: str, *, kept: int) -> None:
+        memory = self._memory
+        with memory.lock:
+            parts = memory.parts(fingerprint)
+            if parts is None:
+                return
+            ended = [name for name, each in parts.streams.items() if each.ended]
+            for name in ended[: max(0, len(ended) - kept)]:
+                del parts.streams[name]
+
+    async def forget(self, fingerprint: str) -> None:
+        with self._memory.lock:
+            self._memory.parts(fingerprint)
+
     async def keep_streams(self, streams: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         memory = self._memory
         with memory.lock:

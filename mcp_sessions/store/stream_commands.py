@@ -114,6 +114,16 @@ class StreamCommands:
         keys = self._stream(fingerprint, stream)
         return Call(scripts.KEEP, keys, (self.now(),), lambda reply: is_readable(fingerprint, reply))
 
+    def finished(self, fingerprint: str, stream: str, kept: int) -> Call[list[str]]:
+        """The names of ended streams that have to go."""
+        keys = (self.keys.session(fingerprint), self.keys.finished(fingerprint))
+        arguments = (self.now(), stream, kept)
+        return Call(scripts.FINISHED, keys, arguments, lambda names: [name.decode() for name in names])
+
+    def drop(self, fingerprint: str, streams: Sequence[str]) -> Call[int]:
+        keys = [key for stream in streams for key in self._stream(fingerprint, stream)[1:]]
+        return Call(scripts.DROP, keys, (), int)
+
     def _appending(
         self, script: Script, fingerprint: str, keys: Sequence[str], arguments: Sequence[Any]
     ) -> Call[Appended | None]:

@@ -176,6 +176,17 @@ class StreamStore(Protocol):
         """
         ...
 
+    async def finished(self, fingerprint: str, stream: str, *, kept: int) -> None:
+        """An exchange's stream ended: only the `kept` newest that ended are kept of a session, the others dropped.
+
+        If the session is over, this one is dropped as well.
+        """
+        ...
+
+    async def forget(self, fingerprint: str) -> None:
+        """The session is over: drop its streams that ended. The others go with their TTL."""
+        ...
+
     async def keep_streams(self, streams: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         """Signs of life of streams, (fingerprint, name) each, that run or are delivered; those that exist."""
         ...

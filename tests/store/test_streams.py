@@ -315,3 +315,32 @@ async def assert_gone(streams: Streams, fingerprint: str, token: int) -> None:
     for stream, after in ((EXCHANGE, 0), (STANDALONE, None)):
         assert await store.claim(fingerprint, stream, node="b", after=after) is None
         assert await store.read(fingerprint, stream, token=token, after=0, max_bytes=100) is None
+
+
+async def test_of_the_streams_that_ended_the_newest_are_kept_and_those_that_run_stay(
+    streams: Streams,
+) -> None:
+    fingerprint = await streams.world.open()
+    names = [f"{number:016x}" for number in range(5)]
+    for name in [*names, "f" * 16]:
+        await streams.store.open_stream(fingerprint, name, node="a", request_id="7", limits=streams.limits)
+    for name in names:
+        await streams.store.append(
+            fingerprint, name, first=1, payloads=[b"response"], last=True, limits=streams.limits
+        )
+        await streams.store.finished(fingerprint, name, kept=2)
+
+    there = [name for name in [*names, "f" * 16] if await streams.store.keep_streams([(fingerprint, name)])]
+    assert there == [*names[3:], "f" * 16]
+
+
+async def test_a_session_that_is_over_leaves_no_stream_that_ended(streams: Streams) -> None:
+    fingerprint = await streams.exchange()
+    await streams.append(fingerprint, b"response", last=True)
+    await streams.store.finished(fingerprint, EXCHANGE, kept=16)
+    await streams.world.store.end(fingerprint, principal=None, reason="deleted")
+
+    await streams.store.forget(fingerprint)
+    await streams.store.finished(fingerprint, EXCHANGE, kept=16)
+
+    assert await streams.store.claim(fingerprint, EXCHANGE, node="b", after=0) is None
