@@ -35,8 +35,11 @@ class Crowd:
 
     def wait_for(self, messages: int) -> None:
         """Wait until so many more messages have come."""
-        target = self.received() + messages
-        wait_until(lambda: self.received() >= target, seconds=BOUND, what=f"{messages} messages")
+        self.wait_for_all(self.received() + messages)
+
+    def wait_for_all(self, messages: int) -> None:
+        """Wait until so many messages have come in all."""
+        wait_until(lambda: self.received() >= messages, seconds=BOUND, what=f"{messages} messages in all")
 
     def join(self, seconds: float) -> None:
         """Wait until every call is through. Raises: what went wrong for any call; AssertionError past the bound."""

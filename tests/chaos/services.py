@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from django.conf import LazySettings
+
 from tests.chaos.looking import Looking
 from tests.processes import Process, daphne, started
 from tests.servers import RedisServer, wait_until
@@ -50,3 +52,12 @@ def wait_for_heartbeats(service: Service, count: int) -> None:
     for _ in range(count):
         last = service.looking.heartbeats()
         wait_until(lambda last=last: service.looking.heartbeats() != last, what="a heartbeat")  # type: ignore[misc]
+
+
+def join_from_outside(settings: LazySettings, service: Service) -> None:
+    """Let the test's own process use the service's Redis, as a task queue or a command would."""
+    environment = service.processes[0].environment
+    cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": environment["REDIS_URL"]}
+    settings.CACHES = {"default": cache}
+    endpoint = {"SERVER": environment["MCP_SERVER"], "NAMESPACE": environment["MCP_NAMESPACE"]}
+    settings.MCP_SESSIONS = {"default": endpoint}

@@ -14,7 +14,7 @@ from django.core.management import call_command
 
 from tests.chaos.crowd import calling
 from tests.chaos.looking import fingerprint_of
-from tests.chaos.services import Service, serving
+from tests.chaos.services import Service, join_from_outside, serving
 from tests.gates import Gate
 from tests.raw import RawClient, events
 from tests.servers import RedisServer, wait_until
@@ -117,11 +117,9 @@ def test_delete_closes_every_stream_on_every_process_at_once(service: Service, g
 
 
 def test_force_expiry_closes_every_stream_on_every_process_at_once(
-    service: Service, gate: Gate, settings: LazySettings, redis_server: RedisServer
+    service: Service, gate: Gate, settings: LazySettings
 ) -> None:
-    settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url}}
-    namespace = service.processes[0].environment["MCP_NAMESPACE"]
-    settings.MCP_SESSIONS = {"default": {"SERVER": "tests.chaos.server.server", "NAMESPACE": namespace}}
+    join_from_outside(settings, service)
     client = new_client(service)
     with streams_of(client, service, gate) as streams:
         call_command("mcp_sessions", "expire", fingerprint_of(client), skip_checks=True)

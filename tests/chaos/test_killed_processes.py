@@ -5,8 +5,10 @@ from time import monotonic
 from typing import Final
 
 import pytest
+from django.conf import LazySettings
 from mcp_types import CONNECTION_CLOSED
 
+from mcp_sessions.messages import send
 from tests.chaos.calls import Call
 from tests.chaos.conftest import Serve
 from tests.chaos.counting import (
@@ -16,7 +18,9 @@ from tests.chaos.counting import (
     counting_calls,
     ran_in,
 )
-from tests.chaos.crowd import crowd
+from tests.chaos.crowd import crowd, sessions
+from tests.chaos.looking import fingerprint_of
+from tests.chaos.services import join_from_outside
 from tests.processes import Process
 from tests.servers import wait_until
 
@@ -29,6 +33,10 @@ NUMBER: Final = 60
 MESSAGES: Final = 500
 #: Seconds after the kill in which a lost call is told to its client, and a dead node forgotten.
 TOLD_WITHIN: Final = 30
+#: Clients with a standalone stream, messages to each, and how many the last client may be behind.
+LISTENERS: Final = 20
+ROUNDS: Final = 60
+LAG: Final = 10
 #: Seconds for all calls of a wave.
 BOUND: Final = 120
 
@@ -89,3 +97,28 @@ def test_a_killed_process_leaves_the_list_of_nodes_and_one_that_stops_leaves_it_
     assert stopped not in looking.nodes()
     wait_until(lambda: dead not in looking.nodes(), seconds=TOLD_WITHIN, what="the dead node to be forgotten")
     assert set(looking.nodes()) == {c.pid}
+
+
+@pytest.mark.protocol("H17")
+def test_messages_from_outside_come_once_while_the_processes_that_deliver_them_are_killed(
+    serve: Serve, settings: LazySettings
+) -> None:
+    service = serve(3)
+    join_from_outside(settings, service)
+    clients = sessions(LISTENERS, service.urls[0])
+    listening = [Call(client=client, message=None, enough=ROUNDS, cut_after=15) for client in clients]
+    victims = {ROUNDS // 4: service.processes[0], ROUNDS // 2: service.processes[1]}
+    with crowd(listening, service.urls) as running:
+        for n in range(1, ROUNDS + 1):
+            for client in clients:
+                assert send(
+                    fingerprint_of(client), "notifications/resources/updated", {"uri": f"chaos://{n}"}
+                )
+            running.wait_for_all((n - LAG) * LISTENERS)
+            if n in victims:
+                kill(victims[n])
+        running.join(BOUND)
+    for call in listening:
+        assert [message["params"]["uri"] for message in call.messages] == [
+            f"chaos://{n}" for n in range(1, ROUNDS + 1)
+        ]
