@@ -166,6 +166,20 @@ async def ask_age(name: str, ctx: Context) -> str:
 
 
 @server.tool()
+async def send_to_a_page(ctx: Context) -> str:
+    """Elicit by URL."""
+    answer = await ctx.elicit_url("Pay here", "https://pay.example.com/1", "payment-1")
+    return answer.action
+
+
+@server.tool()
+async def ping_the_client(ctx: Context) -> str:
+    """Ping, which belongs to no request."""
+    await ctx.session.send_ping()
+    return "alive"
+
+
+@server.tool()
 async def ask_with_patience(seconds: float, ctx: Context, gate: str = "") -> list[float]:
     """Elicit, and return the progress that the client reported; each report waits at the gate."""
     heard: list[float] = []

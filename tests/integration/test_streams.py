@@ -247,6 +247,28 @@ def test_a_question_on_the_standalone_stream_reaches_the_client_wherever_it_list
     assert answers[0]["result"]["structuredContent"] == {"result": ["file:///here"]}
 
 
+def test_a_client_is_sent_to_a_page_and_answers_through_the_other_process(a: str, b: str) -> None:
+    client = RawClient()
+    client.initialize(a, capabilities={"elicitation": {"form": {}, "url": {}}})
+    with client.stream(a, calling(client, "send_to_a_page")) as response:
+        lines = messages(response.iter_lines())
+        question, accepted = answering(client, b, lines, {"action": "accept"})
+        assert question["params"]["url"] == "https://pay.example.com/1"
+        assert (question["params"]["mode"], accepted.status_code) == ("url", 202)
+        assert next(lines)["result"]["structuredContent"] == {"result": "accept"}
+
+
+def test_a_client_is_pinged_on_its_standalone_stream(a: str, b: str, client: RawClient) -> None:
+    answers: list[Any] = []
+    with client.get(a) as listening:
+        lines = messages(listening.iter_lines())
+        caller = threading.Thread(target=lambda: answers.append(client.value(b, "ping_the_client")))
+        caller.start()
+        question, accepted = answering(client, b, lines, {})
+        caller.join()
+    assert (question["method"], accepted.status_code, answers) == ("ping", 202, ["alive"])
+
+
 def test_a_client_without_the_capability_is_not_asked(a: str) -> None:
     client = RawClient()
     client.initialize(a, capabilities={})
