@@ -25,8 +25,10 @@ logger = logging.getLogger(__name__)
 BATCH_BYTES: Final = 256 * 1024
 #: Bytes that a handler may say before it waits for the log.
 MAX_WAITING_BYTES: Final = 1024 * 1024
-#: Streams that ended and can still be resumed, of one session.
-KEPT_STREAMS: Final = 16
+#: Streams that ended and can still be resumed, of one session: a client whose network goes may have had many open.
+KEPT_STREAMS: Final = 256
+#: And their bytes together, as a multiple of what one may have.
+KEPT_FULL_STREAMS: Final = 16
 #: Seconds for which a store that cannot be asked is asked again before a message leaves unlogged.
 PATIENCE_SECONDS: Final = 30.0
 #: The first and the longest pause between two such attempts, in seconds.
@@ -110,7 +112,12 @@ class ExchangeStream:
     async def _finish(self) -> None:
         """Tell the store that this log is complete: of a session it keeps the newest ones only."""
         try:
-            await self._runtime.streams.finished(self._fingerprint, self.name, kept=KEPT_STREAMS)
+            await self._runtime.streams.finished(
+                self._fingerprint,
+                self.name,
+                kept=KEPT_STREAMS,
+                kept_bytes=KEPT_FULL_STREAMS * self._runtime.conf.stream_max_bytes,
+            )
         except StoreUnavailable as error:
             logger.info("A stream of session %.12s is left to its TTL: %s", self._fingerprint, error)
 

@@ -8,7 +8,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why the session ended | 10 minutes |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the log of one stream | minutes after a sign of life |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above, or MAX_AGE |
-| `mcp:v1:<namespace>:{<fingerprint>}:finished` | sorted set | names of streams that ended, at most 16 | until MAX_AGE |
+| `mcp:v1:<namespace>:{<fingerprint>}:finished` | sorted set | streams that ended, at most 256 | until MAX_AGE |
 | `mcp:v1:<namespace>:{<fingerprint>}:published` | sorted set | names of publications, at most 1,000 | 1 minute |
 | `mcp:v1:<namespace>:{<fingerprint>}:question:<id>` | hash | who waits for the client's answer | REQUEST_TIMEOUT |
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | until MAX_AGE |

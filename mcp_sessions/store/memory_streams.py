@@ -4,6 +4,7 @@ Reached from event loops and from threads: every act holds the lock of the sessi
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from mcp_sessions.store.memory import Memory
 from mcp_sessions.store.node_memory import NodeMemory
@@ -137,15 +138,19 @@ class MemoryStreams:
                 memory.live(found)
             return found.appended()
 
-    async def finished(self, fingerprint: str, stream: str, *, kept: int) -> None:
+    async def finished(self, fingerprint: str, stream: str, *, kept: int, kept_bytes: int) -> None:
         memory = self._memory
         with memory.lock:
             parts = memory.parts(fingerprint)
             if parts is None:
                 return
-            ended = [name for name, each in parts.streams.items() if each.ended]
-            for name in ended[: max(0, len(ended) - kept)]:
-                del parts.streams[name]
+            if stream in parts.streams:
+                parts.streams[stream] = parts.streams.pop(stream)  # the newest to end is the last
+            newest = [(name, each.size) for name, each in reversed(parts.streams.items()) if each.ended]
+            behind = accumulate((size for _, size in newest), initial=0)
+            for place, ((name, _), newer) in enumerate(zip(newest, behind, strict=False)):
+                if place >= kept or newer >= kept_bytes:
+                    del parts.streams[name]
 
     async def forget(self, fingerprint: str) -> None:
         with self._memory.lock:

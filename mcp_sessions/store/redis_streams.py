@@ -86,13 +86,13 @@ class RedisStreams:
     ) -> Appended | None:
         return await self._one(self._commands.close_orphan(fingerprint, stream, payload, limits))
 
-    async def finished(self, fingerprint: str, stream: str, *, kept: int) -> None:
-        names = await self._one(self._commands.finished(fingerprint, stream, kept))
+    async def finished(self, fingerprint: str, stream: str, *, kept: int, kept_bytes: int) -> None:
+        names = await self._one(self._commands.finished(fingerprint, stream, kept, kept_bytes))
         if names:
             await self._one(self._commands.drop(fingerprint, names))
 
     async def forget(self, fingerprint: str) -> None:
-        await self.finished(fingerprint, "", kept=0)
+        await self.finished(fingerprint, "", kept=0, kept_bytes=0)
 
     async def keep_streams(self, streams: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         kept = await self._ask([self._commands.keep_stream(*each) for each in streams])

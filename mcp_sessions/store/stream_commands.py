@@ -114,10 +114,11 @@ class StreamCommands:
         keys = self._stream(fingerprint, stream)
         return Call(scripts.KEEP, keys, (self.now(),), lambda reply: is_readable(fingerprint, reply))
 
-    def finished(self, fingerprint: str, stream: str, kept: int) -> Call[list[str]]:
+    def finished(self, fingerprint: str, stream: str, kept: int, kept_bytes: int) -> Call[list[str]]:
         """The names of ended streams that have to go."""
-        keys = (self.keys.session(fingerprint), self.keys.finished(fingerprint))
-        arguments = (self.now(), stream, kept)
+        info = self.keys.stream_info(fingerprint, stream)
+        keys = (self.keys.session(fingerprint), self.keys.finished(fingerprint), info)
+        arguments = (self.now(), stream, kept, kept_bytes)
         return Call(scripts.FINISHED, keys, arguments, lambda names: [name.decode() for name in names])
 
     def drop(self, fingerprint: str, streams: Sequence[str]) -> Call[int]:

@@ -176,8 +176,9 @@ class StreamStore(Protocol):
         """
         ...
 
-    async def finished(self, fingerprint: str, stream: str, *, kept: int) -> None:
-        """An exchange's stream ended: only the `kept` newest that ended are kept of a session, the others dropped.
+    async def finished(self, fingerprint: str, stream: str, *, kept: int, kept_bytes: int) -> None:
+        """An exchange's stream ended: of those of a session only the newest are kept, `kept` of them at most, and no
+        more once they have `kept_bytes`.
 
         If the session is over, this one is dropped as well.
         """

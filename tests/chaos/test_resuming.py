@@ -1,5 +1,6 @@
 """Streams that several connections want at once, and streams whose process was away."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -15,13 +16,15 @@ from tests.chaos.counting import begun
 from tests.chaos.crowd import calling, crowd
 from tests.chaos.services import Service, serving
 from tests.gates import Gate
-from tests.raw import RawClient, messages
+from tests.raw import RawClient, events, messages
 from tests.servers import RedisServer, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
 #: Connections that want one stream at the same moment.
 RIVALS: Final = 10
+#: Calls that one client has made when its network goes.
+PARALLEL: Final = 40
 #: Standalone streams that are opened one after the other, and messages that come meanwhile.
 STREAMS: Final = 6
 MESSAGES: Final = 120
@@ -62,6 +65,33 @@ def test_of_many_that_resume_one_stream_at_once_one_gets_the_response(service: S
     assert [message["params"]["progress"] for message in complete[0][:-1]] == [1, 2, 3, 4, 5]
     for said in seen:
         assert said in (complete[0], complete[0][:1], [])
+
+
+@pytest.mark.protocol("H11", "H20")
+def test_a_client_with_many_calls_that_loses_its_network_gets_every_response(service: Service) -> None:
+    client = connected(service)
+    starts = [cut_off(client, service.urls[0], f"call-{n}") for n in range(PARALLEL)]
+    logs = [(client, start.split("-")[1]) for start in starts]
+    wait_until(lambda: all(is_over(service.looking.log(*log)) for log in logs), what="all calls to end")
+    for n, start in enumerate(starts):
+        with client.get(service.urls[1], last_event_id=start) as response:
+            assert response.status_code == 200, f"call {n} cannot be resumed"
+            *_, last = messages(response.iter_lines())
+        assert last["result"]["structuredContent"] == {"result": f"call-{n}"}
+
+
+def cut_off(client: RawClient, url: str, label: str) -> str:
+    """Call, leave at once, and return the id of the stream's start."""
+    message = calling(client, "count", number=2, label=label, pace=0.2)
+    with client.stream(url, message) as response:
+        start = next(events(response.iter_lines()))
+    assert start.id is not None
+    return start.id
+
+
+def is_over(log: list[str]) -> bool:
+    """Whether a log has its response, or is gone."""
+    return not log or "result" in json.loads(log[-1])
 
 
 @pytest.mark.protocol("H17")

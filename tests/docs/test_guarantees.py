@@ -39,7 +39,9 @@ BOUNDS: Final = {
     "One connection with a stream": f"`STREAM_MAX_AGE`, {in_words(ENDPOINT.stream_max_age)}",
     "Messages that a stream keeps": f"`STREAM_MAX_EVENTS`, {ENDPOINT.stream_max_events:,}",
     "Bytes that a stream keeps": f"`STREAM_MAX_BYTES`, {ENDPOINT.stream_max_bytes // 1024**2} MiB",
-    "Streams of a session that ended and are kept": f"{streams.KEPT_STREAMS}",
+    "Streams of a session that ended and are kept": (
+        f"{streams.KEPT_STREAMS}, and {streams.KEPT_FULL_STREAMS} × `STREAM_MAX_BYTES`"
+    ),
     "Time that a stream is kept": f"`STREAM_TTL`, {in_words(ENDPOINT.stream_ttl)} after the last message",
     "Open streams of a process": f"`MAX_STREAMS`, {ENDPOINT.max_streams:,}",
     "Open streams of a session on a process": f"`MAX_STREAMS_PER_SESSION`, {ENDPOINT.max_streams_per_session}",

@@ -73,7 +73,7 @@ async def leave_streams(fingerprint: str) -> None:
     await streams.append(fingerprint, "aa", first=1, payloads=[b"{}"], last=False, limits=limits)
     await streams.open_stream(fingerprint, "bb", node="node1", request_id="2", limits=limits)
     await streams.append(fingerprint, "bb", first=1, payloads=[b"{}"], last=True, limits=limits)
-    await streams.finished(fingerprint, "bb", kept=16)
+    await streams.finished(fingerprint, "bb", kept=16, kept_bytes=1000)
     await streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits)
     await streams.ask(fingerprint, "q1", node="node1", timeout_ms=60_000)
     await streams.subscribe(fingerprint, "book://1", max_subscriptions=10)

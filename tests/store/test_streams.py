@@ -328,19 +328,34 @@ async def test_of_the_streams_that_ended_the_newest_are_kept_and_those_that_run_
         await streams.store.append(
             fingerprint, name, first=1, payloads=[b"response"], last=True, limits=streams.limits
         )
-        await streams.store.finished(fingerprint, name, kept=2)
+        await streams.store.finished(fingerprint, name, kept=2, kept_bytes=1000)
 
     there = [name for name in [*names, "f" * 16] if await streams.store.keep_streams([(fingerprint, name)])]
     assert there == [*names[3:], "f" * 16]
 
 
+async def test_of_large_streams_that_ended_fewer_are_kept(streams: Streams) -> None:
+    fingerprint = await streams.world.open()
+    names = [f"{number:016x}" for number in range(5)]
+    for name in names:
+        await streams.store.open_stream(fingerprint, name, node="a", request_id="7", limits=streams.limits)
+        await streams.store.append(
+            fingerprint, name, first=1, payloads=[b"x" * 50], last=True, limits=streams.limits
+        )
+        for _ in range(2):
+            await streams.store.finished(fingerprint, name, kept=100, kept_bytes=100)
+
+    there = [name for name in names if await streams.store.keep_streams([(fingerprint, name)])]
+    assert there == names[3:]
+
+
 async def test_a_session_that_is_over_leaves_no_stream_that_ended(streams: Streams) -> None:
     fingerprint = await streams.exchange()
     await streams.append(fingerprint, b"response", last=True)
-    await streams.store.finished(fingerprint, EXCHANGE, kept=16)
+    await streams.store.finished(fingerprint, EXCHANGE, kept=16, kept_bytes=1000)
     await streams.world.store.end(fingerprint, principal=None, reason="deleted")
 
     await streams.store.forget(fingerprint)
-    await streams.store.finished(fingerprint, EXCHANGE, kept=16)
+    await streams.store.finished(fingerprint, EXCHANGE, kept=16, kept_bytes=1000)
 
     assert await streams.store.claim(fingerprint, EXCHANGE, node="b", after=0) is None
