@@ -128,7 +128,7 @@ class Runner:
     def _note(self, contestant: Contestant, load: Load, error: Exception) -> None:
         """A round without a sample; at the third, the contestant is left out."""
         where = f"round {load.round + 1}, {len(load.sessions)} session(s), {load.connections} connection(s)"
-        self.incidents.append(f"{contestant.name}, {where}: {error}")
+        self.incidents.append(f"{contestant.name}, {where}: {str(error)[:80]}")
         self.say(f"NO SAMPLE {self.incidents[-1]}")
         if sum(each.startswith(contestant.name + ",") for each in self.incidents) >= MOST_INCIDENTS:
             self._drop(contestant, error)
