@@ -21,7 +21,7 @@ DOCS = HERE.parent / "docs" / "benchmarks.md"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0 if the run was complete (whatever the targets), 1 if a contestant had to be left out."""
+    """Exit code 0, whatever the targets; 1 if this app itself could not be measured to the end."""
     if not sys.platform.startswith("linux"):
         print("The benchmark needs Linux: it reads /proc and pins processes to cores.")
         return 1
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.write_docs:
         write_docs(DOCS, run)
         print(f"tables in {DOCS}")
-    return 1 if run.missing else 0
+    return 1 if any(name.startswith("ours") for name in run.missing) else 0
 
 
 def _leave(*_: object) -> None:

@@ -96,8 +96,10 @@ def calls(target: Target, sessions: Sequence[str]) -> Iterator[bytes]:
 
 def check_answer(answer: bytes) -> None:
     """Raises: LoadError unless this is the right answer to a call."""
-    if EXPECTED not in answer or answer[9:12] != b"200":
-        raise LoadError(f"wrong answer: {answer[:600]!r}")
+    if answer[9:12] != b"200":
+        raise LoadError(f"an answer with status {answer[9:12].decode()}: {answer[-200:]!r}")
+    if EXPECTED not in answer:
+        raise LoadError(f"a wrong answer: {answer[-200:]!r}")
 
 
 def _expect_success(_: int, answer: bytes, __: float) -> None:

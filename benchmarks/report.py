@@ -117,11 +117,11 @@ def _environment(environment: Mapping[str, str]) -> str:
 
 
 def _missing(missing: Mapping[str, str]) -> list[str]:
-    return [f"Not measured: {name} ({reason})." for name, reason in missing.items()]
+    return [f"Left out: {name} ({reason})." for name, reason in missing.items()]
 
 
 def _incidents(incidents: Sequence[str]) -> list[str]:
-    return ["Answers that never came: " + "; ".join(incidents) + "."] if incidents else []
+    return ["Rounds without a sample: " + "; ".join(incidents) + "."] if incidents else []
 
 
 def _verdict_table(verdicts: Sequence[Verdict]) -> str:

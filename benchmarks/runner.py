@@ -131,7 +131,9 @@ class Runner:
         self.incidents.append(f"{contestant.name}, {where}: {str(error)[:80]}")
         self.say(f"NO SAMPLE {self.incidents[-1]}")
         if sum(each.startswith(contestant.name + ",") for each in self.incidents) >= MOST_INCIDENTS:
-            self._drop(contestant, error)
+            self.missing[contestant.name] = (
+                f"from round {load.round + 1} on, after {MOST_INCIDENTS} without a sample"
+            )
 
     def _weigh(self, server: Server, redis_url: str) -> list[Footprint]:
         try:
@@ -156,7 +158,7 @@ class Runner:
         return [c for c in self.options.contestants if c.name not in self.missing]
 
     def _drop(self, contestant: Contestant, error: Exception) -> None:
-        self.missing[contestant.name] = f"{type(error).__name__}: {error}"
+        self.missing[contestant.name] = f"{type(error).__name__}: {str(error)[:200]}"
         self.say(f"LEFT OUT {contestant.name}: {self.missing[contestant.name]}")
 
 

@@ -164,7 +164,7 @@ def test_the_tables_go_between_the_markers(tmp_path: Path) -> None:
     assert text.startswith("before")
     assert text.endswith("after")
     assert "old" not in text
-    assert "Answers that never came: mcp-persist, round 1" in text
+    assert "Rounds without a sample: mcp-persist, round 1" in text
     assert "| this app, Redis (daphne) | 16 | 100 (100 to 100) |" in text
 
 
