@@ -7,10 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from mcp_sessions.session import fingerprint
 from tests.gates import Gate
-from tests.raw import RawClient, answer_of, events, messages
-from tests.servers import RedisServer, wait_until
+from tests.raw import RawClient, events, messages
+from tests.servers import wait_until
 
 FAREWELL = 15.0
 
@@ -395,35 +394,3 @@ def test_a_session_whose_tools_change_is_told(a: str, b: str, client: RawClient)
         next(lines)
         assert client.value(a, "enable", name="secret") == ["secret"]
         assert next(messages(lines))["method"] == "notifications/tools/list_changed"
-
-
-@pytest.fixture
-def stream_logs(redis_server: RedisServer, client: RawClient) -> Callable[[], int]:
-    """How many logs of exchanges Redis holds for the client's session."""
-    digest = fingerprint(client.session_id or "")
-
-    def count() -> int:
-        with redis_server.client() as redis:
-            return len([key for key in redis.scan_iter(f"*{digest}*:stream:*") if b"standalone" not in key])
-
-    return count
-
-
-def test_a_session_keeps_its_logs_and_none_when_it_is_over(
-    a: str, b: str, client: RawClient, stream_logs: Callable[[], int]
-) -> None:
-    for _ in range(20):
-        with client.stream(a, calling(client, "log", level="info", text="x")) as response:
-            response.read()
-    assert stream_logs() == 20
-    assert client.delete(b).status_code == 204
-    wait_until(lambda: stream_logs() == 0, what="no log")
-
-
-def test_an_answer_that_never_streamed_leaves_no_log(
-    a: str, client: RawClient, stream_logs: Callable[[], int]
-) -> None:
-    response = client.post(a, client.request("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}}))
-    assert response.headers["content-type"] == "application/json"
-    assert stream_logs() == 0
-    assert answer_of(response)["result"]["structuredContent"] == {"result": 3}
