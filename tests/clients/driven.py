@@ -40,7 +40,8 @@ class DrivenClient:
         self._process = process
         self._log = log
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def open(self, url: str) -> str:
         """Connect; the agreed protocol version."""
@@ -53,6 +54,11 @@ class DrivenClient:
     def call(self, tool: str, **arguments: Any) -> Mapping[str, Any]:
         """Call a tool and return its result. Raises: ClientError."""
         return dict(self.ask("call", tool=tool, arguments=arguments))
+
+    def kill(self) -> None:
+        """End the program, and read what it still said: its output is closed next."""
+        self._process.kill()
+        self._listener.join(BOUND)
 
     def close(self) -> None:
         """Leave, as the library does it."""
@@ -105,10 +111,11 @@ def driven(command: Sequence[str], directory: Path) -> Iterator[DrivenClient]:
             command, cwd=ROOT, env=_environment(), text=True, bufsize=1, stderr=errors, **_PIPES
         ) as process,
     ):
+        client = DrivenClient(process, log)
         try:
-            yield DrivenClient(process, log)
+            yield client
         finally:
-            process.kill()
+            client.kill()
 
 
 _PIPES: Final[dict[str, Any]] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
