@@ -18,8 +18,8 @@ from mcp_sessions.store.roundtrips import checked, results
 
 log = logging.getLogger("mcp_sessions.store")
 
-#: Pipelines of touches at the same moment; one of index updates, which nobody waits for.
-TOUCHES_IN_FLIGHT: Final = 2
+#: Pipelines of touches at the same moment: with one, what comes while Redis answers shares the next round trip.
+TOUCHES_IN_FLIGHT: Final = 1
 #: Index updates that may wait for Redis; further ones are dropped, they are hints.
 MOST_INDEX_UPDATES: Final = 10_000
 
