@@ -32,6 +32,10 @@ class Pair:
         """The session that the client's last request named. Old clients send the first such request a little later."""
         return wait_until(self._session_ids, what="a request with a session")[-1]
 
+    def sessions(self) -> set[str]:
+        """Every session that a request named so far."""
+        return set(self._session_ids())
+
     def _session_ids(self) -> list[str]:
         return [request.session for request in self.switch.served if request.session]
 
