@@ -1,7 +1,9 @@
-"""This process as a node: its heartbeat, its inbox, and the doorbells it rings at others.
+"""This process as a node: its heartbeat, its inbox, the doorbells it rings at others, and the notices it posts.
 
 A doorbell is a hint, "look at this stream", "this session ended": one that is lost costs a heartbeat of latency and
-nothing else, since the store holds the truth. So nothing here is retried, and nothing waits for it.
+nothing else, since the store holds the truth. So doorbells are not retried, and nothing waits for them. What the store
+holds nowhere else, "the tools changed", "cancel this request", is a notice: the store keeps it, each node reads all of
+them in order, and a doorbell only says that there is one.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ import logging
 import os
 import secrets
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -28,14 +31,18 @@ BLOCK_MS: Final = 5_000
 PAUSE_SECONDS: Final = 0.5
 #: Doorbells that may wait to be sent; more are dropped.
 MAX_WAITING: Final = 10_000
+#: Notices that wait for a store that is away; the oldest make room.
+MAX_UNPOSTED: Final = 1_000
 
 Doorbell = Mapping[str, Any]
+#: The doorbell that says that there is a notice.
+LOOK_AT_NOTICES: Final[Doorbell] = {"t": "notices"}
 Answer = Callable[[Doorbell], None]
 Beat = Callable[[], Awaitable[None]]
 
 
 class Bus:
-    """One node. `answer` is called with each doorbell, `on_beat` after each heartbeat, both in the event loop.
+    """One node. `answer` is called with each doorbell and notice, `on_beat` after each heartbeat, in the event loop.
 
     `pause` says how many seconds pass between heartbeats, at most HEARTBEAT_SECONDS.
     """
@@ -51,22 +58,30 @@ class Bus:
         self._waiting: dict[str, list[bytes]] = {}
         self._count = 0
         self._sender: asyncio.Task[None] | None = None
+        self._unposted: deque[bytes] = deque(maxlen=MAX_UNPOSTED)
+        #: Where the notices end that this node has read.
+        self._read_until = ""
+        self._unread = False
+        self._reader: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Register the node; from here on doorbells for it are kept. If the store is away, a heartbeat registers it."""
         try:
             await self._register()
+            self._read_until, _ = await self._store.notices(after="")
         except StoreUnavailable as error:
             logger.warning("This process joins the others later: %s", error)
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
 
     async def stop(self) -> None:
         """Leave: other processes forget this node at once."""
-        for task in self._tasks:
+        tasks = self._tasks if self._reader is None else [*self._tasks, self._reader]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         try:
+            await self._post_again()
             await self._store.leave(self.node)
         except StoreUnavailable as error:
             logger.info("Node %s could not say goodbye: %s", self.node, error)
@@ -89,7 +104,34 @@ class Bus:
             await self._store.ring_all(encode(doorbell))
         except StoreUnavailable as error:
             logger.warning("The other processes could not be told at once: %s", error)
-            self._answer(doorbell)
+            self._hear(encode(doorbell))
+
+    async def post(self, notice: Doorbell) -> None:
+        """Tell every node, this one included, what none may miss.
+
+        While the store cannot be asked, which is logged, the notice waits here for a heartbeat.
+        """
+        posted = as_notice(notice)
+        try:
+            await self._store.post(posted)
+        except StoreUnavailable as error:
+            logger.warning("Every process is told later: %s", error)
+            self._unposted.append(posted)
+            return
+        await self.ring_all(LOOK_AT_NOTICES)
+
+    async def _post_again(self) -> None:
+        """Raises: StoreUnavailable; then what is left waits."""
+        if not self._unposted:
+            return
+        while self._unposted:
+            posted = self._unposted.popleft()
+            try:
+                await self._store.post(posted)
+            except StoreUnavailable:
+                self._unposted.appendleft(posted)
+                raise
+        await self.ring_all(LOOK_AT_NOTICES)
 
     async def _send(self) -> None:
         """Send what waits; what comes meanwhile goes with the next round trip."""
@@ -112,6 +154,8 @@ class Bus:
             await asyncio.sleep(self._pause())
             try:
                 await self._register()
+                await self._post_again()
+                self._look()
                 await self._on_beat()
             except StoreUnavailable as error:
                 logger.warning("A heartbeat failed: %s", error)
@@ -136,12 +180,40 @@ class Bus:
             for doorbell in doorbells:
                 self._hear(doorbell)
 
-    def _hear(self, doorbell: bytes) -> None:
+    def _look(self) -> None:
+        """Read the notices that this node has not read."""
+        self._unread = True
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
         try:
-            self._answer(json.loads(doorbell))
+            while self._unread:
+                self._unread = False
+                self._read_until, notices = await self._store.notices(after=self._read_until)
+                self._unread = self._unread or bool(notices)
+                for notice in notices:
+                    self._hear(notice)
+        except StoreUnavailable as error:
+            logger.warning("The notices are read later: %s", error)
+        finally:
+            self._reader = None
+
+    def _hear(self, encoded: bytes) -> None:
+        try:
+            doorbell = json.loads(encoded)
+            if doorbell == LOOK_AT_NOTICES:
+                self._look()
+            else:
+                self._answer(doorbell)
         except Exception:
-            # A fan-out: one doorbell that cannot be answered, of another release perhaps, must not silence the rest.
+            # A fan-out: one that cannot be answered, of another release perhaps, must not silence the rest.
             logger.exception("A doorbell could not be answered.")
+
+
+def as_notice(notice: Doorbell) -> bytes:
+    """With a name of its own, `k`, by which who hears it twice can tell."""
+    return encode({**notice, "k": secrets.token_hex(8)})
 
 
 def encode(doorbell: Doorbell) -> bytes:

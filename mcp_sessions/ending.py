@@ -1,15 +1,10 @@
 """How an operator ends a session: the one place that tells everybody else."""
 
-import logging
-
-from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.messages import ring_all
 from mcp_sessions.session import Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.base import EndReason
 from mcp_sessions.store.registry import directory_for
-
-logger = logging.getLogger(__name__)
 
 
 def end_session(alias: str, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:
@@ -23,16 +18,6 @@ def end_session(alias: str, fingerprint: str, *, reason: EndReason = "expired_by
     """
     session = directory_for(alias).end(fingerprint, reason=reason)
     if session is not None:
-        _tell_every_process(alias, fingerprint)
+        ring_all({"t": "ended", "s": fingerprint}, endpoint=alias)
         session_ended.send_robust(sender=Session, fingerprint=fingerprint, alias=alias, reason=reason)
     return session
-
-
-def _tell_every_process(alias: str, fingerprint: str) -> None:
-    """Ring, so that open streams close at once; a heartbeat closes them otherwise."""
-    try:
-        ring_all({"t": "ended", "s": fingerprint}, endpoint=alias)
-    except StoreUnavailable as error:
-        logger.warning(
-            "The processes could not be told at once that session %.12s ended: %s", fingerprint, error
-        )

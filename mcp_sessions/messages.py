@@ -5,17 +5,21 @@ message to a session goes to its standalone stream: to the client's open GET str
 the next one. All raise StoreUnavailable if the store cannot be asked; with sessions in memory, only this process hears.
 """
 
+import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 
-from mcp_sessions import wire
-from mcp_sessions.bus import Doorbell, encode
+from mcp_sessions import subscriptions, wire
+from mcp_sessions.bus import LOOK_AT_NOTICES, Doorbell, as_notice, encode
 from mcp_sessions.conf import endpoint as endpoint_conf
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.registry import stream_directory_for
 from mcp_sessions.store.streaming import STANDALONE
+
+logger = logging.getLogger(__name__)
 
 #: What `announce` takes.
 TOOLS_CHANGED: Final = "notifications/tools/list_changed"
@@ -42,7 +46,9 @@ def send(
     if appended is None:
         return False
     if appended.claim is not None:
-        directory.ring({appended.claim.node: [encode({"t": "stream", "s": fingerprint, "n": STANDALONE})]})
+        node = appended.claim.node
+        doorbell = encode({"t": "stream", "s": fingerprint, "n": STANDALONE})
+        _hint(lambda: directory.ring({node: [doorbell]}))
     return True
 
 
@@ -65,7 +71,9 @@ def announce(method: str, uri: str | None = None, *, endpoint: str = "default") 
         raise ValueError(
             f"announce() takes {sorted(_ANNOUNCEMENTS)}, and a uri with {RESOURCE_UPDATED} only."
         )
-    ring_all({"t": "announce", "m": method, "u": uri}, endpoint=endpoint)
+    directory = stream_directory_for(endpoint)
+    directory.post(as_notice(subscriptions.announcement(method, uri)))
+    ring_all(LOOK_AT_NOTICES, endpoint=endpoint)
 
 
 async def aannounce(method: str, uri: str | None = None, *, endpoint: str = "default") -> None:
@@ -74,5 +82,13 @@ async def aannounce(method: str, uri: str | None = None, *, endpoint: str = "def
 
 
 def ring_all(doorbell: Doorbell, *, endpoint: str) -> None:
-    """Ring at every process of an endpoint, from outside any event loop."""
-    stream_directory_for(endpoint).ring_all(encode(doorbell))
+    """Ring at every process of an endpoint, from outside any event loop; a heartbeat makes up for what fails."""
+    _hint(lambda: stream_directory_for(endpoint).ring_all(encode(doorbell)))
+
+
+def _hint(ring: Callable[[], None]) -> None:
+    """What the doorbell is about is in the store already: the caller has nothing to do again."""
+    try:
+        ring()
+    except StoreUnavailable as error:
+        logger.warning("The processes could not be told at once: %s", error)

@@ -149,7 +149,7 @@ class Runtime:
         if not wire.is_request_id(request_id):
             return
         if not self._cancel_here(session.fingerprint, request_id):
-            await self.bus.ring_all({"t": "cancel", "s": session.fingerprint, "id": request_id})
+            await self.bus.post({"t": "cancel", "s": session.fingerprint, "id": request_id})
 
     def _cancel_here(self, fingerprint: str, request_id: wire.RequestId) -> bool:
         exchange = self._exchanges.get((fingerprint, correlation(request_id)))
@@ -186,7 +186,7 @@ class Runtime:
 
     async def announce(self, method: str, uri: str | None) -> None:
         """Tell every client that wants to know, on every process, that something changed."""
-        await self.bus.ring_all({"t": "announce", "m": method, "u": uri})
+        await self.bus.post(subscriptions.announcement(method, uri))
 
     # Ends
 
@@ -235,7 +235,7 @@ class Runtime:
                 self.close(fingerprint)
             case "announce":
                 subscriptions.hear(self.alias, doorbell["m"], doorbell["u"])
-                self.spawn(pass_on(self, doorbell["m"], doorbell["u"]))
+                self.spawn(pass_on(self, doorbell["m"], doorbell["u"], key=doorbell["k"]))
 
     def _pause(self) -> float:
         """Seconds between heartbeats: several in each idle TTL."""

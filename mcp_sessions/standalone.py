@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-async def publish(runtime: "Runtime", fingerprint: str, message: Mapping[str, Any]) -> bool:
-    """Put a message on a session's standalone stream. False if the session is gone. Raises: StoreUnavailable."""
-    payloads, key, limits = [wire.encode(message)], secrets.token_hex(8), runtime.conf.stream_limits
+async def publish(
+    runtime: "Runtime", fingerprint: str, message: Mapping[str, Any], *, key: str | None = None
+) -> bool:
+    """Put a message on a session's standalone stream, once for each `key`. False if the session is gone.
+
+    Raises: StoreUnavailable.
+    """
+    payloads, key, limits = [wire.encode(message)], key or secrets.token_hex(8), runtime.conf.stream_limits
     appended: Appended | None = await patiently(
         lambda: runtime.streams.publish(fingerprint, payloads=payloads, key=key, limits=limits)
     )
@@ -31,14 +36,19 @@ async def publish(runtime: "Runtime", fingerprint: str, message: Mapping[str, An
     return appended is not None
 
 
-async def pass_on(runtime: "Runtime", method: str, uri: str | None) -> None:
-    """Put an announcement on the standalone streams that are delivered by this process."""
+async def pass_on(runtime: "Runtime", method: str, uri: str | None, *, key: str) -> None:
+    """Put an announcement on the standalone streams that are delivered by this process, once for each `key`."""
     listening = runtime.followers.listening
-    if uri is not None:
-        listening &= await runtime.streams.subscribed(sorted(listening), uri)
+    try:
+        if uri is not None:
+            listening &= await patiently(lambda: runtime.streams.subscribed(sorted(listening), uri))
+    except StoreUnavailable as away:
+        logger.warning("An announcement was not passed on: %s", away)
+        return
     message = wire.notification(method, subscriptions.params_of(uri))
     results = await asyncio.gather(
-        *(publish(runtime, fingerprint, message) for fingerprint in listening), return_exceptions=True
+        *(publish(runtime, fingerprint, message, key=key) for fingerprint in listening),
+        return_exceptions=True,
     )
     for error in results:
         if isinstance(error, BaseException):

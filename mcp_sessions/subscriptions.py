@@ -45,7 +45,7 @@ class SharedSubscriptions:
         _buses.add(self)
 
     async def publish(self, event: ServerEvent) -> None:
-        """Tell every process. Raises nothing for a store that cannot be asked: then only this process is told."""
+        """Tell every process; later, if the store cannot be asked now."""
         from mcp_sessions.runtime import runtime_for
 
         runtime = await runtime_for(self.endpoint)
@@ -83,6 +83,11 @@ def hear(endpoint: str, method: str, uri: str | None) -> None:
     for bus in tuple(_buses):
         if bus.endpoint == endpoint:
             bus.hear(event)
+
+
+def announcement(method: str, uri: str | None) -> Mapping[str, Any]:
+    """The notice by which every process hears of it."""
+    return {"t": "announce", "m": method, "u": uri}
 
 
 def params_of(uri: str | None) -> Mapping[str, Any] | None:

@@ -11,6 +11,13 @@ import httpx
 
 ACCEPT: Final = "application/json, text/event-stream"
 LATEST: Final = "2025-11-25"
+MODERN: Final = "2026-07-28"
+#: What every request of the modern era says of its client.
+META: Final = {
+    "io.modelcontextprotocol/protocolVersion": MODERN,
+    "io.modelcontextprotocol/clientInfo": {"name": "modern", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}},
+}
 #: Seconds that any answer may take.
 BOUND: Final = 30.0
 #: One pool of connections for the whole run.
@@ -111,6 +118,25 @@ class RawClient:
         assert "result" in response, response
         assert not response["result"].get("isError"), response
         return response["result"].get("structuredContent", {}).get("result")
+
+
+def cancelling(request: dict[str, Any]) -> dict[str, Any]:
+    """The notification that cancels a request."""
+    params = {"requestId": request["id"], "reason": "changed my mind"}
+    return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
+
+
+@contextmanager
+def hearing_of_tools(url: str) -> Iterator[Iterator[dict[str, Any]]]:
+    """What a client of the modern era hears that listens for changes of the tools."""
+    client = RawClient()
+    wanted = {"notifications": {"toolsListChanged": True}, "_meta": META}
+    listen = client.request("subscriptions/listen", wanted)
+    headers = {"mcp_protocol_version": MODERN, "mcp_method": "subscriptions/listen"}
+    with client.stream(url, listen, **headers) as response:
+        heard = messages(response.iter_lines())
+        assert next(heard)["method"] == "notifications/subscriptions/acknowledged"
+        yield heard
 
 
 def answer_of(response: httpx.Response) -> dict[str, Any]:

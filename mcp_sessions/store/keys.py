@@ -21,6 +21,7 @@
 | `mcp:v1:{<namespace>}:nodes` | sorted set | the serving processes by last heartbeat | until nodes are forgotten |
 | `mcp:v1:{<namespace>}:nodes:about` | hash | what each of them tells about itself | as above |
 | `mcp:v1:{<namespace>}:inbox:<node>` | stream | doorbells for one process, at most about 10,000 | as above |
+| `mcp:v1:{<namespace>}:notices` | stream | what all processes must hear, about 10,000 | 10 minutes after the last |
 
 Each name goes through the cache's `make_key`, so that KEY_PREFIX and VERSION hold. The braces are Redis Cluster
 hash tags: all of a session in one slot, all of a namespace's indexes in another, so that a script can be atomic.
@@ -61,6 +62,7 @@ class Keys:
         self.clients = self._of_namespace("clients")
         self.nodes = self._of_namespace("nodes")
         self.nodes_about = self._of_namespace("nodes:about")
+        self.notices = self._of_namespace("notices")
 
     def stream(self, fingerprint: str, name: str) -> str:
         return self._of_session(fingerprint, "stream:" + name)

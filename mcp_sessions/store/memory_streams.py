@@ -244,6 +244,12 @@ class MemoryStreams:
     async def ring_all(self, message: bytes) -> None:
         self._shared.ring_all(message)
 
+    async def post(self, notice: bytes) -> None:
+        self._nodes.post(notice)
+
+    async def notices(self, *, after: str) -> tuple[str, Sequence[bytes]]:
+        return self._nodes.notices(after)
+
     async def listen(self, node: str, *, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         return await self._nodes.listen(node, after, block_ms)
 
@@ -267,6 +273,9 @@ class MemoryStreamDirectory:
 
     def ring_all(self, message: bytes) -> None:
         self._shared.ring_all(message)
+
+    def post(self, notice: bytes) -> None:
+        self._shared.nodes.post(notice)
 
     def nodes(self) -> Sequence[Node]:
         return self._shared.nodes.nodes()

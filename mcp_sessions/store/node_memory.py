@@ -1,4 +1,4 @@
-"""The nodes of one process's memory and their inboxes. Rung from event loops and threads."""
+"""The nodes of one process's memory, their inboxes and notices. Rung from event loops and threads."""
 
 import asyncio
 import contextlib
@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mcp_sessions.store.stream_commands import MOST_DOORBELLS
+from mcp_sessions.store.stream_commands import MOST_DOORBELLS, MOST_NOTICES, NOTICES_READ
 from mcp_sessions.store.streaming import Node
 
 
 @dataclass(slots=True)
 class _Inbox:
-    #: The number of each, growing over all inboxes.
+    #: The number of each, growing over all inboxes and notices.
     doorbells: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=MOST_DOORBELLS))
 
     def since(self, number: int) -> list[tuple[int, bytes]]:
@@ -48,6 +48,8 @@ class NodeMemory:
         self._nodes: dict[str, Node] = {}
         self._inboxes: dict[str, _Inbox] = {}
         self._waiters: dict[str, list[_Waiter]] = {}
+        self._notices: deque[tuple[int, bytes]] = deque(maxlen=MOST_NOTICES)
+        #: Of the last doorbell or notice.
         self._number = 0
 
     def beat(self, node: str, about: str, forget_after_ms: int) -> None:
@@ -77,6 +79,17 @@ class NodeMemory:
             for node, doorbells in messages.items():
                 if doorbells and node in self._inboxes:
                     self._put(node, doorbells)
+
+    def post(self, notice: bytes) -> None:
+        with self._lock:
+            self._number += 1
+            self._notices.append((self._number, notice))
+
+    def notices(self, after: str) -> tuple[str, Sequence[bytes]]:
+        with self._lock:
+            number = int(after) if after else self._number
+            read = [each for each in self._notices if each[0] > number][:NOTICES_READ]
+        return str(read[-1][0] if read else number), [notice for _, notice in read]
 
     async def listen(self, node: str, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         waiter = _Waiter()

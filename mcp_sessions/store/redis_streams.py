@@ -145,6 +145,12 @@ class RedisStreams:
     async def ring_all(self, message: bytes) -> None:
         await self.ring({node.id: [message] for node in await self.nodes()})
 
+    async def post(self, notice: bytes) -> None:
+        await self._one(self._commands.post(notice))
+
+    async def notices(self, *, after: str) -> tuple[str, Sequence[bytes]]:
+        return await self._one(self._commands.notices(after))
+
     async def listen(self, node: str, *, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         inbox = self._commands.keys.inbox(node)
         return await self._loops.get().listener.listen(inbox, after=after, block_ms=block_ms)

@@ -1,4 +1,4 @@
-"""Each operation on streams, questions, nodes and doorbells in Redis, once; see `commands`. Pure."""
+"""Each operation on streams, questions, nodes, notices and doorbells in Redis, once; see `commands`. Pure."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -17,6 +17,10 @@ PUBLISHED_MS: Final = 60_000
 MOST_PUBLISHED: Final = 1_000
 #: Doorbells that an inbox holds, about.
 MOST_DOORBELLS: Final = 10_000
+#: Notices that are kept, about; for how long after the last one; and how many one call reads.
+MOST_NOTICES: Final = 10_000
+NOTICES_MS: Final = 600_000
+NOTICES_READ: Final = 1_000
 
 T = TypeVar("T")
 
@@ -213,6 +217,12 @@ class StreamCommands:
         keys = (self.keys.nodes, self.keys.inbox(node))
         return Call(scripts.RING, keys, (node, MOST_DOORBELLS, *messages), int)
 
+    def post(self, notice: bytes) -> Call[bytes]:
+        return Call(scripts.POST, (self.keys.notices,), (MOST_NOTICES, NOTICES_MS, notice), bytes)
+
+    def notices(self, after: str) -> Call[tuple[str, Sequence[bytes]]]:
+        return Call(scripts.NOTICES, (self.keys.notices,), (after, NOTICES_READ), _read_notices)
+
 
 def _bounds(limits: StreamLimits) -> tuple[int, int, int]:
     return (limits.max_events, limits.max_bytes, limits.ttl_ms)
@@ -258,6 +268,11 @@ def _nodes(reply: Sequence[Any]) -> list[Node]:
         Node(id=node.decode(), about=about.get(node, b"").decode(), seen_ms=int(score))
         for node, score in sorted(zip(seen[::2], seen[1::2], strict=True))
     ]
+
+
+def _read_notices(reply: Any) -> tuple[str, Sequence[bytes]]:
+    place, notices = reply
+    return place.decode(), notices
 
 
 def _only(fingerprint: str, reply: Any) -> Any:

@@ -31,6 +31,9 @@ class RedisStreamDirectory:
     def ring_all(self, message: bytes) -> None:
         self.ring({node.id: [message] for node in self.nodes()})
 
+    def post(self, notice: bytes) -> None:
+        self._one(self._commands.post(notice))
+
     def nodes(self) -> Sequence[Node]:
         return self._one(self._commands.nodes())
 

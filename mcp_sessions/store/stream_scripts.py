@@ -1,4 +1,4 @@
-"""The Lua scripts of streams, questions, nodes and doorbells; see `scripts`."""
+"""The Lua scripts of streams, questions, nodes, notices and doorbells; see `scripts`."""
 
 from typing import Final
 
@@ -27,3 +27,5 @@ BEAT: Final = Script("node_beat", "_record", repeatable=True)
 LEAVE: Final = Script("node_leave", repeatable=True)
 NODES: Final = Script("nodes", repeatable=True)
 RING: Final = Script("ring", repeatable=True)
+POST: Final = Script("post", repeatable=True)
+NOTICES: Final = Script("notices", repeatable=True)

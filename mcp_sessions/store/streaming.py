@@ -1,8 +1,9 @@
 """The contract of what carries messages between processes: event logs, questions to clients, nodes and doorbells.
 
-The logs and questions are the truth and live with their session, in its slot. Doorbells are hints: one that is lost
-costs latency, never a message. "Now" is the store's clock. Every method raises `StoreUnavailable` when the store cannot
-be asked; every call may then be made again, with the same arguments, without doing anything twice.
+The logs and questions are the truth and live with their session, in its slot. Notices are for every node and are kept
+until each has read them. Doorbells are hints: one that is lost costs latency, never a message. "Now" is the store's
+clock. Every method raises `StoreUnavailable` when the store cannot be asked; every call but `post` may then be made
+again, with the same arguments, without doing anything twice.
 
 Payloads are bytes that the store does not look into. Nothing here slides a session's TTL.
 
@@ -254,6 +255,20 @@ class StreamStore(Protocol):
         """Put a doorbell into the inbox of every node."""
         ...
 
+    async def post(self, notice: bytes) -> None:
+        """Leave a notice for every node. A repeated call leaves it twice: who reads must not mind.
+
+        The newest ten thousand or so are kept, for ten minutes after the last one.
+        """
+        ...
+
+    async def notices(self, *, after: str) -> tuple[str, Sequence[bytes]]:
+        """The notices after a place, oldest first, and the place after them. `after=""`: none, and the place after all.
+
+        One call returns a thousand at most. If the server lost its data, everything that it holds comes (again).
+        """
+        ...
+
     async def listen(self, node: str, *, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         """Wait for doorbells of this node on a connection of its own. `after=""`: from now on.
 
@@ -283,6 +298,10 @@ class StreamDirectory(Protocol):
 
     def ring_all(self, message: bytes) -> None:
         """As StreamStore.ring_all."""
+        ...
+
+    def post(self, notice: bytes) -> None:
+        """As StreamStore.post."""
         ...
 
     def nodes(self) -> Sequence[Node]:

@@ -59,6 +59,13 @@ async def tell(number: int, pace: float, ctx: Context) -> int:
 
 
 @server.tool()
+async def change_tools(ctx: Context) -> str:
+    """Announce to everybody that the tools changed."""
+    await ctx.notify_tools_changed()
+    return "told"
+
+
+@server.tool()
 async def process() -> int:
     """Which process this is."""
     return os.getpid()

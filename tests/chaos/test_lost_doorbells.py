@@ -4,14 +4,19 @@ import threading
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any, Final
+from unittest.mock import Mock
 
 import pytest
+from django.conf import LazySettings
 
+from mcp_sessions import messages as to_clients
 from mcp_sessions.bus import HEARTBEAT_SECONDS
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.stream_directory import RedisStreamDirectory
 from tests.chaos.crowd import calling
-from tests.chaos.services import Service, serving
+from tests.chaos.services import Service, join_from_outside, serving
 from tests.gates import Gate
-from tests.raw import RawClient, events, messages
+from tests.raw import RawClient, cancelling, events, hearing_of_tools, messages
 from tests.servers import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
@@ -74,6 +79,46 @@ def test_a_message_on_the_standalone_stream_comes(deaf: Service, client: RawClie
         heard = [message["params"]["uri"] for _, message in zip(range(3), messages(lines), strict=False)]
     assert heard == ["chaos://1", "chaos://2", "chaos://3"]
     assert monotonic() - told < BOUND
+
+
+def test_a_request_is_cancelled(deaf: Service, client: RawClient, gate: Gate) -> None:
+    a, b = deaf.urls
+    message = calling(client, "count_past", gate=gate.path, number=2)
+    with client.stream(a, message) as response:
+        gate.reached()
+        assert client.post(b, cancelling(message)).status_code == 202
+        since = monotonic()
+        assert list(messages(response.iter_lines()))[-1]["error"]["code"] == -32800
+    assert monotonic() - since < BOUND
+    assert gate.outcome() == "cancelled"
+
+
+def test_an_announcement_reaches_both_eras(deaf: Service, client: RawClient) -> None:
+    a, b = deaf.urls
+    teller = RawClient()
+    teller.initialize(a)
+    with hearing_of_tools(b) as heard, client.get(b) as standalone:
+        told = standalone.iter_lines()
+        next(told)
+        assert teller.value(a, "change_tools") == "told"
+        announced = monotonic()
+        assert next(heard)["method"] == "notifications/tools/list_changed"
+        assert next(messages(told))["method"] == "notifications/tools/list_changed"
+    assert monotonic() - announced < BOUND
+
+
+def test_an_announcement_from_no_process_of_the_service_reaches_it(
+    deaf: Service, client: RawClient, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join_from_outside(settings, deaf)
+    monkeypatch.setattr(RedisStreamDirectory, "ring", Mock(side_effect=StoreUnavailable))
+    with client.get(deaf.urls[0]) as standalone:
+        told = standalone.iter_lines()
+        next(told)
+        to_clients.announce(to_clients.PROMPTS_CHANGED)
+        announced = monotonic()
+        assert next(messages(told))["method"] == "notifications/prompts/list_changed"
+    assert monotonic() - announced < BOUND
 
 
 def test_the_end_of_a_session_closes_its_streams(deaf: Service, client: RawClient) -> None:

@@ -69,6 +69,7 @@ async def leave_streams(fingerprint: str) -> None:
     streams, limits = streams_for("default"), StreamLimits(max_events=10, max_bytes=1000, ttl_ms=60_000)
     await streams.beat("node1", about="{}", forget_after_ms=60_000)
     await streams.ring_all(b"look")
+    await streams.post(b"hear")
     await streams.open_stream(fingerprint, "aa", node="node1", request_id="1", limits=limits)
     await streams.append(fingerprint, "aa", first=1, payloads=[b"{}"], last=False, limits=limits)
     await streams.open_stream(fingerprint, "bb", node="node1", request_id="2", limits=limits)

@@ -9,14 +9,7 @@ import pytest
 
 from tests.gates import Gate
 from tests.processes import ENVIRONMENT, Process, daphne, started
-from tests.raw import RawClient, answer_of, events
-
-MODERN = "2026-07-28"
-META = {
-    "io.modelcontextprotocol/protocolVersion": MODERN,
-    "io.modelcontextprotocol/clientInfo": {"name": "modern", "version": "1"},
-    "io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}},
-}
+from tests.raw import META, MODERN, RawClient, answer_of, events, hearing_of_tools
 
 
 def call(client: RawClient, tool: str, **more: Any) -> tuple[dict[str, Any], dict[str, str | None]]:
@@ -122,14 +115,7 @@ def test_request_state_survives_a_rotation_of_the_secret_key(alone: Process) -> 
 
 @pytest.mark.protocol("M5")
 def test_listeners_hear_what_a_handler_publishes(a: str) -> None:
-    client = RawClient()
-    listen = client.request(
-        "subscriptions/listen", {"notifications": {"toolsListChanged": True}, "_meta": META}
-    )
-    headers = {"mcp_protocol_version": MODERN, "mcp_method": "subscriptions/listen"}
-    with client.stream(a, listen, **headers) as response:
-        heard = (event.message for event in events(response.iter_lines()))
-        assert next(heard)["method"] == "notifications/subscriptions/acknowledged"
+    with hearing_of_tools(a) as heard:
         caller = threading.Thread(target=ask, args=(RawClient(), a, "change_tools"))
         caller.start()
         assert next(heard)["method"] == "notifications/tools/list_changed"

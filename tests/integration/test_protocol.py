@@ -10,7 +10,7 @@ import pytest
 
 from tests.gates import Gate
 from tests.processes import Process
-from tests.raw import RawClient, events, messages
+from tests.raw import RawClient, cancelling, events, messages
 
 NOT_FOUND = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "Session not found"}}
 
@@ -125,9 +125,7 @@ def test_a_cancelled_request_ends_with_the_sdks_error(a: str, client: RawClient,
     message = waiting(client, gate)
     with client.stream(a, message) as response:
         gate.reached()
-        params = {"requestId": message["id"], "reason": "changed my mind"}
-        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
-        assert client.post(a, cancelled).status_code == 202
+        assert client.post(a, cancelling(message)).status_code == 202
         last = [event for event in events(response.iter_lines()) if event.data][-1].message
     assert last["id"] == message["id"]
     assert last["error"]["code"] == -32800

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.gates import Gate
-from tests.raw import RawClient, events, messages
+from tests.raw import RawClient, cancelling, events, hearing_of_tools, messages
 from tests.servers import wait_until
 
 FAREWELL = 15.0
@@ -291,12 +291,7 @@ def test_a_request_is_cancelled_through_the_other_process(
     message = calling(client, "wait", gate=gate.path)
     with client.stream(a, message) as response:
         gate.reached()
-        cancelled = {
-            "jsonrpc": "2.0",
-            "method": "notifications/cancelled",
-            "params": {"requestId": message["id"]},
-        }
-        assert client.post(b, cancelled).status_code == 202
+        assert client.post(b, cancelling(message)).status_code == 202
         assert next(messages(response.iter_lines()))["error"]["code"] == -32800
     assert gate.outcome() == "cancelled"
 
@@ -307,13 +302,8 @@ def test_nobody_else_can_cancel_a_request(a: str, b: str, client: RawClient, gat
     message = calling(client, "wait", gate=gate.path)
     with client.stream(a, message) as response:
         gate.reached()
-        cancelled = {
-            "jsonrpc": "2.0",
-            "method": "notifications/cancelled",
-            "params": {"requestId": message["id"]},
-        }
         for url in (a, b):
-            assert other.post(url, cancelled).status_code == 202
+            assert other.post(url, cancelling(message)).status_code == 202
             assert other.value(url, "add", a=1, b=1) == 2
         gate.open()
         assert answer_of_stream(response)["result"]["structuredContent"] == {"result": "passed"}
@@ -342,20 +332,10 @@ def test_the_end_of_a_session_closes_its_streams_everywhere_and_cancels_who_wait
 
 @pytest.mark.protocol("M5")
 def test_an_announcement_reaches_both_eras_on_every_process(a: str, b: str, client: RawClient) -> None:
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": {"name": "modern", "version": "1"},
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-    modern = RawClient()
-    wanted = {"notifications": {"toolsListChanged": True}, "_meta": meta}
-    listen = modern.request("subscriptions/listen", wanted)
-    headers = {"mcp_protocol_version": "2026-07-28", "mcp_method": "subscriptions/listen"}
     teller = RawClient()
     teller.initialize(a)
-    with modern.stream(b, listen, **headers) as stream, client.get(b) as standalone:
-        heard, told = messages(stream.iter_lines()), standalone.iter_lines()
-        assert next(heard)["method"] == "notifications/subscriptions/acknowledged"
+    with hearing_of_tools(b) as heard, client.get(b) as standalone:
+        told = standalone.iter_lines()
         next(told)
         assert teller.value(a, "change_tools") == "told"
         assert next(heard)["method"] == "notifications/tools/list_changed"

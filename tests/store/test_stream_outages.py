@@ -66,12 +66,15 @@ def everything(streams: Streams, fingerprint: str) -> dict[str, Callable[[], Any
         "nodes": store.nodes,
         "ring": lambda: store.ring({"a": [b"ding"]}),
         "ring_all": lambda: store.ring_all(b"ding"),
+        "post": lambda: store.post(b"hear"),
+        "notices": lambda: store.notices(after=""),
         "listen": lambda: store.listen("a", after="", block_ms=1),
         "directory.publish": lambda: directory.publish(
             fingerprint, payloads=[b"one"], key="k", limits=limits
         ),
         "directory.ring": lambda: directory.ring({"a": [b"ding"]}),
         "directory.ring_all": lambda: directory.ring_all(b"ding"),
+        "directory.post": lambda: directory.post(b"hear"),
         "directory.nodes": directory.nodes,
     }
 

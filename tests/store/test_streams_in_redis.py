@@ -43,6 +43,7 @@ async def live_through_everything(streams: Streams) -> str:
     await streams.store.answer(fingerprint, "q1", payload=b"yes")
     await streams.store.subscribe(fingerprint, "book://1", max_subscriptions=10)
     await streams.store.ring_all(b"ding")
+    await streams.store.post(b"hear")
     streams.directory.publish(fingerprint, payloads=[b"four"], key="4", limits=streams.limits)
     streams.directory.ring({"a": [b"dong"]})
     return fingerprint
@@ -57,7 +58,7 @@ PARTS = {
     "question:q1",
     "subscriptions",
 }
-OF_NAMESPACE = {"nodes", "nodes:about", "inbox:a"}
+OF_NAMESPACE = {"nodes", "nodes:about", "inbox:a", "notices"}
 
 
 async def test_every_key_has_a_ttl_whatever_happened(redis: "Redis", redis_streams: Streams) -> None:

@@ -24,8 +24,8 @@ class Bus:
     def ring(self, _: str, doorbell: Doorbell) -> None:
         self.rung.append(doorbell)
 
-    async def ring_all(self, doorbell: Doorbell) -> None:
-        self.rung.append(doorbell)
+    async def post(self, notice: Doorbell) -> None:
+        self.rung.append(notice)
 
 
 async def passed_on(params: dict[str, Any]) -> Doorbell:
