@@ -68,7 +68,7 @@ class Endpoint:
     stream_ttl: float = 600
     #: How long one connection may carry a stream; then the client is told to come back.
     stream_max_age: float = 3600
-    #: Open streams of one process; more get 503.
+    #: Open streams of one process, and requests that may become one; more get 503, or one JSON object.
     max_streams: int = 5000
     #: Open streams of one session in one process; the oldest make room.
     max_streams_per_session: int = 8

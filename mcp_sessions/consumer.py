@@ -77,7 +77,7 @@ class MCPEndpoint:
         try:
             runtime = await runtime_for(self.alias)
             if version is not None and version not in _HANDSHAKE:
-                return await runtime.binding.serve_modern(scope, receive, send)
+                return await _serve_modern(runtime, scope, receive, send)
             await handler(_Call(runtime, scope, headers, receive, send))
         except StoreUnavailable as error:
             logger.warning("The session store of endpoint %r cannot be reached: %s", self.alias, error)
@@ -183,27 +183,31 @@ class _Call:
         await reject(self.send, wire.SESSION_NOT_FOUND)
 
     async def _answer(self, request: wire.Request, session: Session) -> None:
-        """One JSON object if the handler ends soon and silently, else an event stream."""
+        """One JSON object if the handler ends soon and silently, or where no stream may be; else an event stream."""
         runtime, response = self.runtime, self.conf.response
         if not runtime.may_run(session.fingerprint):
             return await reject(self.send, wire.TOO_MANY_REQUESTS)
-        exchange = Exchange(
-            request, self.scope, runtime=runtime, session=session, json_only=response == "json"
-        )
-        runtime.run(exchange)
-        if response == "sse" and not runtime.followers.full:
-            exchange.open()
-        else:
-            await exchange.settled(self.conf.grace)
-        if exchange.response is None:
-            runtime.hold_while_running(exchange)
-            if response == "json" or (runtime.followers.full and exchange.stream is None):
-                await exchange.settled(None)
-        if exchange.response is not None and exchange.stream is None:
-            return await _send_json(self.send, exchange.response)
-        delivery = exchange.open().delivery
-        with runtime.followers.delivering():
-            await self._deliver(delivery)
+        may_stream = response != "json" and runtime.followers.admit()
+        try:
+            exchange = Exchange(
+                request, self.scope, runtime=runtime, session=session, json_only=not may_stream
+            )
+            runtime.run(exchange)
+            if response == "sse" and may_stream:
+                exchange.open()
+            else:
+                await exchange.settled(self.conf.grace)
+            if exchange.response is None:
+                runtime.hold_while_running(exchange)
+                if not may_stream:
+                    await exchange.settled(None)
+            if exchange.response is not None and exchange.stream is None:
+                await _send_json(self.send, exchange.response)
+            else:
+                await self._deliver(exchange.open().delivery)
+        finally:
+            if may_stream:
+                runtime.followers.leave()
 
     async def _deliver(self, delivery: Delivery) -> None:
         await delivery.run(
@@ -234,13 +238,17 @@ class _Call:
         session = await self._touch("GET")
         if session is None:
             return None
-        if self.runtime.followers.full:
+        followers = self.runtime.followers
+        if not followers.admit():
             return await reject(self.send, wire.TOO_MANY_STREAMS)
-        follower = await self._take_over(session)
-        if follower is None:
-            return await reject(self.send, wire.BAD_EVENT_ID)
-        with self.runtime.followers.following(follower):
-            await self._deliver(follower.delivery)
+        try:
+            follower = await self._take_over(session)
+            if follower is None:
+                return await reject(self.send, wire.BAD_EVENT_ID)
+            with followers.following(follower):
+                await self._deliver(follower.delivery)
+        finally:
+            followers.leave()
 
     async def _take_over(self, session: Session) -> Follower | None:
         """The stream that the client wants: the standalone one, or the one of its `Last-Event-ID`."""
@@ -300,6 +308,16 @@ _PREFLIGHT: Final = (
     ),
     (b"access-control-max-age", b"86400"),
 )
+
+
+async def _serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
+    """Hand a request of the modern era to the SDK. Each may become a stream, and is counted as one."""
+    if not runtime.followers.admit():
+        return await reject(send, wire.TOO_MANY_STREAMS)
+    try:
+        await runtime.binding.serve_modern(scope, receive, send)
+    finally:
+        runtime.followers.leave()
 
 
 def _with_cors(send: Send, origin: bytes) -> Send:

@@ -86,7 +86,7 @@ class Exchange:
 
     @property
     def can_ask(self) -> bool:
-        """Whether a request to the client has a stream to go by."""
+        """Whether what is said before the response has a stream to go by."""
         return not self._json_only and self.response is None
 
     def start(self, on_end: Callable[["Exchange"], None]) -> None:

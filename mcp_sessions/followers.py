@@ -11,7 +11,7 @@ from mcp_sessions.streams import Follower
 
 
 class Followers:
-    """Who follows what, oldest first, and how many streams are open in all."""
+    """Who follows what, oldest first, and how many streams are open in all, those of other requests included."""
 
     def __init__(self, conf: Callable[[], Endpoint], held: Held) -> None:
         self._conf = conf
@@ -23,10 +23,16 @@ class Followers:
         """All of them; the set may change while the caller goes through it."""
         return iter([follower for followers in self._following.values() for follower in followers])
 
-    @property
-    def full(self) -> bool:
-        """Whether this process has as many open streams as it may."""
-        return self._open >= self._conf().max_streams
+    def admit(self) -> bool:
+        """Count one more stream, or what may become one; `leave` when it is over. False if there are too many."""
+        if self._open >= self._conf().max_streams:
+            return False
+        self._open += 1
+        return True
+
+    def leave(self) -> None:
+        """What was admitted is over."""
+        self._open -= 1
 
     @property
     def listening(self) -> set[str]:
@@ -42,25 +48,14 @@ class Followers:
         self._close_surplus(follower.fingerprint)
         task = asyncio.create_task(follower.run())
         self._held.hold(follower.fingerprint)
-        self._open += 1
         try:
             yield
         finally:
-            self._open -= 1
             self._held.release(follower.fingerprint)
             task.cancel()
             followers.remove(follower)
             if not followers:
                 del self._following[key]
-
-    @contextmanager
-    def delivering(self) -> Iterator[None]:
-        """Count an open stream."""
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
 
     def nudge(self, fingerprint: str, stream: str) -> None:
         """Something was said on a stream, or somebody else took it over."""

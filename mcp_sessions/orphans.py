@@ -1,4 +1,6 @@
-"""Streams whose process died: whoever delivers one ends it, so that its client does not wait for ever.
+"""What dead processes leave: streams without an end, and questions that nobody waits for any more.
+
+Whoever delivers such a stream ends it, so that its client does not wait for ever.
 
 A node counts as dead when two heartbeats in a row do not find it: one that could not reach the store for a while comes
 back with its next heartbeat, and then its work is not lost.
@@ -30,7 +32,7 @@ LOST: Final = "The server process that ran this request died; the request is los
 
 
 class Orphans:
-    """What one runtime knows about the nodes whose streams it delivers."""
+    """What one runtime knows about the other nodes."""
 
     def __init__(self, runtime: "Runtime", *, clock: Callable[[], float] = monotonic) -> None:
         self._runtime = runtime
@@ -44,24 +46,35 @@ class Orphans:
         """A heartbeat: end the streams of nodes that are dead. Raises: StoreUnavailable."""
         # First: a node that is followed already has registered, so the list below has it if it is alive.
         followed = [f for f in self._runtime.followers if f.origin and f.valid and f.delivery.open]
-        alive = frozenset(node.id for node in await self._runtime.streams.nodes())
+        alive = await self._alive()
         present, self._known = alive | self._known, alive
+        self._since, self._looked = self._settling_since(), self._clock()
         if not self._is_settled():
             return
         for follower in followed:
             if follower.origin not in present:
                 self._runtime.spawn(self._end(follower))
 
-    def _is_settled(self) -> bool:
-        """Whether this node has been looking for long enough to judge others.
+    async def is_dead(self, node: str) -> bool:
+        """Whether what a node waited for has nobody to wait for it. Raises: StoreUnavailable."""
+        if node in self._known or not self._is_settled():
+            return False
+        return node not in await self._alive()
 
-        Where its own heartbeats had a gap, the store was away: who is missing may only be later to come back.
+    async def _alive(self) -> frozenset[str]:
+        return frozenset(node.id for node in await self._runtime.streams.nodes())
+
+    def _settling_since(self) -> float:
+        """Since when this node's heartbeats have come without a gap.
+
+        Where they had one, the store was away: who is missing may only be later to come back.
         """
         now = self._clock()
-        if now - self._looked > GAP_SECONDS:
-            self._since = now
-        self._looked = now
-        return now - self._since >= DEAD_AFTER_SECONDS
+        return now if now - self._looked > GAP_SECONDS else self._since
+
+    def _is_settled(self) -> bool:
+        """Whether this node has been looking for long enough to judge others."""
+        return self._clock() - self._settling_since() >= DEAD_AFTER_SECONDS
 
     async def _end(self, follower: Follower) -> None:
         """Give the stream a response: that of the call run again, if it may be, else an error."""

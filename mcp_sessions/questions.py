@@ -2,7 +2,7 @@
 
 The asking process registers the question, says it on a stream, and waits. The process that gets the client's response
 leaves it in the store, where exactly one answer wins, and rings; a heartbeat finds it too. A response that nobody waits
-for is refused.
+for is refused: one that came late or twice, and one whose process died, as soon as that is known.
 """
 
 import asyncio
@@ -119,7 +119,7 @@ class Questions:
             return False
         payload = json.dumps([reply.result, reply.error]).encode("ascii")
         node = await self._runtime.streams.answer(fingerprint, question_id, payload=payload)
-        if node is None:
+        if node is None or await self._runtime.orphans.is_dead(node):
             return False
         self._runtime.bus.ring(node, {"t": "answer", "s": fingerprint, "q": question_id})
         return True

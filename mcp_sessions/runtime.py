@@ -54,7 +54,7 @@ class Runtime:
         self._held = Held()
         self._running = Held()
         self.followers = Followers(lambda: self.conf, self._held)
-        self._orphans = Orphans(self)
+        self.orphans = Orphans(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting = asyncio.Lock()
         self.started = False
@@ -250,7 +250,7 @@ class Runtime:
         streams = {(f.fingerprint, f.stream) for f in self.followers if f.valid} | set(self._streams)
         for some in _batches(sorted(streams)):
             await self.streams.keep_streams(some)
-        await self._orphans.look()
+        await self.orphans.look()
         await self.questions.look()
         for followers in _batches(list(self.followers)):
             for follower in followers:

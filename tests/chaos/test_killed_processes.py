@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 from django.conf import LazySettings
-from mcp_types import CONNECTION_CLOSED
+from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST
 
 from mcp_sessions.messages import send
 from tests.chaos.calls import Call
@@ -18,10 +18,11 @@ from tests.chaos.counting import (
     counting_calls,
     ran_in,
 )
-from tests.chaos.crowd import crowd, sessions
+from tests.chaos.crowd import calling, crowd, sessions
 from tests.chaos.looking import fingerprint_of
-from tests.chaos.services import join_from_outside
+from tests.chaos.services import join_from_outside, wait_for_heartbeats
 from tests.processes import Process
+from tests.raw import messages
 from tests.servers import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
@@ -97,6 +98,24 @@ def test_a_killed_process_leaves_the_list_of_nodes_and_one_that_stops_leaves_it_
     assert stopped not in looking.nodes()
     wait_until(lambda: dead not in looking.nodes(), seconds=TOLD_WITHIN, what="the dead node to be forgotten")
     assert set(looking.nodes()) == {c.pid}
+
+
+@pytest.mark.protocol("H6")
+def test_an_answer_to_a_process_that_was_killed_is_refused(serve: Serve) -> None:
+    service = serve(2)
+    (a, b), looking = service.processes, service.looking
+    client = sessions(1, a.url)[0]
+    with client.stream(a.url, calling(client, "ask", label="how many?")) as response:
+        question = next(messages(response.iter_lines()))
+        client.value(b.url, "process")
+        dead = a.pid
+        a.kill()
+    result = {"action": "accept", "content": {"number": 7}}
+    reply = {"jsonrpc": "2.0", "id": question["id"], "result": result}
+    wait_until(lambda: dead not in looking.nodes(), seconds=TOLD_WITHIN, what="the dead node to be forgotten")
+    wait_for_heartbeats(service, 1)
+    refused = client.post(b.url, reply)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, INVALID_REQUEST)
 
 
 @pytest.mark.protocol("H17")

@@ -5,9 +5,9 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import admin_actions, backpressure, consumer, daphne, delivery, session, streams, wire
+from mcp_sessions import admin_actions, backpressure, bus, consumer, daphne, delivery, session, streams, wire
 from mcp_sessions.conf import Endpoint
-from mcp_sessions.store import clients, record
+from mcp_sessions.store import clients, record, stream_commands
 from tests.docs import markdown
 
 ENDPOINT: Final = Endpoint(alias="default", server="shop.mcp.server")
@@ -43,12 +43,16 @@ BOUNDS: Final = {
         f"{streams.KEPT_STREAMS}, and {streams.KEPT_FULL_STREAMS} × `STREAM_MAX_BYTES`"
     ),
     "Time that a stream is kept": f"`STREAM_TTL`, {in_words(ENDPOINT.stream_ttl)} after the last message",
-    "Open streams of a process": f"`MAX_STREAMS`, {ENDPOINT.max_streams:,}",
+    "Open streams of a process, and requests that may become one": f"`MAX_STREAMS`, {ENDPOINT.max_streams:,}",
     "Open streams of a session on a process": f"`MAX_STREAMS_PER_SESSION`, {ENDPOINT.max_streams_per_session}",
     "Requests that a process answers at a time": f"`MAX_REQUESTS`, {ENDPOINT.max_requests:,}",
     "Requests of a session, likewise": f"`MAX_REQUESTS_PER_SESSION`, {ENDPOINT.max_requests_per_session:,}",
     "Resources that a session subscribes to": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
     "Wait for the client's answer": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",
+    "Announcements and cancellations that Redis keeps": (
+        f"{stream_commands.MOST_NOTICES:,}, {in_words(stream_commands.NOTICES_MS / 1000)} after the last"
+    ),
+    "Those that wait in a process for Redis": f"{bus.MAX_UNPOSTED:,}",
     "Store away while a stream is written": f"{streams.PATIENCE_SECONDS:g} s",
     "Wait for an answer of Redis": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",

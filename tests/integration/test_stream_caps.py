@@ -1,14 +1,17 @@
 """Bounds of streams: how many there are, how long one connection carries one, and what their logs keep."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.gates import Gate
 from tests.processes import daphnes
-from tests.raw import RawClient, events, messages
+from tests.raw import META, MODERN, RawClient, events, messages
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.slow
@@ -48,6 +51,11 @@ def counting(client: RawClient, number: int, gate: Gate) -> dict[str, object]:
     )
 
 
+def let_through(gate: Gate) -> None:
+    gate.reached()
+    gate.open()
+
+
 def test_a_session_with_too_many_streams_loses_its_oldest(url: str) -> None:
     client = connected(url)
     with client.get(url) as first, client.get(url) as second, client.get(url) as third:
@@ -73,6 +81,44 @@ def test_at_the_cap_of_the_process_a_stream_is_refused_and_calls_go_on(url: str)
         assert list(messages(lines[0])) == []
         with one_more.get(url) as admitted:
             assert admitted.status_code == 200
+
+
+def test_where_no_stream_may_be_opened_a_call_is_answered_without_one(url: str, gate: Gate) -> None:
+    clients = [connected(url) for _ in range(IN_ALL)]
+    one_more = connected(url)
+    with ExitStack() as stack:
+        lines = [stack.enter_context(client.get(url)).iter_lines() for client in clients]
+        for each in lines:
+            next(each)
+        assert one_more.call(url, "ask_age", name="Ann")["error"]["message"]
+        threading.Thread(target=let_through, args=(gate,)).start()
+        answer = one_more.post(url, counting(one_more, 4, gate))
+        assert answer.headers["content-type"].startswith("application/json")
+        assert answer.json()["result"]["structuredContent"] == {"result": 4}
+        modern = one_more.request("tools/list", {"_meta": META})
+        refused = RawClient().post(url, modern, mcp_protocol_version=MODERN, mcp_method="tools/list")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        for client in clients:
+            assert client.delete(url).status_code == 204
+        for each in lines:
+            assert list(messages(each)) == []
+
+
+def test_streams_that_are_opened_at_the_same_moment_do_not_exceed_the_cap(url: str) -> None:
+    clients = [connected(url) for _ in range(6 * IN_ALL)]
+
+    async def statuses() -> list[int]:
+        async with httpx.AsyncClient(timeout=30) as http, AsyncExitStack() as stack:
+
+            async def opened(client: RawClient) -> int:
+                headers = client.headers(accept="text/event-stream", content_type=None)
+                response = http.stream("GET", url + client.path, headers=headers)
+                return (await stack.enter_async_context(response)).status_code
+
+            return await asyncio.gather(*[opened(client) for client in clients])
+
+    found = asyncio.run(statuses())
+    assert (found.count(200), found.count(503)) == (IN_ALL, len(clients) - IN_ALL)
 
 
 @pytest.mark.protocol("H20")

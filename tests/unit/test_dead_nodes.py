@@ -21,7 +21,7 @@ class Watch:
         self.ended: list[Any] = []
         runtime: Any = SimpleNamespace(followers=[follower], spawn=self._end)
         runtime.streams = SimpleNamespace(nodes=self._nodes)
-        self._orphans = Orphans(runtime, clock=lambda: self.now)
+        self.orphans = Orphans(runtime, clock=lambda: self.now)
 
     async def _nodes(self) -> list[Any]:
         return [SimpleNamespace(id=node) for node in self.nodes]
@@ -35,7 +35,7 @@ class Watch:
         self.nodes = nodes
         for _ in range(count):
             self.now += HEARTBEAT_SECONDS
-            await self._orphans.look()
+            await self.orphans.look()
         return bool(self.ended)
 
 
@@ -77,3 +77,25 @@ async def test_a_node_that_does_not_come_back_after_an_outage_is_dead(watch: Wat
     watch.now += HEARTBEAT_SECONDS * 1.5
     assert not await watch.beats(SETTLED - 1, "me")
     assert await watch.beats(1, "me")
+
+
+async def test_who_is_dead_waits_for_no_answer(watch: Watch) -> None:
+    await watch.beats(SETTLED, "me", "other")
+    assert not await watch.orphans.is_dead("other")
+    await watch.beats(1, "me")
+    assert await watch.orphans.is_dead("other")
+
+
+async def test_a_node_that_came_after_the_last_heartbeat_is_not_dead(watch: Watch) -> None:
+    await watch.beats(SETTLED, "me")
+    watch.nodes = ("me", "other")
+    assert not await watch.orphans.is_dead("other")
+
+
+async def test_who_cannot_judge_calls_nobody_dead(watch: Watch) -> None:
+    assert not await watch.orphans.is_dead("other")
+    await watch.beats(SETTLED - 1, "me")
+    assert not await watch.orphans.is_dead("other")
+    await watch.beats(1, "me")
+    watch.now += HEARTBEAT_SECONDS * 2.5
+    assert not await watch.orphans.is_dead("other")
