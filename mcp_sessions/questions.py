@@ -1,8 +1,9 @@
 """Requests from the server to the client, whose answers may arrive at any process.
 
-The asking process registers the question, says it on a stream, and waits. The process that gets the client's response
-leaves it in the store, where exactly one answer wins, and rings; a heartbeat finds it too. A response that nobody waits
-for is refused: one that came late or twice, and one whose process died, as soon as that is known.
+The asking process registers the question, says it on a stream, and waits. The process that gets the client's response,
+or its progress, leaves it in the store, where exactly one response wins, and rings; a heartbeat finds it too. A
+response that nobody waits for is refused: one that came late or twice, and one for a process that died, as soon as that
+is known.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcp_sessions import wire
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.streams import patiently
 
 if TYPE_CHECKING:
     from mcp_sessions.runtime import Runtime
@@ -25,7 +27,7 @@ logger = logging.getLogger(__name__)
 #: The ids that requests to the client have: what else a client sends never becomes part of a key.
 _QUESTION_ID: Final = re.compile(r"q[0-9a-f]{16}\Z")
 
-#: Characters of a progress message that travel to the node that waits.
+#: Characters of a progress message that are kept for the node that waits.
 MAX_PROGRESS_CHARS: Final = 1_000
 
 #: Puts a message on the stream that the question belongs to.
@@ -60,6 +62,8 @@ class Question:
     fingerprint: str
     id: str
     on_progress: OnProgress | None
+    #: The place of the newest progress that was passed on.
+    heard: int = 0
     reply: "asyncio.Future[wire.Reply]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -121,7 +125,7 @@ class Questions:
         node = await self._runtime.streams.answer(fingerprint, question_id, payload=payload)
         if node is None or await self._runtime.orphans.is_dead(node):
             return False
-        self._runtime.bus.ring(node, {"t": "answer", "s": fingerprint, "q": question_id})
+        self._tell(node, fingerprint, question_id)
         return True
 
     async def progress(self, fingerprint: str, params: Mapping[str, Any]) -> None:
@@ -129,37 +133,42 @@ class Questions:
         question_id = str(params.get("progressToken"))
         if not _QUESTION_ID.match(question_id):
             return
-        said = _said(params)
-        if (fingerprint, question_id) in self._open:
-            self.hear_progress(fingerprint, question_id, said)
-            return
-        node = await self._runtime.streams.asker(fingerprint, question_id)
+        payload = json.dumps(_said(params)).encode("ascii")
+        node = await patiently(
+            lambda: self._runtime.streams.progress(fingerprint, question_id, payload=payload)
+        )
         if node is not None:
-            self._runtime.bus.ring(node, {"t": "progress", "s": fingerprint, "q": question_id, "p": said})
+            self._tell(node, fingerprint, question_id)
 
-    def hear_progress(self, fingerprint: str, question_id: str, params: Mapping[str, Any]) -> None:
-        question = self._open.get((fingerprint, question_id))
-        if question is not None and question.on_progress is not None:
-            self._runtime.spawn(question.on_progress(params))
+    def _tell(self, node: str, fingerprint: str, question_id: str) -> None:
+        self._runtime.bus.ring(node, {"t": "reply", "s": fingerprint, "q": question_id})
 
-    def hear_answer(self, fingerprint: str, question_id: str) -> None:
-        """A doorbell says that the answer is there."""
+    def hear(self, fingerprint: str, question_id: str) -> None:
+        """A doorbell says that the client said something."""
         question = self._open.get((fingerprint, question_id))
         if question is not None:
             self._runtime.spawn(self._take(question))
 
     async def look(self) -> None:
-        """A heartbeat: look for answers whose doorbell was lost. Raises: StoreUnavailable."""
+        """A heartbeat: look for replies whose doorbell was lost."""
         await asyncio.gather(*(self._take(question) for question in tuple(self._open.values())))
 
     async def _take(self, question: Question) -> None:
         try:
-            payload = await self._runtime.streams.take_answer(question.fingerprint, question.id)
+            replies = await self._runtime.streams.replies(
+                question.fingerprint, question.id, after=question.heard
+            )
         except StoreUnavailable as error:
             logger.warning("An answer is fetched later: %s", error)
             return
-        if payload is not None and not question.reply.done():
-            result, error_data = json.loads(payload)
+        if replies is None:
+            return
+        new, question.heard = replies.place - question.heard, max(replies.place, question.heard)
+        if new > 0 and question.on_progress is not None:
+            for payload in replies.progress[-new:]:
+                self._runtime.spawn(question.on_progress(json.loads(payload)))
+        if replies.answer is not None and not question.reply.done():
+            result, error_data = json.loads(replies.answer)
             question.reply.set_result(wire.Reply(id=question.id, result=result, error=error_data))
 
     def end(self, fingerprint: str) -> None:
@@ -178,7 +187,7 @@ def _request(question: Question, method: str, params: Mapping[str, Any] | None) 
 
 
 def _said(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What a client's progress says, without anything else, and bounded: inboxes hold thousands of doorbells."""
+    """What a client's progress says, without anything else, and bounded."""
     numbers = {name: params[name] for name in ("progress", "total") if _is_number(params.get(name))}
     message = params.get("message")
     return {**numbers, "message": message[:MAX_PROGRESS_CHARS]} if isinstance(message, str) else numbers

@@ -225,10 +225,8 @@ class Runtime:
                 if stream is not None and stream.claim is not None and stream.claim.token < doorbell["k"]:
                     stream.delivery.end()
                 self.followers.nudge(fingerprint, doorbell["n"])
-            case "answer":
-                self.questions.hear_answer(fingerprint, doorbell["q"])
-            case "progress":
-                self.questions.hear_progress(fingerprint, doorbell["q"], doorbell["p"])
+            case "reply":
+                self.questions.hear(fingerprint, doorbell["q"])
             case "cancel":
                 self._cancel_here(fingerprint, doorbell["id"])
             case "ended":

@@ -10,7 +10,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above, or MAX_AGE |
 | `mcp:v1:<namespace>:{<fingerprint>}:finished` | sorted set | streams that ended, at most 256 | until MAX_AGE |
 | `mcp:v1:<namespace>:{<fingerprint>}:published` | sorted set | names of publications, at most 1,000 | 1 minute |
-| `mcp:v1:<namespace>:{<fingerprint>}:question:<id>` | hash | who waits for the client's answer | REQUEST_TIMEOUT |
+| `mcp:v1:<namespace>:{<fingerprint>}:question:<id>` | hash | who waits for a reply, and what came | REQUEST_TIMEOUT |
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | until MAX_AGE |
 | `mcp:v1:{<namespace>}:index:activity` | sorted set | every session by last activity | IDLE_TTL after the last update |
 | `mcp:v1:{<namespace>}:index:new` | sorted set | sessions that never became active, by when they end | as above |

@@ -9,7 +9,17 @@ from itertools import accumulate
 from mcp_sessions.store.memory import Memory
 from mcp_sessions.store.node_memory import NodeMemory
 from mcp_sessions.store.stream_memory import Question, Stream, StreamMemory
-from mcp_sessions.store.streaming import STANDALONE, Appended, Batch, Claim, Event, Node, StreamLimits, Taken
+from mcp_sessions.store.streaming import (
+    STANDALONE,
+    Appended,
+    Batch,
+    Claim,
+    Event,
+    Node,
+    Replies,
+    StreamLimits,
+    Taken,
+)
 
 
 class StreamsOfMemory:
@@ -185,15 +195,24 @@ class MemoryStreams:
             asked.answer = payload
             return asked.node
 
-    async def take_answer(self, fingerprint: str, question: str) -> bytes | None:
+    async def progress(self, fingerprint: str, question: str, *, payload: bytes) -> str | None:
         with self._memory.lock:
             asked = self._memory.question(fingerprint, question)
-            return asked.answer if asked else None
+            if asked is None or asked.answer is not None:
+                return None
+            if not asked.progress or asked.progress[-1] != payload:
+                asked.progress.append(payload)
+                asked.place += 1
+            return asked.node
 
-    async def asker(self, fingerprint: str, question: str) -> str | None:
+    async def replies(self, fingerprint: str, question: str, *, after: int) -> Replies | None:
         with self._memory.lock:
             asked = self._memory.question(fingerprint, question)
-            return asked.node if asked and asked.answer is None else None
+            if asked is None:
+                return None
+            new = min(max(0, asked.place - after), len(asked.progress))
+            progress = list(asked.progress)[len(asked.progress) - new :]
+            return Replies(progress=progress, place=asked.place, answer=asked.answer)
 
     async def withdraw(self, fingerprint: str, question: str) -> None:
         with self._memory.lock:

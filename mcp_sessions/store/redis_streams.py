@@ -11,7 +11,7 @@ from mcp_sessions.store.listener import Listener
 from mcp_sessions.store.loops import PerLoop
 from mcp_sessions.store.roundtrips import results
 from mcp_sessions.store.stream_commands import StreamCommands
-from mcp_sessions.store.streaming import Appended, Batch, Claim, Node, StreamLimits, Taken
+from mcp_sessions.store.streaming import Appended, Batch, Claim, Node, Replies, StreamLimits, Taken
 
 #: Pipelines at the same moment: of messages and doorbells, which are many and small, and of everything else.
 MESSAGES_IN_FLIGHT: Final = 2
@@ -106,11 +106,11 @@ class RedisStreams:
     async def answer(self, fingerprint: str, question: str, *, payload: bytes) -> str | None:
         return await self._one(self._commands.answer(fingerprint, question, payload))
 
-    async def take_answer(self, fingerprint: str, question: str) -> bytes | None:
-        return await self._one(self._commands.take_answer(fingerprint, question))
+    async def progress(self, fingerprint: str, question: str, *, payload: bytes) -> str | None:
+        return await self._one(self._commands.progress(fingerprint, question, payload))
 
-    async def asker(self, fingerprint: str, question: str) -> str | None:
-        return await self._one(self._commands.asker(fingerprint, question))
+    async def replies(self, fingerprint: str, question: str, *, after: int) -> Replies | None:
+        return await self._one(self._commands.replies(fingerprint, question, after))
 
     async def withdraw(self, fingerprint: str, question: str) -> None:
         await self._one(self._commands.withdraw(fingerprint, question))

@@ -10,13 +10,25 @@ from mcp_sessions.store.commands import Call, Clock
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.record import is_readable
 from mcp_sessions.store.scripts import Script
-from mcp_sessions.store.streaming import STANDALONE, Appended, Batch, Claim, Event, Node, StreamLimits, Taken
+from mcp_sessions.store.streaming import (
+    STANDALONE,
+    Appended,
+    Batch,
+    Claim,
+    Event,
+    Node,
+    Replies,
+    StreamLimits,
+    Taken,
+)
 
 #: How long, and how many of a session at most, the names of publications are remembered.
 PUBLISHED_MS: Final = 60_000
 MOST_PUBLISHED: Final = 1_000
 #: Doorbells that an inbox holds, about.
 MOST_DOORBELLS: Final = 10_000
+#: Progress notifications of one question that are kept.
+MOST_PROGRESS: Final = 20
 #: Notices that are kept, about; for how long after the last one; and how many one call reads.
 MOST_NOTICES: Final = 10_000
 NOTICES_MS: Final = 600_000
@@ -155,15 +167,17 @@ class StreamCommands:
             scripts.ANSWER, fingerprint, question, (payload,), lambda reply: _text(_only(fingerprint, reply))
         )
 
-    def take_answer(self, fingerprint: str, question: str) -> Call[bytes | None]:
+    def progress(self, fingerprint: str, question: str, payload: bytes) -> Call[str | None]:
+        arguments = (payload, MOST_PROGRESS)
         return self._question(
-            scripts.TAKE_ANSWER, fingerprint, question, (), lambda reply: _only(fingerprint, reply)
+            scripts.PROGRESS, fingerprint, question, arguments, lambda reply: _text(_only(fingerprint, reply))
         )
 
-    def asker(self, fingerprint: str, question: str) -> Call[str | None]:
-        return self._question(
-            scripts.ASKER, fingerprint, question, (), lambda reply: _text(_only(fingerprint, reply))
-        )
+    def replies(self, fingerprint: str, question: str, after: int) -> Call[Replies | None]:
+        def decode(reply: Any) -> Replies | None:
+            return _replies(reply) if is_readable(fingerprint, reply) else None
+
+        return self._question(scripts.REPLIES, fingerprint, question, (after,), decode)
 
     def withdraw(self, fingerprint: str, question: str) -> Call[int]:
         return Call(scripts.WITHDRAW, (self.keys.question(fingerprint, question),), (), int)
@@ -268,6 +282,11 @@ def _nodes(reply: Sequence[Any]) -> list[Node]:
         Node(id=node.decode(), about=about.get(node, b"").decode(), seen_ms=int(score))
         for node, score in sorted(zip(seen[::2], seen[1::2], strict=True))
     ]
+
+
+def _replies(reply: Sequence[Any]) -> Replies:
+    place, progress, *answer = reply
+    return Replies(progress=progress, place=place, answer=answer[0] if answer else None)
 
 
 def _read_notices(reply: Any) -> tuple[str, Sequence[bytes]]:

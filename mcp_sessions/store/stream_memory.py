@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mcp_sessions.store.memory import SWEEP_MS, Memory
-from mcp_sessions.store.stream_commands import MOST_PUBLISHED, PUBLISHED_MS
+from mcp_sessions.store.stream_commands import MOST_PROGRESS, MOST_PUBLISHED, PUBLISHED_MS
 from mcp_sessions.store.streaming import STANDALONE, Appended, Claim, Event, StreamLimits
 
 
@@ -50,11 +50,14 @@ class Stream:
 
 @dataclass(slots=True)
 class Question:
-    """Who waits for the client's response, and the response."""
+    """Who waits for the client's response, and what came of it."""
 
     node: str
     expires_ms: int
     answer: bytes | None = None
+    progress: deque[bytes] = field(default_factory=lambda: deque(maxlen=MOST_PROGRESS))
+    #: Of the newest progress.
+    place: int = 0
 
 
 @dataclass(slots=True)

@@ -99,6 +99,18 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replies:
+    """What a client said to a question so far."""
+
+    #: Its newest progress notifications, oldest first.
+    progress: Sequence[bytes]
+    #: The place of the last of all: 1, 2, 3…; 0 if there is none.
+    place: int
+    #: Its response, if that has come.
+    answer: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One server process that serves the endpoint."""
 
@@ -207,12 +219,18 @@ class StreamStore(Protocol):
         """
         ...
 
-    async def take_answer(self, fingerprint: str, question: str) -> bytes | None:
-        """The client's response if it is there. It stays, for a repeated call, until `withdraw` or the timeout."""
+    async def progress(self, fingerprint: str, question: str, *, payload: bytes) -> str | None:
+        """Leave the client's progress for the node that waits; which node. None if nobody waits, or it was answered.
+
+        The newest twenty are kept. What says the same as the one before it is taken for a repeated call.
+        """
         ...
 
-    async def asker(self, fingerprint: str, question: str) -> str | None:
-        """Which node waits, for what is not the response (progress). None once it was answered."""
+    async def replies(self, fingerprint: str, question: str, *, after: int) -> Replies | None:
+        """What the client said: its progress after a place, and its response. None if there is no such question.
+
+        All of it stays, for a repeated call, until `withdraw` or the timeout.
+        """
         ...
 
     async def withdraw(self, fingerprint: str, question: str) -> None:

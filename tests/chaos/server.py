@@ -6,6 +6,8 @@ from typing import Any
 import anyio
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
+from mcp.shared.message import ServerMessageMetadata
+from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult
 from pydantic import BaseModel
 
 from mcp_sessions.security import request_state_security
@@ -47,6 +49,23 @@ async def ask(label: str, ctx: Context) -> str:
     """Elicit a number."""
     answer = await ctx.elicit(label, Number)
     return f"{label}: {answer.data.number}" if answer.action == "accept" else answer.action
+
+
+@server.tool()
+async def ask_patiently(ctx: Context) -> str:
+    """Elicit, and pass the client's progress on to it."""
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        await ctx.report_progress(progress, total, message)
+
+    form = ElicitRequestFormParams(message="?", requested_schema={"type": "object", "properties": {}})
+    answer = await ctx.session.send_request(
+        ElicitRequest(params=form),
+        ElicitResult,
+        metadata=ServerMessageMetadata(related_request_id=ctx.request_id),
+        progress_callback=hear,
+    )
+    return str(answer.action)
 
 
 @server.tool()

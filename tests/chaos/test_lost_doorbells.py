@@ -69,6 +69,27 @@ def test_an_answer_is_found(deaf: Service, client: RawClient) -> None:
     assert monotonic() - answered < BOUND
 
 
+def test_the_progress_of_an_answer_is_found(deaf: Service, client: RawClient) -> None:
+    a, b = deaf.urls
+    with client.stream(a, calling(client, "ask_patiently")) as response:
+        lines = messages(response.iter_lines())
+        question = next(lines)
+        said = {
+            "progressToken": question["params"]["_meta"]["progressToken"],
+            "progress": 3,
+            "message": "soon",
+        }
+        told = {"jsonrpc": "2.0", "method": "notifications/progress", "params": said}
+        assert client.post(b, told).status_code == 202
+        since = monotonic()
+        heard = next(lines)["params"]
+        assert (heard["progress"], heard["message"]) == (3, "soon")
+        reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}
+        assert client.post(b, reply).status_code == 202
+        assert next(lines)["result"]["structuredContent"] == {"result": "decline"}
+    assert monotonic() - since < 2 * BOUND
+
+
 def test_a_message_on_the_standalone_stream_comes(deaf: Service, client: RawClient) -> None:
     a, b = deaf.urls
     with client.get(b) as listening:

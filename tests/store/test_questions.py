@@ -1,5 +1,7 @@
 """Questions to the client, and its resource subscriptions: what every implementation promises."""
 
+from mcp_sessions.store.stream_commands import MOST_PROGRESS
+from mcp_sessions.store.streaming import Replies
 from tests.store.stream_worlds import Streams, gather
 from tests.store.worlds import HOUR, MINUTE, a_fingerprint
 
@@ -11,20 +13,26 @@ async def ask(streams: Streams, question: str = "q1", *, timeout_ms: int = MINUT
     return fingerprint
 
 
+async def answer_of(streams: Streams, fingerprint: str) -> bytes | None:
+    """The response to the question, as the node finds it that waits."""
+    replies = await streams.store.replies(fingerprint, "q1", after=0)
+    return replies.answer if replies else None
+
+
 async def test_an_answer_reaches_the_node_that_waits(streams: Streams) -> None:
     fingerprint = await ask(streams)
-    assert await streams.store.take_answer(fingerprint, "q1") is None
+    assert await answer_of(streams, fingerprint) is None
 
     assert await streams.other.answer(fingerprint, "q1", payload=b'{"ok": true}\x00') == "a"
 
-    assert await streams.store.take_answer(fingerprint, "q1") == b'{"ok": true}\x00'
+    assert await answer_of(streams, fingerprint) == b'{"ok": true}\x00'
 
 
 async def test_an_answer_can_be_taken_again_when_its_reply_was_lost(streams: Streams) -> None:
     fingerprint = await ask(streams)
     await streams.other.answer(fingerprint, "q1", payload=b"yes")
 
-    taken = [await streams.store.take_answer(fingerprint, "q1") for _ in range(2)]
+    taken = [await answer_of(streams, fingerprint) for _ in range(2)]
 
     assert taken == [b"yes", b"yes"]
 
@@ -41,7 +49,7 @@ async def test_of_many_answers_exactly_one_wins(streams: Streams) -> None:
 
     winners = [n for n, outcome in enumerate(outcomes) if outcome == "a"]
     assert (len(winners), outcomes.count(None)) == (1, 19)
-    assert await streams.store.take_answer(fingerprint, "q1") == b"%d" % winners[0]
+    assert await answer_of(streams, fingerprint) == b"%d" % winners[0]
 
 
 async def test_an_empty_answer_is_an_answer(streams: Streams) -> None:
@@ -49,7 +57,7 @@ async def test_an_empty_answer_is_an_answer(streams: Streams) -> None:
 
     assert await streams.other.answer(fingerprint, "q1", payload=b"") == "a"
     assert await streams.other.answer(fingerprint, "q1", payload=b"") is None
-    assert await streams.store.take_answer(fingerprint, "q1") == b""
+    assert await answer_of(streams, fingerprint) == b""
 
 
 async def test_nobody_waits_for_what_was_never_asked(streams: Streams) -> None:
@@ -57,8 +65,9 @@ async def test_nobody_waits_for_what_was_never_asked(streams: Streams) -> None:
 
     assert await streams.other.answer(fingerprint, "q2", payload=b"yes") is None
     assert await streams.other.answer(stranger, "q1", payload=b"yes") is None
-    assert await streams.store.take_answer(fingerprint, "q1") is None
-    assert await streams.store.asker(fingerprint, "q2") is None
+    assert await answer_of(streams, fingerprint) is None
+    assert await streams.other.progress(fingerprint, "q2", payload=b"1") is None
+    assert await streams.store.replies(fingerprint, "q2", after=0) is None
 
 
 async def test_a_late_answer_is_refused(streams: Streams) -> None:
@@ -66,7 +75,7 @@ async def test_a_late_answer_is_refused(streams: Streams) -> None:
     streams.advance(MINUTE)
 
     assert await streams.other.answer(fingerprint, "q1", payload=b"yes") is None
-    assert await streams.store.asker(fingerprint, "q1") is None
+    assert await streams.other.progress(fingerprint, "q1", payload=b"1") is None
 
 
 async def test_an_answer_to_a_question_that_was_withdrawn_is_refused(streams: Streams) -> None:
@@ -75,15 +84,54 @@ async def test_an_answer_to_a_question_that_was_withdrawn_is_refused(streams: St
         await streams.store.withdraw(fingerprint, "q1")
 
     assert await streams.other.answer(fingerprint, "q1", payload=b"yes") is None
-    assert await streams.store.take_answer(fingerprint, "q1") is None
+    assert await answer_of(streams, fingerprint) is None
 
 
 async def test_progress_finds_the_node_until_the_answer_is_there(streams: Streams) -> None:
     fingerprint = await ask(streams)
 
-    assert await streams.other.asker(fingerprint, "q1") == "a"
+    assert await streams.other.progress(fingerprint, "q1", payload=b"1") == "a"
     await streams.other.answer(fingerprint, "q1", payload=b"yes")
-    assert await streams.other.asker(fingerprint, "q1") is None
+    assert await streams.other.progress(fingerprint, "q1", payload=b"2") is None
+
+    replies = await streams.store.replies(fingerprint, "q1", after=0)
+    assert replies == Replies(progress=[b"1"], place=1, answer=b"yes")
+
+
+async def test_progress_stays_to_be_read_from_any_place(streams: Streams) -> None:
+    fingerprint = await ask(streams)
+    for payload in (b"1", b"2\x00\xff", b"3"):
+        await streams.other.progress(fingerprint, "q1", payload=payload)
+
+    read = [await streams.store.replies(fingerprint, "q1", after=after) for after in (0, 2, 3, 4)]
+
+    assert [each and (list(each.progress), each.place) for each in read] == [
+        ([b"1", b"2\x00\xff", b"3"], 3),
+        ([b"3"], 3),
+        ([], 3),
+        ([], 3),
+    ]
+
+
+async def test_progress_that_is_told_again_because_its_reply_was_lost_counts_once(streams: Streams) -> None:
+    fingerprint = await ask(streams)
+    for payload in (b"1", b"1", b"2", b"2", b"1"):
+        await streams.other.progress(fingerprint, "q1", payload=payload)
+
+    replies = await streams.store.replies(fingerprint, "q1", after=0)
+
+    assert replies == Replies(progress=[b"1", b"2", b"1"], place=3, answer=None)
+
+
+async def test_of_much_progress_the_newest_is_kept(streams: Streams) -> None:
+    fingerprint = await ask(streams)
+    told = [b"%d" % n for n in range(3 * MOST_PROGRESS)]
+    for payload in told:
+        await streams.other.progress(fingerprint, "q1", payload=payload)
+
+    replies = await streams.store.replies(fingerprint, "q1", after=5)
+
+    assert replies == Replies(progress=told[-MOST_PROGRESS:], place=len(told), answer=None)
 
 
 async def test_a_repeated_registration_keeps_an_answer_that_came_meanwhile(streams: Streams) -> None:
@@ -92,7 +140,7 @@ async def test_a_repeated_registration_keeps_an_answer_that_came_meanwhile(strea
 
     assert await streams.store.ask(fingerprint, "q1", node="a", timeout_ms=MINUTE)
 
-    assert await streams.store.take_answer(fingerprint, "q1") == b"yes"
+    assert await answer_of(streams, fingerprint) == b"yes"
 
 
 async def test_no_question_outlives_its_session(streams: Streams) -> None:
@@ -104,8 +152,8 @@ async def test_no_question_outlives_its_session(streams: Streams) -> None:
     for fingerprint in (ended, expired, unknown):
         assert not await streams.store.ask(fingerprint, "q2", node="a", timeout_ms=MINUTE)
         assert await streams.other.answer(fingerprint, "q1", payload=b"yes") is None
-        assert await streams.store.take_answer(fingerprint, "q1") is None
-        assert await streams.store.asker(fingerprint, "q1") is None
+        assert await answer_of(streams, fingerprint) is None
+        assert await streams.other.progress(fingerprint, "q1", payload=b"1") is None
         await streams.store.withdraw(fingerprint, "q1")
 
 

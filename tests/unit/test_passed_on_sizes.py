@@ -1,6 +1,7 @@
-"""What a client sends and another process hears is bounded: inboxes hold thousands of doorbells."""
+"""What a client sends and another process hears is bounded."""
 
 import asyncio
+import json
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -8,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from mcp_sessions import wire
-from mcp_sessions.bus import Doorbell, encode
+from mcp_sessions.bus import Doorbell
 from mcp_sessions.questions import Questions
 from mcp_sessions.runtime import Runtime
 
@@ -16,34 +17,31 @@ LONGEST = 16 * 1024
 
 
 class Bus:
-    """Remembers what was rung."""
+    """Remembers what was posted."""
 
     def __init__(self) -> None:
-        self.rung: list[Doorbell] = []
-
-    def ring(self, _: str, doorbell: Doorbell) -> None:
-        self.rung.append(doorbell)
+        self.posted: list[Doorbell] = []
 
     async def post(self, notice: Doorbell) -> None:
-        self.rung.append(notice)
+        self.posted.append(notice)
 
 
-async def passed_on(params: dict[str, Any]) -> Doorbell:
-    """The doorbell for a client's progress, at a process that does not wait for it."""
+async def passed_on(params: dict[str, Any]) -> bytes:
+    """What is left of a client's progress for the process that waits."""
+    left: list[bytes] = []
 
-    async def asker(*_: str) -> str:
-        return "another-node"
+    async def progress(*_: str, payload: bytes) -> None:
+        left.append(payload)
 
-    bus = Bus()
-    questions = Questions(SimpleNamespace(streams=SimpleNamespace(asker=asker), bus=bus))  # type: ignore[arg-type]
+    questions = Questions(SimpleNamespace(streams=SimpleNamespace(progress=progress)))  # type: ignore[arg-type]
     await questions.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
-    [doorbell] = bus.rung
-    return doorbell
+    [payload] = left
+    return payload
 
 
 def test_progress_is_passed_on() -> None:
     said = {"progress": 1, "total": 2.5, "message": "half way"}
-    assert asyncio.run(passed_on(said))["p"] == said
+    assert json.loads(asyncio.run(passed_on(said))) == said
 
 
 @pytest.mark.parametrize(
@@ -55,7 +53,7 @@ def test_progress_is_passed_on() -> None:
     ],
 )
 def test_progress_that_is_passed_on_is_bounded(params: dict[str, Any]) -> None:
-    assert len(encode(asyncio.run(passed_on(params)))) <= LONGEST
+    assert len(asyncio.run(passed_on(params))) <= LONGEST
 
 
 def test_a_cancellation_of_an_id_that_no_request_can_have_is_not_passed_on() -> None:
@@ -65,4 +63,4 @@ def test_a_cancellation_of_an_id_that_no_request_can_have_is_not_passed_on() -> 
     ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * wire.MAX_ID_CHARS, 7]
     for request_id in ids:
         asyncio.run(Runtime.cancel(runtime, session, {"requestId": request_id}))
-    assert [doorbell["id"] for doorbell in bus.rung] == ["x" * wire.MAX_ID_CHARS, 7]
+    assert [notice["id"] for notice in bus.posted] == ["x" * wire.MAX_ID_CHARS, 7]
