@@ -92,7 +92,12 @@ class Exchange:
     def start(self, on_end: Callable[["Exchange"], None]) -> None:
         """Run the handler; `on_end` is called when it is through."""
         self._task = asyncio.create_task(self._run())
-        self._task.add_done_callback(lambda _: on_end(self))
+        self._task.add_done_callback(lambda _: self._ended(on_end))
+
+    def _ended(self, on_end: Callable[["Exchange"], None]) -> None:
+        """Let go of the task: its context holds this exchange, and a cycle would wait for the garbage collector."""
+        self._task = None
+        on_end(self)
 
     async def _run(self) -> None:
         current_exchange.set(self)
@@ -125,7 +130,7 @@ class Exchange:
 
     @property
     def task(self) -> "asyncio.Task[None] | None":
-        """The task that runs the handler, to wait for."""
+        """The task that runs the handler, to wait for; None once it is through."""
         return self._task
 
     def cancel(self) -> None:

@@ -1,6 +1,7 @@
 """What the SDK's kernel sees of us: a restored connection, and a dispatch context that leads to our streams."""
 
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol, cast
@@ -53,6 +54,10 @@ class Channel(Protocol):
         ...
 
 
+def _none() -> None:
+    """No connection yet."""
+
+
 class Outbound:
     """The SDK's view of a stream of ours."""
 
@@ -60,19 +65,21 @@ class Outbound:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        #: Set as soon as there is one: what the client declared decides what it may be asked.
-        self._connection: Connection | None = None
+        #: Set as soon as there is one: what the client declared decides what it may be asked. Not owned: a connection
+        #: owns its outbound side, and a cycle of them with each request would keep the garbage collector busy.
+        self._connection: Callable[[], Connection | None] = _none
 
     def attach(self, connection: Connection) -> None:
         """From here on the client can be asked."""
-        self._connection = connection
+        self._connection = weakref.ref(connection)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
-        if not self._channel.can_ask or self._connection is None:
+        connection = self._connection()
+        if not self._channel.can_ask or connection is None:
             raise NoBackChannelError(method)
-        require_capability(self._connection, method, params)
+        require_capability(connection, method, params)
         options = opts or {}
         ask = Ask(
             method=method, params=params, timeout=options.get("timeout"), on_progress=_on_progress(options)
@@ -106,7 +113,7 @@ class DispatchContext(Outbound):
         disconnect: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(channel)
-        self._connection = connection
+        self.attach(connection)
         self.request_id = request.id if isinstance(request, wire.Request) else None
         self._scope = scope
         self.message_metadata = ServerMessageMetadata(

@@ -183,6 +183,7 @@ class ServerBinding:
         try:
             await runner.on_notify(context, notification.method, notification.params)
         finally:
+            del runner.on_notify  # as above
             await _clean_up(connection)
 
     async def _run(
@@ -193,6 +194,7 @@ class ServerBinding:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to the wire: it becomes a response
             return wire.error_response(request.id, _error(request.method, error))
         finally:
+            del runner.on_request  # the SDK caches it in the runner: a cycle, which only the collector would find
             await _clean_up(runner.connection)
         return wire.response(request.id, result)
 
