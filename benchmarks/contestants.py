@@ -22,6 +22,8 @@ class Contestant:
 
 
 OURS: Final = "ours-daphne"
+#: This app as deploy/ runs it; the targets are of the one above.
+DEPLOYED: Final = "ours-mended"
 SDK_SSE: Final = "sdk-sse-daphne"
 SDK_JSON: Final = "sdk-json-daphne"
 DJANGO_MCP: Final = "django-mcp-server"
@@ -36,7 +38,7 @@ CONTESTANTS: Final = (
         application="benchmarks.servers.ours:application",
     ),
     Contestant(
-        name="ours-mended",
+        name=DEPLOYED,
         title="this app, Redis (`mcp_sessions.daphne`)",
         server="mended",
         application="benchmarks.servers.ours:application",
@@ -93,6 +95,12 @@ CONTESTANTS: Final = (
         server="daphne",
         application="benchmarks.servers.django_mcp:application",
         peer="django-mcp-server",
+    ),
+    Contestant(
+        name="floor-daphne",
+        title="only the SDK's kernel, no sessions (daphne)",
+        server="daphne",
+        application="benchmarks.servers.floor:application",
     ),
 )
 BY_NAME: Final = {contestant.name: contestant for contestant in CONTESTANTS}

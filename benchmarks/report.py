@@ -125,8 +125,12 @@ def _incidents(incidents: Sequence[str]) -> list[str]:
 
 
 def _verdict_table(verdicts: Sequence[Verdict]) -> str:
-    rows = [(verdict.text, _value(verdict), _mark(verdict.met)) for verdict in verdicts]
-    return _table(("target, at 16 connections", "measured (lowest to highest round)", ""), rows)
+    rows = [
+        (verdict.text, _value(verdict), _mark(verdict.met), _deployed(verdict.deployed))
+        for verdict in verdicts
+    ]
+    head = ("target, at 16 connections", "measured (lowest to highest round)", "", "as deployed")
+    return _table(head, rows)
 
 
 def _call_sections(samples: Sequence[Sample]) -> list[str]:
@@ -191,6 +195,10 @@ def _value(verdict: Verdict) -> str:
     if verdict.lowest is None:
         return f"{verdict.value:,.0f} bytes"
     return f"{verdict.value:.2f} × ({verdict.lowest:.2f} to {verdict.highest:.2f})"
+
+
+def _deployed(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} ×"
 
 
 def _mark(met: bool | None) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from benchmarks.contestants import DJANGO_MCP, OURS, REDIS_PEERS, SDK_JSON, SDK_SSE
+from benchmarks.contestants import DEPLOYED, DJANGO_MCP, OURS, REDIS_PEERS, SDK_JSON, SDK_SSE
 from benchmarks.measure import Sample
 from benchmarks.memory import Footprint
 
@@ -44,6 +44,8 @@ class Verdict:
     value: float | None
     lowest: float | None = None
     highest: float | None = None
+    #: What this app reaches as it is deployed, on its own daphne.
+    deployed: float | None = None
     met: bool | None
 
 
@@ -70,7 +72,7 @@ def verdicts(samples: Sequence[Sample], footprints: Sequence[Footprint]) -> list
     return [_compare(promise, samples) for promise in promises()] + _memory(footprints)
 
 
-def ratios(promise: Promise, samples: Sequence[Sample]) -> list[float]:
+def ratios(promise: Promise, samples: Sequence[Sample], *, ours: str = OURS) -> list[float]:
     """This app's value over the other's, one for each round that has both."""
     values = {
         (sample.contestant, sample.round): float(getattr(sample, promise.field))
@@ -78,18 +80,23 @@ def ratios(promise: Promise, samples: Sequence[Sample]) -> list[float]:
         if sample.sessions == promise.sessions and sample.connections == CONNECTIONS
     }
     both = [
-        (values[OURS, number], values.get((promise.other, number))) for name, number in values if name == OURS
+        (values[ours, number], values.get((promise.other, number))) for name, number in values if name == ours
     ]
-    return [ours / other for ours, other in both if other]
+    return [own / other for own, other in both if other]
 
 
 def _compare(promise: Promise, samples: Sequence[Sample]) -> Verdict:
     found = ratios(promise, samples)
     if not found:
         return Verdict(text=promise.text, value=None, met=None)
-    value = statistics.median(found)
+    value, deployed = statistics.median(found), ratios(promise, samples, ours=DEPLOYED)
     return Verdict(
-        text=promise.text, value=value, lowest=min(found), highest=max(found), met=promise.holds(value)
+        text=promise.text,
+        value=value,
+        lowest=min(found),
+        highest=max(found),
+        deployed=statistics.median(deployed) if deployed else None,
+        met=promise.holds(value),
     )
 
 

@@ -194,7 +194,9 @@ class ServerBinding:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to the wire: it becomes a response
             return wire.error_response(request.id, _error(request.method, error))
         finally:
-            del runner.on_request  # the SDK caches it in the runner: a cycle, which only the collector would find
+            del (
+                runner.on_request
+            )  # the SDK caches it in the runner: a cycle, which only the collector would find
             await _clean_up(runner.connection)
         return wire.response(request.id, result)
 

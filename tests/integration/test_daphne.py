@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -236,6 +236,20 @@ def test_our_daphne_believes_nobody_about_its_root_path(plain: Process, ours: Pr
     forged = "Daphne-Root-Path: /forged"
     assert Client(plain).send("/root-path", forged).response().read() == b"/forged"
     assert Client(ours).send("/root-path", forged).response().read() == b""
+
+
+def test_our_daphne_leaves_every_body_to_the_application(plain: Process, ours: Process) -> None:
+    """Twisted parses forms, for nobody, and refuses those that it cannot parse."""
+    answered = [posted(process, "multipart/form-data; boundary=b", b"not a part") for process in (plain, ours)]
+    assert answered == [400, 200]
+
+
+def posted(process: Process, content_type: str, body: bytes) -> int:
+    """The status of the answer to a POST."""
+    connection = http.client.HTTPConnection(*process.address, timeout=ANSWER_SECONDS)
+    with closing(connection):
+        connection.request("POST", "/healthz", body, {"Content-Type": content_type})
+        return connection.getresponse().status
 
 
 def test_our_command_takes_every_option_of_daphnes() -> None:

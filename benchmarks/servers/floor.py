@@ -1,0 +1,51 @@
+"""What no server on the SDK's kernel can do without: the kernel itself, for a client that is always the same.
+
+No sessions, no store, no streams, no routing, no checks. Its speed bounds the ratio that any of them can reach.
+"""
+
+import json
+from typing import Any, Final
+
+from mcp.server.connection import Connection
+from mcp.server.runner import ServerRunner
+
+from benchmarks.servers.tool import server
+from mcp_sessions import wire
+from mcp_sessions.binding.context import DispatchContext, Outbound
+from mcp_sessions.binding.server import lowlevel_server
+from mcp_sessions.binding.telemetry import Kernel
+from mcp_sessions.standalone import NoChannel
+
+REVISION: Final = "2025-11-25"
+_kernel = Kernel(lowlevel_server(server))
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Answer one POST."""
+    body, more = b"", True
+    while more:
+        part = await receive()
+        body, more = body + part.get("body", b""), part.get("more_body", False)
+    message = json.loads(body)
+    if "id" not in message:
+        return await respond(send, 202, b"")
+    request = wire.Request(id=message["id"], method=message["method"], params=message.get("params"))
+    connection = Connection.for_loop(
+        Outbound(NoChannel()), session_id="the-only-one", protocol_version_hint=REVISION
+    )
+    if request.method != "initialize":
+        connection.initialized.set()
+    runner = ServerRunner(_kernel.server, connection, {})
+    context = DispatchContext(request, scope, NoChannel(), connection)
+    result = await runner.on_request(context, request.method, request.params)
+    await respond(send, 200, wire.encode(wire.response(request.id, result)))
+
+
+async def respond(send: Any, status: int, body: bytes) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"mcp-session-id", b"the-only-one"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
