@@ -95,8 +95,13 @@ class Exchange:
         self._task.add_done_callback(lambda _: self._ended(on_end))
 
     def _ended(self, on_end: Callable[["Exchange"], None]) -> None:
-        """Let go of the task: its context holds this exchange, and a cycle would wait for the garbage collector."""
+        """Let go of the task: its context holds this exchange, and a cycle would wait for the garbage collector.
+
+        A task that is cancelled before its first step has run nothing, not even what would have responded.
+        """
         self._task = None
+        if self.response is None:
+            self._respond(self._interrupted())
         on_end(self)
 
     async def _run(self) -> None:
@@ -122,11 +127,15 @@ class Exchange:
         return wire.error_response(self.request.id, {"code": code, "message": message})
 
     async def _finish(self, response: dict[str, Any]) -> None:
+        self._respond(response)
+        if self.stream is not None:
+            await self.stream.settled()
+
+    def _respond(self, response: dict[str, Any]) -> None:
         self.response = response
         self._change()
         if self.stream is not None:
             self.stream.put(response, last=True)
-            await self.stream.settled()
 
     @property
     def task(self) -> "asyncio.Task[None] | None":

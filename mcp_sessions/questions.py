@@ -89,7 +89,8 @@ class Questions:
         try:
             await self._register(question, timeout)
             await say(_request(question, ask.method, ask.params))
-            return await asyncio.wait_for(question.reply, timeout)
+            async with asyncio.timeout(timeout):
+                return await question.reply
         except TimeoutError:
             await say(_cancelled(question))
             raise TimedOut from None

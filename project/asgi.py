@@ -3,6 +3,7 @@
 import os
 
 from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import WebsocketDenier
 from django.core.asgi import get_asgi_application
 from django.urls import re_path
 
@@ -17,6 +18,7 @@ django_pages = re_path("", django_application)  # type: ignore[arg-type]  # Chan
 application = ProtocolTypeRouter(
     {
         "http": URLRouter([*mcp_urlpatterns(), django_pages]),
+        "websocket": WebsocketDenier.as_asgi(),  # else each attempt leaves a traceback in the log
         "lifespan": lifespan,  # daphne has none; uvicorn would not stop the endpoints without it
     }
 )

@@ -46,7 +46,7 @@ class RawClient:
     session_id: str | None = None
     token: str | None = None
     http: httpx.Client = field(default_factory=lambda: HTTP)
-    _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def headers(self, **more: str | None) -> dict[str, str]:
         """The headers of a well-behaved client; None removes one. Underscores stand for hyphens."""
@@ -62,7 +62,7 @@ class RawClient:
 
     def request(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """A JSON-RPC request with an id of its own."""
-        message: dict[str, Any] = {"jsonrpc": "2.0", "id": next(self._ids), "method": method}
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": next(self.ids), "method": method}
         return message if params is None else {**message, "params": params}
 
     def post(self, url: str, message: Any, **headers: str | None) -> httpx.Response:

@@ -6,6 +6,7 @@ import socket
 from contextlib import closing
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.processes import Process
@@ -127,6 +128,13 @@ def test_a_request_that_is_never_finished_disturbs_nobody(a: str, client: RawCli
         connection.sendall(b"POST /mcp HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
         assert client.value(a, "add", a=1, b=1) == 2
     assert client.value(a, "add", a=1, b=1) == 2
+
+
+def test_a_websocket_is_refused_without_a_word_in_the_log(a: str, processes: list[Process]) -> None:
+    upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    headers = {**upgrade, "sec-websocket-key": "MDEyMzQ1Njc4OWFiY2RlZg=="}
+    assert httpx.get(a + "/mcp", headers=headers).status_code == 403
+    assert_quiet(processes[0])
 
 
 def test_text_that_utf_8_cannot_carry_comes_back_as_it_went(a: str, client: RawClient) -> None:

@@ -240,7 +240,9 @@ def test_our_daphne_believes_nobody_about_its_root_path(plain: Process, ours: Pr
 
 def test_our_daphne_leaves_every_body_to_the_application(plain: Process, ours: Process) -> None:
     """Twisted parses forms, for nobody, and refuses those that it cannot parse."""
-    answered = [posted(process, "multipart/form-data; boundary=b", b"not a part") for process in (plain, ours)]
+    answered = [
+        posted(process, "multipart/form-data; boundary=b", b"not a part") for process in (plain, ours)
+    ]
     assert answered == [400, 200]
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import httpx
@@ -297,7 +298,7 @@ def test_a_request_is_cancelled_through_the_other_process(
 
 
 def test_nobody_else_can_cancel_a_request(a: str, b: str, client: RawClient, gate: Gate) -> None:
-    other = RawClient()
+    other = RawClient(ids=count(100))  # whose own requests have other ids than the one that it cancels
     other.initialize(b)
     message = calling(client, "wait", gate=gate.path)
     with client.stream(a, message) as response:
