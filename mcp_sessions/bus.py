@@ -14,6 +14,7 @@ import secrets
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from math import ceil
 from typing import Any, Final
 
 from mcp_sessions.errors import StoreUnavailable
@@ -31,6 +32,8 @@ BLOCK_MS: Final = 5_000
 PAUSE_SECONDS: Final = 0.5
 #: Doorbells that may wait to be sent; more are dropped.
 MAX_WAITING: Final = 10_000
+#: Names of notices by which repetitions are known: a posting is repeated at once, or with a heartbeat.
+MOST_REPEATED: Final = 1_000
 #: Notices that wait for a store that is away; the oldest make room.
 MAX_UNPOSTED: Final = 1_000
 
@@ -59,17 +62,22 @@ class Bus:
         self._count = 0
         self._sender: asyncio.Task[None] | None = None
         self._unposted: deque[bytes] = deque(maxlen=MAX_UNPOSTED)
-        #: Where the notices end that this node has read.
+        self._posting = asyncio.Lock()
+        #: Since when this node hears notices, in seconds of the loop's clock.
+        self._since = 0.0
+        #: Where the notices end that it has read; "" before the first time.
         self._read_until = ""
+        #: The names of the last ones: one whose posting was repeated, because the reply was lost, is heard once.
+        self._heard: deque[str] = deque(maxlen=MOST_REPEATED)
         self._unread = False
         self._reader: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Register the node; from here on doorbells for it are kept. If the store is away, a heartbeat registers it."""
+        self._since = asyncio.get_running_loop().time()
         try:
             await self._register()
-            self._read_until, _ = await self._store.notices(after="")
         except StoreUnavailable as error:
             logger.warning("This process joins the others later: %s", error)
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
@@ -81,7 +89,7 @@ class Bus:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
-            await self._post_again()
+            await self._post_waiting()
             await self._store.leave(self.node)
         except StoreUnavailable as error:
             logger.info("Node %s could not say goodbye: %s", self.node, error)
@@ -107,30 +115,26 @@ class Bus:
             self._hear(encode(doorbell))
 
     async def post(self, notice: Doorbell) -> None:
-        """Tell every node, this one included, what none may miss.
+        """Tell every node, this one included, what none may miss; in the order of the calls.
 
-        While the store cannot be asked, which is logged, the notice waits here for a heartbeat.
+        While the store cannot be asked, which is logged, notices wait here for a heartbeat.
         """
-        posted = as_notice(notice)
+        self._unposted.append(as_notice(notice))
         try:
-            await self._store.post(posted)
+            await self._post_waiting()
         except StoreUnavailable as error:
             logger.warning("Every process is told later: %s", error)
-            self._unposted.append(posted)
-            return
-        await self.ring_all(LOOK_AT_NOTICES)
 
-    async def _post_again(self) -> None:
-        """Raises: StoreUnavailable; then what is left waits."""
-        if not self._unposted:
+    async def _post_waiting(self) -> None:
+        """Raises: StoreUnavailable; then what is left waits. Who posts already takes along what comes meanwhile."""
+        if not self._unposted or self._posting.locked():
             return
-        while self._unposted:
-            posted = self._unposted.popleft()
-            try:
+        async with self._posting:
+            while self._unposted:
+                posted = self._unposted[0]
                 await self._store.post(posted)
-            except StoreUnavailable:
-                self._unposted.appendleft(posted)
-                raise
+                if self._unposted and self._unposted[0] is posted:  # it may have made room meanwhile
+                    self._unposted.popleft()
         await self.ring_all(LOOK_AT_NOTICES)
 
     async def _send(self) -> None:
@@ -154,7 +158,7 @@ class Bus:
             await asyncio.sleep(self._pause())
             try:
                 await self._register()
-                await self._post_again()
+                await self._post_waiting()
                 self._look()
                 await self._on_beat()
             except StoreUnavailable as error:
@@ -190,7 +194,10 @@ class Bus:
         try:
             while self._unread:
                 self._unread = False
-                self._read_until, notices = await self._store.notices(after=self._read_until)
+                age = asyncio.get_running_loop().time() - self._since
+                self._read_until, notices = await self._store.notices(
+                    after=self._read_until, age_ms=ceil(age * 1000)
+                )
                 self._unread = self._unread or bool(notices)
                 for notice in notices:
                     self._hear(notice)
@@ -199,12 +206,21 @@ class Bus:
         finally:
             self._reader = None
 
+    def _is_repeated(self, doorbell: Doorbell) -> bool:
+        name = doorbell.get("k")
+        if not isinstance(name, str):
+            return False
+        if name in self._heard:
+            return True
+        self._heard.append(name)
+        return False
+
     def _hear(self, encoded: bytes) -> None:
         try:
             doorbell = json.loads(encoded)
             if doorbell == LOOK_AT_NOTICES:
                 self._look()
-            else:
+            elif not self._is_repeated(doorbell):
                 self._answer(doorbell)
         except Exception:
             # A fan-out: one that cannot be answered, of another release perhaps, must not silence the rest.

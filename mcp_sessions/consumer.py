@@ -119,7 +119,8 @@ class _Call:
         if isinstance(message, wire.Request):
             await self._answer(message, session)
         elif isinstance(message, wire.Notification):
-            self.runtime.spawn(self._handle_notification(message, session))
+            await self._pass_on(message, session)
+            self.runtime.spawn(self._notify(message, session))
             await _respond(self.send, 202)
         elif await self.runtime.questions.answer(session.fingerprint, message):
             await _respond(self.send, 202)
@@ -217,16 +218,17 @@ class _Call:
             max_bytes=max_bytes(self.scope),
         )
 
-    async def _handle_notification(self, notification: wire.Notification, session: Session) -> None:
-        """What the client says in passing: first to those who wait for it, then to the server's own handler."""
+    async def _pass_on(self, notification: wire.Notification, session: Session) -> None:
+        """What the client says in passing, to those who wait for it: accepted when it is where they find it."""
         runtime, params = self.runtime, notification.params or {}
-        try:
-            if notification.method == "notifications/cancelled":
-                await runtime.cancel(session, params)
-            elif notification.method == "notifications/progress":
-                await runtime.questions.progress(session.fingerprint, params)
-        except StoreUnavailable as error:
-            logger.warning("%s could not be passed on: %s", notification.method, error)
+        if notification.method == "notifications/cancelled":
+            await runtime.cancel(session, params)
+        elif notification.method == "notifications/progress":
+            await runtime.questions.progress(session.fingerprint, params)
+
+    async def _notify(self, notification: wire.Notification, session: Session) -> None:
+        """The same, to the server's own handler."""
+        runtime = self.runtime
         async with DatabaseScope():
             await runtime.binding.notify(notification, self.scope, session, runtime.standalone(session))
 

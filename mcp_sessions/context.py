@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from anyio import from_thread
 from django.contrib.auth.models import AnonymousUser
+from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import NoCurrentSession, SessionGone, StateError
@@ -15,6 +16,10 @@ from mcp_sessions.session import Session
 T = TypeVar("T")
 
 
+class _NoSessionHere(NoCurrentSession, ToolError, ResourceError):
+    """As the SDK passes it on: with its text, so that who uses a client of the modern era reads what is missing."""
+
+
 def current_session() -> "CurrentSession":
     """The session of the request being handled; from async handlers and from sync ones.
 
@@ -22,7 +27,7 @@ def current_session() -> "CurrentSession":
     """
     exchange = current_exchange.get(None)
     if exchange is None:
-        raise NoCurrentSession(
+        raise _NoSessionHere(
             "There is no session here. current_session() works inside tools, resources and prompts of a client "
             "that initialized a session; requests of protocol version 2026-07-28 and later have none."
         )

@@ -32,6 +32,7 @@ class Delivery:
     """
 
     __slots__ = (
+        "_begun",
         "_closed",
         "_ended",
         "_farewell",
@@ -52,6 +53,7 @@ class Delivery:
         self._farewell = b""
         self._ended = False
         self._closed = False
+        self._begun = False
         self._waker: asyncio.Future[None] | None = None
         self._hunger: asyncio.Future[None] | None = None
 
@@ -87,8 +89,11 @@ class Delivery:
         self._wake()
 
     async def hungry(self, seconds: float | None = None) -> bool:
-        """Wait until nothing is queued, at most so long. False if something still is, or if the stream is closed."""
-        if self._frames and not self._closed:
+        """Wait until nothing is queued, at most so long. False if something still is, or if the stream is closed.
+
+        Before `run` has begun nobody is known to read, however little is queued.
+        """
+        if (self._frames or not self._begun) and not self._closed:
             if self._hunger is None:
                 self._hunger = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._hunger], timeout=seconds)
@@ -110,6 +115,10 @@ class Delivery:
         await send({"type": "http.response.start", "status": 200, "headers": list(wire.STREAM_HEADERS)})
         await send({"type": "http.response.body", "body": wire.OPENING, "more_body": True})
         watcher = asyncio.create_task(self._watch(receive))
+        await asyncio.sleep(0)  # a client that has left already is noticed before anything is read for it
+        self._begun = True
+        if not self._frames:
+            self._feed()
         timer = asyncio.get_running_loop().call_later(max_seconds, self.close, COME_BACK)
         try:
             await self._pump(send, max_bytes)

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -162,9 +163,15 @@ class Exchange:
 
         Raises: TimedOut, SessionEnded, StoreUnavailable.
         """
+        with self.waiting():
+            return await self.runtime.questions.ask(self.fingerprint, ask, self._say)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The handler waits for its client: if the session ends meanwhile, the handler is cancelled."""
         self.asking += 1
         try:
-            return await self.runtime.questions.ask(self.fingerprint, ask, self._say)
+            yield
         finally:
             self.asking -= 1
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from django.db import DatabaseError, InterfaceError, connections
 from django.http import HttpRequest, HttpResponse
+from django.utils.module_loading import import_string
 
-from mcp_sessions.conf import aliases
+from mcp_sessions.conf import aliases, endpoint
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.registry import directory_for
 
@@ -16,8 +17,11 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when every database and every endpoint's session store answer, else 503 with what does not, a line each."""
-    problems = [*_silent_databases(), *_silent_stores()]
+    """200 when every database and every endpoint's session store answer, and every SERVER can be imported.
+
+    Else 503 with what is wrong, a line each.
+    """
+    problems = [*_silent_databases(), *_silent_stores(), *_missing_servers()]
     return _plain("\n".join(problems), status=503) if problems else _plain("ready", status=200)
 
 
@@ -37,6 +41,14 @@ def _silent_databases() -> Iterator[str]:
                 cursor.execute("SELECT 1")
         except (DatabaseError, InterfaceError):
             yield f"The database {alias!r} does not answer."
+
+
+def _missing_servers() -> Iterator[str]:
+    for alias in aliases():
+        try:
+            import_string(endpoint(alias).server)
+        except ImportError as error:
+            yield f"MCP_SESSIONS[{alias!r}]['SERVER'] cannot be imported: {error}"
 
 
 def _silent_stores() -> Iterator[str]:

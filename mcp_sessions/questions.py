@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcp_sessions import wire
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.streams import patiently
 
 if TYPE_CHECKING:
     from mcp_sessions.runtime import Runtime
@@ -130,14 +129,12 @@ class Questions:
         return True
 
     async def progress(self, fingerprint: str, params: Mapping[str, Any]) -> None:
-        """A client's progress arrived here: pass it on to whoever waits, if anybody does."""
+        """A client's progress arrived here: leave it for whoever waits, if anybody does. Raises: StoreUnavailable."""
         question_id = str(params.get("progressToken"))
         if not _QUESTION_ID.match(question_id):
             return
         payload = json.dumps(_said(params)).encode("ascii")
-        node = await patiently(
-            lambda: self._runtime.streams.progress(fingerprint, question_id, payload=payload)
-        )
+        node = await self._runtime.streams.progress(fingerprint, question_id, payload=payload)
         if node is not None:
             self._tell(node, fingerprint, question_id)
 

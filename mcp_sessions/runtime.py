@@ -48,7 +48,8 @@ class Runtime:
         self.binding = ServerBinding(server, json_only=conf.response == "json", max_body=conf.max_body)
         self.bus = Bus(self.streams, answer=self._hear, on_beat=self._beat, pause=self._pause)
         self.questions = Questions(self)
-        self._exchanges: dict[tuple[str, wire.RequestId], Exchange] = {}
+        #: Not by id: a client may use one twice, against the protocol, and each is to be found.
+        self._exchanges: set[Exchange] = set()
         self._streams: dict[tuple[str, str], ExchangeStream] = {}
         #: The sessions that are kept alive, and those whose requests are being answered.
         self._held = Held()
@@ -74,12 +75,12 @@ class Runtime:
     async def drain(self) -> None:
         """Close the streams that never end by themselves, and wait for the handlers, whoever still listens to them."""
         self.followers.end(self.followers)
-        while running := [e.task for e in self._exchanges.values() if e.task is not None]:
+        while running := [e.task for e in self._exchanges if e.task is not None]:
             await asyncio.wait(running)
 
     async def stop(self) -> None:
         """End what still runs, leave the server's lifespan and close connections; for the end of the process."""
-        running = [e for e in self._exchanges.values() if e.task is not None]
+        running = [e for e in self._exchanges if e.task is not None]
         for exchange in running:
             exchange.abort()
         if running:
@@ -110,7 +111,7 @@ class Runtime:
     def run(self, exchange: Exchange) -> None:
         """Start an exchange, and let `cancel` find it while it runs."""
         self._running.hold(exchange.fingerprint)
-        self._exchanges[exchange.fingerprint, correlation(exchange.request.id)] = exchange
+        self._exchanges.add(exchange)
         exchange.start(self._ended)
 
     def hold_while_running(self, exchange: Exchange) -> None:
@@ -120,9 +121,7 @@ class Runtime:
 
     def _ended(self, exchange: Exchange) -> None:
         self._running.release(exchange.fingerprint)
-        key = (exchange.fingerprint, correlation(exchange.request.id))
-        if self._exchanges.get(key) is exchange:
-            del self._exchanges[key]
+        self._exchanges.discard(exchange)
         if exchange.stream is not None:
             self._streams.pop((exchange.fingerprint, exchange.stream.name), None)
         if exchange.held:
@@ -152,10 +151,12 @@ class Runtime:
             await self.bus.post({"t": "cancel", "s": session.fingerprint, "id": request_id})
 
     def _cancel_here(self, fingerprint: str, request_id: wire.RequestId) -> bool:
-        exchange = self._exchanges.get((fingerprint, correlation(request_id)))
-        if exchange is not None:
+        wanted = correlation(request_id)
+        mine = [e for e in self._exchanges if e.fingerprint == fingerprint]
+        found = [e for e in mine if correlation(e.request.id) == wanted]
+        for exchange in found:
             exchange.cancel()
-        return exchange is not None
+        return bool(found)
 
     # Streams
 
@@ -198,8 +199,8 @@ class Runtime:
     def close(self, fingerprint: str) -> None:
         """Close the open streams of a session that ended, and cancel the handlers that wait for its client."""
         self.followers.end(self.followers.of(fingerprint))
-        for (owner, _), exchange in tuple(self._exchanges.items()):
-            if owner == fingerprint and exchange.asking:
+        for exchange in tuple(self._exchanges):
+            if exchange.fingerprint == fingerprint and exchange.asking:
                 exchange.abort()
         for (owner, _), stream in tuple(self._streams.items()):
             if owner == fingerprint:

@@ -4,9 +4,11 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mcp_sessions import subscriptions, wire
+from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.exchange import below_log_level
 from mcp_sessions.questions import Ask
@@ -76,7 +78,9 @@ class StandaloneChannel:
             logger.warning("%s of session %.12s was dropped: %s", method, self._session.fingerprint, error)
 
     async def ask(self, ask: Ask) -> wire.Reply:
-        return await self._runtime.questions.ask(self._session.fingerprint, ask, self._say)
+        exchange = current_exchange.get(None)
+        with nullcontext() if exchange is None else exchange.waiting():
+            return await self._runtime.questions.ask(self._session.fingerprint, ask, self._say)
 
     async def _say(self, message: Mapping[str, Any]) -> None:
         await publish(self._runtime, self._session.fingerprint, message)

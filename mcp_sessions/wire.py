@@ -85,7 +85,7 @@ SESSION_NOT_FOUND: Final = Rejection(status=404, message="Session not found")
 STORE_UNAVAILABLE: Final = Rejection(
     status=503,
     code=INTERNAL_ERROR,
-    message="The session store cannot be reached; the session is not lost. Try again.",
+    message="The session store cannot be reached. No session is lost by that. Try again.",
     headers=((b"retry-after", str(RETRY_AFTER).encode()),),
 )
 TOO_MANY_SESSIONS: Final = Rejection(

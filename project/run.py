@@ -10,8 +10,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from time import monotonic
 from typing import Final
+from urllib.parse import urlsplit
 
 from project.children import child
 from project.paths import DATA
@@ -58,7 +60,10 @@ def _run(stop: threading.Event) -> int:
 
 
 def _port() -> int:
-    port = int(os.environ.get("PORT") or 8000)
+    text = os.environ.get("PORT") or "8000"
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65_536:
+        raise CannotStart(f"PORT is a number from 1 to 65535, not {text!r}.")
+    port = int(text)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -78,7 +83,10 @@ def _store() -> Iterator[str]:
     if "REDIS_URL" in os.environ:
         given = os.environ["REDIS_URL"]
         if given and not answers(given):
-            raise CannotStart("The Redis that REDIS_URL names does not answer.")
+            raise CannotStart(
+                f"The Redis that REDIS_URL names, {_without_password(given)}, does not answer. Start it, name "
+                "another one, or leave REDIS_URL out: then the demo brings a Valkey of its own."
+            )
         yield "the Redis that REDIS_URL names" if given else MEMORY
         return
     try:
@@ -89,16 +97,23 @@ def _store() -> Iterator[str]:
         raise CannotStart(problem) from problem
 
 
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def _prepare_database() -> str:
     """Migrate, and make the demo administrator; how to log in."""
     import django
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import call_command
+    from django.core.management.base import SystemCheckError
 
     try:
         django.setup()
-    except ImproperlyConfigured as problem:
+        call_command("check", stdout=StringIO(), stderr=StringIO())
+    except (ImproperlyConfigured, SystemCheckError) as problem:
         raise CannotStart(problem) from problem
     call_command("migrate", verbosity=0, interactive=False)
     return _demo_administrator() if settings.DEBUG else "with the account you made"

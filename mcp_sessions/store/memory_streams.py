@@ -266,8 +266,8 @@ class MemoryStreams:
     async def post(self, notice: bytes) -> None:
         self._nodes.post(notice)
 
-    async def notices(self, *, after: str) -> tuple[str, Sequence[bytes]]:
-        return self._nodes.notices(after)
+    async def notices(self, *, after: str, age_ms: int = 0) -> tuple[str, Sequence[bytes]]:
+        return self._nodes.notices(after, age_ms)
 
     async def listen(self, node: str, *, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         return await self._nodes.listen(node, after, block_ms)

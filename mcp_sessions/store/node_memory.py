@@ -48,7 +48,8 @@ class NodeMemory:
         self._nodes: dict[str, Node] = {}
         self._inboxes: dict[str, _Inbox] = {}
         self._waiters: dict[str, list[_Waiter]] = {}
-        self._notices: deque[tuple[int, bytes]] = deque(maxlen=MOST_NOTICES)
+        #: The number of each, when it was posted, and the notice.
+        self._notices: deque[tuple[int, int, bytes]] = deque(maxlen=MOST_NOTICES)
         #: Of the last doorbell or notice.
         self._number = 0
 
@@ -83,13 +84,18 @@ class NodeMemory:
     def post(self, notice: bytes) -> None:
         with self._lock:
             self._number += 1
-            self._notices.append((self._number, notice))
+            self._notices.append((self._number, self._clock(), notice))
 
-    def notices(self, after: str) -> tuple[str, Sequence[bytes]]:
+    def notices(self, after: str, age_ms: int) -> tuple[str, Sequence[bytes]]:
         with self._lock:
-            number = int(after) if after else self._number
-            read = [each for each in self._notices if each[0] > number][:NOTICES_READ]
-        return str(read[-1][0] if read else number), [notice for _, notice in read]
+            since, number = self._clock() - age_ms, self._number
+            if after:
+                number = int(after)
+                new = [each for each in self._notices if each[0] > number]
+            else:
+                new = [each for each in self._notices if each[1] > since]
+        read = new[:NOTICES_READ]
+        return str(read[-1][0] if read else number), [notice for _, _, notice in read]
 
     async def listen(self, node: str, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         waiter = _Waiter()

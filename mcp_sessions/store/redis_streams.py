@@ -148,8 +148,8 @@ class RedisStreams:
     async def post(self, notice: bytes) -> None:
         await self._one(self._commands.post(notice))
 
-    async def notices(self, *, after: str) -> tuple[str, Sequence[bytes]]:
-        return await self._one(self._commands.notices(after))
+    async def notices(self, *, after: str, age_ms: int = 0) -> tuple[str, Sequence[bytes]]:
+        return await self._one(self._commands.notices(after, age_ms))
 
     async def listen(self, node: str, *, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         inbox = self._commands.keys.inbox(node)

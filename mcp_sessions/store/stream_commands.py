@@ -234,8 +234,8 @@ class StreamCommands:
     def post(self, notice: bytes) -> Call[bytes]:
         return Call(scripts.POST, (self.keys.notices,), (MOST_NOTICES, NOTICES_MS, notice), bytes)
 
-    def notices(self, after: str) -> Call[tuple[str, Sequence[bytes]]]:
-        return Call(scripts.NOTICES, (self.keys.notices,), (after, NOTICES_READ), _read_notices)
+    def notices(self, after: str, age_ms: int) -> Call[tuple[str, Sequence[bytes]]]:
+        return Call(scripts.NOTICES, (self.keys.notices,), (after, age_ms, NOTICES_READ), _read_notices)
 
 
 def _bounds(limits: StreamLimits) -> tuple[int, int, int]:

@@ -280,10 +280,10 @@ class StreamStore(Protocol):
         """
         ...
 
-    async def notices(self, *, after: str) -> tuple[str, Sequence[bytes]]:
-        """The notices after a place, oldest first, and the place after them. `after=""`: none, and the place after all.
+    async def notices(self, *, after: str, age_ms: int = 0) -> tuple[str, Sequence[bytes]]:
+        """The notices after a place, oldest first, and the place after them; one call returns a thousand at most.
 
-        One call returns a thousand at most. If the server lost its data, everything that it holds comes (again).
+        `after=""`: those of the last `age_ms` milliseconds. A server that lost data does not repeat what it still has.
         """
         ...
 

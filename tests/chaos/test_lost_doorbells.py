@@ -138,7 +138,8 @@ def test_an_announcement_from_no_process_of_the_service_reaches_it(
         next(told)
         to_clients.announce(to_clients.PROMPTS_CHANGED)
         announced = monotonic()
-        assert next(messages(told))["method"] == "notifications/prompts/list_changed"
+        # What another test announced may be heard by a heartbeat that comes only now.
+        assert any(message["method"] == to_clients.PROMPTS_CHANGED for message in messages(told))
     assert monotonic() - announced < BOUND
 
 

@@ -48,6 +48,7 @@ BOUNDS: Final = {
     "Requests that a process answers at a time": f"`MAX_REQUESTS`, {ENDPOINT.max_requests:,}",
     "Requests of a session, likewise": f"`MAX_REQUESTS_PER_SESSION`, {ENDPOINT.max_requests_per_session:,}",
     "Resources that a session subscribes to": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
+    "Progress of an answer, for a process that does not look": f"the newest {stream_commands.MOST_PROGRESS}",
     "Wait for the client's answer": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",
     "Announcements and cancellations that Redis keeps": (
         f"{stream_commands.MOST_NOTICES:,}, {in_words(stream_commands.NOTICES_MS / 1000)} after the last"

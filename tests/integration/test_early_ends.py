@@ -1,20 +1,43 @@
-"""Requests that are cancelled before their handler has made its first step."""
+"""Requests that end otherwise than by their handler: before it has begun, or while it waits for its client."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.test import override_settings
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 
 from mcp_sessions.consumer import MCPEndpoint
 from mcp_sessions.exchange import Exchange
 from mcp_sessions.runtime import Runtime, runtime_for, stop_runtimes
+from mcp_sessions.session import fingerprint
 from tests.in_process import opened, post
-from tests.raw import answer_of
+from tests.raw import answer_of, cancelling
 
 #: Seconds that an answer may take.
 BOUND = 10
+
+server: MCPServer[Any] = MCPServer("early ends")
+
+
+@server.tool()
+async def ask_on_the_standalone_stream(ctx: Context) -> str:
+    """Ask what belongs to no request."""
+    heard.get().put_nowait("began")
+    try:
+        await ctx.session.send_ping()
+    except BaseException as error:
+        heard.get().put_nowait(type(error).__name__)
+        raise
+    return "answered"
+
+
+#: Where a test hears how its calls go.
+heard: ContextVar["asyncio.Queue[str]"] = ContextVar("heard")
 
 
 @pytest.fixture(params=["auto", "sse", "json"])
@@ -48,3 +71,37 @@ async def test_a_request_that_is_cancelled_at_once_is_answered(
         answer = answer_of(await post(application, client, call))
 
     assert (answer["id"], answer["error"]["code"]) == (call["id"], -32800)
+
+
+async def test_who_waits_for_its_client_on_the_standalone_stream_is_cancelled_when_the_session_ends() -> None:
+    heard.set(asyncio.Queue())
+    entry = {**settings.MCP_SESSIONS["default"], "SERVER": "tests.integration.test_early_ends.server"}
+    with override_settings(MCP_SESSIONS={"default": entry}):
+        application = MCPEndpoint.as_asgi("default")
+        client = await opened(application)
+        runtime = await runtime_for("default")
+        message = client.request("tools/call", {"name": "ask_on_the_standalone_stream", "arguments": {}})
+        call = asyncio.create_task(post(application, client, message))
+        async with asyncio.timeout(BOUND):
+            assert await heard.get().get() == "began"
+            await runtime.end(fingerprint(client.session_id or "") or "")
+            assert await heard.get().get() == "CancelledError"
+            await call
+        await stop_runtimes()
+
+
+@pytest.mark.protocol("H12")
+async def test_of_two_requests_with_one_id_both_are_cancelled() -> None:
+    heard.set(asyncio.Queue())
+    entry = {**settings.MCP_SESSIONS["default"], "SERVER": "tests.integration.test_early_ends.server"}
+    with override_settings(MCP_SESSIONS={"default": entry}):
+        application = MCPEndpoint.as_asgi("default")
+        client = await opened(application)
+        message = client.request("tools/call", {"name": "ask_on_the_standalone_stream", "arguments": {}})
+        calls = [asyncio.create_task(post(application, client, message)) for _ in range(2)]
+        async with asyncio.timeout(BOUND):
+            assert [await heard.get().get() for _ in calls] == ["began", "began"]
+            await post(application, client, cancelling(message))
+            answers = [answer_of(answer) for answer in await asyncio.gather(*calls)]
+        await stop_runtimes()
+    assert [answer["error"]["code"] for answer in answers] == [-32800, -32800]

@@ -203,9 +203,24 @@ def test_a_taken_port_is_refused_in_a_sentence(memory_demo: Demo, tmp_path: Path
 
 
 def test_a_redis_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with demo(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0") as running:
+    address = f"127.0.0.1:{free_port()}/0"
+    with demo(tmp_path, REDIS_URL=f"redis://somebody:secret@{address}") as running:
         assert running.process.wait(30) == 1
-        assert running.output == "The Redis that REDIS_URL names does not answer.\n"
+        assert f"redis://{address}, does not answer" in running.output
+        assert "secret" not in running.output
+
+
+@pytest.mark.parametrize("port", ["abc", "99999", "0"])
+def test_a_port_that_is_none_is_refused_in_a_sentence(tmp_path: Path, port: str) -> None:
+    with demo(tmp_path, PORT=port, MEMORY="1") as running:
+        assert running.process.wait(30) == 1
+        assert running.output == f"PORT is a number from 1 to 65535, not {port!r}.\n"
+
+
+def test_a_server_that_cannot_be_imported_is_refused_with_the_setting(tmp_path: Path) -> None:
+    with demo(tmp_path, MCP_SERVER="project.mcp.sever", MEMORY="1") as running:
+        assert running.process.wait(30) == 1
+        assert "MCP_SESSIONS['default']['SERVER']: 'project.mcp.sever'" in running.output
 
 
 def test_an_old_python_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

