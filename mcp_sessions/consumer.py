@@ -63,6 +63,7 @@ class MCPEndpoint:
             send = _with_cors(send, origin)
         if scope["method"] == "OPTIONS":
             return await _respond(send, 204, _PREFLIGHT)
+        del headers  # a stream lives for hours, and what stands here with it
         await self._serve(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -210,8 +211,8 @@ class _Call:
             if may_stream:
                 runtime.followers.leave()
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        await delivery.run(
+    def _deliver(self, delivery: Delivery) -> Awaitable[None]:
+        return delivery.run(
             self.receive,
             self.send,
             max_seconds=self.conf.stream_max_age,
@@ -245,10 +246,14 @@ class _Call:
             return await reject(self.send, wire.TOO_MANY_STREAMS)
         try:
             follower = await self._take_over(session)
+            del session  # it would live as long as the stream
             if follower is None:
                 return await reject(self.send, wire.BAD_EVENT_ID)
-            with followers.following(follower):
+            task = followers.follow(follower)
+            try:
                 await self._deliver(follower.delivery)
+            finally:
+                followers.unfollow(follower, task)
         finally:
             followers.leave()
 

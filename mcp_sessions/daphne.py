@@ -53,6 +53,8 @@ class Server(PacedServer):
 
     def listen_success(self, port: Any) -> None:
         self._ports.append(port)
+        if self.verbosity <= 1:
+            self.http_factory.log = _write_no_line
         super().listen_success(port)
 
     def protocol_connected(self, protocol: Any) -> None:
@@ -157,6 +159,10 @@ class Server(PacedServer):
         return [
             application for application in applications if application is not None and not application.done()
         ]
+
+
+def _write_no_line(request: Any) -> None:
+    """Instead of Twisted's access log: daphne sends that nowhere and has one of its own, which stays."""
 
 
 def _end_response(protocol: WebRequest, refusal: Refusal) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.held import Held
@@ -39,23 +38,21 @@ class Followers:
         """The sessions whose standalone stream is delivered here."""
         return {follower.fingerprint for follower in self if follower.stream == STANDALONE and follower.valid}
 
-    @contextmanager
-    def following(self, follower: Follower) -> Iterator[None]:
-        """Run a follower while its connection is open, and keep its session alive meanwhile."""
-        key = (follower.fingerprint, follower.stream)
-        followers = self._following.setdefault(key, [])
-        followers.append(follower)
+    def follow(self, follower: Follower) -> "asyncio.Task[None]":
+        """Run a follower until `unfollow`, which takes the task, and keep its session alive meanwhile."""
+        self._following.setdefault((follower.fingerprint, follower.stream), []).append(follower)
         self._close_surplus(follower.fingerprint)
-        task = asyncio.create_task(follower.run())
         self._held.hold(follower.fingerprint)
-        try:
-            yield
-        finally:
-            self._held.release(follower.fingerprint)
-            task.cancel()
-            followers.remove(follower)
-            if not followers:
-                del self._following[key]
+        return asyncio.create_task(follower.run())
+
+    def unfollow(self, follower: Follower, task: "asyncio.Task[None]") -> None:
+        """The follower's connection is closed."""
+        self._held.release(follower.fingerprint)
+        task.cancel()
+        key = (follower.fingerprint, follower.stream)
+        self._following[key].remove(follower)
+        if not self._following[key]:
+            del self._following[key]
 
     def nudge(self, fingerprint: str, stream: str) -> None:
         """Something was said on a stream, or somebody else took it over."""

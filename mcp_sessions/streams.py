@@ -185,6 +185,21 @@ class Follower:
     silent, since a client that holds several must not lose one.
     """
 
+    __slots__ = (
+        "_after",
+        "_nudged",
+        "_resting",
+        "_runtime",
+        "claim",
+        "delivery",
+        "fingerprint",
+        "origin",
+        "request",
+        "scope",
+        "stream",
+        "valid",
+    )
+
     def __init__(
         self,
         runtime: "Runtime",

@@ -2,12 +2,25 @@
 
 import asyncio
 import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+from django.conf import settings
+from django.test import override_settings
 
 from mcp_sessions.guard import Application, Message
 from tests.raw import RawClient
+
+
+@contextmanager
+def endpoint(**keys: Any) -> Iterator[None]:
+    """The demo's endpoint with other settings, and with sessions of its own, in memory."""
+    entry = {**settings.MCP_SESSIONS["default"], "NAMESPACE": secrets.token_hex(8), **keys}
+    with override_settings(MCP_SESSIONS={"default": entry}):
+        yield
 
 
 async def post(application: Application, client: RawClient, message: dict[str, Any]) -> httpx.Response:

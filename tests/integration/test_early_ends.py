@@ -6,8 +6,6 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from django.conf import settings
-from django.test import override_settings
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 
@@ -15,7 +13,7 @@ from mcp_sessions.consumer import MCPEndpoint
 from mcp_sessions.exchange import Exchange
 from mcp_sessions.runtime import Runtime, runtime_for, stop_runtimes
 from mcp_sessions.session import fingerprint
-from tests.in_process import opened, post
+from tests.in_process import endpoint, opened, post
 from tests.raw import answer_of, cancelling
 
 #: Seconds that an answer may take.
@@ -42,8 +40,7 @@ heard: ContextVar["asyncio.Queue[str]"] = ContextVar("heard")
 
 @pytest.fixture(params=["auto", "sse", "json"])
 async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[Runtime]:
-    entry = {**settings.MCP_SESSIONS["default"], "RESPONSE": request.param}
-    with override_settings(MCP_SESSIONS={"default": entry}):
+    with endpoint(RESPONSE=request.param):
         yield await runtime_for("default")
         await stop_runtimes()
 
@@ -75,8 +72,7 @@ async def test_a_request_that_is_cancelled_at_once_is_answered(
 
 async def test_who_waits_for_its_client_on_the_standalone_stream_is_cancelled_when_the_session_ends() -> None:
     heard.set(asyncio.Queue())
-    entry = {**settings.MCP_SESSIONS["default"], "SERVER": "tests.integration.test_early_ends.server"}
-    with override_settings(MCP_SESSIONS={"default": entry}):
+    with endpoint(SERVER="tests.integration.test_early_ends.server"):
         application = MCPEndpoint.as_asgi("default")
         client = await opened(application)
         runtime = await runtime_for("default")
@@ -93,8 +89,7 @@ async def test_who_waits_for_its_client_on_the_standalone_stream_is_cancelled_wh
 @pytest.mark.protocol("H12")
 async def test_of_two_requests_with_one_id_both_are_cancelled() -> None:
     heard.set(asyncio.Queue())
-    entry = {**settings.MCP_SESSIONS["default"], "SERVER": "tests.integration.test_early_ends.server"}
-    with override_settings(MCP_SESSIONS={"default": entry}):
+    with endpoint(SERVER="tests.integration.test_early_ends.server"):
         application = MCPEndpoint.as_asgi("default")
         client = await opened(application)
         message = client.request("tools/call", {"name": "ask_on_the_standalone_stream", "arguments": {}})

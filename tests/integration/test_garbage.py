@@ -8,7 +8,7 @@ from typing import Any
 
 from mcp_sessions.consumer import MCPEndpoint
 from mcp_sessions.runtime import stop_runtimes
-from tests.in_process import opened, post
+from tests.in_process import endpoint, opened, post
 
 RECALL = {"name": "recall", "arguments": {}}
 #: Calls whose garbage is counted.
@@ -32,7 +32,7 @@ def garbage() -> Iterator[list[Any]]:
         gc.enable()
 
 
-async def test_a_call_leaves_no_cycles() -> None:
+async def garbage_of_calls() -> list[Any]:
     application = MCPEndpoint.as_asgi("default")
     client = await opened(application)
     await post(application, client, client.request("tools/call", RECALL))
@@ -42,6 +42,11 @@ async def test_a_call_leaves_no_cycles() -> None:
             answer = await post(application, client, client.request("tools/call", RECALL))
             assert answer.json()["result"]["structuredContent"] == {"result": []}
     await stop_runtimes()
+    return found
 
+
+async def test_a_call_leaves_no_cycles() -> None:
+    with endpoint():
+        found = await garbage_of_calls()
     left = Counter(type(thing).__qualname__ for thing in found)
     assert {kind: count for kind, count in left.items() if count >= CALLS} == {}

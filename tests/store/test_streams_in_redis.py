@@ -23,6 +23,10 @@ def redis(redis_server: RedisServer) -> Iterator[Any]:
         yield client
 
 
+#: Processes of other tests send heartbeats to the same server now and then.
+ATTEMPTS = 3
+
+
 def ttls(redis: "Redis") -> dict[str, int]:
     """Milliseconds left of every key, by the end of its name."""
     return {key.partition("}:")[2]: redis.pttl(key) for key in redis.scan_iter("*")}
@@ -221,12 +225,15 @@ async def test_appends_of_one_tick_share_a_round_trip(redis: "Redis", redis_stre
     fingerprints = [await redis_streams.exchange() for _ in range(20)]
     await redis_streams.append(fingerprints[0], b"warm")
     await redis_streams.world.settled()
-    trips = count_round_trips(redis)
+    counted: list[int] = []
 
-    done = await gather(*[redis_streams.append(each, b"two", first=2) for each in fingerprints])
+    for position in range(2, 2 + ATTEMPTS):
+        trips = count_round_trips(redis)
+        appends = [redis_streams.append(each, b"more", first=position) for each in fingerprints]
+        assert all(await gather(*appends))
+        counted.append(trips())
 
-    assert all(done)
-    assert trips() == 1
+    assert min(counted) == 1
 
 
 @pytest.mark.parametrize("act", ["append", "publish", "claim", "read", "ring"])
@@ -243,11 +250,14 @@ async def test_an_act_costs_one_round_trip(redis: "Redis", redis_streams: Stream
         "ring": lambda: streams.store.ring({"a": [b"ding"], "b": [b"dong"]}),
     }
     await streams.world.settled()
-    trips = count_round_trips(redis)
+    counted: list[int] = []
 
-    await acts[act]()
+    for _ in range(ATTEMPTS):
+        trips = count_round_trips(redis)
+        await acts[act]()
+        counted.append(trips())
 
-    assert trips() == 1
+    assert min(counted) == 1
 
 
 def count_round_trips(redis: "Redis") -> Callable[[], int]:
