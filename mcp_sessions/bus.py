@@ -196,7 +196,8 @@ class Bus:
                 self._unread = False
                 age = asyncio.get_running_loop().time() - self._since
                 self._read_until, notices = await self._store.notices(
-                    after=self._read_until, age_ms=ceil(age * 1000)
+                    after=self._read_until,
+                    age_ms=ceil(age * 1000) + 1,  # the store's clock counts whole milliseconds
                 )
                 self._unread = self._unread or bool(notices)
                 for notice in notices:
