@@ -26,6 +26,8 @@ OURS: Final = "ours-daphne"
 DEPLOYED: Final = "ours-mended"
 SDK_SSE: Final = "sdk-sse-daphne"
 SDK_JSON: Final = "sdk-json-daphne"
+#: The SDK on this app's daphne: what is left of a ratio when both have the same server.
+MENDED: Final = {SDK_SSE: "sdk-sse-mended", SDK_JSON: "sdk-json-mended"}
 DJANGO_MCP: Final = "django-mcp-server"
 #: The other Python servers that keep their sessions in Redis.
 REDIS_PEERS: Final = ("mcp-persist", "drf-mcp-server")
@@ -53,6 +55,18 @@ CONTESTANTS: Final = (
         name=SDK_JSON,
         title="SDK in memory, JSON mode (daphne)",
         server="daphne",
+        application="benchmarks.servers.sdk:json",
+    ),
+    Contestant(
+        name=MENDED[SDK_SSE],
+        title="SDK in memory, default mode (`mcp_sessions.daphne`)",
+        server="mended",
+        application="benchmarks.servers.sdk:sse",
+    ),
+    Contestant(
+        name=MENDED[SDK_JSON],
+        title="SDK in memory, JSON mode (`mcp_sessions.daphne`)",
+        server="mended",
         application="benchmarks.servers.sdk:json",
     ),
     Contestant(
@@ -100,6 +114,12 @@ CONTESTANTS: Final = (
         name="floor-daphne",
         title="only the SDK's kernel, no sessions (daphne)",
         server="daphne",
+        application="benchmarks.servers.floor:application",
+    ),
+    Contestant(
+        name="floor-mended",
+        title="only the SDK's kernel, no sessions (`mcp_sessions.daphne`)",
+        server="mended",
         application="benchmarks.servers.floor:application",
     ),
 )

@@ -18,7 +18,8 @@ from mcp_sessions.delivery import Delivery, max_bytes
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.event_ids import EventId
 from mcp_sessions.exchange import Exchange
-from mcp_sessions.guard import Application, Guard, Message, Receive, Scope, Send
+from mcp_sessions.guard import Application, Guard, Receive, Scope, Send
+from mcp_sessions.responses import PREFLIGHT, reject, respond, send_json, with_cors
 from mcp_sessions.runtime import Runtime, runtime_for
 from mcp_sessions.session import Session, fingerprint, new_session_id
 from mcp_sessions.signals import session_created, session_ended
@@ -60,9 +61,9 @@ class MCPEndpoint:
             return await reject(send, rejection)
         origin = headers.get(b"origin")
         if origin is not None:
-            send = _with_cors(send, origin)
+            send = with_cors(send, origin)
         if scope["method"] == "OPTIONS":
-            return await _respond(send, 204, _PREFLIGHT)
+            return await respond(send, 204, PREFLIGHT)
         del headers  # a stream lives for hours, and what stands here with it
         await self._serve(scope, receive, send)
 
@@ -122,9 +123,9 @@ class _Call:
         elif isinstance(message, wire.Notification):
             await self._pass_on(message, session)
             self.runtime.spawn(self._notify(message, session))
-            await _respond(self.send, 202)
+            await respond(self.send, 202)
         elif await self.runtime.questions.answer(session.fingerprint, message):
-            await _respond(self.send, 202)
+            await respond(self.send, 202)
         else:
             await reject(self.send, wire.NOT_AWAITED)
 
@@ -134,13 +135,13 @@ class _Call:
             async with DatabaseScope():
                 response, handshake = await self.runtime.binding.initialize(request, self.scope, NoChannel())
         except Refused as refused:
-            return await _send_json(self.send, refused.message)
+            return await send_json(self.send, refused.message)
         if len(handshake.to_json()) > MAX_HANDSHAKE_BYTES:
             error = {
                 "code": INVALID_PARAMS,
                 "message": f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes",
             }
-            return await _send_json(self.send, wire.error_response(request.id, error))
+            return await send_json(self.send, wire.error_response(request.id, error))
         session_id = new_session_id()
         try:
             session = await self.runtime.store.create(
@@ -154,7 +155,7 @@ class _Call:
             return await reject(self.send, wire.TOO_MANY_SESSIONS)
         logger.info("Session %.12s initialized by %r.", session.fingerprint, handshake.client_name)
         await session_created.asend_robust(sender=Session, alias=self.conf.alias, session=session)
-        await _send_json(self.send, response, ((wire.SESSION_ID, session_id.encode("ascii")),))
+        await send_json(self.send, response, ((wire.SESSION_ID, session_id.encode("ascii")),))
 
     async def _touch(self, call: str, *, initialized: bool = False) -> Session | None:
         """The session of this request, slid and counted. None: the request was refused."""
@@ -204,7 +205,7 @@ class _Call:
                 if not may_stream:
                     await exchange.settled(None)
             if exchange.response is not None and exchange.stream is None:
-                await _send_json(self.send, exchange.response)
+                await send_json(self.send, exchange.response)
             else:
                 await self._deliver(exchange.open().delivery)
         finally:
@@ -282,7 +283,7 @@ class _Call:
             sender=Session, fingerprint=digest, alias=self.conf.alias, reason="deleted"
         )
         await self.runtime.end(digest)
-        await _respond(self.send, 204)
+        await respond(self.send, 204)
 
     async def _body(self) -> bytes | None:
         """The whole request body; None if it exceeds MAX_BODY."""
@@ -306,16 +307,6 @@ _HANDLERS: Final[dict[str, Callable[[_Call], Awaitable[None]]]] = {
     "DELETE": _Call.delete,
 }
 
-_PREFLIGHT: Final = (
-    (b"allow", b"GET, POST, DELETE, OPTIONS"),
-    (b"access-control-allow-methods", b"GET, POST, DELETE"),
-    (
-        b"access-control-allow-headers",
-        b"authorization, content-type, last-event-id, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name",
-    ),
-    (b"access-control-max-age", b"86400"),
-)
-
 
 async def _serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
     """Hand a request of the modern era to the SDK. Each may become a stream, and is counted as one."""
@@ -325,22 +316,6 @@ async def _serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: 
         await runtime.binding.serve_modern(scope, receive, send)
     finally:
         runtime.followers.leave()
-
-
-def _with_cors(send: Send, origin: bytes) -> Send:
-    """Let a page of an allowed origin read the answer and the session id (Fetch Standard, CORS protocol)."""
-
-    async def cors_send(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [
-                *message.get("headers", ()),
-                (b"access-control-allow-origin", origin),
-                (b"access-control-expose-headers", b"mcp-session-id, www-authenticate"),
-                (b"vary", b"origin"),
-            ]
-        await send(message)
-
-    return cors_send
 
 
 def _call_name(message: wire.Message) -> str:
@@ -354,22 +329,3 @@ def _call_name(message: wire.Message) -> str:
 
 def _says_initialized(message: wire.Message) -> bool:
     return isinstance(message, wire.Notification) and message.method == "notifications/initialized"
-
-
-async def reject(send: Send, rejection: wire.Rejection) -> None:
-    """Send a refusal."""
-    await _respond(send, rejection.status, (*wire.JSON_HEADERS, *rejection.headers), rejection.body())
-
-
-async def _send_json(
-    send: Send, message: dict[str, Any], headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> None:
-    await _respond(send, 200, (*wire.JSON_HEADERS, *headers), wire.encode(message))
-
-
-async def _respond(
-    send: Send, status: int, headers: tuple[tuple[bytes, bytes], ...] = (), body: bytes = b""
-) -> None:
-    length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
-    await send({"type": "http.response.body", "body": body})
