@@ -1,5 +1,7 @@
 """daphne, mended and draining: `python -m mcp_sessions.daphne ARGS`, with every argument of the `daphne` command.
 
+`startup.mend_daphne` puts the same server into the `daphne` command itself.
+
 On SIGTERM or SIGINT it stops listening, tells the application (`lifecycle.on_drain`), lets the requests in flight
 finish for `--drain-timeout` seconds, cancels what is left, runs `lifecycle.on_shutdown` and exits with 0. Requests that
 still arrive on connections which are open already are served, and the connection is closed with the answer. A request
@@ -216,11 +218,20 @@ class CommandLineInterface(DaphneCommandLineInterface):  # type: ignore[misc]  #
         )
 
     def run(self, args: Sequence[str]) -> None:
+        self.server_class = self.server_for(args)
+        super().run(args)
+
+    def server_for(self, args: Sequence[str]) -> Any:
+        """What makes the server with the options of a command line, or of the environment."""
         chosen = self.parser.parse_args(args)
-        self.server_class = partial(
+        return partial(
             self.server_class, drain_seconds=chosen.drain_timeout, send_seconds=chosen.send_timeout
         )
-        super().run(args)
+
+
+def mend_command() -> None:
+    """Put this server into the `daphne` command, for which `startup.mend_daphne` is the public way."""
+    DaphneCommandLineInterface.server_class = CommandLineInterface().server_for(["that:application"])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 daphne needs it. There, an exception after the response has started kills the loop that reaps applications; one before
 it is answered up to a second later, in HTML; and an application that ends cancelled, or without a word, leaves its
-client waiting for ever. `mcp_sessions.daphne` mends daphne itself; the guard holds under the plain `daphne`.
+client waiting for ever. `mcp_sessions.daphne` mends daphne itself; the guard holds under daphne as it is.
 """
 
 import asyncio

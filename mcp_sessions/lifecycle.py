@@ -3,10 +3,10 @@
 1. *Drain*: no new connections come; requests in flight may finish. Close what would never end by itself.
 2. *Shutdown*: no request is left. Leave what was entered, close connections.
 
-Under `python -m mcp_sessions.daphne` both phases run around the wait for the requests in flight. Under a server that
+Under our daphne both phases run around the wait for the requests in flight. Under a server that
 speaks ASGI lifespan (uvicorn, hypercorn), put `lifespan` into the ProtocolTypeRouter: both run one after the other when
 the server says "shutdown", which is after it has waited for the open connections, so give it a bound of its own
-(`uvicorn --timeout-graceful-shutdown 10`). Under the plain `daphne` command neither runs: it cancels every request in
+(`uvicorn --timeout-graceful-shutdown 10`). Under daphne as it is neither runs: it cancels every request in
 flight at once, and connections end with the process.
 """
 

@@ -1,4 +1,4 @@
-"""Real daphne processes of `project.asgi`, each on a free port of 127.0.0.1. Proxies: `proxies`."""
+"""Real daphne processes of the demo, each on a free port of 127.0.0.1. Proxies: `proxies`."""
 
 import http.client
 import os
@@ -156,12 +156,12 @@ def _answers(port: int, path: str) -> bool:
 
 
 def daphne(name: str, directory: Path, **environment: str) -> Process:
-    """A daphne of `project.asgi:application` that is not started yet; its files go to `directory`."""
+    """A daphne of the demo that is not started yet, daphne as it is; its files go to `directory`."""
     port = free_port()
     listen = ("-b", "127.0.0.1", "-p", str(port))
     return Process(
         name=name,
-        command=(sys.executable, "-m", "daphne", *listen, "project.asgi:application"),
+        command=(sys.executable, "-m", "daphne", *listen, "tests.untouched:application"),
         environment={**ENVIRONMENT, "DATABASE_URL": f"sqlite:///{directory / 'db.sqlite3'}", **environment},
         port=port,
         log=directory / f"{name}.log",

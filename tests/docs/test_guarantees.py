@@ -33,7 +33,7 @@ BOUNDS: Final = {
     "Time that a handler waits for a reader who is half as far behind": f"{delivery.CATCH_UP_SECONDS:g} s",
     "Bytes that wait in one connection besides": f"{2 * backpressure.PART_BYTES // 1024} KiB",
     "Time for a client to read those": f"{backpressure.SEND_SECONDS:g} s (`--send-timeout`)",
-    "Bytes of a stream on one connection, under the plain `daphne`": (
+    "Bytes of a stream on one connection, under plain daphne": (
         f"{delivery.MAX_UNPACED_BYTES // 1024**2} MiB"
     ),
     "One connection with a stream": f"`STREAM_MAX_AGE`, {in_words(ENDPOINT.stream_max_age)}",

@@ -35,20 +35,24 @@ HALF_A_REQUEST = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 
 pytestmark = pytest.mark.xdist_group("daphne")
 
 
-def server(module: str, directory: Path, *arguments: str, guarded: bool = False) -> Process:
+def server(
+    module: str, directory: Path, *arguments: str, guarded: bool = False, **environment: str
+) -> Process:
     """A server of the misbehaving application, not started yet."""
     port = free_port()
     listen = ("--host", "127.0.0.1", "--port") if module == "uvicorn" else ("-b", "127.0.0.1", "-p")
     command = (sys.executable, "-m", module, *listen, str(port), *arguments, "tests.misbehaving:application")
-    environment = {"GUARDED": "1" if guarded else "0", "PYTHONUNBUFFERED": "1"}
+    environment = {"GUARDED": "1" if guarded else "0", "PYTHONUNBUFFERED": "1", **environment}
     return Process(
         name=module, command=command, environment=environment, port=port, log=directory / f"{module}.log"
     )
 
 
 @contextmanager
-def running(module: str, directory: Path, *arguments: str, guarded: bool = False) -> Iterator[Process]:
-    process = server(module, directory, *arguments, guarded=guarded)
+def running(
+    module: str, directory: Path, *arguments: str, guarded: bool = False, **environment: str
+) -> Iterator[Process]:
+    process = server(module, directory, *arguments, guarded=guarded, **environment)
     with started([process]):
         yield process
 
@@ -341,6 +345,42 @@ def test_an_idle_process_ends_at_once(tmp_path: Path) -> None:
     with running("mcp_sessions.daphne", tmp_path, "--drain-timeout", "3600") as process:
         told_to_stop(process)
         assert exit_code(process) == 0
+
+
+# daphne's own command, mended by the application that it imports
+
+
+def test_the_mended_command_ends_as_ours_does(tmp_path: Path) -> None:
+    with running("daphne", tmp_path, MENDED="1", MCP_DRAIN_TIMEOUT="0.1") as process:
+        waiting = Client(process).send("/for-ever")
+        until_it_says(process, "waiting")
+        half = Client(process)
+        half.socket.sendall(HALF_A_REQUEST)
+        told_to_stop(process)
+        assert (waiting.response().status, exit_code(process)) == (503, 0)
+        assert process.output().index("drain hook") < process.output().index("shutdown hook")
+
+
+def test_the_mended_command_says_what_is_wrong_with_its_environment() -> None:
+    process = server("daphne", Path(os.devnull), MENDED="1", MCP_SEND_TIMEOUT="soon")
+    done = subprocess.run(
+        process.command,
+        env=os.environ | process.environment,
+        capture_output=True,
+        text=True,
+        timeout=START_BOUND,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--send-timeout: invalid float value: 'soon'" in done.stderr
+
+
+def test_mending_starts_no_reactor_where_no_daphne_runs() -> None:
+    program = (
+        "import sys; from mcp_sessions.startup import mend_daphne; mend_daphne(); "
+        "assert not {'twisted', 'daphne'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=START_BOUND)
 
 
 # The same application under a server that speaks ASGI lifespan

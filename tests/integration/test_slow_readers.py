@@ -43,7 +43,7 @@ def serve(redis_server: RedisServer, tmp_path: Path) -> Serve:
     @contextmanager
     def running(module: str, *arguments: str, **environment: str) -> Iterator[Process]:
         port = free_port()
-        listen = ("-b", "127.0.0.1", "-p", str(port), "project.asgi:application")
+        listen = ("-b", "127.0.0.1", "-p", str(port), "tests.untouched:application")
         process = Process(
             name=module,
             command=(sys.executable, "-m", module, *arguments, *listen),

@@ -28,17 +28,25 @@ LISTEN = {
 
 
 @contextmanager
-def served_by(module: str, directory: Path, response: str = "auto") -> Iterator[Process]:
+def served_by(
+    module: str,
+    directory: Path,
+    response: str = "auto",
+    *,
+    application: str = "project.asgi:application",
+    **environment: str,
+) -> Iterator[Process]:
     """The endpoint with sessions in memory, under that server."""
     port = free_port()
     process = Process(
         name=module,
-        command=(sys.executable, "-m", module, *LISTEN[module], str(port), "project.asgi:application"),
+        command=(sys.executable, "-m", module, *LISTEN[module], str(port), application),
         environment={
             **ENVIRONMENT,
             "DATABASE_URL": f"sqlite:///{directory / 'db.sqlite3'}",
             "MCP_SERVER": "tests.integration.everything.server",
             "MCP_RESPONSE": response,
+            **environment,
         },
         port=port,
         log=directory / "server.log",
@@ -94,8 +102,12 @@ def refuses(process: Process) -> bool:
     return False
 
 
-def test_a_call_in_flight_is_answered_before_the_lifespan_is_left(tmp_path: Path, gate: Gate) -> None:
-    with served_by("mcp_sessions.daphne", tmp_path, response="json") as process:
+@pytest.mark.parametrize("module", ["mcp_sessions.daphne", "daphne"])
+def test_a_call_in_flight_is_answered_before_the_lifespan_is_left(
+    tmp_path: Path, gate: Gate, module: str
+) -> None:
+    """Under our command, and under daphne's once `asgi.py` has mended it."""
+    with served_by(module, tmp_path, response="json", MCP_DRAIN_TIMEOUT="60") as process:
         call = Call(process, gate)
         tell_to_stop(process)
         wait_until(lambda: refuses(process), seconds=STOP_SECONDS, what="the port to close")
@@ -134,7 +146,7 @@ def test_uvicorn_answers_the_call_and_leaves_the_lifespan_too(tmp_path: Path, ga
 def test_plain_daphne_cancels_the_call_and_its_client_is_told_to_try_again(
     tmp_path: Path, gate: Gate
 ) -> None:
-    with served_by("daphne", tmp_path, response="json") as process:
+    with served_by("daphne", tmp_path, response="json", application="tests.untouched:application") as process:
         call = Call(process, gate)
         tell_to_stop(process)
         response = call.response()
