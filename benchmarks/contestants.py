@@ -12,7 +12,7 @@ class Contestant:
     name: str
     #: How the tables call it.
     title: str
-    #: What serves it: "daphne", "mended" (this app's daphne) or "uvicorn".
+    #: What serves it: "daphne" (its command), "mended" (`mcp_sessions.daphne`) or "uvicorn".
     server: str
     #: `module:attribute` of the ASGI application.
     application: str
@@ -21,12 +21,13 @@ class Contestant:
     peer: str | None = None
 
 
+#: This app as its documentation sets it up: the `daphne` command, and an `asgi.py` that mends it.
 OURS: Final = "ours-daphne"
-#: This app as deploy/ runs it; the targets are of the one above.
-DEPLOYED: Final = "ours-mended"
+#: The same without that line of `asgi.py`.
+UNMENDED: Final = "ours-unmended"
 SDK_SSE: Final = "sdk-sse-daphne"
 SDK_JSON: Final = "sdk-json-daphne"
-#: The SDK on this app's daphne: what is left of a ratio when both have the same server.
+#: The SDK in this app's server: what is left of a ratio when both have the same one.
 MENDED: Final = {SDK_SSE: "sdk-sse-mended", SDK_JSON: "sdk-json-mended"}
 DJANGO_MCP: Final = "django-mcp-server"
 #: The other Python servers that keep their sessions in Redis.
@@ -40,10 +41,10 @@ CONTESTANTS: Final = (
         application="benchmarks.servers.ours:application",
     ),
     Contestant(
-        name=DEPLOYED,
-        title="this app, Redis (`mcp_sessions.daphne`)",
-        server="mended",
-        application="benchmarks.servers.ours:application",
+        name=UNMENDED,
+        title="this app, Redis (daphne unmended)",
+        server="daphne",
+        application="benchmarks.servers.ours_unmended:application",
     ),
     Contestant(
         name=SDK_SSE,
@@ -59,13 +60,13 @@ CONTESTANTS: Final = (
     ),
     Contestant(
         name=MENDED[SDK_SSE],
-        title="SDK in memory, default mode (`mcp_sessions.daphne`)",
+        title="SDK in memory, default mode (our daphne)",
         server="mended",
         application="benchmarks.servers.sdk:sse",
     ),
     Contestant(
         name=MENDED[SDK_JSON],
-        title="SDK in memory, JSON mode (`mcp_sessions.daphne`)",
+        title="SDK in memory, JSON mode (our daphne)",
         server="mended",
         application="benchmarks.servers.sdk:json",
     ),
@@ -118,7 +119,7 @@ CONTESTANTS: Final = (
     ),
     Contestant(
         name="floor-mended",
-        title="only the SDK's kernel, no sessions (`mcp_sessions.daphne`)",
+        title="only the SDK's kernel, no sessions (our daphne)",
         server="mended",
         application="benchmarks.servers.floor:application",
     ),

@@ -126,10 +126,22 @@ def _incidents(incidents: Sequence[str]) -> list[str]:
 
 def _verdict_table(verdicts: Sequence[Verdict]) -> str:
     rows = [
-        (verdict.text, _value(verdict), _mark(verdict.met), _deployed(verdict.deployed))
+        (
+            verdict.text,
+            _value(verdict),
+            _mark(verdict.met),
+            _ratio(verdict.unmended),
+            _ratio(verdict.both_mended),
+        )
         for verdict in verdicts
     ]
-    head = ("target, at 16 connections", "measured (lowest to highest round)", "", "as deployed")
+    head = (
+        "target, at 16 connections",
+        "measured (lowest to highest round)",
+        "",
+        "both on daphne as it is",
+        "both on ours",
+    )
     return _table(head, rows)
 
 
@@ -197,7 +209,7 @@ def _value(verdict: Verdict) -> str:
     return f"{verdict.value:.2f} × ({verdict.lowest:.2f} to {verdict.highest:.2f})"
 
 
-def _deployed(value: float | None) -> str:
+def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} ×"
 
 

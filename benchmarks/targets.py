@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from benchmarks.contestants import DEPLOYED, DJANGO_MCP, OURS, REDIS_PEERS, SDK_JSON, SDK_SSE
+from benchmarks.contestants import DJANGO_MCP, MENDED, OURS, REDIS_PEERS, SDK_JSON, SDK_SSE, UNMENDED
 from benchmarks.measure import Sample
 from benchmarks.memory import Footprint
 
@@ -44,8 +44,9 @@ class Verdict:
     value: float | None
     lowest: float | None = None
     highest: float | None = None
-    #: What this app reaches as it is deployed, on its own daphne.
-    deployed: float | None = None
+    #: The same with daphne as it is under this app, too; and with this app's server under the other, too.
+    unmended: float | None = None
+    both_mended: float | None = None
     met: bool | None
 
 
@@ -72,7 +73,9 @@ def verdicts(samples: Sequence[Sample], footprints: Sequence[Footprint]) -> list
     return [_compare(promise, samples) for promise in promises()] + _memory(footprints)
 
 
-def ratios(promise: Promise, samples: Sequence[Sample], *, ours: str = OURS) -> list[float]:
+def ratios(
+    promise: Promise, samples: Sequence[Sample], *, ours: str = OURS, other: str | None = None
+) -> list[float]:
     """This app's value over the other's, one for each round that has both."""
     values = {
         (sample.contestant, sample.round): float(getattr(sample, promise.field))
@@ -80,24 +83,32 @@ def ratios(promise: Promise, samples: Sequence[Sample], *, ours: str = OURS) -> 
         if sample.sessions == promise.sessions and sample.connections == CONNECTIONS
     }
     both = [
-        (values[ours, number], values.get((promise.other, number))) for name, number in values if name == ours
+        (values[ours, number], values.get((other or promise.other, number)))
+        for name, number in values
+        if name == ours
     ]
-    return [own / other for own, other in both if other]
+    return [own / their for own, their in both if their]
 
 
 def _compare(promise: Promise, samples: Sequence[Sample]) -> Verdict:
     found = ratios(promise, samples)
     if not found:
         return Verdict(text=promise.text, value=None, met=None)
-    value, deployed = statistics.median(found), ratios(promise, samples, ours=DEPLOYED)
+    value = statistics.median(found)
+    mended = MENDED.get(promise.other)
     return Verdict(
         text=promise.text,
         value=value,
         lowest=min(found),
         highest=max(found),
-        deployed=statistics.median(deployed) if deployed else None,
+        unmended=_median(ratios(promise, samples, ours=UNMENDED)),
+        both_mended=_median(ratios(promise, samples, other=mended)) if mended else None,
         met=promise.holds(value),
     )
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def _memory(footprints: Sequence[Footprint]) -> list[Verdict]:

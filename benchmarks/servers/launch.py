@@ -19,32 +19,42 @@ def main(server: str, port: str, target: str) -> None:
     """Import the application, settle the garbage collector, serve on 127.0.0.1 until told to stop."""
     signal.signal(signal.SIGUSR1, give_back)
     serve = {"daphne": serve_daphne, "mended": serve_mended_daphne, "uvicorn": serve_uvicorn}[server]
-    module, _, name = target.partition(":")
-    serve(getattr(import_module(module), name), int(port), target)
+    serve(int(port), target)
 
 
-def serve_daphne(application: Any, port: int, target: str) -> None:
-    """Run daphne's own command line, without an access log."""
+def serve_daphne(port: int, target: str) -> None:
+    """Run daphne's own command line."""
     from daphne.cli import CommandLineInterface
 
-    settle_gc()
-    CommandLineInterface().run(["-v", "0", "-b", "127.0.0.1", "-p", str(port), target])
+    run_daphne(CommandLineInterface, port, target)
 
 
-def serve_mended_daphne(application: Any, port: int, target: str) -> None:
-    """Run this app's daphne, which drains and waits for slow readers, without an access log."""
+def serve_mended_daphne(port: int, target: str) -> None:
+    """Run this app's daphne, which drains and waits for slow readers."""
     from mcp_sessions.daphne import CommandLineInterface
 
+    run_daphne(CommandLineInterface, port, target)
+
+
+def run_daphne(command: Any, port: int, target: str) -> None:
+    """Run the command line without an access log, on an application that is imported where it imports it."""
+    imported(target)
     settle_gc()
-    CommandLineInterface().run(["-v", "0", "-b", "127.0.0.1", "-p", str(port), target])
+    command().run(["-v", "0", "-b", "127.0.0.1", "-p", str(port), target])
 
 
-def serve_uvicorn(application: Any, port: int, target: str) -> None:
+def serve_uvicorn(port: int, target: str) -> None:
     """Run uvicorn with the fastest loop and parser that are installed, without an access log."""
     import uvicorn
 
+    application = imported(target)
     settle_gc()
     uvicorn.run(application, host="127.0.0.1", port=port, access_log=False, log_level="warning")
+
+
+def imported(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)
 
 
 def settle_gc() -> None:

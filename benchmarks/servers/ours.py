@@ -1,16 +1,8 @@
-"""This app, as its documentation sets it up: URL patterns of the endpoints, then Django."""
+"""This app, as its documentation sets it up: with the line that mends the `daphne` command."""
 
-import os
+from benchmarks.servers.ours_unmended import application
+from mcp_sessions.startup import mend_daphne
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.servers.ours_settings")
+mend_daphne()
 
-from channels.routing import ProtocolTypeRouter, URLRouter
-from django.core.asgi import get_asgi_application
-from django.urls import re_path
-
-_django = get_asgi_application()
-
-from mcp_sessions.routing import mcp_urlpatterns  # noqa: E402
-
-urlpatterns: list[object] = []
-application = ProtocolTypeRouter({"http": URLRouter([*mcp_urlpatterns(), re_path("", _django)])})
+__all__ = ["application"]

@@ -100,6 +100,13 @@ def test_a_ratio_is_the_median_over_rounds_of_this_app_over_the_other() -> None:
     assert (verdict.value, verdict.lowest, verdict.highest, verdict.met) == (1.5, 1.4, 3.0, True)
 
 
+def test_a_ratio_is_given_with_either_server_under_both() -> None:
+    rates = {"ours-daphne": 200.0, "ours-unmended": 150.0, "sdk-json-daphne": 100.0, "sdk-json-mended": 125.0}
+    samples = [sample(name, 0, rate=rate) for name, rate in rates.items()]
+    verdict = verdict_of("requests/s against sdk-json-daphne, 1 session", samples)
+    assert (verdict.value, verdict.unmended, verdict.both_mended) == (2.0, 1.5, 1.6)
+
+
 def test_a_ratio_below_its_bound_is_missed() -> None:
     samples = [sample("ours-daphne", 0, rate=139.0), sample("sdk-json-daphne", 0)]
     assert verdict_of("requests/s against sdk-json-daphne, 1 session", samples).met is False
