@@ -203,7 +203,7 @@ class SentinelTrio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisCluster:
-    """Three primaries that share the 16384 slots."""
+    """Primaries that share the 16384 slots."""
 
     nodes: Sequence[RedisServer]
 
@@ -251,12 +251,12 @@ def run_sentinels(service: str = "sessions") -> Iterator[SentinelTrio]:
 
 
 @contextmanager
-def run_cluster() -> Iterator[RedisCluster]:
-    """A Cluster of three primaries; yields when every node sees all slots served."""
+def run_cluster(size: int = 3) -> Iterator[RedisCluster]:
+    """A Cluster of so many primaries; yields when every node sees all slots served."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mcp-sessions-")))
         nodes = []
-        for n in range(3):
+        for n in range(size):
             node = RedisServer(directory / f"node{n}", *_cluster_options())
             stack.callback(node.stop, signal.SIGKILL)
             nodes.append(node.start())

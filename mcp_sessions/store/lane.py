@@ -9,23 +9,29 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from redis.asyncio import Redis
+
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.carriers import Carrier, carrier_for
 from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient
-from mcp_sessions.store.roundtrips import Job, pipelines, unavailable
+from mcp_sessions.store.roundtrips import Gathering, Job, Steps, pipelines, unavailable
 from mcp_sessions.store.scripts import Script
 
 Waiting = tuple[Script, Sequence[Any], "asyncio.Future[Any]"]
 
 
 class Lane:
-    """A few pipelines in flight at most; what comes meanwhile goes with the next one, in order of submission."""
+    """A few pipelines in flight at most; what comes meanwhile goes with the next one, in order of submission.
+
+    A script that takes many has a lane of its own.
+    """
 
     def __init__(self, client: AsyncClient, *, in_flight: int, batch: int = 256) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._free = in_flight
         self._batch = batch
+        self._gathering = Gathering(together=isinstance(client, Redis))
         self._waiting: deque[Waiting] = deque()
         self._starting = False
         self._workers: set[asyncio.Task[None]] = set()
@@ -71,19 +77,24 @@ class Lane:
             await asyncio.sleep(0)
             self._starting = False
             while jobs := self._next():
-                await _carry(carrier, jobs)
+                await _carry(
+                    carrier, jobs, self._steps([(script, arguments) for script, arguments, _ in jobs])
+                )
                 await asyncio.sleep(0)
         finally:
             await carrier.release()
+
+    def _steps(self, jobs: Sequence[Job]) -> Steps:
+        return self._gathering.pipelines(jobs) if jobs[0][0].takes_many else pipelines(jobs)
 
     def _next(self) -> list[Waiting]:
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch))]
 
 
-async def _carry(carrier: Carrier, jobs: list[Waiting]) -> None:
+async def _carry(carrier: Carrier, jobs: list[Waiting], steps: Steps) -> None:
     """Take scripts to Redis and their replies to who waits for them. Whatever happens, nobody is left waiting."""
     try:
-        replies = await _replies(carrier, [(script, arguments) for script, arguments, _ in jobs])
+        replies = await _replies(carrier, steps)
     except asyncio.CancelledError:
         for _, _, future in jobs:
             future.cancel()
@@ -102,9 +113,8 @@ async def _carry(carrier: Carrier, jobs: list[Waiting]) -> None:
                 future.set_result(reply)
 
 
-async def _replies(carrier: Carrier, jobs: Sequence[Job]) -> list[Any]:
-    """A reply for each job. Raises: StoreUnavailable."""
-    steps = pipelines(jobs)
+async def _replies(carrier: Carrier, steps: Steps) -> list[Any]:
+    """What the steps end with, a reply for each job. Raises: StoreUnavailable."""
     commands = next(steps)
     while True:
         try:

@@ -3,8 +3,8 @@
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
+from redis.exceptions import ClusterCrossSlotError, NoScriptError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.commands import Call
@@ -13,12 +13,15 @@ from mcp_sessions.store.scripts import Script
 #: One script and the rest of its EVALSHA: the number of keys, keys, arguments.
 Job = tuple[Script, Sequence[Any]]
 Commands = list[Sequence[Any]]
+Steps = Generator[Commands, list[Any], list[Any]]
 
+#: Calls that one run of a script may do: half a millisecond in which Redis serves nobody else.
+MOST_TOGETHER: Final = 64
 #: redis-py puts every Sentinel's connection options into some messages.
 _LONGEST_MESSAGE: Final = 300
 
 
-def pipelines(jobs: Sequence[Job]) -> Generator[Commands, list[Any], list[Any]]:
+def pipelines(jobs: Sequence[Job]) -> Steps:
     """Yields the commands of each pipeline, is sent the replies (errors as values), returns a reply for each job.
 
     Usually one pipeline. A script that Redis does not know yet follows in full. What may be repeated is sent again,
@@ -37,6 +40,41 @@ def pipelines(jobs: Sequence[Job]) -> Generator[Commands, list[Any], list[Any]]:
         for n, reply in zip(unknown, again, strict=True):
             replies[n] = reply
     return replies
+
+
+class Gathering:
+    """How calls of one script that takes many travel: in one run where all keys are in one place, else each alone.
+
+    One reply in place of many, and one run in place of many, are most of what a batch would cost both sides. A proxy
+    before several Redis looks like one place until it refuses such a run, with CROSSSLOT.
+    """
+
+    def __init__(self, *, together: bool) -> None:
+        self._together = together
+
+    def pipelines(self, jobs: Sequence[Job]) -> Steps:
+        """As the function of that name."""
+        size = MOST_TOGETHER if self._together else 1
+        parts = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        replies = yield from pipelines([_joined(part) for part in parts])
+        found: list[Any] = []
+        for part, reply in zip(parts, replies, strict=True):
+            if isinstance(reply, ClusterCrossSlotError) and len(part) > 1:
+                self._together = False
+                found += yield from self.pipelines(part)
+            else:
+                found += reply if isinstance(reply, list) else [reply] * len(part)
+        return found
+
+
+def _joined(jobs: Sequence[Job]) -> Job:
+    """Several calls of a script as one: all keys, then all arguments."""
+    script, first = jobs[0]
+    if len(jobs) == 1:
+        return script, first
+    keys = [key for _, (count, *rest) in jobs for key in rest[:count]]
+    arguments = [argument for _, (count, *rest) in jobs for argument in rest[count:]]
+    return script, (len(keys), *keys, *arguments)
 
 
 def checked(script: Script, reply: Any) -> Any:

@@ -8,20 +8,24 @@ _FOLDER: Final = files("mcp_sessions.store") / "lua"
 
 
 class Script:
-    """A script that Redis runs as one act. `repeatable`: running it twice does no harm, if a connection breaks."""
+    """A script that Redis runs as one act. `repeatable`: running it twice does no harm, if a connection breaks.
 
-    __slots__ = ("name", "reads_record", "repeatable", "sha", "text")
+    `takes_many`: its keys and arguments may be those of several calls, one after the other; it replies with a list.
+    """
 
-    def __init__(self, name: str, *heads: str, repeatable: bool = False) -> None:
+    __slots__ = ("name", "reads_record", "repeatable", "sha", "takes_many", "text")
+
+    def __init__(self, name: str, *heads: str, repeatable: bool = False, takes_many: bool = False) -> None:
         parts = [(_FOLDER / f"{part}.lua").read_text(encoding="ascii") for part in (*heads, name)]
         self.name = name
         self.text = "\n".join(parts)
         self.sha = hashlib.sha1(self.text.encode("ascii"), usedforsecurity=False).hexdigest()
         self.repeatable = repeatable
+        self.takes_many = takes_many
         self.reads_record = "local session, unreadable = load(" in self.text
 
 
-TOUCH: Final = Script("touch", "_record", "_slide", repeatable=True)
+TOUCH: Final = Script("touch", "_record", "_slide", repeatable=True, takes_many=True)
 KEEP: Final = Script("keep", "_record", "_slide", repeatable=True)
 GET: Final = Script("get", "_record", repeatable=True)
 CREATE: Final = Script("create", "_record")

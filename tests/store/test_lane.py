@@ -1,7 +1,7 @@
-"""How scripts travel: what is submitted in one tick shares a round trip, a few are under way, the rest waits."""
+"""How scripts travel: what is submitted in two ticks shares a round trip, a few are under way, the rest waits."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -16,6 +16,8 @@ from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.commands import Commands
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.lane import Lane
+from mcp_sessions.store.roundtrips import MOST_TOGETHER
+from tests.servers import run_cluster
 from tests.store.worlds import LIMITS, a_fingerprint
 
 
@@ -53,23 +55,29 @@ def traffic() -> Any:
 
 @pytest.fixture
 async def client(redis_caches: Any) -> AsyncIterator[Any]:
-    """One on a server that knows the script."""
+    """One on a server that knows the scripts."""
     made = make_async_client("default")
-    await made.script_load(scripts.TOUCH.text)
+    for script in (scripts.TOUCH, scripts.GET):
+        await made.script_load(script.text)
     yield made
     await made.aclose()
+
+
+def a_get() -> Sequence[Any]:
+    return Commands(Keys("lane", str)).get(a_fingerprint()).arguments
 
 
 def a_touch() -> tuple[Any, ...]:
     return Commands(Keys("lane", str)).touch(a_fingerprint(), ANONYMOUS, LIMITS, "ping", initialized=False)
 
 
-async def test_what_is_submitted_in_one_tick_shares_a_round_trip(client: Any, traffic: Traffic) -> None:
+async def test_what_is_submitted_in_two_ticks_shares_a_round_trip(client: Any, traffic: Traffic) -> None:
     used = Lane(client, in_flight=2)
+    futures = [used.submit(scripts.GET, a_get()) for _ in range(20)]
+    await asyncio.sleep(0)
+    futures += [used.submit(scripts.GET, a_get()) for _ in range(30)]
 
-    replies = await asyncio.gather(*[used.submit(scripts.TOUCH, a_touch()) for _ in range(50)])
-
-    assert replies == [None] * 50
+    assert await asyncio.gather(*futures) == [None] * 50
     assert traffic.sizes == [50]
 
 
@@ -80,7 +88,7 @@ async def test_a_few_pipelines_are_under_way_and_the_rest_waits_for_them(
     traffic.gate.clear()
     futures = []
     for _ in range(10):
-        futures += [used.submit(scripts.TOUCH, a_touch()) for _ in range(3)]
+        futures += [used.submit(scripts.GET, a_get()) for _ in range(3)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -96,10 +104,40 @@ async def test_a_few_pipelines_are_under_way_and_the_rest_waits_for_them(
 async def test_a_pipeline_has_a_bound(client: Any, traffic: Traffic) -> None:
     used = Lane(client, in_flight=1, batch=4)
 
-    await asyncio.gather(*[used.submit(scripts.TOUCH, a_touch()) for _ in range(10)])
+    await asyncio.gather(*[used.submit(scripts.GET, a_get()) for _ in range(10)])
 
     assert traffic.sizes == [4, 4, 2]
     assert traffic.most_under_way == 1
+
+
+async def test_a_script_that_takes_many_runs_once_for_all_of_a_round_trip(
+    client: Any, traffic: Traffic
+) -> None:
+    used = Lane(client, in_flight=1)
+    count = 2 * MOST_TOGETHER + 1
+
+    replies = await asyncio.gather(*[used.submit(scripts.TOUCH, a_touch()) for _ in range(count)])
+
+    assert replies == [None] * count
+    assert traffic.sizes == [3]
+
+
+async def test_where_keys_are_in_several_places_each_call_travels_alone(
+    settings: Any, traffic: Traffic
+) -> None:
+    """A proxy before several Redis, which the client takes for one: a node of a Cluster answers as it would."""
+    with run_cluster(1) as cluster:
+        settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": cluster.url}}
+        client = make_async_client("default")
+        await client.script_load(scripts.TOUCH.text)
+        used = Lane(client, in_flight=1)
+
+        for _ in range(2):
+            replies = await asyncio.gather(*[used.submit(scripts.TOUCH, a_touch()) for _ in range(5)])
+            assert replies == [None] * 5
+
+        assert traffic.sizes == [1, 5, 5], "refused together, then never tried again"
+        await client.aclose()
 
 
 async def test_draining_waits_for_everything(client: Any, traffic: Traffic) -> None:

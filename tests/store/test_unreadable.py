@@ -1,5 +1,6 @@
 """Records that are corrupt, or that another release wrote: logged, treated as gone, never an exception."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -135,3 +136,22 @@ async def test_an_unreadable_record_is_left_out_of_pages(redis: Any, redis_world
     page = redis_world.directory.page(Query(), offset=0, limit=10)
 
     assert [session.fingerprint for session in page.sessions] == [readable]
+
+
+@pytest.mark.parametrize("part", ["session", "features", "state"])
+async def test_a_key_of_another_type_is_no_other_sessions_business(
+    redis: Any, redis_world: World, part: str
+) -> None:
+    """The touches of a moment travel together, and one must not spoil the others."""
+    assert redis_world.commands is not None
+    spoilt, *others = [await redis_world.open() for _ in range(3)]
+    for each in (spoilt, *others):
+        await redis_world.store.set_log_level(each, "debug")
+    key = getattr(redis_world.commands.keys, part)(spoilt)
+    redis.delete(key)
+    redis.rpush(key, "of another type")
+
+    first, *rest = await asyncio.gather(*[redis_world.touch(each) for each in (spoilt, *others)])
+
+    assert [session.fingerprint for session in rest if session is not None] == others
+    assert (first is None) == (part != "state"), "no touch reads the state"

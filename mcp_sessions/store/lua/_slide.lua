@@ -1,8 +1,8 @@
 -- Put before the scripts that keep a session from idling out.
 
 -- Slide the idle TTL of a session and of its parts, never past its deadline, and answer as `reply` does.
--- KEYS: 1 record, 2 features, 3 state.
-local function slide(session, now, idle, interval)
+-- Its keys are at `key`: the record, then features and state.
+local function slide(session, now, idle, interval, key)
   session.last = now
   session.expires = math.min(now + idle, session.deadline)
   local due = 0
@@ -11,8 +11,8 @@ local function slide(session, now, idle, interval)
   end
   local left = session.expires - now
   local text = text_of(session)
-  redis.call('SET', KEYS[1], text, 'PX', left)
-  if is(session, 'f') then redis.call('PEXPIRE', KEYS[2], left) end
-  if is(session, 's') then redis.call('PEXPIRE', KEYS[3], left) end
-  return reply(text, due, session, KEYS[2])
+  redis.call('SET', KEYS[key], text, 'PX', left)
+  if is(session, 'f') then redis.call('PEXPIRE', KEYS[key + 1], left) end
+  if is(session, 's') then redis.call('PEXPIRE', KEYS[key + 2], left) end
+  return reply(text, due, session, KEYS[key + 1])
 end

@@ -6,4 +6,4 @@
 local now = clock(ARGV[3])
 local session, unreadable = load(KEYS[1], now)
 if not session then return unreadable end
-return slide(session, now, tonumber(ARGV[1]), tonumber(ARGV[2]))
+return slide(session, now, tonumber(ARGV[1]), tonumber(ARGV[2]), 1)

@@ -1,18 +1,34 @@
--- One request of a session: load, check the owner, slide, count, remember the call.
+-- Requests of sessions: of each load, check the owner, slide, count, remember the call.
 -- Atomic because a session that ends between the reading and the writing must not come back.
--- KEYS: 1 record, 2 features, 3 state.
--- ARGV: 1 principal, 2 idle ms, 3 call or '', 4 'i' if initialized now or '', 5 index interval ms, 6 now (tests).
--- Returns: nil for a stranger or no session; a string if the record cannot be read; else {record, due, features}.
+-- KEYS: of each 1 record, 2 features, 3 state.
+-- ARGV: of each 1 principal, 2 idle ms, 3 call or '', 4 'i' if initialized now or '', 5 index interval ms, 6 now (tests).
+-- Returns: of each nil for a stranger or no session; a string if the record cannot be read; an error if one of its
+-- keys is of another type, which is no other session's business; else {record, due, features}.
 local now = clock(ARGV[6])
-local session, unreadable = load(KEYS[1], now)
-if not session then return unreadable end
-if session.principal ~= ARGV[1] then return nil end
-local interval = tonumber(ARGV[5])
-if not is(session, 'a') then
-  mark(session, 'a')
-  interval = 0
+
+local function touch(key, arg)
+  local session, unreadable = load(KEYS[key], now)
+  if not session then return unreadable or false end
+  if session.principal ~= ARGV[arg] then return false end
+  local interval = tonumber(ARGV[arg + 4])
+  if not is(session, 'a') then
+    mark(session, 'a')
+    interval = 0
+  end
+  if ARGV[arg + 3] ~= '' then mark(session, ARGV[arg + 3]) end
+  if ARGV[arg + 2] ~= '' then session.call = ARGV[arg + 2] end
+  session.requests = session.requests + 1
+  return slide(session, now, tonumber(ARGV[arg + 1]), interval, key)
 end
-if ARGV[4] ~= '' then mark(session, ARGV[4]) end
-if ARGV[3] ~= '' then session.call = ARGV[3] end
-session.requests = session.requests + 1
-return slide(session, now, tonumber(ARGV[2]), interval)
+
+local replies = {}
+for n = 1, #KEYS / 3 do
+  local done, reply = pcall(touch, 3 * n - 2, 6 * n - 5)
+  if not done then
+    local problem = type(reply) == 'table' and reply.err or tostring(reply)
+    if not string.find(problem, 'WRONGTYPE', 1, true) then return redis.error_reply(problem) end
+    reply = {err = problem}
+  end
+  replies[n] = reply
+end
+return replies
