@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.checks import Error, register
@@ -11,19 +11,28 @@ from django.core.checks import Warning as Advice
 from mcp_sessions import conf
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, entries, message, names
 
+_EXAMPLE: Final = 'Write MCP_SESSIONS = {"default": {"SERVER": "shop.mcp.server"}}, one entry per endpoint.'
+
 
 @register(TAG)
 def check_shape(app_configs: Apps, **_: Any) -> Found:
     """E001: MCP_SESSIONS is a dictionary of dictionaries."""
     value = getattr(settings, "MCP_SESSIONS", {})
-    hint = 'Write MCP_SESSIONS = {"default": {"SERVER": "shop.mcp.server"}}, one entry per endpoint.'
     if not isinstance(value, Mapping):
-        return [message(Error, "E001", f"MCP_SESSIONS must be a dictionary, not {value!r}.", hint)]
+        return [message(Error, "E001", f"MCP_SESSIONS must be a dictionary, not {value!r}.", _EXAMPLE)]
     return [
-        message(Error, "E001", f"MCP_SESSIONS[{alias!r}] must be a dictionary, not {entry!r}.", hint)
+        message(Error, "E001", f"MCP_SESSIONS[{alias!r}] must be a dictionary, not {entry!r}.", _EXAMPLE)
         for alias, entry in value.items()
         if not isinstance(entry, Mapping)
     ]
+
+
+@register(TAG)
+def check_any(app_configs: Apps, **_: Any) -> Found:
+    """W009: MCP_SESSIONS has an entry."""
+    if getattr(settings, "MCP_SESSIONS", {}) != {}:
+        return []
+    return [message(Advice, "W009", "MCP_SESSIONS is missing or empty: there is no endpoint.", _EXAMPLE)]
 
 
 def _entry_errors(number: str, problems: Callable[[str, Mapping[str, Any]], list[str]], hint: str) -> Found:

@@ -79,8 +79,10 @@ def test_a_good_configuration_is_silent() -> None:
     assert found({"default": entry(), "other": entry(PATH="other")}) == []
 
 
-def test_a_project_without_endpoints_is_silent() -> None:
-    assert found({}, deploy=True, DEBUG=False) == []
+def test_a_project_without_endpoints_is_told_so_and_nothing_else() -> None:
+    message = only(found({}, deploy=True, DEBUG=False), "W009")
+    assert message.msg == "MCP_SESSIONS is missing or empty: there is no endpoint."
+    assert '{"default": {"SERVER"' in str(message.hint)
 
 
 def test_every_hint_ends_with_the_anchor_of_its_id() -> None:
