@@ -31,13 +31,15 @@ def server(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
         if not _locked(lock):
-            yield _url_of_the_other(lock)
+            url = _url_of_the_other(lock)
+            print(f"The Valkey at {url} is that of another `make run`, and ends with it.", flush=True)
+            yield url
             return
         port = _free_port()
         lock.truncate(0)
         print(port, file=lock, flush=True)
         with child(_command(folder, port), pass_fds=[lock.fileno()]) as process:
-            _wait_until_itanswers(process, port, folder)
+            _wait_until_it_answers(process, port, folder)
             yield _url(port)
 
 
@@ -95,7 +97,7 @@ def _binary() -> str:
     return found
 
 
-def _wait_until_itanswers(process: "subprocess.Popen[bytes]", port: int, folder: Path) -> None:
+def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int, folder: Path) -> None:
     deadline = monotonic() + START_SECONDS
     while not answers(_url(port)):
         if process.poll() is not None or monotonic() > deadline:

@@ -145,10 +145,11 @@ def client(deployment: Deployment) -> RawClient:
 def test_a_session_made_through_nginx_works_on_all_three_processes(
     deployment: Deployment, client: RawClient
 ) -> None:
+    # nginx logs a request after it was answered, and before it reads the next one of that connection.
+    client.http.get(deployment.url + "/healthz")
     before = deployment.spread()
     for number in range(ROUNDS):
         client.value(deployment.url, "remember", note=f"note {number}")
-    # nginx logs a request after it was answered.
     served = before.total() + ROUNDS
     wait_until(lambda: deployment.spread().total() == served, what="the lines of nginx' log")
     after = deployment.spread()
