@@ -90,9 +90,9 @@ def _store() -> Iterator[str]:
         yield "the Redis that REDIS_URL names" if given else MEMORY
         return
     try:
-        with server(DATA / "valkey") as url:
+        with server(DATA / "valkey") as (url, is_ours):
             os.environ["REDIS_URL"] = url
-            yield f"the Valkey at {url}"
+            yield f"the Valkey at {url}" + ("" if is_ours else ", which ends with another `make run`")
     except NoServer as problem:
         raise CannotStart(problem) from problem
 

@@ -23,24 +23,22 @@ class NoServer(Exception):
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """A server that keeps its data in the folder; its URL. If one of another terminal runs there already, that one.
+def server(folder: Path) -> Iterator[tuple[str, bool]]:
+    """A server that keeps its data in the folder: its URL, and whether it is ours or one that runs there already.
 
     On leaving, a server that was started here saves everything and ends. Raises: NoServer.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
         if not _locked(lock):
-            url = _url_of_the_other(lock)
-            print(f"The Valkey at {url} is that of another `make run`, and ends with it.", flush=True)
-            yield url
+            yield _url_of_the_other(lock), False
             return
         port = _free_port()
         lock.truncate(0)
         print(port, file=lock, flush=True)
         with child(_command(folder, port), pass_fds=[lock.fileno()]) as process:
             _wait_until_it_answers(process, port, folder)
-            yield _url(port)
+            yield _url(port), True
 
 
 def _locked(lock: IO[str]) -> bool:
