@@ -34,9 +34,8 @@ def mend_daphne() -> None:
     taken from the environment (MCP_DRAIN_TIMEOUT and MCP_SEND_TIMEOUT, seconds); what is no number there ends the
     command with a sentence and status 2. In any other process, under uvicorn or in `manage.py`, nothing happens.
     """
-    if (
-        "daphne.cli" in sys.modules
-    ):  # else the command does not run, and importing ours would start a Twisted reactor
-        from mcp_sessions.daphne import mend_command
+    if "daphne.cli" not in sys.modules:
+        return  # the command does not run, and importing ours would start a Twisted reactor
+    from mcp_sessions.daphne import mend_command
 
-        mend_command()
+    mend_command()

@@ -77,14 +77,13 @@ class Lane:
             await asyncio.sleep(0)
             self._starting = False
             while jobs := self._next():
-                await _carry(
-                    carrier, jobs, self._steps([(script, arguments) for script, arguments, _ in jobs])
-                )
+                await _carry(carrier, jobs, self._steps(jobs))
                 await asyncio.sleep(0)
         finally:
             await carrier.release()
 
-    def _steps(self, jobs: Sequence[Job]) -> Steps:
+    def _steps(self, waiting: Sequence[Waiting]) -> Steps:
+        jobs: list[Job] = [(script, arguments) for script, arguments, _ in waiting]
         return self._gathering.pipelines(jobs) if jobs[0][0].takes_many else pipelines(jobs)
 
     def _next(self) -> list[Waiting]:
