@@ -16,8 +16,10 @@ the header `Daphne-Root-Path`, which any client can send, is ignored; bodies are
 them.
 """
 
+import argparse
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -28,6 +30,7 @@ from typing import Any, Final
 from mcp_sessions.backpressure import SEND_SECONDS, PacedServer  # isort: skip
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
 from daphne.http_protocol import WebRequest
+from daphne.server import Server as DaphneServer
 from twisted.internet import reactor as twisted_reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.web.http import HTTPChannel
@@ -195,43 +198,72 @@ async def _flush() -> None:
         await asyncio.sleep(0.01)
 
 
+def seconds(text: str) -> float:
+    """A finite number of seconds, 0 or more. Raises: argparse.ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
 class CommandLineInterface(DaphneCommandLineInterface):  # type: ignore[misc]  # daphne has no type hints
     """The `daphne` command with this server and two more options."""
 
     description = "Django HTTP/WebSocket server that drains on SIGTERM and waits for slow readers"
-    server_class: Any = Server
 
     def __init__(self) -> None:
         super().__init__()
         self.parser.prog = "mcp-sessions-daphne"
         self.parser.add_argument(
             "--drain-timeout",
-            type=float,
+            type=seconds,
             help="Seconds that requests in flight may take after SIGTERM (MCP_DRAIN_TIMEOUT, default %(default)s)",
-            default=os.environ.get("MCP_DRAIN_TIMEOUT", DRAIN_SECONDS),
+            default=_from_environment("MCP_DRAIN_TIMEOUT", DRAIN_SECONDS),
         )
         self.parser.add_argument(
             "--send-timeout",
-            type=float,
+            type=seconds,
             help="Seconds after which a client that reads nothing is cut off (MCP_SEND_TIMEOUT, default %(default)s)",
-            default=os.environ.get("MCP_SEND_TIMEOUT", SEND_SECONDS),
+            default=_from_environment("MCP_SEND_TIMEOUT", SEND_SECONDS),
         )
 
     def run(self, args: Sequence[str]) -> None:
-        self.server_class = self.server_for(args)
-        super().run(args)
-
-    def server_for(self, args: Sequence[str]) -> Any:
-        """What makes the server with the options of a command line, or of the environment."""
         chosen = self.parser.parse_args(args)
-        return partial(
-            self.server_class, drain_seconds=chosen.drain_timeout, send_seconds=chosen.send_timeout
-        )
+        _serve_with(drain_seconds=chosen.drain_timeout, send_seconds=chosen.send_timeout)
+        super().run(args)
 
 
 def mend_command() -> None:
-    """Put this server into the `daphne` command, for which `startup.mend_daphne` is the public way."""
-    DaphneCommandLineInterface.server_class = CommandLineInterface().server_for(["that:application"])
+    """Put this server into the `daphne` command, for which `startup.mend_daphne` is the public way.
+
+    Raises: SystemExit with a sentence for what the environment says and is no number of seconds.
+    """
+    if DaphneCommandLineInterface.server_class is not DaphneServer:
+        return  # this command runs, or one of somebody else's
+    _serve_with(
+        drain_seconds=_seconds_from_environment("MCP_DRAIN_TIMEOUT", DRAIN_SECONDS),
+        send_seconds=_seconds_from_environment("MCP_SEND_TIMEOUT", SEND_SECONDS),
+    )
+
+
+def _serve_with(**options: float) -> None:
+    """daphne makes its server by an attribute of its command: where our own command and a mended one meet."""
+    DaphneCommandLineInterface.server_class = staticmethod(partial(Server, **options))
+
+
+def _from_environment(name: str, default: float) -> str:
+    """What is set to nothing is not set."""
+    return os.environ.get(name) or str(default)
+
+
+def _seconds_from_environment(name: str, default: float) -> float:
+    try:
+        return seconds(_from_environment(name, default))
+    except argparse.ArgumentTypeError as problem:
+        raise SystemExit(f"The environment variable {name} is wrong: {problem}.") from None
 
 
 if __name__ == "__main__":

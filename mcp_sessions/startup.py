@@ -31,8 +31,10 @@ def mend_daphne() -> None:
     That command imports the application before it makes its server, and takes the class from an attribute: there
     `mcp_sessions.daphne.Server` takes the place of daphne's own. It drains on SIGTERM, waits for slow readers, is not
     stopped by the bugs that `mcp_sessions.daphne` lists, and answers a third more requests per second. Its options are
-    taken from the environment (MCP_DRAIN_TIMEOUT and MCP_SEND_TIMEOUT, seconds); what is no number there ends the
-    command with a sentence and status 2. In any other process, under uvicorn or in `manage.py`, nothing happens.
+    taken from the environment (MCP_DRAIN_TIMEOUT and MCP_SEND_TIMEOUT, seconds). In any other process, under uvicorn or
+    in `manage.py`, nothing happens, nor where somebody else has put a server of theirs there.
+
+    Raises: SystemExit with a sentence, if one of the two is no number of seconds.
     """
     if "daphne.cli" not in sys.modules:
         return  # the command does not run, and importing ours would start a Twisted reactor

@@ -1,10 +1,11 @@
 """How calls travel, for both faces: what to send, what to send again, what replies mean. Pure."""
 
+import re
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
-from redis.exceptions import ClusterCrossSlotError, NoScriptError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.commands import Call
@@ -17,6 +18,10 @@ Steps = Generator[Commands, list[Any], list[Any]]
 
 #: Calls that one run of a script may do: half a millisecond in which Redis serves nobody else.
 MOST_TOGETHER: Final = 64
+#: Errors that say nothing of the call: it would get them alone, too.
+_OF_THE_SERVER: Final = (OutOfMemoryError, ReadOnlyError)
+#: How Redis, and services that speak its protocol, say that keys of one script are in several places.
+_SLOTS: Final = re.compile("CROSSSLOT|same slot")
 #: redis-py puts every Sentinel's connection options into some messages.
 _LONGEST_MESSAGE: Final = 300
 
@@ -45,8 +50,9 @@ def pipelines(jobs: Sequence[Job]) -> Steps:
 class Gathering:
     """How calls of one script that takes many travel: in one run where all keys are in one place, else each alone.
 
-    One reply in place of many, and one run in place of many, are most of what a batch would cost both sides. A proxy
-    before several Redis looks like one place until it refuses such a run, with CROSSSLOT.
+    One reply in place of many, and one run in place of many, are most of what a batch would cost both sides. A run that
+    fails is repeated call by call, so that nobody suffers for another's keys; a service that spreads keys over several
+    Redis behind one address refuses every such run, and gets no more of them.
     """
 
     def __init__(self, *, together: bool) -> None:
@@ -59,9 +65,10 @@ class Gathering:
         replies = yield from pipelines([_joined(part) for part in parts])
         found: list[Any] = []
         for part, reply in zip(parts, replies, strict=True):
-            if isinstance(reply, ClusterCrossSlotError) and len(part) > 1:
-                self._together = False
-                found += yield from self.pipelines(part)
+            if len(part) > 1 and isinstance(reply, ResponseError) and not isinstance(reply, _OF_THE_SERVER):
+                self._together = self._together and not _SLOTS.search(str(reply))
+                alone = yield from pipelines(part)
+                found += [each[0] if isinstance(each, list) else each for each in alone]
             else:
                 found += reply if isinstance(reply, list) else [reply] * len(part)
         return found

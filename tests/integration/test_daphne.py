@@ -361,8 +361,9 @@ def test_the_mended_command_ends_as_ours_does(tmp_path: Path) -> None:
         assert process.output().index("drain hook") < process.output().index("shutdown hook")
 
 
-def test_the_mended_command_says_what_is_wrong_with_its_environment() -> None:
-    process = server("daphne", Path(os.devnull), MENDED="1", MCP_SEND_TIMEOUT="soon")
+@pytest.mark.parametrize("text", ["soon", "nan", "-1", "inf"])
+def test_the_mended_command_says_what_is_wrong_with_its_environment(text: str) -> None:
+    process = server("daphne", Path(os.devnull), MENDED="1", MCP_SEND_TIMEOUT=text)
     done = subprocess.run(
         process.command,
         env=os.environ | process.environment,
@@ -371,8 +372,40 @@ def test_the_mended_command_says_what_is_wrong_with_its_environment() -> None:
         timeout=START_BOUND,
         check=False,
     )
-    assert done.returncode == 2
-    assert "--send-timeout: invalid float value: 'soon'" in done.stderr
+    assert done.returncode == 1
+    sentence = f"The environment variable MCP_SEND_TIMEOUT is wrong: {text!r} is not a number of seconds.\n"
+    assert done.stderr == sentence
+
+
+def test_our_command_goes_by_its_arguments_whatever_the_environment_says(tmp_path: Path) -> None:
+    with running(
+        "mcp_sessions.daphne",
+        tmp_path,
+        "--send-timeout",
+        "5",
+        MENDED="1",
+        MCP_SEND_TIMEOUT="soon",
+        MCP_DRAIN_TIMEOUT="",
+    ) as process:
+        assert ask(process, "/healthz").status == 200
+
+
+def test_mending_leaves_a_server_of_somebody_elses() -> None:
+    program = (
+        "from daphne.cli import CommandLineInterface as Command; Command.server_class = str; "
+        "from mcp_sessions.startup import mend_daphne; mend_daphne(); assert Command.server_class is str"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=START_BOUND)
+
+
+def test_a_mended_command_makes_its_server_without_itself() -> None:
+    """From Python 3.14 on, a `partial` in a class is a method, and would be given the command."""
+    program = (
+        "from daphne.cli import CommandLineInterface as Command; "
+        "from mcp_sessions.startup import mend_daphne; mend_daphne(); "
+        "assert isinstance(vars(Command)['server_class'], staticmethod)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=START_BOUND)
 
 
 def test_mending_starts_no_reactor_where_no_daphne_runs() -> None:

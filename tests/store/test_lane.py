@@ -7,6 +7,7 @@ from unittest import mock
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.session import ANONYMOUS
@@ -19,6 +20,9 @@ from mcp_sessions.store.lane import Lane
 from mcp_sessions.store.roundtrips import MOST_TOGETHER
 from tests.servers import run_cluster
 from tests.store.worlds import LIMITS, a_fingerprint
+
+#: Of an anonymous session that is open for long.
+A_RECORD = b'1 1000 9999999999999 0 9999999999999 0 1 -a\nping\nanonymous\n["2025-11-25",{},{}]'
 
 
 class Traffic:
@@ -138,6 +142,23 @@ async def test_where_keys_are_in_several_places_each_call_travels_alone(
 
         assert traffic.sizes == [1, 5, 5], "refused together, then never tried again"
         await client.aclose()
+
+
+async def test_a_run_that_fails_is_repeated_call_by_call(client: Any, traffic: Traffic) -> None:
+    """Here for a call that is wrong, whatever the reason: it alone gets the error."""
+    used = Lane(client, in_flight=1)
+    count, *rest = a_touch()
+    wrong = (count, *rest[:4], "no number", *rest[5:])
+    await client.set(rest[0], A_RECORD, px=60_000)
+
+    futures = [used.submit(scripts.TOUCH, each) for each in (a_touch(), wrong, a_touch())]
+    first, second, third = await asyncio.gather(*futures)
+
+    assert (first, third) == (None, None)
+    assert isinstance(second, ResponseError)
+    assert traffic.sizes == [1, 3]
+    await asyncio.gather(*[used.submit(scripts.TOUCH, a_touch()) for _ in range(5)])
+    assert traffic.sizes == [1, 3, 1], "and the next ones travel together again"
 
 
 async def test_draining_waits_for_everything(client: Any, traffic: Traffic) -> None:

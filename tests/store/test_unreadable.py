@@ -21,6 +21,8 @@ UNREADABLE = [
     b'1 1800000000000 86400000 0 3600000 0 1 -a\nping\nanonymous\n["2025-11-25",{},{}]\nmore',
     b"1 1800000000000 86400000 0 3600000 0 1 -a\nping\nanonymous",
 ]
+#: Says of itself that it is over, though not that it has expired.
+OVER = b'1 1000 1 0 9999999999999 0 1 -a\nping\nanonymous\n["2025-11-25",{},{}]'
 #: Looks right to the scripts; only the process that reads the handshake finds out.
 HALF_READABLE = [
     b"1 1800000000000 86400000 0 3600000 0 1 -a\nping\nanonymous\n[1,2]",
@@ -155,3 +157,14 @@ async def test_a_key_of_another_type_is_no_other_sessions_business(
 
     assert [session.fingerprint for session in rest if session is not None] == others
     assert (first is None) == (part != "state"), "no touch reads the state"
+
+
+async def test_a_record_past_its_deadline_is_gone_and_spoils_nothing(redis: Any, redis_world: World) -> None:
+    spoilt, other = await redis_world.open(), await redis_world.open()
+    redis.set(record_key(redis_world, spoilt), OVER, px=HOUR)
+
+    gone, touched = await asyncio.gather(redis_world.touch(spoilt), redis_world.touch(other))
+
+    assert gone is None
+    assert touched is not None
+    await assert_gone(redis_world, spoilt)

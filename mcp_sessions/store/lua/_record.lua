@@ -19,7 +19,7 @@ local function load(key, now)
     string.match(text, PATTERN)
   if not created then return nil, text end
   created = tonumber(created)
-  if now >= created + expires then return nil end
+  if now >= created + math.min(expires, deadline) then return nil end
   return {
     created = created, deadline = created + deadline, last = created + last, expires = created + expires,
     indexed = created + indexed, requests = tonumber(requests), flags = flags, call = call,

@@ -3,7 +3,8 @@
 -- KEYS: of each 1 record, 2 features, 3 state.
 -- ARGV: of each 1 principal, 2 idle ms, 3 call or '', 4 'i' if initialized now or '', 5 index interval ms, 6 now (tests).
 -- Returns: of each nil for a stranger or no session; a string if the record cannot be read; an error if one of its
--- keys is of another type, which is no other session's business; else {record, due, features}.
+-- keys is of another type, which is no other session's business; else {record, due, features}. Any other error ends
+-- the run: who sent it tries each alone.
 local now = clock(ARGV[6])
 
 local function touch(key, arg)
