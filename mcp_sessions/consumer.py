@@ -255,6 +255,7 @@ class _Call:
                 await self._deliver(follower.delivery)
             finally:
                 followers.unfollow(follower, task)
+                self.runtime.hand_back(follower)
         finally:
             followers.leave()
 

@@ -181,6 +181,29 @@ class Runtime:
         primed = session.handshake.protocol_version >= PRIMED_SINCE
         return Follower(self, fingerprint, stream, taken=taken, primed=primed, scope=scope)
 
+    def hand_back(self, left: Follower) -> None:
+        """A connection is closed: its standalone stream goes back to another that the client still has open."""
+        if left.stream != STANDALONE or not left.valid or self._take_back(left.fingerprint):
+            return
+        if left.replaced is not None and left.replaced.node != self.bus.node:
+            self.bus.ring(left.replaced.node, {"t": "left", "s": left.fingerprint})
+
+    def _take_back(self, fingerprint: str) -> bool:
+        """Let the newest of this process's connections deliver a standalone stream; whether there is one."""
+        listening = [f for f in self.followers.of(fingerprint) if f.stream == STANDALONE and f.delivery.open]
+        if listening:
+            self.spawn(self._claim_for(listening[-1]))
+        return bool(listening)
+
+    async def _claim_for(self, follower: Follower) -> None:
+        try:
+            taken = await self.streams.claim(follower.fingerprint, STANDALONE, node=self.bus.node, after=None)
+        except StoreUnavailable as error:
+            logger.warning("A stream of session %.12s stays silent: %s", follower.fingerprint, error)
+            return
+        if taken is not None:
+            follower.take_back(taken)
+
     def ring_for(self, node: str, fingerprint: str, stream: str) -> None:
         """Tell the node that delivers a stream to look at it."""
         self.bus.ring(node, {"t": "stream", "s": fingerprint, "n": stream})
@@ -226,6 +249,8 @@ class Runtime:
                 if stream is not None and stream.claim is not None and stream.claim.token < doorbell["k"]:
                     stream.delivery.end()
                 self.followers.nudge(fingerprint, doorbell["n"])
+            case "left":
+                self._take_back(fingerprint)
             case "reply":
                 self.questions.hear(fingerprint, doorbell["q"])
             case "cancel":

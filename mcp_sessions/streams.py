@@ -182,7 +182,7 @@ class Follower:
 
     It reads no further than its client does: what a slow reader has not taken stays in the log.
     It ends with the stream, or when a newer claim takes over; a standalone stream's connection then stays open and
-    silent, since a client that holds several must not lose one.
+    silent, since a client that holds several must not lose one, and delivers again when it gets the stream back.
     """
 
     __slots__ = (
@@ -194,6 +194,7 @@ class Follower:
         "delivery",
         "fingerprint",
         "origin",
+        "replaced",
         "request",
         "scope",
         "stream",
@@ -215,6 +216,8 @@ class Follower:
         self.fingerprint = fingerprint
         self.stream = stream
         self.claim = taken.claim
+        #: Whose turn it was before.
+        self.replaced = taken.replaced
         #: The node that runs the exchange, and what it asked; "" for a standalone stream.
         self.origin = taken.origin
         self.request = taken.request_id
@@ -231,6 +234,12 @@ class Follower:
         self._nudged = False
         self._resting: asyncio.Future[None] | None = None
 
+    def take_back(self, taken: Taken) -> None:
+        """Deliver from here on, by another claim; what this connection was given already is not said again."""
+        self.claim, self.replaced, self._after = taken.claim, taken.replaced, max(self._after, taken.after)
+        self.valid = True
+        self.nudge()
+
     def nudge(self) -> None:
         """Look at the log again: something was said, or a heartbeat has passed."""
         self._nudged = True
@@ -239,22 +248,27 @@ class Follower:
 
     async def run(self) -> None:
         """Read and deliver until there is nothing more to come."""
-        while self.valid and await self.delivery.hungry():
+        while await self.delivery.hungry():
             self._nudged = False
-            try:
-                batch = await self._runtime.streams.read(
-                    self.fingerprint,
-                    self.stream,
-                    token=self.claim.token,
-                    after=self._after,
-                    max_bytes=BATCH_BYTES,
-                )
-            except StoreUnavailable as error:
-                logger.warning("A stream of session %.12s cannot be read: %s", self.fingerprint, error)
-            else:
-                if self._deliver(batch):
-                    continue
+            if self.valid and await self._read():
+                continue
             await self._rest()
+
+    async def _read(self) -> bool:
+        """Deliver what the log has; whether there may be more at once."""
+        claim = self.claim
+        try:
+            batch = await self._runtime.streams.read(
+                self.fingerprint,
+                self.stream,
+                token=claim.token,
+                after=self._after,
+                max_bytes=BATCH_BYTES,
+            )
+        except StoreUnavailable as error:
+            logger.warning("A stream of session %.12s cannot be read: %s", self.fingerprint, error)
+            return False
+        return claim is not self.claim or self._deliver(batch)
 
     async def _rest(self) -> None:
         """Wait for a nudge, unless there was one since the log was last read."""

@@ -81,5 +81,5 @@ def variables_read() -> set[str]:
     """Every environment variable that the demo and its server read."""
     settings = (ROOT / "project" / "settings.py").read_text()
     server = (ROOT / "mcp_sessions" / "daphne.py").read_text()
-    named = re.findall(r'\bread\(\s*"(\w+)"', settings) + re.findall(r'os\.environ\.get\("(\w+)"', server)
+    named = re.findall(r'\bread\(\s*"(\w+)"', settings) + re.findall(r'_from_environment\("(\w+)"', server)
     return {*named, *(f"MCP_{key}" for key in READERS)}

@@ -1,10 +1,11 @@
-"""The demo under the `daphne` command as it is: what users get whose `asgi.py` does not mend it."""
+"""The demo under a command as it is: what users get whose `asgi.py` does not mend daphne's."""
 
 from daphne.cli import CommandLineInterface
-from daphne.server import Server
 
-from project.asgi import application
+before = vars(CommandLineInterface)["server_class"]
 
-CommandLineInterface.server_class = Server
+from project.asgi import application  # noqa: E402 - it mends the command
+
+CommandLineInterface.server_class = before
 
 __all__ = ["application"]

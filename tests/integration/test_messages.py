@@ -57,6 +57,27 @@ def test_sync_code_sends_too_and_learns_when_the_session_is_gone(a: str, b: str,
 
 
 @pytest.mark.protocol("H17")
+@pytest.mark.parametrize("last", ["A", "B"])
+def test_a_stream_goes_back_to_a_connection_that_is_still_open(
+    a: str, b: str, client: RawClient, last: str
+) -> None:
+    def say(number: int) -> None:
+        params = {"level": "info", "data": number}
+        assert to_clients.send(fingerprint_of(client), "notifications/message", params)
+
+    with client.get(a) as staying:
+        stays = staying.iter_lines()
+        next(stays)
+        with client.get(a if last == "A" else b) as leaving:
+            leaves = leaving.iter_lines()
+            next(leaves)
+            say(1)
+            assert next(messages(leaves))["params"]["data"] == 1
+        say(2)
+        assert next(messages(stays))["params"]["data"] == 2
+
+
+@pytest.mark.protocol("H17")
 def test_a_listener_that_left_at_once_takes_no_message_along(
     processes: list[Process], a: str, client: RawClient
 ) -> None:
