@@ -25,7 +25,7 @@ from mcp_sessions.session import Session
 from mcp_sessions.standalone import StandaloneChannel, pass_on
 from mcp_sessions.store.base import SessionStore
 from mcp_sessions.store.registry import store_for, streams_for
-from mcp_sessions.store.streaming import STANDALONE, StreamStore
+from mcp_sessions.store.streaming import STANDALONE, Claim, StreamStore
 from mcp_sessions.streams import ExchangeStream, Follower
 
 logger = logging.getLogger(__name__)
@@ -183,17 +183,16 @@ class Runtime:
 
     def hand_back(self, left: Follower) -> None:
         """A connection is closed: its standalone stream goes back to another that the client still has open."""
-        if left.stream != STANDALONE or not left.valid or self._take_back(left.fingerprint):
-            return
-        if left.replaced is not None and left.replaced.node != self.bus.node:
-            self.bus.ring(left.replaced.node, {"t": "left", "s": left.fingerprint})
+        if left.stream == STANDALONE and left.valid:
+            self._hand_to_another(left.fingerprint, left.replaced)
 
-    def _take_back(self, fingerprint: str) -> bool:
-        """Let the newest of this process's connections deliver a standalone stream; whether there is one."""
+    def _hand_to_another(self, fingerprint: str, replaced: Claim | None) -> None:
+        """To the newest connection of this process, or else of the process whose turn it was before."""
         listening = [f for f in self.followers.of(fingerprint) if f.stream == STANDALONE and f.delivery.open]
         if listening:
             self.spawn(self._claim_for(listening[-1]))
-        return bool(listening)
+        elif replaced is not None and replaced.node != self.bus.node:
+            self.bus.ring(replaced.node, {"t": "left", "s": fingerprint})
 
     async def _claim_for(self, follower: Follower) -> None:
         try:
@@ -201,8 +200,12 @@ class Runtime:
         except StoreUnavailable as error:
             logger.warning("A stream of session %.12s stays silent: %s", follower.fingerprint, error)
             return
-        if taken is not None:
+        if taken is None:
+            return  # the session is over
+        if follower.delivery.open:
             follower.take_back(taken)
+        else:
+            self._hand_to_another(follower.fingerprint, taken.replaced)
 
     def ring_for(self, node: str, fingerprint: str, stream: str) -> None:
         """Tell the node that delivers a stream to look at it."""
@@ -250,7 +253,7 @@ class Runtime:
                     stream.delivery.end()
                 self.followers.nudge(fingerprint, doorbell["n"])
             case "left":
-                self._take_back(fingerprint)
+                self._hand_to_another(fingerprint, None)
             case "reply":
                 self.questions.hear(fingerprint, doorbell["q"])
             case "cancel":

@@ -28,6 +28,11 @@ class Looking:
         info = self._keys.stream_info(fingerprint_of(client), STANDALONE)
         return int(cast("str", self._client.hget(info, "delivered")) or 0)
 
+    def claims(self, client: RawClient) -> int:
+        """How often the standalone stream was taken over."""
+        info = self._keys.stream_info(fingerprint_of(client), STANDALONE)
+        return int(cast("str", self._client.hget(info, "token")) or 0)
+
     def nodes(self) -> dict[int, str]:
         """The nodes by process id."""
         about = cast("dict[str, str]", self._client.hgetall(self._keys.nodes_about))

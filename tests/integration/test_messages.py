@@ -1,8 +1,11 @@
 """Messages from no request at all: from this process, which serves nothing, to clients of two others."""
 
+import os
+import signal
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from itertools import islice
 
@@ -15,9 +18,10 @@ from django.test import Client, override_settings
 from mcp_sessions import messages as to_clients
 from mcp_sessions.ending import end_session
 from mcp_sessions.session import fingerprint
+from tests.chaos.looking import Looking
 from tests.processes import Process
 from tests.raw import RawClient, messages
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -59,8 +63,11 @@ def test_sync_code_sends_too_and_learns_when_the_session_is_gone(a: str, b: str,
 @pytest.mark.protocol("H17")
 @pytest.mark.parametrize("last", ["A", "B"])
 def test_a_stream_goes_back_to_a_connection_that_is_still_open(
-    a: str, b: str, client: RawClient, last: str
+    redis_server: RedisServer, processes: list[Process], client: RawClient, last: str
 ) -> None:
+    a, b = (process.url for process in processes)
+    looking = Looking(redis_server, processes[0].environment["MCP_NAMESPACE"])
+
     def say(number: int) -> None:
         params = {"level": "info", "data": number}
         assert to_clients.send(fingerprint_of(client), "notifications/message", params)
@@ -73,6 +80,8 @@ def test_a_stream_goes_back_to_a_connection_that_is_still_open(
             next(leaves)
             say(1)
             assert next(messages(leaves))["params"]["data"] == 1
+            assert looking.claims(client) == 2
+        wait_until(lambda: looking.claims(client) == 3, what="the first connection to get the stream back")
         say(2)
         assert next(messages(stays))["params"]["data"] == 2
 
@@ -85,11 +94,22 @@ def test_a_listener_that_left_at_once_takes_no_message_along(
         assert to_clients.send(
             fingerprint_of(client), "notifications/message", {"level": "info", "data": number}
         )
-    for _ in range(5):
-        leave_at_once(processes[0], client)
+    with stopped(processes[0]):
+        for _ in range(5):
+            leave_at_once(processes[0], client)
     with client.get(a) as listening:
         heard = [message["params"]["data"] for message in islice(messages(listening.iter_lines()), 3)]
     assert heard == [0, 1, 2]
+
+
+@contextmanager
+def stopped(process: Process) -> Iterator[None]:
+    """It sees all that happens meanwhile at once, after the block."""
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def leave_at_once(process: Process, client: RawClient) -> None:
