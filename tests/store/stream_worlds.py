@@ -147,7 +147,7 @@ def _age(client: Redis, milliseconds: int) -> None:
         left = client.pttl(key)
         if left > milliseconds:
             client.pexpire(key, left - milliseconds)
-        elif left > 0:
+        elif left >= 0:  # less than a millisecond, at 0
             client.delete(key)
 
 
