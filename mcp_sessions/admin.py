@@ -16,12 +16,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from mcp_sessions import admin_filters, conf, display, searching
+from mcp_sessions import admin_filters, conf
 from mcp_sessions.admin_actions import force_expire
 from mcp_sessions.admin_columns import SessionColumns
 from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
+from mcp_sessions.inventory import display, search
+from mcp_sessions.inventory.nodes import server_processes
 from mcp_sessions.models import MCPSession
-from mcp_sessions.processes import server_processes
 from mcp_sessions.store.registry import directory_for
 
 logger: Final = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     list_max_show_all = 200
     ordering = ("-last_activity",)
     search_fields = ("fingerprint", "client_name", "principal")
-    search_help_text = searching.HELP
+    search_help_text = search.HELP
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     sortable_by = ("activity",)
@@ -118,7 +119,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
         text = search_term.strip()
         if not text:
             return queryset, False
-        found = searching.search(text, admin_filters.chosen_aliases(request))
+        found = search.search(text, admin_filters.chosen_aliases(request))
         if found.ambiguous:
             self.message_user(request, "More clients or users match than are shown: type more of the name.")
         return queryset.matching(found.matches), False

@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from mcp_sessions import display
+from mcp_sessions.inventory import display
 from mcp_sessions.models import MCPSession
 from mcp_sessions.store.registry import directory_for
 

@@ -10,8 +10,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from mcp_sessions import conf
-from mcp_sessions.display import printable
-from mcp_sessions.relation import SessionRelation
+from mcp_sessions.inventory.display import printable
+from mcp_sessions.inventory.queryset import SessionRelation
 from mcp_sessions.store.registry import directory_for
 
 #: Clients offered as a filter, last seen first; the others are found by searching.

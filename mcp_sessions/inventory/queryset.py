@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 
 from mcp_sessions import conf
 from mcp_sessions.errors import UnsupportedLookup
-from mcp_sessions.listing import MAX_DEPTH, Listing, LocatedPage, Match, Picked, combine
+from mcp_sessions.inventory.listing import MAX_DEPTH, Listing, LocatedPage, Match, Picked, combine
 from mcp_sessions.store.base import Query
 
 if TYPE_CHECKING:

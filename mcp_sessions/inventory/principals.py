@@ -8,7 +8,7 @@ from typing import Any, Final
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 
-from mcp_sessions.display import printable
+from mcp_sessions.inventory.display import printable
 from mcp_sessions.session import ANONYMOUS
 
 USER: Final = "user:"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from mcp_sessions import conf
-from mcp_sessions.listing import Match, Prefix
-from mcp_sessions.owners import principals_of_tokens, principals_of_users
+from mcp_sessions.inventory.listing import Match, Prefix
+from mcp_sessions.inventory.principals import principals_of_tokens, principals_of_users
 from mcp_sessions.session import ANONYMOUS
 from mcp_sessions.store.base import Query
 from mcp_sessions.store.registry import directory_for
