@@ -5,8 +5,10 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import admin_actions, backpressure, bus, consumer, daphne, delivery, session, streams, wire
+from mcp_sessions import bus, consumer, daphne, delivery, session, streams, wire
+from mcp_sessions.admin import actions
 from mcp_sessions.conf import Endpoint
+from mcp_sessions.daphne import backpressure
 from mcp_sessions.store import clients, record, stream_commands
 from tests.docs import markdown
 
@@ -59,7 +61,7 @@ BOUNDS: Final = {
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",
     "Requests in flight when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
-    "Sessions ended by one action in the admin": f"{admin_actions.MAX_ENDED:,}",
+    "Sessions ended by one action in the admin": f"{actions.MAX_ENDED:,}",
 }
 
 

@@ -16,9 +16,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from mcp_sessions import admin_filters, conf
-from mcp_sessions.admin_actions import force_expire
-from mcp_sessions.admin_columns import SessionColumns
+from mcp_sessions import conf
+from mcp_sessions.admin import filters
+from mcp_sessions.admin.actions import force_expire
+from mcp_sessions.admin.columns import SessionColumns
 from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
 from mcp_sessions.inventory import display, search
 from mcp_sessions.inventory.nodes import server_processes
@@ -70,10 +71,10 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     actions = (force_expire,)
     list_display = ("session", "client", "user", "activity", "expires_in", "requests", "protocol", "created")
     list_filter = (
-        admin_filters.EndpointFilter,
-        admin_filters.ClientFilter,
-        admin_filters.ProtocolFilter,
-        admin_filters.ActivityFilter,
+        filters.EndpointFilter,
+        filters.ClientFilter,
+        filters.ProtocolFilter,
+        filters.ActivityFilter,
     )
     list_per_page = 50
     list_max_show_all = 200
@@ -119,7 +120,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
         text = search_term.strip()
         if not text:
             return queryset, False
-        found = search.search(text, admin_filters.chosen_aliases(request))
+        found = search.search(text, filters.chosen_aliases(request))
         if found.ambiguous:
             self.message_user(request, "More clients or users match than are shown: type more of the name.")
         return queryset.matching(found.matches), False

@@ -7,8 +7,8 @@ finish for `--drain-timeout` seconds, cancels what is left, runs `lifecycle.on_s
 still arrive on connections which are open already are served, and the connection is closed with the answer. A request
 whose body is still arriving has not reached the application and is not waited for.
 
-An application's `send` waits while its client does not read (`mcp_sessions.backpressure`); a client that reads nothing
-for `--send-timeout` seconds is cut off.
+An application's `send` waits while its client does not read (`backpressure`); a client that reads nothing for
+`--send-timeout` seconds is cut off.
 
 Mended: an exception after the response has started no longer kills the loop that reaps applications; a half-sent
 request no longer breaks the shutdown; an application that ends without a response no longer leaves its client waiting;
@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any, Final
 
 # First: importing it installs the asyncio reactor, which must happen before anything imports twisted's default one.
-from mcp_sessions.backpressure import SEND_SECONDS, PacedServer  # isort: skip
+from mcp_sessions.daphne.backpressure import SEND_SECONDS, PacedServer  # isort: skip
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
 from daphne.http_protocol import WebRequest
 from daphne.server import Server as DaphneServer
@@ -264,7 +264,3 @@ def _seconds_from_environment(name: str, default: float) -> float:
         return seconds(_from_environment(name, default))
     except argparse.ArgumentTypeError as problem:
         raise SystemExit(f"The environment variable {name} is wrong: {problem}.") from None
-
-
-if __name__ == "__main__":
-    CommandLineInterface.entrypoint()
