@@ -11,7 +11,6 @@ from mcp_types import INVALID_PARAMS
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_sessions import auth, wire
-from mcp_sessions.binding import HANDSHAKE_VERSIONS, Refused
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.database import DatabaseScope
 from mcp_sessions.delivery import Delivery, max_bytes
@@ -21,6 +20,7 @@ from mcp_sessions.exchange import Exchange
 from mcp_sessions.guard import Application, Guard, Receive, Scope, Send
 from mcp_sessions.responses import PREFLIGHT, reject, respond, send_json, with_cors
 from mcp_sessions.runtime import Runtime, runtime_for
+from mcp_sessions.sdk import HANDSHAKE_VERSIONS, Refused
 from mcp_sessions.session import Session, fingerprint, new_session_id
 from mcp_sessions.signals import session_created, session_ended
 from mcp_sessions.standalone import NoChannel

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR
 
 from mcp_sessions import wire
-from mcp_sessions.binding import REQUEST_CANCELLED
 from mcp_sessions.current import current_exchange
 from mcp_sessions.database import DatabaseScope
 from mcp_sessions.questions import Ask
+from mcp_sessions.sdk import REQUEST_CANCELLED
 from mcp_sessions.session import Session
 from mcp_sessions.streams import ExchangeStream
 

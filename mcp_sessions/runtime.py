@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 from mcp_types import INVALID_PARAMS
 
 from mcp_sessions import lifecycle, subscriptions, wire
-from mcp_sessions.binding import ServerBinding, load_server
 from mcp_sessions.bus import HEARTBEAT_SECONDS, Bus, Doorbell
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.errors import StoreUnavailable
@@ -21,6 +20,7 @@ from mcp_sessions.followers import Followers
 from mcp_sessions.held import Held
 from mcp_sessions.orphans import Orphans
 from mcp_sessions.questions import Questions
+from mcp_sessions.sdk import ServerBinding, load_server
 from mcp_sessions.session import Session
 from mcp_sessions.standalone import StandaloneChannel, pass_on
 from mcp_sessions.store.base import SessionStore

@@ -11,9 +11,9 @@ from mcp.server.runner import ServerRunner
 
 from benchmarks.servers.tool import server
 from mcp_sessions import wire
-from mcp_sessions.binding.context import DispatchContext, Outbound
-from mcp_sessions.binding.server import lowlevel_server
-from mcp_sessions.binding.telemetry import Kernel
+from mcp_sessions.sdk.dispatch import DispatchContext, Outbound
+from mcp_sessions.sdk.server import lowlevel_server
+from mcp_sessions.sdk.telemetry import Kernel
 from mcp_sessions.standalone import NoChannel
 
 REVISION: Final = "2025-11-25"

@@ -27,9 +27,9 @@ from mcp_types import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_sessions import wire
-from mcp_sessions.binding.context import Channel, DispatchContext, Outbound, restored
-from mcp_sessions.binding.registries import annotations_of, close_connections_after
-from mcp_sessions.binding.telemetry import Kernel
+from mcp_sessions.sdk.dispatch import Channel, DispatchContext, Outbound, restored
+from mcp_sessions.sdk.registries import annotations_of, close_connections_after
+from mcp_sessions.sdk.telemetry import Kernel
 from mcp_sessions.session import Handshake, Session
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools

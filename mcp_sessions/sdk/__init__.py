@@ -1,7 +1,7 @@
 """The only package that knows the SDK's internals: an SDK release means these files to look at."""
 
-from mcp_sessions.binding.context import Channel
-from mcp_sessions.binding.server import (
+from mcp_sessions.sdk.dispatch import Channel
+from mcp_sessions.sdk.server import (
     HANDSHAKE_VERSIONS,
     REQUEST_CANCELLED,
     Refused,
