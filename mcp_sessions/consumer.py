@@ -12,20 +12,20 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_sessions import auth, wire
 from mcp_sessions.conf import Endpoint, endpoint
-from mcp_sessions.database import DatabaseScope
 from mcp_sessions.delivery import Delivery, max_bytes
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.event_ids import EventId
-from mcp_sessions.exchange import Exchange
 from mcp_sessions.guard import Application, Guard, Receive, Scope, Send
 from mcp_sessions.responses import PREFLIGHT, reject, respond, send_json, with_cors
-from mcp_sessions.runtime import Runtime, runtime_for
 from mcp_sessions.sdk import HANDSHAKE_VERSIONS, Refused
+from mcp_sessions.serving.database import DatabaseScope
+from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.serving.runtime import Runtime, runtime_for
 from mcp_sessions.session import Session, fingerprint, new_session_id
 from mcp_sessions.signals import session_created, session_ended
-from mcp_sessions.standalone import NoChannel
 from mcp_sessions.store.streaming import STANDALONE
-from mcp_sessions.streams import Follower
+from mcp_sessions.streams.standalone import NoChannel
+from mcp_sessions.streams.writer import Follower
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import NoCurrentSession, SessionGone, StateError
-from mcp_sessions.exchange import Exchange
+from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.session import Session
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 
 from mcp_sessions import subscriptions, wire
-from mcp_sessions.bus import LOOK_AT_NOTICES, Doorbell, as_notice, encode
+from mcp_sessions.cluster.node import LOOK_AT_NOTICES, Doorbell, as_notice, encode
 from mcp_sessions.conf import endpoint as endpoint_conf
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.registry import stream_directory_for

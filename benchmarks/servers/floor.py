@@ -14,7 +14,7 @@ from mcp_sessions import wire
 from mcp_sessions.sdk.dispatch import DispatchContext, Outbound
 from mcp_sessions.sdk.server import lowlevel_server
 from mcp_sessions.sdk.telemetry import Kernel
-from mcp_sessions.standalone import NoChannel
+from mcp_sessions.streams.standalone import NoChannel
 
 REVISION: Final = "2025-11-25"
 _kernel = Kernel(lowlevel_server(server))

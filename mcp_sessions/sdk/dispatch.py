@@ -31,7 +31,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request as HTTPRequest
 
 from mcp_sessions import wire
-from mcp_sessions.questions import Ask, OnProgress, SessionEnded, TimedOut
+from mcp_sessions.cluster.client_requests import Ask, OnProgress, SessionEnded, TimedOut
 from mcp_sessions.session import Handshake, Session
 
 logger = logging.getLogger(__name__)

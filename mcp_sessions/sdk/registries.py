@@ -7,7 +7,7 @@ from typing import Any, Final
 from mcp.server import MCPServer
 from mcp_types import ToolAnnotations
 
-from mcp_sessions.database import closes_connections
+from mcp_sessions.serving.database import closes_connections
 
 
 def close_connections_after(server: MCPServer[Any], method: str, params: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
 
 if TYPE_CHECKING:
-    from mcp_sessions.exchange import Exchange
+    from mcp_sessions.serving.exchange import Exchange
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,13 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import bus, consumer, daphne, delivery, session, streams, wire
+from mcp_sessions import consumer, daphne, delivery, session, wire
 from mcp_sessions.admin import actions
+from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.store import clients, record, stream_commands
+from mcp_sessions.streams import writer
 from tests.docs import markdown
 
 ENDPOINT: Final = Endpoint(alias="default", server="shop.mcp.server")
@@ -42,7 +44,7 @@ BOUNDS: Final = {
     "Messages that a stream keeps": f"`STREAM_MAX_EVENTS`, {ENDPOINT.stream_max_events:,}",
     "Bytes that a stream keeps": f"`STREAM_MAX_BYTES`, {ENDPOINT.stream_max_bytes // 1024**2} MiB",
     "Streams of a session that ended and are kept": (
-        f"{streams.KEPT_STREAMS}, and {streams.KEPT_FULL_STREAMS} × `STREAM_MAX_BYTES`"
+        f"{writer.KEPT_STREAMS}, and {writer.KEPT_FULL_STREAMS} × `STREAM_MAX_BYTES`"
     ),
     "Time that a stream is kept": f"`STREAM_TTL`, {in_words(ENDPOINT.stream_ttl)} after the last message",
     "Open streams of a process, and requests that may become one": f"`MAX_STREAMS`, {ENDPOINT.max_streams:,}",
@@ -55,8 +57,8 @@ BOUNDS: Final = {
     "Announcements and cancellations that Redis keeps": (
         f"{stream_commands.MOST_NOTICES:,}, {in_words(stream_commands.NOTICES_MS / 1000)} after the last"
     ),
-    "Those that wait in a process for Redis": f"{bus.MAX_UNPOSTED:,}",
-    "Store away while a stream is written": f"{streams.PATIENCE_SECONDS:g} s",
+    "Those that wait in a process for Redis": f"{node.MAX_UNPOSTED:,}",
+    "Store away while a stream is written": f"{writer.PATIENCE_SECONDS:g} s",
     "Wait for an answer of Redis": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",

@@ -10,8 +10,8 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 
 from mcp_sessions.consumer import MCPEndpoint
-from mcp_sessions.exchange import Exchange
-from mcp_sessions.runtime import Runtime, runtime_for, stop_runtimes
+from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.serving.runtime import Runtime, runtime_for, stop_runtimes
 from mcp_sessions.session import fingerprint
 from tests.in_process import endpoint, opened, post
 from tests.raw import answer_of, cancelling

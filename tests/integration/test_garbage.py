@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mcp_sessions.consumer import MCPEndpoint
-from mcp_sessions.runtime import stop_runtimes
+from mcp_sessions.serving.runtime import stop_runtimes
 from tests.in_process import endpoint, opened, post
 
 RECALL = {"name": "recall", "arguments": {}}

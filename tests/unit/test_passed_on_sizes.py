@@ -9,9 +9,9 @@ from unittest.mock import Mock
 import pytest
 
 from mcp_sessions import wire
-from mcp_sessions.bus import Doorbell
-from mcp_sessions.questions import Questions
-from mcp_sessions.runtime import Runtime
+from mcp_sessions.cluster.client_requests import Questions
+from mcp_sessions.cluster.node import Doorbell
+from mcp_sessions.serving.runtime import Runtime
 
 LONGEST = 16 * 1024
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 
 from mcp_sessions.conf import Endpoint
-from mcp_sessions.held import Held
+from mcp_sessions.serving.held import Held
 from mcp_sessions.store.streaming import STANDALONE
-from mcp_sessions.streams import Follower
+from mcp_sessions.streams.writer import Follower
 
 
 class Followers:

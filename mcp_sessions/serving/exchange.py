@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR
 
 from mcp_sessions import wire
+from mcp_sessions.cluster.client_requests import Ask
 from mcp_sessions.current import current_exchange
-from mcp_sessions.database import DatabaseScope
-from mcp_sessions.questions import Ask
 from mcp_sessions.sdk import REQUEST_CANCELLED
+from mcp_sessions.serving.database import DatabaseScope
 from mcp_sessions.session import Session
-from mcp_sessions.streams import ExchangeStream
+from mcp_sessions.streams.writer import ExchangeStream
 
 if TYPE_CHECKING:
-    from mcp_sessions.runtime import Runtime
+    from mcp_sessions.serving.runtime import Runtime
 
 #: Severities of `notifications/message`, ascending (Server → Utilities → Logging).
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")

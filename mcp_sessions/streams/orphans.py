@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp_types import CONNECTION_CLOSED
 
 from mcp_sessions import wire
-from mcp_sessions.bus import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
+from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.exchange import Exchange
-from mcp_sessions.streams import Follower, patiently
+from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.streams.writer import Follower, patiently
 
 if TYPE_CHECKING:
-    from mcp_sessions.runtime import Runtime
+    from mcp_sessions.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 

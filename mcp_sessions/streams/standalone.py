@@ -8,16 +8,16 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mcp_sessions import subscriptions, wire
+from mcp_sessions.cluster.client_requests import Ask
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.exchange import below_log_level
-from mcp_sessions.questions import Ask
+from mcp_sessions.serving.exchange import below_log_level
 from mcp_sessions.session import Session
 from mcp_sessions.store.streaming import STANDALONE, Appended
-from mcp_sessions.streams import patiently
+from mcp_sessions.streams.writer import patiently
 
 if TYPE_CHECKING:
-    from mcp_sessions.runtime import Runtime
+    from mcp_sessions.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 

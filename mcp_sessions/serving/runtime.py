@@ -12,21 +12,21 @@ from weakref import WeakKeyDictionary
 from mcp_types import INVALID_PARAMS
 
 from mcp_sessions import lifecycle, subscriptions, wire
-from mcp_sessions.bus import HEARTBEAT_SECONDS, Bus, Doorbell
+from mcp_sessions.cluster.client_requests import Questions
+from mcp_sessions.cluster.node import HEARTBEAT_SECONDS, Bus, Doorbell
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.exchange import PRIMED_SINCE, Exchange
-from mcp_sessions.followers import Followers
-from mcp_sessions.held import Held
-from mcp_sessions.orphans import Orphans
-from mcp_sessions.questions import Questions
 from mcp_sessions.sdk import ServerBinding, load_server
+from mcp_sessions.serving.exchange import PRIMED_SINCE, Exchange
+from mcp_sessions.serving.held import Held
 from mcp_sessions.session import Session
-from mcp_sessions.standalone import StandaloneChannel, pass_on
 from mcp_sessions.store.base import SessionStore
 from mcp_sessions.store.registry import store_for, streams_for
 from mcp_sessions.store.streaming import STANDALONE, Claim, StreamStore
-from mcp_sessions.streams import ExchangeStream, Follower
+from mcp_sessions.streams.open_streams import Followers
+from mcp_sessions.streams.orphans import Orphans
+from mcp_sessions.streams.standalone import StandaloneChannel, pass_on
+from mcp_sessions.streams.writer import ExchangeStream, Follower
 
 logger = logging.getLogger(__name__)
 

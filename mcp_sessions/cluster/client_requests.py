@@ -19,7 +19,7 @@ from mcp_sessions import wire
 from mcp_sessions.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from mcp_sessions.runtime import Runtime
+    from mcp_sessions.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from mcp_sessions.event_ids import EventId
 from mcp_sessions.store.streaming import STANDALONE, Appended, Batch, Claim, Taken
 
 if TYPE_CHECKING:
-    from mcp_sessions.runtime import Runtime
+    from mcp_sessions.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
