@@ -12,7 +12,7 @@ from mcp.server.auth.provider import principal_components
 
 from mcp_sessions import wire
 from mcp_sessions.conf import Endpoint
-from mcp_sessions.session import ANONYMOUS
+from mcp_sessions.store.session import ANONYMOUS
 
 
 def principal_of(user: Any) -> str:

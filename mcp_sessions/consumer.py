@@ -21,8 +21,8 @@ from mcp_sessions.sdk import HANDSHAKE_VERSIONS, Refused
 from mcp_sessions.serving.database import DatabaseScope
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.runtime import Runtime, runtime_for
-from mcp_sessions.session import Session, fingerprint, new_session_id
 from mcp_sessions.signals import session_created, session_ended
+from mcp_sessions.store.session import Session, fingerprint, new_session_id
 from mcp_sessions.store.streaming import STANDALONE
 from mcp_sessions.streams.standalone import NoChannel
 from mcp_sessions.streams.writer import Follower

@@ -10,7 +10,7 @@ from mcp_sessions.inventory import display
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.inventory.principals import Owner, owners_of
 from mcp_sessions.inventory.queryset import SessionRelation
-from mcp_sessions.session import Session
+from mcp_sessions.store.session import Session
 
 #: Digits of a fingerprint that tell sessions apart for people.
 SHORT: Final = 12

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mcp_sessions.errors import UnsupportedLookup
-from mcp_sessions.session import FINGERPRINT, Session
 from mcp_sessions.store.base import Query
 from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.session import FINGERPRINT, Session
 
 #: How far down a merged list can be paged, and how many sessions one page or one action may hold.
 MAX_DEPTH: Final = 10_000

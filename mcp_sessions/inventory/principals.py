@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 
 from mcp_sessions.inventory.display import printable
-from mcp_sessions.session import ANONYMOUS
+from mcp_sessions.store.session import ANONYMOUS
 
 USER: Final = "user:"
 #: Principals of bearer tokens, `kind:["issuer","name"]` -> what the name is called.

@@ -32,7 +32,7 @@ from starlette.requests import Request as HTTPRequest
 
 from mcp_sessions import wire
 from mcp_sessions.cluster.client_requests import Ask, OnProgress, SessionEnded, TimedOut
-from mcp_sessions.session import Handshake, Session
+from mcp_sessions.store.session import Handshake, Session
 
 logger = logging.getLogger(__name__)
 

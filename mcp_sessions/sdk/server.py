@@ -30,7 +30,7 @@ from mcp_sessions import wire
 from mcp_sessions.sdk.dispatch import Channel, DispatchContext, Outbound, restored
 from mcp_sessions.sdk.registries import annotations_of, close_connections_after
 from mcp_sessions.sdk.telemetry import Kernel
-from mcp_sessions.session import Handshake, Session
+from mcp_sessions.store.session import Handshake, Session
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
 

@@ -14,7 +14,7 @@ from mcp_sessions.cluster.client_requests import Ask
 from mcp_sessions.current import current_exchange
 from mcp_sessions.sdk import REQUEST_CANCELLED
 from mcp_sessions.serving.database import DatabaseScope
-from mcp_sessions.session import Session
+from mcp_sessions.store.session import Session
 from mcp_sessions.streams.writer import ExchangeStream
 
 if TYPE_CHECKING:

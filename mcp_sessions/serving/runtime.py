@@ -19,9 +19,9 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.sdk import ServerBinding, load_server
 from mcp_sessions.serving.exchange import PRIMED_SINCE, Exchange
 from mcp_sessions.serving.held import Held
-from mcp_sessions.session import Session
 from mcp_sessions.store.base import SessionStore
 from mcp_sessions.store.registry import store_for, streams_for
+from mcp_sessions.store.session import Session
 from mcp_sessions.store.streaming import STANDALONE, Claim, StreamStore
 from mcp_sessions.streams.open_streams import Followers
 from mcp_sessions.streams.orphans import Orphans

@@ -12,7 +12,7 @@ from mcp_sessions.cluster.client_requests import Ask
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.exchange import below_log_level
-from mcp_sessions.session import Session
+from mcp_sessions.store.session import Session
 from mcp_sessions.store.streaming import STANDALONE, Appended
 from mcp_sessions.streams.writer import patiently
 

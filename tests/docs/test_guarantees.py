@@ -5,12 +5,12 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import consumer, daphne, delivery, session, wire
+from mcp_sessions import consumer, daphne, delivery, wire
 from mcp_sessions.admin import actions
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.daphne import backpressure
-from mcp_sessions.store import clients, record, stream_commands
+from mcp_sessions.store import clients, record, session, stream_commands
 from mcp_sessions.streams import writer
 from tests.docs import markdown
 
