@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_sessions import wire
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.transport import jsonrpc
 
 if TYPE_CHECKING:
     from mcp_sessions.serving.runtime import Runtime
@@ -63,7 +63,7 @@ class Question:
     on_progress: OnProgress | None
     #: The place of the newest progress that was passed on.
     heard: int = 0
-    reply: "asyncio.Future[wire.Reply]" = field(
+    reply: "asyncio.Future[jsonrpc.Reply]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
@@ -75,7 +75,7 @@ class Questions:
         self._runtime = runtime
         self._open: dict[tuple[str, str], Question] = {}
 
-    async def ask(self, fingerprint: str, ask: Ask, say: Say) -> wire.Reply:
+    async def ask(self, fingerprint: str, ask: Ask, say: Say) -> jsonrpc.Reply:
         """Send a request on the stream that `say` puts messages on, and wait for its response.
 
         Raises: TimedOut, and the client is told that it need not answer any more. SessionEnded. StoreUnavailable.
@@ -113,7 +113,7 @@ class Questions:
         except StoreUnavailable as error:
             logger.info("A question is left to its timeout: %s", error)
 
-    async def answer(self, fingerprint: str, reply: wire.Reply) -> bool:
+    async def answer(self, fingerprint: str, reply: jsonrpc.Reply) -> bool:
         """A client's response arrived here: leave it for whoever waits. False if nobody does.
 
         Raises: StoreUnavailable.
@@ -167,7 +167,7 @@ class Questions:
                 self._runtime.spawn(question.on_progress(json.loads(payload)))
         if replies.answer is not None and not question.reply.done():
             result, error_data = json.loads(replies.answer)
-            question.reply.set_result(wire.Reply(id=question.id, result=result, error=error_data))
+            question.reply.set_result(jsonrpc.Reply(id=question.id, result=result, error=error_data))
 
     def end(self, fingerprint: str) -> None:
         """The session ended: nobody will answer."""
@@ -196,6 +196,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _cancelled(question: Question) -> dict[str, Any]:
-    return wire.notification(
+    return jsonrpc.notification(
         "notifications/cancelled", {"requestId": question.id, "reason": "nobody waits any more"}
     )

@@ -36,7 +36,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.web.http import HTTPChannel
 
 from mcp_sessions import lifecycle
-from mcp_sessions.guard import FAILED, STOPPED, Refusal
+from mcp_sessions.transport.rejections import FAILED, STOPPED, Rejection
 
 DRAIN_SECONDS: Final = 10.0
 #: Seconds for cancelled applications to end, and for the last bytes to leave.
@@ -170,15 +170,15 @@ def _write_no_line(request: Any) -> None:
     """Instead of Twisted's access log: daphne sends that nowhere and has one of its own, which stays."""
 
 
-def _end_response(protocol: WebRequest, refusal: Refusal) -> None:
+def _end_response(protocol: WebRequest, rejection: Rejection) -> None:
     """Answer if nothing was sent yet; else cut the connection, so that the client knows the response is incomplete."""
     if protocol._response_started:  # noqa: SLF001 - Twisted's own flags say only whether headers have left
         protocol.channel.loseConnection()
         return
     protocol.handle_reply(
-        {"type": "http.response.start", "status": refusal.status, "headers": refusal.headers}
+        {"type": "http.response.start", "status": rejection.status, "headers": rejection.headers}
     )
-    protocol.handle_reply({"type": "http.response.body", "body": refusal.body})
+    protocol.handle_reply({"type": "http.response.body", "body": rejection.body})
 
 
 def _close_after_response(protocol: WebRequest) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 # First: importing it installs the asyncio reactor, which must happen before anything imports twisted's default one.
 from daphne import server as daphne_server  # isort: skip
 
-from mcp_sessions.delivery import PACED
+from mcp_sessions.transport.event_stream import PACED
 
 #: Bytes that are written at once. A connection counts as behind when as many wait in it (Twisted's `bufferSize`).
 PART_BYTES: Final = 64 * 1024

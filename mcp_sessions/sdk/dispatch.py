@@ -30,9 +30,9 @@ from mcp_types import (
 from starlette.datastructures import Headers
 from starlette.requests import Request as HTTPRequest
 
-from mcp_sessions import wire
 from mcp_sessions.cluster.client_requests import Ask, OnProgress, SessionEnded, TimedOut
 from mcp_sessions.store.session import Handshake, Session
+from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Channel(Protocol):
         """Send a notification; best effort."""
         ...
 
-    async def ask(self, ask: Ask) -> wire.Reply:
+    async def ask(self, ask: Ask) -> jsonrpc.Reply:
         """Send a request to the client and wait for its response. Raises: TimedOut, SessionEnded, StoreUnavailable."""
         ...
 
@@ -105,7 +105,7 @@ class DispatchContext(Outbound):
 
     def __init__(
         self,
-        request: wire.Request | wire.Notification,
+        request: jsonrpc.Request | jsonrpc.Notification,
         scope: Mapping[str, Any],
         channel: Channel,
         connection: Connection,
@@ -114,7 +114,7 @@ class DispatchContext(Outbound):
     ) -> None:
         super().__init__(channel)
         self.attach(connection)
-        self.request_id = request.id if isinstance(request, wire.Request) else None
+        self.request_id = request.id if isinstance(request, jsonrpc.Request) else None
         self._scope = scope
         self.message_metadata = ServerMessageMetadata(
             request_context=HTTPRequest(cast("Any", scope)), close_sse_stream=disconnect
@@ -162,7 +162,7 @@ def _on_progress(options: CallOptions) -> OnProgress | None:
     return call
 
 
-def _result_of(reply: wire.Reply) -> dict[str, Any]:
+def _result_of(reply: jsonrpc.Reply) -> dict[str, Any]:
     if reply.error is None:
         return reply.result or {}
     code, message = reply.error.get("code"), reply.error.get("message")

@@ -26,13 +26,13 @@ from mcp_types import (
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
-from mcp_sessions import wire
 from mcp_sessions.sdk.dispatch import Channel, DispatchContext, Outbound, restored
 from mcp_sessions.sdk.registries import annotations_of, close_connections_after
 from mcp_sessions.sdk.telemetry import Kernel
 from mcp_sessions.store.session import Handshake, Session
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
+from mcp_sessions.transport import jsonrpc
 
 if TYPE_CHECKING:
     from mcp_sessions.serving.exchange import Exchange
@@ -128,7 +128,7 @@ class ServerBinding:
         await self._manager.handle_request(scope, receive, send)
 
     async def initialize(
-        self, request: wire.Request, scope: Mapping[str, Any], channel: Channel
+        self, request: jsonrpc.Request, scope: Mapping[str, Any], channel: Channel
     ) -> tuple[dict[str, Any], Handshake]:
         """Run the handshake: the response, and what was negotiated.
 
@@ -166,7 +166,7 @@ class ServerBinding:
         context = DispatchContext(request, exchange.scope, exchange, connection, disconnect=disconnect)
         return await self._run(runner, request, context)
 
-    def does_no_harm_twice(self, request: wire.Request) -> bool:
+    def does_no_harm_twice(self, request: jsonrpc.Request) -> bool:
         """Whether a request may be run again: a call of a tool annotated as read-only or idempotent."""
         if request.method != "tools/call" or not isinstance(self.server, MCPServer):
             return False
@@ -174,7 +174,11 @@ class ServerBinding:
         return annotations is not None and bool(annotations.read_only_hint or annotations.idempotent_hint)
 
     async def notify(
-        self, notification: wire.Notification, scope: Mapping[str, Any], session: Session, standalone: Channel
+        self,
+        notification: jsonrpc.Notification,
+        scope: Mapping[str, Any],
+        session: Session,
+        standalone: Channel,
     ) -> None:
         """Let the server handle a notification. What its handler raises is logged by the kernel."""
         connection = restored(session, standalone)
@@ -187,18 +191,18 @@ class ServerBinding:
             await _clean_up(connection)
 
     async def _run(
-        self, runner: ServerRunner[Any], request: wire.Request, context: DispatchContext
+        self, runner: ServerRunner[Any], request: jsonrpc.Request, context: DispatchContext
     ) -> dict[str, Any]:
         try:
             result = await runner.on_request(context, request.method, request.params)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to the wire: it becomes a response
-            return wire.error_response(request.id, _error(request.method, error))
+            return jsonrpc.error_response(request.id, _error(request.method, error))
         finally:
             del (
                 runner.on_request
             )  # the SDK caches it in the runner: a cycle, which only the collector would find
             await _clean_up(runner.connection)
-        return wire.response(request.id, result)
+        return jsonrpc.response(request.id, result)
 
 
 def _as_exception(error: BaseException) -> Exception:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR
 
-from mcp_sessions import wire
 from mcp_sessions.cluster.client_requests import Ask
 from mcp_sessions.current import current_exchange
 from mcp_sessions.sdk import REQUEST_CANCELLED
 from mcp_sessions.serving.database import DatabaseScope
 from mcp_sessions.store.session import Session
 from mcp_sessions.streams.writer import ExchangeStream
+from mcp_sessions.transport import jsonrpc
 
 if TYPE_CHECKING:
     from mcp_sessions.serving.runtime import Runtime
@@ -54,7 +54,7 @@ class Exchange:
 
     def __init__(
         self,
-        request: wire.Request,
+        request: jsonrpc.Request,
         scope: Mapping[str, Any],
         *,
         runtime: "Runtime",
@@ -125,7 +125,7 @@ class Exchange:
         return self._error(CONNECTION_CLOSED, "The server ended this request before it was through")
 
     def _error(self, code: int, message: str) -> dict[str, Any]:
-        return wire.error_response(self.request.id, {"code": code, "message": message})
+        return jsonrpc.error_response(self.request.id, {"code": code, "message": message})
 
     async def _finish(self, response: dict[str, Any]) -> None:
         self._respond(response)
@@ -156,9 +156,9 @@ class Exchange:
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         """Send a notification on this exchange's stream. Without a stream to come, in JSON mode, it is dropped."""
         if self.can_ask and not below_log_level(self.session.log_level, method, params):
-            await self._say(wire.notification(method, params))
+            await self._say(jsonrpc.notification(method, params))
 
-    async def ask(self, ask: Ask) -> wire.Reply:
+    async def ask(self, ask: Ask) -> jsonrpc.Reply:
         """Send a request on this exchange's stream, and wait for the client's response.
 
         Raises: TimedOut, SessionEnded, StoreUnavailable.

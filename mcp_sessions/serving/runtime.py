@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from mcp_types import INVALID_PARAMS
 
-from mcp_sessions import lifecycle, subscriptions, wire
+from mcp_sessions import lifecycle, subscriptions
 from mcp_sessions.cluster.client_requests import Questions
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS, Bus, Doorbell
 from mcp_sessions.conf import Endpoint, endpoint
@@ -27,6 +27,7 @@ from mcp_sessions.streams.open_streams import Followers
 from mcp_sessions.streams.orphans import Orphans
 from mcp_sessions.streams.standalone import StandaloneChannel, pass_on
 from mcp_sessions.streams.writer import ExchangeStream, Follower
+from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class Runtime:
         problem = await _REMEMBERED[request.method](self, session.fingerprint, request.params or {})
         if problem is None:
             return response
-        return wire.error_response(request.id, {"code": INVALID_PARAMS, "message": problem})
+        return jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": problem})
 
     def standalone(self, session: Session) -> StandaloneChannel:
         """The channel for what belongs to no request."""
@@ -145,12 +146,12 @@ class Runtime:
     async def cancel(self, session: Session, params: Mapping[str, Any]) -> None:
         """Cancel the request that a `notifications/cancelled` names, whichever process runs it."""
         request_id = params.get("requestId")
-        if not wire.is_request_id(request_id):
+        if not jsonrpc.is_request_id(request_id):
             return
         if not self._cancel_here(session.fingerprint, request_id):
             await self.bus.post({"t": "cancel", "s": session.fingerprint, "id": request_id})
 
-    def _cancel_here(self, fingerprint: str, request_id: wire.RequestId) -> bool:
+    def _cancel_here(self, fingerprint: str, request_id: jsonrpc.RequestId) -> bool:
         wanted = correlation(request_id)
         mine = [e for e in self._exchanges if e.fingerprint == fingerprint]
         found = [e for e in mine if correlation(e.request.id) == wanted]
@@ -317,7 +318,7 @@ _REMEMBERED = {
 }
 
 
-def correlation(request_id: wire.RequestId) -> wire.RequestId:
+def correlation(request_id: jsonrpc.RequestId) -> jsonrpc.RequestId:
     """Ids that clients may spell as a number or a string are one id, as in the SDK."""
     if isinstance(request_id, str):
         try:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcp_types import CONNECTION_CLOSED
 
-from mcp_sessions import wire
 from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.streams.writer import Follower, patiently
+from mcp_sessions.transport import jsonrpc
 
 if TYPE_CHECKING:
     from mcp_sessions.serving.runtime import Runtime
@@ -93,8 +93,8 @@ class Orphans:
         response = await self._run_again(follower, request) if "method" in request else None
         if response is None:
             error = {"code": CONNECTION_CLOSED, "message": LOST}
-            response = wire.error_response(request["id"], error)
-        payload, limits = wire.encode(response), self._runtime.conf.stream_limits
+            response = jsonrpc.error_response(request["id"], error)
+        payload, limits = jsonrpc.encode(response), self._runtime.conf.stream_limits
         await patiently(
             lambda: self._runtime.streams.close_orphan(
                 follower.fingerprint, follower.stream, payload=payload, limits=limits
@@ -106,7 +106,7 @@ class Orphans:
         session = await self._runtime.store.get(follower.fingerprint)
         if session is None or not self._runtime.conf.rerun_lost_calls:
             return None
-        again = wire.Request(id=request["id"], method=request["method"], params=request["params"])
+        again = jsonrpc.Request(id=request["id"], method=request["method"], params=request["params"])
         exchange = Exchange(again, follower.scope, runtime=self._runtime, session=session, json_only=True)
         self._runtime.run(exchange)
         self._runtime.hold_while_running(exchange)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from mcp_sessions import subscriptions, wire
+from mcp_sessions import subscriptions
 from mcp_sessions.cluster.client_requests import Ask
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
@@ -15,6 +15,7 @@ from mcp_sessions.serving.exchange import below_log_level
 from mcp_sessions.store.session import Session
 from mcp_sessions.store.streaming import STANDALONE, Appended
 from mcp_sessions.streams.writer import patiently
+from mcp_sessions.transport import jsonrpc
 
 if TYPE_CHECKING:
     from mcp_sessions.serving.runtime import Runtime
@@ -29,7 +30,7 @@ async def publish(
 
     Raises: StoreUnavailable.
     """
-    payloads, key, limits = [wire.encode(message)], key or secrets.token_hex(8), runtime.conf.stream_limits
+    payloads, key, limits = [jsonrpc.encode(message)], key or secrets.token_hex(8), runtime.conf.stream_limits
     appended: Appended | None = await patiently(
         lambda: runtime.streams.publish(fingerprint, payloads=payloads, key=key, limits=limits)
     )
@@ -47,7 +48,7 @@ async def pass_on(runtime: "Runtime", method: str, uri: str | None, *, key: str)
     except StoreUnavailable as away:
         logger.warning("An announcement was not passed on: %s", away)
         return
-    message = wire.notification(method, subscriptions.params_of(uri))
+    message = jsonrpc.notification(method, subscriptions.params_of(uri))
     results = await asyncio.gather(
         *(publish(runtime, fingerprint, message, key=key) for fingerprint in listening),
         return_exceptions=True,
@@ -73,11 +74,11 @@ class StandaloneChannel:
         if below_log_level(self._session.log_level, method, params):
             return
         try:
-            await self._say(wire.notification(method, params))
+            await self._say(jsonrpc.notification(method, params))
         except StoreUnavailable as error:
             logger.warning("%s of session %.12s was dropped: %s", method, self._session.fingerprint, error)
 
-    async def ask(self, ask: Ask) -> wire.Reply:
+    async def ask(self, ask: Ask) -> jsonrpc.Reply:
         exchange = current_exchange.get(None)
         with nullcontext() if exchange is None else exchange.waiting():
             return await self._runtime.questions.ask(self._session.fingerprint, ask, self._say)
@@ -94,5 +95,5 @@ class NoChannel:
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         logger.debug("Dropped %s: the session does not exist yet.", method)
 
-    async def ask(self, ask: Ask) -> wire.Reply:
+    async def ask(self, ask: Ask) -> jsonrpc.Reply:
         raise RuntimeError(f"{ask.method} cannot be sent before the session exists")

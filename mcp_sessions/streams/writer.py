@@ -10,11 +10,11 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_sessions import wire
-from mcp_sessions.delivery import Delivery
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.event_ids import EventId
 from mcp_sessions.store.streaming import STANDALONE, Appended, Batch, Claim, Taken
+from mcp_sessions.transport import jsonrpc, sse
+from mcp_sessions.transport.event_ids import EventId
+from mcp_sessions.transport.event_stream import Delivery
 
 if TYPE_CHECKING:
     from mcp_sessions.serving.runtime import Runtime
@@ -62,7 +62,7 @@ class ExchangeStream:
 
     def put(self, message: Mapping[str, Any], *, last: bool = False) -> None:
         """Say something; `last` for the response."""
-        payload = wire.encode(message)
+        payload = jsonrpc.encode(message)
         self._waiting.append(payload)
         self._waiting_bytes += len(payload)
         self._ended = self._ended or last
@@ -101,7 +101,7 @@ class ExchangeStream:
                 await self._log(payloads, last=self._ended)
             if self._disconnect:
                 self._disconnect = False
-                self.delivery.put(wire.retry(self._runtime.conf.retry))
+                self.delivery.put(sse.retry(self._runtime.conf.retry))
                 self.delivery.end()
             if self._ended:
                 self.delivery.end()
@@ -139,7 +139,7 @@ class ExchangeStream:
         self._logged = self.claim is not None
         if self._logged and self._primed:
             start = EventId.of(self._fingerprint, self.name, 0)
-            self.delivery.put(wire.priming(str(start), self._runtime.conf.retry))
+            self.delivery.put(sse.priming(str(start), self._runtime.conf.retry))
 
     async def _log(self, payloads: Sequence[bytes], *, last: bool) -> None:
         first = self._position + 1
@@ -174,7 +174,7 @@ class ExchangeStream:
             event_id = None
             if first is not None:
                 event_id = str(EventId.of(self._fingerprint, self.name, first + offset))
-            self.delivery.put(wire.event(payload, event_id))
+            self.delivery.put(sse.event(payload, event_id))
 
 
 class Follower:
@@ -229,7 +229,7 @@ class Follower:
         self._after = taken.after
         if primed:
             start = EventId.of(fingerprint, stream, taken.after)
-            self.delivery.put(wire.priming(str(start), runtime.conf.retry))
+            self.delivery.put(sse.priming(str(start), runtime.conf.retry))
         # No asyncio.Event: it weighs three times as much, on each of thousands of idle streams.
         self._nudged = False
         self._resting: asyncio.Future[None] | None = None
@@ -288,7 +288,7 @@ class Follower:
             return True
         for event in batch.events:
             event_id = EventId.of(self.fingerprint, self.stream, event.position)
-            self.delivery.put(wire.event(event.payload, str(event_id)))
+            self.delivery.put(sse.event(event.payload, str(event_id)))
             self._after = event.position
         if batch.ended:
             self.delivery.end()

@@ -5,13 +5,15 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import consumer, daphne, delivery, wire
+from mcp_sessions import daphne
 from mcp_sessions.admin import actions
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.daphne import backpressure
+from mcp_sessions.http import endpoint
 from mcp_sessions.store import clients, record, session, stream_commands
 from mcp_sessions.streams import writer
+from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
 
 ENDPOINT: Final = Endpoint(alias="default", server="shop.mcp.server")
@@ -25,20 +27,20 @@ def in_words(seconds: float) -> str:
 #: What the table must say of a bound, in the words and units of the document.
 BOUNDS: Final = {
     "Request body": f"`MAX_BODY`, {ENDPOINT.max_body // 1024**2} MiB",
-    "JSON nested": f"{wire.MAX_DEPTH} levels",
-    "A JSON-RPC id": f"{wire.MAX_ID_CHARS} characters, or 64 bits",
-    "What `initialize` leaves behind": f"{consumer.MAX_HANDSHAKE_BYTES // 1024} KiB",
+    "JSON nested": f"{jsonrpc.MAX_DEPTH} levels",
+    "A JSON-RPC id": f"{jsonrpc.MAX_ID_CHARS} characters, or 64 bits",
+    "What `initialize` leaves behind": f"{endpoint.MAX_HANDSHAKE_BYTES // 1024} KiB",
     "Open sessions": f"`MAX_SESSIONS`, {ENDPOINT.max_sessions:,}",
     "Open sessions of one principal": f"`MAX_SESSIONS_PER_PRINCIPAL`, {ENDPOINT.max_sessions_per_principal}",
     "State of one session": f"`STATE_MAX_BYTES`, {ENDPOINT.state_max_bytes // 1024} KiB",
     "Last call, as it is remembered": f"{record.CALL_LENGTH} characters",
-    "Silence of a stream": f"{delivery.KEEP_ALIVE_SECONDS:g} s",
-    "Bytes that wait for a slow reader": f"{delivery.MAX_QUEUED_BYTES // 1024**2} MiB",
-    "Time that a handler waits for a reader who is half as far behind": f"{delivery.CATCH_UP_SECONDS:g} s",
+    "Silence of a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
+    "Bytes that wait for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",
+    "Time that a handler waits for a reader who is half as far behind": f"{event_stream.CATCH_UP_SECONDS:g} s",
     "Bytes that wait in one connection besides": f"{2 * backpressure.PART_BYTES // 1024} KiB",
     "Time for a client to read those": f"{backpressure.SEND_SECONDS:g} s (`--send-timeout`)",
     "Bytes of a stream on one connection, under plain daphne": (
-        f"{delivery.MAX_UNPACED_BYTES // 1024**2} MiB"
+        f"{event_stream.MAX_UNPACED_BYTES // 1024**2} MiB"
     ),
     "One connection with a stream": f"`STREAM_MAX_AGE`, {in_words(ENDPOINT.stream_max_age)}",
     "Messages that a stream keeps": f"`STREAM_MAX_EVENTS`, {ENDPOINT.stream_max_events:,}",

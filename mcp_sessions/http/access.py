@@ -10,9 +10,9 @@ from django.http.request import split_domain_port, validate_host
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import principal_components
 
-from mcp_sessions import wire
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.store.session import ANONYMOUS
+from mcp_sessions.transport import rejections
 
 
 def principal_of(user: Any) -> str:
@@ -32,14 +32,14 @@ def principal_of(user: Any) -> str:
     return ANONYMOUS
 
 
-def rejection(headers: Mapping[bytes, bytes], conf: Endpoint) -> wire.Rejection | None:
+def rejection(headers: Mapping[bytes, bytes], conf: Endpoint) -> rejections.Rejection | None:
     """Why a request's Host or Origin is refused (Transports → Security Warning: DNS rebinding)."""
     host = headers.get(b"host", b"")
     if not host_allowed(host, tuple(settings.ALLOWED_HOSTS), settings.DEBUG):
-        return wire.BAD_HOST
+        return rejections.BAD_HOST
     origin = headers.get(b"origin")
     if origin is not None and not origin_allowed(origin, host, tuple(conf.allowed_origins)):
-        return wire.BAD_ORIGIN
+        return rejections.BAD_ORIGIN
     return None
 
 

@@ -7,54 +7,13 @@ client waiting for ever. `mcp_sessions.daphne` mends daphne itself; the guard ho
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Awaitable
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from mcp_sessions.http.responses import reject
+from mcp_sessions.transport.asgi import Application, Message, Receive, Scope, Send
+from mcp_sessions.transport.rejections import FAILED, STOPPED, Rejection
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """An answer for an application that gave none."""
-
-    #: HTTP status.
-    status: int
-    #: The JSON-RPC error's message: a frozen sentence, the reason is in the log.
-    message: str
-    #: Seconds for `Retry-After`, None for no such header.
-    retry_after: int | None = None
-
-    @property
-    def body(self) -> bytes:
-        message = self.message.encode("ascii")
-        return b'{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"%s"}}' % message
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(self.body)),
-            (b"cache-control", b"no-store"),
-        ]
-        return headers if self.retry_after is None else [*headers, (b"retry-after", b"%d" % self.retry_after)]
-
-    async def through(self, send: Send) -> None:
-        """Send it, as a whole response."""
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": False})
-
-
-FAILED: Final = Refusal(status=500, message="Internal server error.")
-STOPPED: Final = Refusal(
-    status=503, message="The server stopped before it answered. Try again.", retry_after=1
-)
 
 
 class Guard:
@@ -113,11 +72,11 @@ class _Response:
                 self.started = True
         return self._send(message)
 
-    async def end_with(self, refusal: Refusal) -> None:
-        """Send the refusal if nothing was sent yet; else only the end, if that is missing."""
+    async def end_with(self, rejection: Rejection) -> None:
+        """Send the rejection if nothing was sent yet; else only the end, if that is missing."""
         try:
             if not self.started:
-                await refusal.through(self._send)
+                await reject(self._send, rejection)
             elif not self.ended:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         except Exception:

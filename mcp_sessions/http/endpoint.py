@@ -10,13 +10,19 @@ from typing import Any, Final
 from mcp_types import INVALID_PARAMS
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_sessions import auth, wire
 from mcp_sessions.conf import Endpoint, endpoint
-from mcp_sessions.delivery import Delivery, max_bytes
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
-from mcp_sessions.event_ids import EventId
-from mcp_sessions.guard import Application, Guard, Receive, Scope, Send
-from mcp_sessions.responses import PREFLIGHT, reject, respond, send_json, with_cors
+from mcp_sessions.http import access
+from mcp_sessions.http.guard import Guard
+from mcp_sessions.http.headers import (
+    LAST_EVENT_ID,
+    PROTOCOL_VERSION,
+    SESSION_ID,
+    get_rejection,
+    post_rejection,
+    repetition,
+)
+from mcp_sessions.http.responses import PREFLIGHT, reject, respond, send_json, with_cors
 from mcp_sessions.sdk import HANDSHAKE_VERSIONS, Refused
 from mcp_sessions.serving.database import DatabaseScope
 from mcp_sessions.serving.exchange import Exchange
@@ -26,6 +32,10 @@ from mcp_sessions.store.session import Session, fingerprint, new_session_id
 from mcp_sessions.store.streaming import STANDALONE
 from mcp_sessions.streams.standalone import NoChannel
 from mcp_sessions.streams.writer import Follower
+from mcp_sessions.transport import jsonrpc, rejections
+from mcp_sessions.transport.asgi import Application, Receive, Scope, Send
+from mcp_sessions.transport.event_ids import EventId
+from mcp_sessions.transport.event_stream import Delivery, max_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +66,7 @@ class MCPEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = dict(scope["headers"])
-        rejection = wire.repetition(scope["headers"]) or auth.rejection(headers, endpoint(self.alias))
+        rejection = repetition(scope["headers"]) or access.rejection(headers, endpoint(self.alias))
         if rejection is not None:
             return await reject(send, rejection)
         origin = headers.get(b"origin")
@@ -70,12 +80,12 @@ class MCPEndpoint:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request of either era, from an authenticated client."""
         headers: Headers = dict(scope["headers"])
-        version, method = headers.get(wire.PROTOCOL_VERSION), scope["method"]
+        version, method = headers.get(PROTOCOL_VERSION), scope["method"]
         handler = _HANDLERS.get(method)
         if handler is None:
-            return await reject(send, wire.BAD_METHOD)
+            return await reject(send, rejections.BAD_METHOD)
         if version is not None and version not in _HANDSHAKE | _MODERN and method != "POST":
-            return await reject(send, wire.BAD_VERSION)
+            return await reject(send, rejections.BAD_VERSION)
         try:
             runtime = await runtime_for(self.alias)
             if version is not None and version not in _HANDSHAKE:
@@ -83,7 +93,7 @@ class MCPEndpoint:
             await handler(_Call(runtime, scope, headers, receive, send))
         except StoreUnavailable as error:
             logger.warning("The session store of endpoint %r cannot be reached: %s", self.alias, error)
-            await reject(send, wire.STORE_UNAVAILABLE)
+            await reject(send, rejections.STORE_UNAVAILABLE)
 
 
 class _Call:
@@ -100,36 +110,36 @@ class _Call:
         self.headers = headers
         self.receive = receive
         self.send = send
-        self.principal = auth.principal_of(scope.get("user"))
+        self.principal = access.principal_of(scope.get("user"))
 
     async def post(self) -> None:
         """Sending Messages to the Server."""
-        rejection = wire.post_rejection(self.headers, json_only=self.conf.response == "json")
+        rejection = post_rejection(self.headers, json_only=self.conf.response == "json")
         if rejection is not None:
             return await reject(self.send, rejection)
         body = await self._body()
-        message = wire.TOO_LARGE if body is None else wire.parse(body)
-        if isinstance(message, wire.Rejection):
+        message = rejections.TOO_LARGE if body is None else jsonrpc.parse(body)
+        if isinstance(message, rejections.Rejection):
             return await reject(self.send, message)
-        if isinstance(message, wire.Request) and message.method == "initialize":
+        if isinstance(message, jsonrpc.Request) and message.method == "initialize":
             return await self._initialize(message)
         session = await self._touch(_call_name(message), initialized=_says_initialized(message))
         if session is not None:
             await self._receive_message(message, session)
 
-    async def _receive_message(self, message: wire.Message, session: Session) -> None:
-        if isinstance(message, wire.Request):
+    async def _receive_message(self, message: jsonrpc.Message, session: Session) -> None:
+        if isinstance(message, jsonrpc.Request):
             await self._answer(message, session)
-        elif isinstance(message, wire.Notification):
+        elif isinstance(message, jsonrpc.Notification):
             await self._pass_on(message, session)
             self.runtime.spawn(self._notify(message, session))
             await respond(self.send, 202)
         elif await self.runtime.questions.answer(session.fingerprint, message):
             await respond(self.send, 202)
         else:
-            await reject(self.send, wire.NOT_AWAITED)
+            await reject(self.send, rejections.NOT_AWAITED)
 
-    async def _initialize(self, request: wire.Request) -> None:
+    async def _initialize(self, request: jsonrpc.Request) -> None:
         """Lifecycle → Initialization. The session exists for every process before the response leaves."""
         try:
             async with DatabaseScope():
@@ -141,7 +151,7 @@ class _Call:
                 "code": INVALID_PARAMS,
                 "message": f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes",
             }
-            return await send_json(self.send, wire.error_response(request.id, error))
+            return await send_json(self.send, jsonrpc.error_response(request.id, error))
         session_id = new_session_id()
         try:
             session = await self.runtime.store.create(
@@ -152,10 +162,10 @@ class _Call:
             )
         except TooManySessions as error:
             logger.warning("Refused a new session on endpoint %r: %s", self.conf.alias, error)
-            return await reject(self.send, wire.TOO_MANY_SESSIONS)
+            return await reject(self.send, rejections.TOO_MANY_SESSIONS)
         logger.info("Session %.12s initialized by %r.", session.fingerprint, handshake.client_name)
         await session_created.asend_robust(sender=Session, alias=self.conf.alias, session=session)
-        await send_json(self.send, response, ((wire.SESSION_ID, session_id.encode("ascii")),))
+        await send_json(self.send, response, ((SESSION_ID, session_id.encode("ascii")),))
 
     async def _touch(self, call: str, *, initialized: bool = False) -> Session | None:
         """The session of this request, slid and counted. None: the request was refused."""
@@ -171,9 +181,9 @@ class _Call:
 
     async def _fingerprint(self) -> str | None:
         """The fingerprint of the session id in the headers. None: the request was refused."""
-        session_id = self.headers.get(wire.SESSION_ID)
+        session_id = self.headers.get(SESSION_ID)
         if session_id is None:
-            await reject(self.send, wire.NO_SESSION_ID)
+            await reject(self.send, rejections.NO_SESSION_ID)
             return None
         digest = fingerprint(session_id.decode("latin-1"))
         if digest is None:
@@ -183,13 +193,13 @@ class _Call:
     async def _miss(self, digest: str) -> None:
         """The client re-initializes when it reads 404 (Session Management, rule 4)."""
         logger.info("Session %.12s is unknown, over, or another principal's: answered 404.", digest)
-        await reject(self.send, wire.SESSION_NOT_FOUND)
+        await reject(self.send, rejections.SESSION_NOT_FOUND)
 
-    async def _answer(self, request: wire.Request, session: Session) -> None:
+    async def _answer(self, request: jsonrpc.Request, session: Session) -> None:
         """One JSON object if the handler ends soon and silently, or where no stream may be; else an event stream."""
         runtime, response = self.runtime, self.conf.response
         if not runtime.may_run(session.fingerprint):
-            return await reject(self.send, wire.TOO_MANY_REQUESTS)
+            return await reject(self.send, rejections.TOO_MANY_REQUESTS)
         may_stream = response != "json" and runtime.followers.admit()
         try:
             exchange = Exchange(
@@ -220,7 +230,7 @@ class _Call:
             max_bytes=max_bytes(self.scope),
         )
 
-    async def _pass_on(self, notification: wire.Notification, session: Session) -> None:
+    async def _pass_on(self, notification: jsonrpc.Notification, session: Session) -> None:
         """What the client says in passing, to those who wait for it: accepted when it is where they find it."""
         runtime, params = self.runtime, notification.params or {}
         if notification.method == "notifications/cancelled":
@@ -228,7 +238,7 @@ class _Call:
         elif notification.method == "notifications/progress":
             await runtime.questions.progress(session.fingerprint, params)
 
-    async def _notify(self, notification: wire.Notification, session: Session) -> None:
+    async def _notify(self, notification: jsonrpc.Notification, session: Session) -> None:
         """The same, to the server's own handler."""
         runtime = self.runtime
         async with DatabaseScope():
@@ -236,7 +246,7 @@ class _Call:
 
     async def get(self) -> None:
         """Listening for Messages from the Server, and Resumability and Redelivery."""
-        rejection = wire.get_rejection(self.headers)
+        rejection = get_rejection(self.headers)
         if rejection is not None:
             return await reject(self.send, rejection)
         session = await self._touch("GET")
@@ -244,12 +254,12 @@ class _Call:
             return None
         followers = self.runtime.followers
         if not followers.admit():
-            return await reject(self.send, wire.TOO_MANY_STREAMS)
+            return await reject(self.send, rejections.TOO_MANY_STREAMS)
         try:
             follower = await self._take_over(session)
             del session  # it would live as long as the stream
             if follower is None:
-                return await reject(self.send, wire.BAD_EVENT_ID)
+                return await reject(self.send, rejections.BAD_EVENT_ID)
             task = followers.follow(follower)
             try:
                 await self._deliver(follower.delivery)
@@ -261,7 +271,7 @@ class _Call:
 
     async def _take_over(self, session: Session) -> Follower | None:
         """The stream that the client wants: the standalone one, or the one of its `Last-Event-ID`."""
-        header = self.headers.get(wire.LAST_EVENT_ID)
+        header = self.headers.get(LAST_EVENT_ID)
         if header is None:
             return await self.runtime.take_over(session, STANDALONE, after=None, scope=self.scope)
         event_id = EventId.parse(header.decode("latin-1"), fingerprint=session.fingerprint)
@@ -312,21 +322,21 @@ _HANDLERS: Final[dict[str, Callable[[_Call], Awaitable[None]]]] = {
 async def _serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
     """Hand a request of the modern era to the SDK. Each may become a stream, and is counted as one."""
     if not runtime.followers.admit():
-        return await reject(send, wire.TOO_MANY_STREAMS)
+        return await reject(send, rejections.TOO_MANY_STREAMS)
     try:
         await runtime.binding.serve_modern(scope, receive, send)
     finally:
         runtime.followers.leave()
 
 
-def _call_name(message: wire.Message) -> str:
+def _call_name(message: jsonrpc.Message) -> str:
     """What the admin shows as the last call."""
-    if isinstance(message, wire.Reply):
+    if isinstance(message, jsonrpc.Reply):
         return "response"
     if message.method == "tools/call" and message.params is not None:
         return f"tools/call:{message.params.get('name')}"
     return message.method
 
 
-def _says_initialized(message: wire.Message) -> bool:
-    return isinstance(message, wire.Notification) and message.method == "notifications/initialized"
+def _says_initialized(message: jsonrpc.Message) -> bool:
+    return isinstance(message, jsonrpc.Notification) and message.method == "notifications/initialized"

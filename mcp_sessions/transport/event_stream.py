@@ -5,8 +5,8 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
-from mcp_sessions import wire
-from mcp_sessions.guard import Receive, Scope, Send
+from mcp_sessions.transport import sse
+from mcp_sessions.transport.asgi import Receive, Scope, Send
 
 #: A silent stream carries a comment line every so many seconds.
 KEEP_ALIVE_SECONDS: Final = 15.0
@@ -21,8 +21,8 @@ MAX_UNPACED_BYTES: Final = 16 * 1024 * 1024
 #: The ASGI extension by which a server says that its `send` waits for the reader.
 PACED: Final = "mcp_sessions.paced"
 #: What a client reads that was too slow, or had its stream for long enough: it may come back.
-TOO_SLOW: Final = wire.retry(1.0)
-COME_BACK: Final = wire.retry(0.1)
+TOO_SLOW: Final = sse.retry(1.0)
+COME_BACK: Final = sse.retry(0.1)
 
 
 class Delivery:
@@ -112,8 +112,8 @@ class Delivery:
         A comment leaves at once, since servers hold back headers until the first part of a body. After `max_seconds`,
         or `max_bytes` with more to come, the stream is closed with `retry:`, and its client comes back for the rest.
         """
-        await send({"type": "http.response.start", "status": 200, "headers": list(wire.STREAM_HEADERS)})
-        await send({"type": "http.response.body", "body": wire.OPENING, "more_body": True})
+        await send({"type": "http.response.start", "status": 200, "headers": list(sse.STREAM_HEADERS)})
+        await send({"type": "http.response.body", "body": sse.OPENING, "more_body": True})
         watcher = asyncio.create_task(self._watch(receive))
         await asyncio.sleep(0)  # a client that has left already is noticed before anything is read for it
         self._begun = True
@@ -140,7 +140,7 @@ class Delivery:
             elif self._ended:
                 return
             elif not await self._woken():
-                await send({"type": "http.response.body", "body": wire.KEEP_ALIVE, "more_body": True})
+                await send({"type": "http.response.body", "body": sse.KEEP_ALIVE, "more_body": True})
 
     def _take(self) -> bytes:
         """The next frames in one part; what waits for a slow reader stays in the queue, where it is counted."""

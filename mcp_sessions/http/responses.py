@@ -2,8 +2,9 @@
 
 from typing import Any, Final
 
-from mcp_sessions import wire
-from mcp_sessions.guard import Message, Send
+from mcp_sessions.transport import jsonrpc
+from mcp_sessions.transport.asgi import Message, Send
+from mcp_sessions.transport.rejections import JSON_HEADERS, Rejection
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -19,13 +20,14 @@ PREFLIGHT: Final[Headers] = (
 )
 
 
-async def reject(send: Send, rejection: wire.Rejection) -> None:
-    """Send a refusal."""
-    await respond(send, rejection.status, (*wire.JSON_HEADERS, *rejection.headers), rejection.body())
+async def reject(send: Send, rejection: Rejection) -> None:
+    """Send a rejection as a whole response."""
+    await send({"type": "http.response.start", "status": rejection.status, "headers": rejection.headers})
+    await send({"type": "http.response.body", "body": rejection.body, "more_body": False})
 
 
 async def send_json(send: Send, message: dict[str, Any], headers: Headers = ()) -> None:
-    await respond(send, 200, (*wire.JSON_HEADERS, *headers), wire.encode(message))
+    await respond(send, 200, (*JSON_HEADERS, *headers), jsonrpc.encode(message))
 
 
 async def respond(send: Send, status: int, headers: Headers = (), body: bytes = b"") -> None:
