@@ -13,13 +13,12 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from mcp_sessions.cluster.context import Context
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.sdk.channel import ClientRequest, OnProgress, SessionEnded, TimedOut
 from mcp_sessions.transport import jsonrpc
-
-if TYPE_CHECKING:
-    from mcp_sessions.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -31,27 +30,6 @@ MAX_PROGRESS_CHARS: Final = 1_000
 
 #: Puts a message on the stream that the question belongs to.
 Say = Callable[[Mapping[str, Any]], Any]
-#: Gets the params of the client's `notifications/progress`.
-OnProgress = Callable[[Mapping[str, Any]], Awaitable[None]]
-
-
-class TimedOut(Exception):
-    """The client did not answer in time."""
-
-
-class SessionEnded(Exception):
-    """The session ended before the client answered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """A request to the client, as a handler makes it."""
-
-    method: str
-    params: Mapping[str, Any] | None
-    #: Seconds to wait for the response; None for REQUEST_TIMEOUT.
-    timeout: float | None = None
-    on_progress: OnProgress | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -71,16 +49,17 @@ class Question:
 class Questions:
     """The questions that one node waits for."""
 
-    def __init__(self, runtime: "Runtime") -> None:
-        self._runtime = runtime
+    def __init__(self, context: Context, *, is_dead: Callable[[str], Awaitable[bool]]) -> None:
+        self._context = context
+        self._is_dead = is_dead
         self._open: dict[tuple[str, str], Question] = {}
 
-    async def ask(self, fingerprint: str, ask: Ask, say: Say) -> jsonrpc.Reply:
+    async def ask(self, fingerprint: str, ask: ClientRequest, say: Say) -> jsonrpc.Reply:
         """Send a request on the stream that `say` puts messages on, and wait for its response.
 
         Raises: TimedOut, and the client is told that it need not answer any more. SessionEnded. StoreUnavailable.
         """
-        timeout = self._runtime.conf.request_timeout if ask.timeout is None else ask.timeout
+        timeout = self._context.conf.request_timeout if ask.timeout is None else ask.timeout
         question = Question(
             fingerprint=fingerprint, id=f"q{secrets.token_hex(8)}", on_progress=ask.on_progress
         )
@@ -98,18 +77,18 @@ class Questions:
             raise
         finally:
             del self._open[fingerprint, question.id]
-            self._runtime.spawn(self._withdraw(question))
+            self._context.spawn(self._withdraw(question))
 
     async def _register(self, question: Question, timeout: float) -> None:  # noqa: ASYNC109 - for the store to keep
-        registered = await self._runtime.streams.ask(
-            question.fingerprint, question.id, node=self._runtime.bus.node, timeout_ms=round(timeout * 1000)
+        registered = await self._context.streams.ask(
+            question.fingerprint, question.id, node=self._context.node.node, timeout_ms=round(timeout * 1000)
         )
         if not registered:
             raise SessionEnded
 
     async def _withdraw(self, question: Question) -> None:
         try:
-            await self._runtime.streams.withdraw(question.fingerprint, question.id)
+            await self._context.streams.withdraw(question.fingerprint, question.id)
         except StoreUnavailable as error:
             logger.info("A question is left to its timeout: %s", error)
 
@@ -122,8 +101,8 @@ class Questions:
         if not _QUESTION_ID.match(question_id):
             return False
         payload = json.dumps([reply.result, reply.error]).encode("ascii")
-        node = await self._runtime.streams.answer(fingerprint, question_id, payload=payload)
-        if node is None or await self._runtime.orphans.is_dead(node):
+        node = await self._context.streams.answer(fingerprint, question_id, payload=payload)
+        if node is None or await self._is_dead(node):
             return False
         self._tell(node, fingerprint, question_id)
         return True
@@ -134,18 +113,18 @@ class Questions:
         if not _QUESTION_ID.match(question_id):
             return
         payload = json.dumps(_said(params)).encode("ascii")
-        node = await self._runtime.streams.progress(fingerprint, question_id, payload=payload)
+        node = await self._context.streams.progress(fingerprint, question_id, payload=payload)
         if node is not None:
             self._tell(node, fingerprint, question_id)
 
     def _tell(self, node: str, fingerprint: str, question_id: str) -> None:
-        self._runtime.bus.ring(node, {"t": "reply", "s": fingerprint, "q": question_id})
+        self._context.node.ring(node, {"t": "reply", "s": fingerprint, "q": question_id})
 
     def hear(self, fingerprint: str, question_id: str) -> None:
         """A doorbell says that the client said something."""
         question = self._open.get((fingerprint, question_id))
         if question is not None:
-            self._runtime.spawn(self._take(question))
+            self._context.spawn(self._take(question))
 
     async def look(self) -> None:
         """A heartbeat: look for replies whose doorbell was lost."""
@@ -153,7 +132,7 @@ class Questions:
 
     async def _take(self, question: Question) -> None:
         try:
-            replies = await self._runtime.streams.replies(
+            replies = await self._context.streams.replies(
                 question.fingerprint, question.id, after=question.heard
             )
         except StoreUnavailable as error:
@@ -164,7 +143,7 @@ class Questions:
         new, question.heard = replies.place - question.heard, max(replies.place, question.heard)
         if new > 0 and question.on_progress is not None:
             for payload in replies.progress[-new:]:
-                self._runtime.spawn(question.on_progress(json.loads(payload)))
+                self._context.spawn(question.on_progress(json.loads(payload)))
         if replies.answer is not None and not question.reply.done():
             result, error_data = json.loads(replies.answer)
             question.reply.set_result(jsonrpc.Reply(id=question.id, result=result, error=error_data))

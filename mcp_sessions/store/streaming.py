@@ -19,8 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-#: The name of a session's standalone stream; exchanges have streams with random names of 16 hexadecimal digits.
-STANDALONE = "standalone"
+from mcp_sessions.transport.event_ids import STANDALONE as STANDALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

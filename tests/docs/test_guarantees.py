@@ -12,7 +12,7 @@ from mcp_sessions.conf import Endpoint
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.http import endpoint
 from mcp_sessions.store import clients, record, session, stream_commands
-from mcp_sessions.streams import writer
+from mcp_sessions.streams import retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
 
@@ -60,7 +60,7 @@ BOUNDS: Final = {
         f"{stream_commands.MOST_NOTICES:,}, {in_words(stream_commands.NOTICES_MS / 1000)} after the last"
     ),
     "Those that wait in a process for Redis": f"{node.MAX_UNPOSTED:,}",
-    "Store away while a stream is written": f"{writer.PATIENCE_SECONDS:g} s",
+    "Store away while a stream is written": f"{retry.GIVE_UP_SECONDS:g} s",
     "Wait for an answer of Redis": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",

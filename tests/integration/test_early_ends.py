@@ -46,13 +46,13 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[Runtime]:
 
 
 def cancelling_at_once(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = runtime.run
+    run = runtime.admission.run
 
     def run_and_cancel(exchange: Exchange) -> None:
         run(exchange)
         exchange.cancel()
 
-    monkeypatch.setattr(runtime, "run", run_and_cancel)
+    monkeypatch.setattr(runtime.admission, "run", run_and_cancel)
 
 
 @pytest.mark.protocol("H12")
@@ -80,7 +80,7 @@ async def test_who_waits_for_its_client_on_the_standalone_stream_is_cancelled_wh
         call = asyncio.create_task(post(application, client, message))
         async with asyncio.timeout(BOUND):
             assert await heard.get().get() == "began"
-            await runtime.end(fingerprint(client.session_id or "") or "")
+            runtime.inbox.close_session(fingerprint(client.session_id or "") or "")
             assert await heard.get().get() == "CancelledError"
             await call
         await stop_runtimes()

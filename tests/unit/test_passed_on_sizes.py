@@ -10,7 +10,8 @@ import pytest
 
 from mcp_sessions.cluster.client_requests import Questions
 from mcp_sessions.cluster.node import Doorbell
-from mcp_sessions.serving.runtime import Runtime
+from mcp_sessions.serving.admission import Admission
+from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.transport import jsonrpc
 
 LONGEST = 16 * 1024
@@ -33,7 +34,8 @@ async def passed_on(params: dict[str, Any]) -> bytes:
     async def progress(*_: str, payload: bytes) -> None:
         left.append(payload)
 
-    questions = Questions(SimpleNamespace(streams=SimpleNamespace(progress=progress)))  # type: ignore[arg-type]
+    context: Any = SimpleNamespace(streams=SimpleNamespace(progress=progress))
+    questions = Questions(context, is_dead=Mock())
     await questions.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
     [payload] = left
     return payload
@@ -58,9 +60,9 @@ def test_progress_that_is_passed_on_is_bounded(params: dict[str, Any]) -> None:
 
 def test_a_cancellation_of_an_id_that_no_request_can_have_is_not_passed_on() -> None:
     bus = Bus()
-    runtime: Any = Mock(bus=bus, _cancel_here=Mock(return_value=False))
-    session: Any = Mock(fingerprint="f" * 64)
+    context: Any = SimpleNamespace(node=bus)
+    inbox = Inbox(context, Admission(Mock()), Mock(), Mock())
     ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * jsonrpc.MAX_ID_CHARS, 7]
     for request_id in ids:
-        asyncio.run(Runtime.cancel(runtime, session, {"requestId": request_id}))
+        asyncio.run(inbox.cancel("f" * 64, {"requestId": request_id}))
     assert [notice["id"] for notice in bus.posted] == ["x" * jsonrpc.MAX_ID_CHARS, 7]
