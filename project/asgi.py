@@ -12,7 +12,7 @@ django_application = get_asgi_application()
 
 from mcp_sessions.lifecycle import lifespan  # noqa: E402 - needs Django to be set up
 from mcp_sessions.routing import mcp_urlpatterns  # noqa: E402
-from mcp_sessions.startup import mend_daphne, tune_garbage_collector  # noqa: E402
+from mcp_sessions.startup import patch_daphne, tune_garbage_collector  # noqa: E402
 
 django_pages = re_path("", django_application)  # type: ignore[arg-type]  # Channels routes applications, not views
 application = ProtocolTypeRouter(
@@ -23,5 +23,5 @@ application = ProtocolTypeRouter(
     }
 )
 
-mend_daphne()  # for `daphne project.asgi:application`
+patch_daphne()  # for `daphne project.asgi:application`
 tune_garbage_collector()
