@@ -77,10 +77,11 @@ def running(
         str(port),
         contestant.application,
     ]
-    environment = {**os.environ, "REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)}
+    checkout = contestant.checkout or ROOT
+    environment = {**os.environ, "REDIS_URL": redis_url, "PYTHONPATH": str(checkout)}
     environment.pop("DJANGO_SETTINGS_MODULE", None)
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=output, stderr=output)
     try:
         os.sched_setaffinity(process.pid, {core})
         wait_for_port(process, port, log)
