@@ -22,6 +22,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+def tree() -> Path:
+    """The checkout whose app is measured: the first in PYTHONPATH that has one, else this one."""
+    named = [Path(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    return next((path.resolve() for path in named if (path / "mcp_sessions").is_dir()), ROOT)
+
+
 class ServerError(Exception):
     """The server did not start; the message ends with its last words."""
 
