@@ -6,7 +6,7 @@ BIN := .venv/bin
 DJANGO := DJANGO_DEBUG=1 REDIS_URL=redis://127.0.0.1:6379/0 $(BIN)/python manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format bench coverage tools lock clean
+.PHONY: help run install test check format bench paths coverage tools lock clean
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
@@ -36,6 +36,9 @@ format: install ## put the code in form
 bench: install ## measure, side by side with others (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.events
+
+paths: install ## count the functions and files that one request crosses (docs/benchmarks.md)
+	@$(BIN)/python -m benchmarks.paths
 
 coverage: install ## run every test and show what none of them reaches
 	@$(BIN)/coverage erase
