@@ -6,7 +6,7 @@ BIN := .venv/bin
 DJANGO := DJANGO_DEBUG=1 REDIS_URL=redis://127.0.0.1:6379/0 $(BIN)/python manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format bench coverage tools lock clean
+.PHONY: help run install test check format bench paths coverage tools lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
@@ -36,6 +36,9 @@ format: install ## format the code
 bench: install ## run the benchmarks, side by side with other servers (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.events
+
+paths: install ## count the functions and files that one request crosses (docs/benchmarks.md)
+	@$(BIN)/python -m benchmarks.paths
 
 coverage: install ## run all tests and show what they do not reach
 	@$(BIN)/coverage erase

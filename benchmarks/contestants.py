@@ -1,6 +1,7 @@
 """Who is measured. Each is served by the same launcher, in a process of its own."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 
@@ -19,6 +20,8 @@ class Contestant:
     path: str = "/mcp"
     #: Name of a requirements file under peers/, for those that need an environment of their own.
     peer: str | None = None
+    #: The checkout whose code is served; None for this one.
+    checkout: Path | None = None
 
 
 #: This app as its documentation sets it up: the `daphne` command, and an `asgi.py` that patches it.

@@ -7,14 +7,14 @@ __version__ = "0.1.0"
 __all__ = ["OptInTools", "__version__", "current_session"]
 
 if TYPE_CHECKING:
-    from mcp_sessions.context import current_session
+    from mcp_sessions.session import current_session
     from mcp_sessions.tools import OptInTools
 
 
 def __getattr__(name: str) -> Any:
     """Import the public names on first use: Django imports this package before its apps are ready."""
     if name == "current_session":
-        from mcp_sessions.context import current_session
+        from mcp_sessions.session import current_session
 
         return current_session
     if name == "OptInTools":

@@ -1,10 +1,10 @@
 """How an operator ends a session: the one place that tells everybody else."""
 
 from mcp_sessions.messages import ring_all
-from mcp_sessions.session import Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.base import EndReason
 from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.session import Session
 
 
 def end_session(alias: str, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from mcp_sessions.guard import Receive, Scope, Send
+from mcp_sessions.transport.asgi import Receive, Scope, Send
 
 Hook = Callable[[], Awaitable[None]]
 

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 
-from mcp_sessions import subscriptions, wire
-from mcp_sessions.bus import LOOK_AT_NOTICES, Doorbell, as_notice, encode
+from mcp_sessions import subscriptions
+from mcp_sessions.cluster.node import LOOK_AT_NOTICES, Doorbell, as_notice, encode
 from mcp_sessions.conf import endpoint as endpoint_conf
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.registry import stream_directory_for
 from mcp_sessions.store.streaming import STANDALONE
+from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def send(
     directory = stream_directory_for(endpoint)
     appended = directory.publish(
         fingerprint,
-        payloads=[wire.encode(wire.notification(method, params))],
+        payloads=[jsonrpc.encode(jsonrpc.notification(method, params))],
         key=secrets.token_hex(8),
         limits=endpoint_conf(endpoint).stream_limits,
     )

@@ -5,12 +5,12 @@ from typing import Any, Final, NoReturn
 
 from django.db import models
 
-from mcp_sessions import display
 from mcp_sessions.errors import MCPSessionsError
-from mcp_sessions.listing import Located
-from mcp_sessions.owners import Owner, owners_of
-from mcp_sessions.relation import SessionRelation
-from mcp_sessions.session import Session
+from mcp_sessions.inventory import display
+from mcp_sessions.inventory.listing import Located
+from mcp_sessions.inventory.principals import Owner, owners_of
+from mcp_sessions.inventory.queryset import SessionRelation
+from mcp_sessions.store.session import Session
 
 #: Digits of a fingerprint that tell sessions apart for people.
 SHORT: Final = 12

@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 from starlette.middleware.authentication import AuthenticationMiddleware
 
 from mcp_sessions.conf import Endpoint, aliases, endpoint
-from mcp_sessions.consumer import MCPEndpoint
-from mcp_sessions.guard import Application
+from mcp_sessions.http.endpoint import MCPEndpoint
+from mcp_sessions.transport.asgi import Application
 
 
 def mcp_urlpatterns() -> list[URLPattern]:

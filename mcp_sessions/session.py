@@ -1,146 +1,112 @@
-"""What a session is: its record, its id and its fingerprint. Pure."""
+"""What a tool, resource or prompt sees of the session it runs for. The session's id is not part of it."""
 
-import hashlib
-import json
-import re
-import secrets
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
-#: `Mcp-Session-Id`: visible ASCII (Streamable HTTP, section Session Management); longer ones are never ours.
-_SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,256}\Z")
-FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
+from django.contrib.auth.models import AnonymousUser
+from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
-ANONYMOUS: Final = "anonymous"
+from mcp_sessions.current import current_exchange
+from mcp_sessions.errors import NoCurrentSession, SessionGone
+from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.state import State, SyncState
+from mcp_sessions.store.session import Session
 
-#: Characters of a handshake that is kept once it was parsed. Those of real clients are shorter, and often the same;
-#: a thousand that somebody made long and different on purpose would fill the memory of every process.
-KEPT_HANDSHAKE_CHARS: Final = 2_048
+__all__ = ["CurrentSession", "Session", "current_session"]
 
 
-def new_session_id() -> str:
-    """A session id with 256 bits from the operating system's secure random source, in visible ASCII."""
-    return secrets.token_urlsafe(32)
+class _NoSessionHere(NoCurrentSession, ToolError, ResourceError):
+    """As the SDK passes it on: with its text, so that who uses a client of the modern era reads what is missing."""
 
 
-def fingerprint(session_id: str) -> str | None:
-    """The SHA-256 of a session id, in hexadecimal; None if no server could have minted that id.
+def current_session() -> "CurrentSession":
+    """The session of the request being handled; from async handlers and from sync ones.
 
-    The id is a credential: only its fingerprint is stored, logged or shown.
+    Raises: NoCurrentSession outside a handler, during `initialize`, and in the modern era, which has no sessions.
     """
-    if not _SESSION_ID.match(session_id):
-        return None
-    return hashlib.sha256(session_id.encode("ascii")).hexdigest()
+    exchange = current_exchange.get(None)
+    if exchange is None:
+        raise _NoSessionHere(
+            "There is no session here. current_session() works inside tools, resources and prompts of a client "
+            "that initialized a session; requests of protocol version 2026-07-28 and later have none."
+        )
+    return CurrentSession(exchange, exchange.session)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handshake:
-    """What `initialize` negotiated. Immutable for the life of the session."""
+class CurrentSession:
+    """One session, seen from a handler. What it shows is as of this request; `state` is always the store's."""
 
-    #: The protocol version that both sides speak.
-    protocol_version: str
-    #: The client's `clientInfo`, as sent.
-    client_info: dict[str, Any]
-    #: The client's `capabilities`, as sent.
-    capabilities: dict[str, Any]
-    #: What it was parsed from, if it was.
-    text: str = field(default="", compare=False, repr=False)
+    def __init__(self, exchange: Exchange, session: Session) -> None:
+        self._exchange = exchange
+        self._session = session
 
-    def __hash__(self) -> int:
-        """Hashable although it holds JSON objects, so that what is derived from a handshake can be cached by it.
+    def __repr__(self) -> str:
+        return f"<CurrentSession {self._session.fingerprint:.12}>"
 
-        All of it counts: if those of one client's name had one hash, somebody could make each look-up a long search.
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the session id: names the session in logs and in the admin, opens nothing."""
+        return self._session.fingerprint
+
+    @property
+    def client_info(self) -> Mapping[str, Any]:
+        """The client's `clientInfo`: what it says of itself, so never proof of anything."""
+        return self._session.handshake.client_info
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """The client's `capabilities`, as sent."""
+        return self._session.handshake.capabilities
+
+    @property
+    def protocol_version(self) -> str:
+        return self._session.handshake.protocol_version
+
+    @property
+    def principal(self) -> str:
+        """Who owns the session: "anonymous", "user:<pk>" or `oauth:["<issuer>","<subject>"]`."""
+        return self._session.principal
+
+    @property
+    def user(self) -> Any:
+        """What authentication left in the ASGI scope; Django's AnonymousUser if nothing."""
+        return self._exchange.user if self._exchange.user is not None else AnonymousUser()
+
+    @property
+    def tools(self) -> frozenset[str]:
+        """Names of the opt-in tools that the session has enabled."""
+        return self._session.tools
+
+    @property
+    def state(self) -> State:
+        """The session's state, for async handlers."""
+        return State(self._exchange)
+
+    @property
+    def state_sync(self) -> SyncState:
+        """The session's state, for sync handlers, which run in worker threads."""
+        return SyncState(State(self._exchange))
+
+    async def enable_tools(self, *names: str) -> frozenset[str]:
+        """Enable opt-in tools for this session; returns all that are enabled now.
+
+        Raises: ValueError for a name that is no opt-in tool. SessionGone. StoreUnavailable.
         """
-        return hash(self.text or self.to_json())
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether it is short enough for caches."""
-        return len(self.text) <= KEPT_HANDSHAKE_CHARS
-
-    def to_json(self) -> str:
-        """One line of ASCII JSON; equal handshakes give equal text."""
-        return json.dumps([self.protocol_version, self.client_info, self.capabilities], separators=(",", ":"))
-
-    @property
-    def client_name(self) -> str:
-        return str(self.client_info.get("name", ""))
-
-    @property
-    def client_version(self) -> str:
-        return str(self.client_info.get("version", ""))
-
-
-def parse_handshake(text: str) -> Handshake:
-    """The handshake of `to_json()`. Clients of one release send equal handshakes, so few are ever parsed.
-
-    Raises: ValueError for anything that `to_json()` did not write.
-    """
-    return _parse_kept(text) if len(text) <= KEPT_HANDSHAKE_CHARS else _parse(text)
-
-
-def _parse(text: str) -> Handshake:
-    values = json.loads(text)
-    match values:
-        case [str() as version, dict() as client_info, dict() as capabilities]:
-            return Handshake(
-                protocol_version=version, client_info=client_info, capabilities=capabilities, text=text
+        opt_in = self._exchange.runtime.binding.opt_in
+        unknown = sorted(set(names) - (opt_in.names if opt_in is not None else frozenset()))
+        if unknown:
+            raise ValueError(
+                f"Not opt-in tools of this server: {', '.join(unknown)}. Register them with OptInTools."
             )
-    raise ValueError("not a handshake")
+        return await self._change_tools(enable=names)
 
+    async def disable_tools(self, *names: str) -> frozenset[str]:
+        """Disable opt-in tools for this session; returns those still enabled. Raises: SessionGone, StoreUnavailable."""
+        return await self._change_tools(disable=names)
 
-_parse_kept = lru_cache(maxsize=1024)(_parse)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """One session as the store holds it at one moment. Times are milliseconds since the epoch, by the store's clock."""
-
-    #: SHA-256 of the session id, hexadecimal.
-    fingerprint: str
-    #: What `initialize` negotiated.
-    handshake: Handshake
-    #: Who owns the session: "anonymous", or what `auth` made of the credentials.
-    principal: str
-    #: When `initialize` was answered.
-    created_ms: int
-    #: When the session ends however active it is: created + MAX_AGE.
-    deadline_ms: int
-    #: The last request, notification or sign of life of an open stream.
-    last_activity_ms: int
-    #: When the session ends unless something happens before: min(last activity + IDLE_TTL, deadline).
-    expires_ms: int
-    #: Whether anything but `initialize` was ever received; before that FIRST_TTL applies.
-    active: bool
-    #: Whether `notifications/initialized` was received.
-    initialized: bool
-    #: Messages received, `initialize` not counted.
-    requests: int
-    #: Method of the last message, and the tool's name behind a colon: "tools/call:remember".
-    last_call: str
-    #: What `logging/setLevel` asked for, None before.
-    log_level: str | None
-    #: Names of the opt-in tools that the session enabled.
-    tools: frozenset[str]
-
-    @property
-    def created(self) -> datetime:
-        return _utc(self.created_ms)
-
-    @property
-    def deadline(self) -> datetime:
-        return _utc(self.deadline_ms)
-
-    @property
-    def last_activity(self) -> datetime:
-        return _utc(self.last_activity_ms)
-
-    @property
-    def expires(self) -> datetime:
-        return _utc(self.expires_ms)
-
-
-def _utc(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    async def _change_tools(self, **change: tuple[str, ...]) -> frozenset[str]:
+        tools = await self._exchange.runtime.store.change_tools(self.fingerprint, **change)
+        if tools is None:
+            raise SessionGone("The session ended.")
+        await self._exchange.tools_changed(tools)
+        return tools

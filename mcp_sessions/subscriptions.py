@@ -46,7 +46,7 @@ class SharedSubscriptions:
 
     async def publish(self, event: ServerEvent) -> None:
         """Tell every process; later, if the store cannot be asked now."""
-        from mcp_sessions.runtime import runtime_for
+        from mcp_sessions.serving.runtime import runtime_for
 
         runtime = await runtime_for(self.endpoint)
         await runtime.announce(_METHODS[type(event)], getattr(event, "uri", None))

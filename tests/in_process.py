@@ -11,7 +11,7 @@ import httpx
 from django.conf import settings
 from django.test import override_settings
 
-from mcp_sessions.guard import Application, Message
+from mcp_sessions.transport.asgi import Application, Message
 from tests.raw import RawClient
 
 

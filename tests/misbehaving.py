@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
 from mcp_sessions import lifecycle
-from mcp_sessions.guard import Guard, Receive, Scope, Send
+from mcp_sessions.http.guard import Guard
 from mcp_sessions.startup import patch_daphne
+from mcp_sessions.transport.asgi import Receive, Scope, Send
 
 LARGE_BYTES = 16 * 1024 * 1024
 #: The sizes of the parts that `/pour` sends: more than all buffers of a connection hold together.

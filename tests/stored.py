@@ -12,10 +12,10 @@ from typing import Any, Final
 from unittest import mock
 
 from mcp_sessions import conf
-from mcp_sessions.session import ANONYMOUS, Handshake
 from mcp_sessions.store.base import SessionStore
 from mcp_sessions.store.redis import RedisStore
 from mcp_sessions.store.registry import store_for
+from mcp_sessions.store.session import ANONYMOUS, Handshake
 
 _numbers: Final[Iterator[int]] = itertools.count()
 

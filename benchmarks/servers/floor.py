@@ -10,11 +10,11 @@ from mcp.server.connection import Connection
 from mcp.server.runner import ServerRunner
 
 from benchmarks.servers.tool import server
-from mcp_sessions import wire
-from mcp_sessions.binding.context import DispatchContext, Outbound
-from mcp_sessions.binding.server import lowlevel_server
-from mcp_sessions.binding.telemetry import Kernel
-from mcp_sessions.standalone import NoChannel
+from mcp_sessions.sdk.dispatch import DispatchContext, Outbound
+from mcp_sessions.sdk.server import lowlevel_server
+from mcp_sessions.sdk.telemetry import Kernel
+from mcp_sessions.streams.standalone import NoChannel
+from mcp_sessions.transport import jsonrpc
 
 REVISION: Final = "2025-11-25"
 _kernel = Kernel(lowlevel_server(server))
@@ -29,7 +29,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     message = json.loads(body)
     if "id" not in message:
         return await respond(send, 202, b"")
-    request = wire.Request(id=message["id"], method=message["method"], params=message.get("params"))
+    request = jsonrpc.Request(id=message["id"], method=message["method"], params=message.get("params"))
     connection = Connection.for_loop(
         Outbound(NoChannel()), session_id="the-only-one", protocol_version_hint=REVISION
     )
@@ -38,7 +38,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     runner = ServerRunner(_kernel.server, connection, {})
     context = DispatchContext(request, scope, NoChannel(), connection)
     result = await runner.on_request(context, request.method, request.params)
-    await respond(send, 200, wire.encode(wire.response(request.id, result)))
+    await respond(send, 200, jsonrpc.encode(jsonrpc.response(request.id, result)))
 
 
 async def respond(send: Any, status: int, body: bytes) -> None:

@@ -13,9 +13,9 @@ from mcp.server.request_state import InvalidRequestState, RequestStateBoundary
 from mcp.shared.exceptions import MCPError
 
 from mcp_sessions import subscriptions
-from mcp_sessions.binding import load_server
 from mcp_sessions.checks import caches
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message
+from mcp_sessions.sdk import load_server
 from mcp_sessions.security import request_state_security
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from mcp_sessions.session import Handshake, Session
+from mcp_sessions.store.session import Handshake, Session
 
 #: Why a session was ended; the tombstone keeps it.
 EndReason = Literal["deleted", "expired_by_operator", "failed", "deadline"]

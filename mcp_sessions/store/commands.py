@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from mcp_sessions.errors import SessionGone, StateError, StateTooLarge
-from mcp_sessions.session import ANONYMOUS, Handshake, Session
 from mcp_sessions.store import scripts
 from mcp_sessions.store.base import EndReason, Limits
 from mcp_sessions.store.keys import Keys, client_label
@@ -24,6 +23,7 @@ from mcp_sessions.store.record import (
     parse_session,
 )
 from mcp_sessions.store.scripts import Script
+from mcp_sessions.store.session import ANONYMOUS, Handshake, Session
 
 #: How often a session's place in the indexes is updated at most.
 INDEX_INTERVAL_MS: Final = 5_000

@@ -8,12 +8,12 @@ from redis import Redis
 from redis.cluster import RedisCluster
 
 from mcp_sessions.errors import SessionGone, StoreUnavailable
-from mcp_sessions.session import Session
 from mcp_sessions.store import operations
 from mcp_sessions.store.base import EndReason, Limits, Page, Query
 from mcp_sessions.store.clients import REDIS_ERRORS
 from mcp_sessions.store.commands import Call, Commands, Operation
 from mcp_sessions.store.roundtrips import pipelines, results, unavailable
+from mcp_sessions.store.session import Session
 
 T = TypeVar("T")
 SyncClient = Redis | RedisCluster

@@ -33,7 +33,7 @@ import hashlib
 from collections.abc import Callable
 from urllib.parse import quote
 
-from mcp_sessions.session import Handshake
+from mcp_sessions.store.session import Handshake
 from mcp_sessions.store.streaming import STANDALONE
 
 MakeKey = Callable[[str], str]

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mcp_sessions.errors import SessionGone, TooManySessions, UnsupportedLookup
-from mcp_sessions.session import ANONYMOUS, FINGERPRINT, Handshake, Session
 from mcp_sessions.store import memory_values
 from mcp_sessions.store.base import EndReason, Limits, Page, Query
 from mcp_sessions.store.commands import TOMBSTONE_MS, Clock
 from mcp_sessions.store.keys import client_label
 from mcp_sessions.store.operations import FIND_DEPTH, searchable
 from mcp_sessions.store.record import clean_call
+from mcp_sessions.store.session import ANONYMOUS, FINGERPRINT, Handshake, Session
 
 #: Sessions that are over are cleared away that often at most. Until then they count under the caps.
 SWEEP_MS: Final = 1_000

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mcp_sessions.errors import StoreUnavailable, TooManySessions, UnsupportedLookup
-from mcp_sessions.session import FINGERPRINT, Handshake, Session
 from mcp_sessions.store.base import EndReason, Limits, Page, Query
 from mcp_sessions.store.commands import Commands, Operation
+from mcp_sessions.store.session import FINGERPRINT, Handshake, Session
 
 log = logging.getLogger("mcp_sessions.store")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from mcp_sessions.session import Session, parse_handshake
+from mcp_sessions.store.session import Session, parse_handshake
 
 log = logging.getLogger("mcp_sessions.store")
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.session import Handshake, Session
 from mcp_sessions.store import operations, scripts
 from mcp_sessions.store.base import EndReason, Limits
 from mcp_sessions.store.clients import AsyncClient, close_async_client
@@ -15,6 +14,7 @@ from mcp_sessions.store.lane import Lane
 from mcp_sessions.store.loops import PerLoop
 from mcp_sessions.store.record import parse_session
 from mcp_sessions.store.roundtrips import checked, results
+from mcp_sessions.store.session import Handshake, Session
 
 log = logging.getLogger("mcp_sessions.store")
 

@@ -2,7 +2,7 @@
 
 import httpx
 
-from mcp_sessions.session import fingerprint
+from mcp_sessions.store.session import fingerprint
 from tests.browser.pages import NARROW, WIDE, Admin
 from tests.processes import Process
 from tests.raw import RawClient

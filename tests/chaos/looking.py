@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable
 from typing import cast
 
-from mcp_sessions.session import fingerprint
 from mcp_sessions.store.keys import Keys
+from mcp_sessions.store.session import fingerprint
 from mcp_sessions.store.streaming import STANDALONE
 from tests.raw import RawClient
 from tests.servers import RedisServer

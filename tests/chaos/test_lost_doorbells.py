@@ -10,7 +10,7 @@ import pytest
 from django.conf import LazySettings
 
 from mcp_sessions import messages as to_clients
-from mcp_sessions.bus import HEARTBEAT_SECONDS
+from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.stream_directory import RedisStreamDirectory
 from tests.chaos.crowd import calling

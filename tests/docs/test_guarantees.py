@@ -5,9 +5,15 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import admin_actions, backpressure, bus, consumer, daphne, delivery, session, streams, wire
+from mcp_sessions import daphne
+from mcp_sessions.admin import actions
+from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
-from mcp_sessions.store import clients, record, stream_commands
+from mcp_sessions.daphne import backpressure
+from mcp_sessions.http import endpoint
+from mcp_sessions.store import clients, record, session, stream_commands
+from mcp_sessions.streams import writer
+from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
 
 ENDPOINT: Final = Endpoint(alias="default", server="shop.mcp.server")
@@ -21,26 +27,26 @@ def in_words(seconds: float) -> str:
 #: What the table must say of a bound, in the words and units of the document.
 BOUNDS: Final = {
     "Request body": f"`MAX_BODY`, {ENDPOINT.max_body // 1024**2} MiB",
-    "JSON nesting": f"{wire.MAX_DEPTH} levels",
-    "A JSON-RPC id": f"{wire.MAX_ID_CHARS} characters, or 64 bits",
-    "What `initialize` stores": f"{consumer.MAX_HANDSHAKE_BYTES // 1024} KiB",
+    "JSON nesting": f"{jsonrpc.MAX_DEPTH} levels",
+    "A JSON-RPC id": f"{jsonrpc.MAX_ID_CHARS} characters, or 64 bits",
+    "What `initialize` stores": f"{endpoint.MAX_HANDSHAKE_BYTES // 1024} KiB",
     "Open sessions": f"`MAX_SESSIONS`, {ENDPOINT.max_sessions:,}",
     "Open sessions of one principal": f"`MAX_SESSIONS_PER_PRINCIPAL`, {ENDPOINT.max_sessions_per_principal}",
     "State of one session": f"`STATE_MAX_BYTES`, {ENDPOINT.state_max_bytes // 1024} KiB",
     "Name of the last call, as stored": f"{record.CALL_LENGTH} characters",
-    "Silence on a stream": f"{delivery.KEEP_ALIVE_SECONDS:g} s",
-    "Bytes queued for a slow reader": f"{delivery.MAX_QUEUED_BYTES // 1024**2} MiB",
-    "Time a handler waits for a reader with half as many bytes queued": f"{delivery.CATCH_UP_SECONDS:g} s",
+    "Silence on a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
+    "Bytes queued for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",
+    "Time a handler waits for a reader with half as many bytes queued": f"{event_stream.CATCH_UP_SECONDS:g} s",
     "Further bytes buffered in one connection": f"{2 * backpressure.PART_BYTES // 1024} KiB",
     "Time a client has to read those": f"{backpressure.SEND_SECONDS:g} s (`--send-timeout`)",
     "Bytes of a stream on one connection, under plain daphne": (
-        f"{delivery.MAX_UNPACED_BYTES // 1024**2} MiB"
+        f"{event_stream.MAX_UNPACED_BYTES // 1024**2} MiB"
     ),
     "Age of a connection that carries a stream": f"`STREAM_MAX_AGE`, {in_words(ENDPOINT.stream_max_age)}",
     "Messages that a stream keeps": f"`STREAM_MAX_EVENTS`, {ENDPOINT.stream_max_events:,}",
     "Bytes that a stream keeps": f"`STREAM_MAX_BYTES`, {ENDPOINT.stream_max_bytes // 1024**2} MiB",
     "Ended streams kept for a session": (
-        f"{streams.KEPT_STREAMS}, and {streams.KEPT_FULL_STREAMS} × `STREAM_MAX_BYTES`"
+        f"{writer.KEPT_STREAMS}, and {writer.KEPT_FULL_STREAMS} × `STREAM_MAX_BYTES`"
     ),
     "Time a stream is kept": f"`STREAM_TTL`, {in_words(ENDPOINT.stream_ttl)} after the last message",
     "Open streams of a process, and requests that may become one": f"`MAX_STREAMS`, {ENDPOINT.max_streams:,}",
@@ -53,13 +59,13 @@ BOUNDS: Final = {
     "Announcements and cancellations that Redis keeps": (
         f"{stream_commands.MOST_NOTICES:,}, {in_words(stream_commands.NOTICES_MS / 1000)} after the last"
     ),
-    "The same, queued in a process for Redis": f"{bus.MAX_UNPOSTED:,}",
-    "Store unavailable while a stream is written": f"{streams.PATIENCE_SECONDS:g} s",
+    "The same, queued in a process for Redis": f"{node.MAX_UNPOSTED:,}",
+    "Store unavailable while a stream is written": f"{writer.PATIENCE_SECONDS:g} s",
     "Wait for Redis to answer": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",
     "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
-    "Sessions ended by one action in the admin": f"{admin_actions.MAX_ENDED:,}",
+    "Sessions ended by one action in the admin": f"{actions.MAX_ENDED:,}",
 }
 
 

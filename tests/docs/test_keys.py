@@ -9,9 +9,9 @@ from django.test import override_settings
 from redis import Redis
 
 from mcp_sessions import conf
-from mcp_sessions.session import Handshake, fingerprint, new_session_id
 from mcp_sessions.store import keys
 from mcp_sessions.store.registry import store_for, streams_for
+from mcp_sessions.store.session import Handshake, fingerprint, new_session_id
 from mcp_sessions.store.streaming import StreamLimits
 from tests.docs import markdown
 from tests.servers import RedisServer, run_server

@@ -554,7 +554,7 @@ def test_all_pages_can_be_selected_and_only_what_the_filter_shows_ends(operator:
 
 
 def test_an_action_has_a_bound_and_says_so(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_sessions.admin_actions.MAX_ENDED", 5)
+    monkeypatch.setattr("mcp_sessions.admin.actions.MAX_ENDED", 5)
     sessions = open_sessions([Opened() for _ in range(7)])
     assert "At most 5 are ended" in body(operator.post(LIST, action(sessions[0], select_across="1")))
     response = operator.post(LIST, confirmed(sessions[0], select_across="1"), follow=True)
@@ -646,7 +646,7 @@ def test_the_rest_of_the_admin_goes_on_without_the_store(admin_client: Client, l
 def test_what_ended_before_the_store_went_down_is_recorded(operator: Client) -> None:
     sessions = open_sessions([Opened() for _ in range(3)])
     ends = mock.Mock(side_effect=[mock.sentinel.ended, StoreUnavailable("down")])
-    with mock.patch("mcp_sessions.admin_actions.end_session", ends):
+    with mock.patch("mcp_sessions.admin.actions.end_session", ends):
         response = operator.post(LIST, confirmed(*sessions))
     assert response.status_code == 503
     assert "Force-expired 1 MCP session." in body(response)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_sessions.backpressure import PART_BYTES
+from mcp_sessions.daphne.backpressure import PART_BYTES
 from tests.integration.test_daphne import (
     ANSWER_SECONDS,
     Client,

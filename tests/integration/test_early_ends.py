@@ -9,10 +9,10 @@ import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 
-from mcp_sessions.consumer import MCPEndpoint
-from mcp_sessions.exchange import Exchange
-from mcp_sessions.runtime import Runtime, runtime_for, stop_runtimes
-from mcp_sessions.session import fingerprint
+from mcp_sessions.http.endpoint import MCPEndpoint
+from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.serving.runtime import Runtime, runtime_for, stop_runtimes
+from mcp_sessions.store.session import fingerprint
 from tests.in_process import endpoint, opened, post
 from tests.raw import answer_of, cancelling
 

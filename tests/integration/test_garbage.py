@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mcp_sessions.consumer import MCPEndpoint
-from mcp_sessions.runtime import stop_runtimes
+from mcp_sessions.http.endpoint import MCPEndpoint
+from mcp_sessions.serving.runtime import stop_runtimes
 from tests.in_process import endpoint, opened, post
 
 RECALL = {"name": "recall", "arguments": {}}

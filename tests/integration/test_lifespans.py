@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mcp.server import MCPServer
 
-from mcp_sessions.binding import ServerBinding
+from mcp_sessions.sdk import ServerBinding
 
 
 class Fatal(BaseException):

@@ -17,7 +17,7 @@ from django.test import Client, override_settings
 
 from mcp_sessions import messages as to_clients
 from mcp_sessions.ending import end_session
-from mcp_sessions.session import fingerprint
+from mcp_sessions.store.session import fingerprint
 from tests.chaos.looking import Looking
 from tests.processes import Process
 from tests.raw import RawClient, messages

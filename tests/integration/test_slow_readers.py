@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcp_sessions.delivery import MAX_QUEUED_BYTES, MAX_UNPACED_BYTES
+from mcp_sessions.transport.event_stream import MAX_QUEUED_BYTES, MAX_UNPACED_BYTES
 from tests.gates import Gate
 from tests.integration.test_backpressure import LazyClient
 from tests.integration.test_daphne import Client

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mcp_sessions.session import fingerprint
+from mcp_sessions.store.session import fingerprint
 from tests.integration.test_streams import calling
 from tests.raw import RawClient, answer_of
 from tests.servers import RedisServer, wait_until

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mcp_sessions.errors import TooManySessions
-from mcp_sessions.session import ANONYMOUS
+from mcp_sessions.store.session import ANONYMOUS
 from tests.store.worlds import CLAUDE, HOUR, MINUTE, World, a_fingerprint
 
 

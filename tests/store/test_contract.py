@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcp_sessions.session import Handshake
+from mcp_sessions.store.session import Handshake
 from tests.store.worlds import CLAUDE, DAY, HOUR, MINUTE, SECOND, World, a_fingerprint
 
 

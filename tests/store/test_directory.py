@@ -3,8 +3,8 @@
 import pytest
 
 from mcp_sessions.errors import UnsupportedLookup
-from mcp_sessions.session import Session
 from mcp_sessions.store.base import Page, Query
+from mcp_sessions.store.session import Session
 from tests.store.worlds import HOUR, MINUTE, SECOND, World, a_fingerprint, client_named
 
 

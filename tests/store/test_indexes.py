@@ -8,12 +8,12 @@ from unittest import mock
 import pytest
 
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
-from mcp_sessions.session import ANONYMOUS
 from mcp_sessions.store import directory
 from mcp_sessions.store import redis as redis_store
 from mcp_sessions.store.base import Query
 from mcp_sessions.store.commands import INDEX_INTERVAL_MS
 from mcp_sessions.store.operations import HEAL_INTERVAL_MS
+from mcp_sessions.store.session import ANONYMOUS
 from tests.servers import RedisServer
 from tests.store.worlds import CLAUDE, HOUR, MINUTE, World
 

@@ -9,11 +9,11 @@ import pytest
 from pytest_django import Settings
 from redis import Redis
 
-from mcp_sessions.session import ANONYMOUS, new_session_id
-from mcp_sessions.session import fingerprint as fingerprint_of
 from mcp_sessions.store.base import Query
 from mcp_sessions.store.commands import TOMBSTONE_MS, matters_ms
 from mcp_sessions.store.keys import Keys
+from mcp_sessions.store.session import ANONYMOUS, new_session_id
+from mcp_sessions.store.session import fingerprint as fingerprint_of
 from tests.servers import RedisServer
 from tests.store.worlds import (
     CLAUDE,

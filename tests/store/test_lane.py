@@ -10,7 +10,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.session import ANONYMOUS
 from mcp_sessions.store import scripts
 from mcp_sessions.store.carriers import PooledConnection
 from mcp_sessions.store.clients import make_async_client
@@ -18,6 +17,7 @@ from mcp_sessions.store.commands import Commands
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.lane import Lane
 from mcp_sessions.store.roundtrips import MOST_TOGETHER
+from mcp_sessions.store.session import ANONYMOUS
 from tests.servers import run_cluster
 from tests.store.worlds import LIMITS, a_fingerprint
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from mcp_sessions.errors import SessionGone
-from mcp_sessions.session import ANONYMOUS
 from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.commands import Commands
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.redis import RedisStore
+from mcp_sessions.store.session import ANONYMOUS
 from tests.servers import RedisServer
 from tests.store.worlds import CLAUDE, LIMITS, World, a_fingerprint, memory_world, redis_world
 

@@ -10,11 +10,11 @@ from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
 from mcp_sessions.conf import endpoint
-from mcp_sessions.session import ANONYMOUS
 from mcp_sessions.store.base import Query
 from mcp_sessions.store.memory import MemoryDirectory, MemoryStore
 from mcp_sessions.store.redis import RedisStore
 from mcp_sessions.store.registry import close_stores, directory_for, store_for
+from mcp_sessions.store.session import ANONYMOUS
 from tests.servers import RedisServer
 from tests.store import worlds
 from tests.store.conftest import disconnect

@@ -7,10 +7,10 @@ import pytest
 from pytest_django import Settings
 
 from mcp_sessions.conf import endpoint
-from mcp_sessions.session import ANONYMOUS
 from mcp_sessions.store.memory_streams import MemoryStreamDirectory, MemoryStreams
 from mcp_sessions.store.redis_streams import RedisStreams
 from mcp_sessions.store.registry import close_stores, store_for, stream_directory_for, streams_for
+from mcp_sessions.store.session import ANONYMOUS
 from mcp_sessions.store.stream_directory import RedisStreamDirectory
 from mcp_sessions.store.streaming import STANDALONE
 from tests.servers import RedisServer, wait_until

@@ -8,7 +8,6 @@ from typing import Any
 
 from django_redis import get_redis_connection
 
-from mcp_sessions.session import ANONYMOUS, Handshake, Session
 from mcp_sessions.store.base import Limits, SessionDirectory, SessionStore
 from mcp_sessions.store.clients import make_async_client, make_key_of
 from mcp_sessions.store.commands import Commands
@@ -16,6 +15,7 @@ from mcp_sessions.store.directory import RedisDirectory
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.memory import Memory, MemoryDirectory, MemoryStore
 from mcp_sessions.store.redis import RedisStore
+from mcp_sessions.store.session import ANONYMOUS, Handshake, Session
 from tests.servers import RedisCluster, RedisServer, SentinelTrio
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000

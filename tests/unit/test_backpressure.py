@@ -11,8 +11,8 @@ from daphne.http_protocol import HTTPFactory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from mcp_sessions.backpressure import PART_BYTES
-from mcp_sessions.delivery import PACED
+from mcp_sessions.daphne.backpressure import PART_BYTES
+from mcp_sessions.transport.event_stream import PACED
 
 #: Half of its functions have type hints, and wrong ones.
 Transport: Any = StringTransport

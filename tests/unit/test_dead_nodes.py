@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mcp_sessions.bus import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
-from mcp_sessions.orphans import Orphans
+from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
+from mcp_sessions.streams.orphans import Orphans
 
 
 class Watch:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mcp_sessions import wire
-from mcp_sessions.delivery import (
+from mcp_sessions.transport import sse
+from mcp_sessions.transport.event_stream import (
     COME_BACK,
     MAX_QUEUED_BYTES,
     MAX_UNPACED_BYTES,
@@ -44,8 +44,8 @@ class Connection:
             await delivery.run(self.receive, self.send, max_seconds=max_seconds, max_bytes=max_bytes)
         assert self.sent[-1]["more_body"] is False
         body = b"".join(message.get("body", b"") for message in self.sent)
-        assert body.startswith(wire.OPENING)
-        return body.removeprefix(wire.OPENING)
+        assert body.startswith(sse.OPENING)
+        return body.removeprefix(sse.OPENING)
 
 
 async def test_frames_leave_in_order_and_the_end_follows_what_is_queued() -> None:
@@ -102,13 +102,13 @@ async def test_a_stream_that_is_open_for_long_enough_is_told_to_come_back() -> N
 
 @pytest.mark.protocol("H18")
 async def test_a_silent_stream_carries_a_comment_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_sessions.delivery.KEEP_ALIVE_SECONDS", 0)
+    monkeypatch.setattr("mcp_sessions.transport.event_stream.KEEP_ALIVE_SECONDS", 0)
     delivery, connection = Delivery(), Connection()
     running = asyncio.create_task(connection.deliver(delivery))
     while len(connection.sent) < 4:
         await asyncio.sleep(0)
     delivery.end()
-    assert (await running).startswith(wire.KEEP_ALIVE * 2)
+    assert (await running).startswith(sse.KEEP_ALIVE * 2)
 
 
 async def test_a_client_that_leaves_closes_the_stream_and_is_reported() -> None:
@@ -174,7 +174,7 @@ async def test_a_handler_waits_a_moment_for_a_reader_who_is_behind() -> None:
 
 @pytest.mark.protocol("H9")
 async def test_a_reader_who_does_not_catch_up_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_sessions.delivery.CATCH_UP_SECONDS", 0)
+    monkeypatch.setattr("mcp_sessions.transport.event_stream.CATCH_UP_SECONDS", 0)
     delivery = full(bytes_queued=MAX_QUEUED_BYTES // 2)
     await delivery.keep_up()
     delivery.put(b"one more")

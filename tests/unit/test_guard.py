@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from mcp_sessions.guard import Guard, Message, Receive, Scope, Send
+from mcp_sessions.http.guard import Guard
+from mcp_sessions.transport.asgi import Message, Receive, Scope, Send
 
 SCOPE: Scope = {"type": "http", "method": "POST", "path": "/mcp"}
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from mcp_sessions.session import Handshake, parse_handshake
 from mcp_sessions.store import keys as keys_module
 from mcp_sessions.store.keys import Keys, client_label
 from mcp_sessions.store.record import clean_call, escape, parse_features, parse_session, unescape
+from mcp_sessions.store.session import Handshake, parse_handshake
 
 FINGERPRINT = "ab" * 32
 HANDSHAKE = '["2025-11-25",{"name":"claude-ai","version":"0.1.0"},{}]'

@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from mcp_sessions import lifecycle
-from mcp_sessions.guard import Message
 from mcp_sessions.lifecycle import Hook
+from mcp_sessions.transport.asgi import Message
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mcp_sessions.bus import Bus, Doorbell
+from mcp_sessions.cluster.node import Bus, Doorbell
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.memory import Memory
 from mcp_sessions.store.memory_streams import MemoryStreams, StreamsOfMemory

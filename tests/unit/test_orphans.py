@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.orphans import Orphans
+from mcp_sessions.streams.orphans import Orphans
 
 
 @pytest.mark.parametrize("request_", [{"id": 1, "method": "tools/call", "params": {}}, {"id": 1}])
@@ -17,7 +17,7 @@ async def test_a_stream_that_cannot_be_ended_now_is_ended_later(
     async def away(*_: Any, **__: Any) -> None:
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr("mcp_sessions.streams.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("mcp_sessions.streams.writer.PATIENCE_SECONDS", 0)
     runtime: Any = SimpleNamespace(
         store=SimpleNamespace(get=away),
         streams=SimpleNamespace(close_orphan=away),

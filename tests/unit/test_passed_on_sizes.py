@@ -8,10 +8,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from mcp_sessions import wire
-from mcp_sessions.bus import Doorbell
-from mcp_sessions.questions import Questions
-from mcp_sessions.runtime import Runtime
+from mcp_sessions.cluster.client_requests import Questions
+from mcp_sessions.cluster.node import Doorbell
+from mcp_sessions.serving.runtime import Runtime
+from mcp_sessions.transport import jsonrpc
 
 LONGEST = 16 * 1024
 
@@ -60,7 +60,7 @@ def test_a_cancellation_of_an_id_that_no_request_can_have_is_not_passed_on() -> 
     bus = Bus()
     runtime: Any = Mock(bus=bus, _cancel_here=Mock(return_value=False))
     session: Any = Mock(fingerprint="f" * 64)
-    ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * wire.MAX_ID_CHARS, 7]
+    ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * jsonrpc.MAX_ID_CHARS, 7]
     for request_id in ids:
         asyncio.run(Runtime.cancel(runtime, session, {"requestId": request_id}))
-    assert [notice["id"] for notice in bus.posted] == ["x" * wire.MAX_ID_CHARS, 7]
+    assert [notice["id"] for notice in bus.posted] == ["x" * jsonrpc.MAX_ID_CHARS, 7]

@@ -11,11 +11,11 @@ from django.core.paginator import Paginator
 from django.db.models import Q
 
 from mcp_sessions.errors import MCPSessionsError, UnsupportedLookup
-from mcp_sessions.listing import MAX_DEPTH, Prefix
+from mcp_sessions.inventory.listing import MAX_DEPTH, Prefix
+from mcp_sessions.inventory.queryset import SessionRelation
 from mcp_sessions.models import MCPSession
-from mcp_sessions.relation import SessionRelation
-from mcp_sessions.session import Handshake, Session
 from mcp_sessions.store.base import EndReason, Page, Query
+from mcp_sessions.store.session import Handshake, Session
 
 MINUTE = 60_000
 START = 1_800_000_000_000
@@ -110,7 +110,7 @@ def stores(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Stores:
     """One endpoint with 120 sessions; a test may add endpoints."""
     stores = Stores({"default": Directory([session(n) for n in range(120)])})
     settings.MCP_SESSIONS = {"default": {"SERVER": "unused"}}
-    monkeypatch.setattr("mcp_sessions.listing.directory_for", stores.__getitem__)
+    monkeypatch.setattr("mcp_sessions.inventory.listing.directory_for", stores.__getitem__)
     return stores
 
 

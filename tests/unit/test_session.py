@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mcp_sessions.session import (
+from mcp_sessions.store.session import (
     FINGERPRINT,
     KEPT_HANDSHAKE_CHARS,
     Handshake,

@@ -5,24 +5,25 @@ import time
 
 import pytest
 
-from mcp_sessions import wire
+from mcp_sessions.http import headers
+from mcp_sessions.transport import jsonrpc, rejections, sse
 
 
-def parse(value: object) -> wire.Message | wire.Rejection:
-    return wire.parse(json.dumps(value).encode())
+def parse(value: object) -> jsonrpc.Message | rejections.Rejection:
+    return jsonrpc.parse(json.dumps(value).encode())
 
 
 def test_a_request_a_notification_and_both_kinds_of_response_are_told_apart() -> None:
-    assert parse({"jsonrpc": "2.0", "id": 1, "method": "ping"}) == wire.Request(
+    assert parse({"jsonrpc": "2.0", "id": 1, "method": "ping"}) == jsonrpc.Request(
         id=1, method="ping", params=None
     )
-    assert parse({"jsonrpc": "2.0", "id": "a", "method": "m", "params": {"x": 1}}) == wire.Request(
+    assert parse({"jsonrpc": "2.0", "id": "a", "method": "m", "params": {"x": 1}}) == jsonrpc.Request(
         id="a", method="m", params={"x": 1}
     )
-    assert parse({"jsonrpc": "2.0", "method": "n"}) == wire.Notification(method="n", params=None)
-    assert parse({"jsonrpc": "2.0", "id": 3, "result": {}}) == wire.Reply(id=3, result={}, error=None)
+    assert parse({"jsonrpc": "2.0", "method": "n"}) == jsonrpc.Notification(method="n", params=None)
+    assert parse({"jsonrpc": "2.0", "id": 3, "result": {}}) == jsonrpc.Reply(id=3, result={}, error=None)
     error = {"code": 1, "message": "no"}
-    assert parse({"jsonrpc": "2.0", "id": 3, "error": error}) == wire.Reply(id=3, result=None, error=error)
+    assert parse({"jsonrpc": "2.0", "id": 3, "error": error}) == jsonrpc.Reply(id=3, result=None, error=error)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +51,13 @@ def test_a_request_a_notification_and_both_kinds_of_response_are_told_apart() ->
     ],
 )
 def test_what_is_not_one_jsonrpc_message_is_refused(value: object) -> None:
-    assert parse(value) is wire.NOT_JSONRPC
+    assert parse(value) is rejections.NOT_JSONRPC
 
 
 @pytest.mark.protocol("H5")
 def test_a_batch_is_refused_by_name() -> None:
-    assert parse([{"jsonrpc": "2.0", "id": 1, "method": "ping"}]) is wire.BATCH
-    assert parse([]) is wire.BATCH
+    assert parse([{"jsonrpc": "2.0", "id": 1, "method": "ping"}]) is rejections.BATCH
+    assert parse([]) is rejections.BATCH
 
 
 @pytest.mark.parametrize(
@@ -64,12 +65,12 @@ def test_a_batch_is_refused_by_name() -> None:
     [b"", b"{", b"\xff\xfe", b'{"a": NaN}', b'{"a": Infinity}', b"9" * 5000, b'{"jsonrpc": "2.0"} trailing'],
 )
 def test_what_is_not_json_is_refused(body: bytes) -> None:
-    assert wire.parse(body) is wire.UNPARSABLE
+    assert jsonrpc.parse(body) is rejections.UNPARSABLE
 
 
 def test_depth_is_bounded_before_parsing() -> None:
-    assert wire.parse(b"[" * 100_000) is wire.TOO_DEEP
-    assert wire.parse(b'{"a":' * 100_000) is wire.TOO_DEEP
+    assert jsonrpc.parse(b"[" * 100_000) is rejections.TOO_DEEP
+    assert jsonrpc.parse(b'{"a":' * 100_000) is rejections.TOO_DEEP
 
 
 @pytest.mark.parametrize(
@@ -77,36 +78,36 @@ def test_depth_is_bounded_before_parsing() -> None:
 )
 def test_strings_that_do_not_end_cost_linear_time(unended: bytes) -> None:
     began = time.process_time()
-    assert wire.parse(b"[" * 65 + unended) is wire.TOO_DEEP
+    assert jsonrpc.parse(b"[" * 65 + unended) is rejections.TOO_DEEP
     assert time.process_time() - began < 20  # quadratic time would be hours
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
 def test_a_body_in_another_encoding_than_utf_8_is_refused(encoding: str) -> None:
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode(encoding)
-    assert wire.parse(body) is wire.UNPARSABLE
+    assert jsonrpc.parse(body) is rejections.UNPARSABLE
 
 
 def test_the_ids_of_requests_are_bounded() -> None:
     ping = {"jsonrpc": "2.0", "method": "ping"}
-    for fits in ("x" * wire.MAX_ID_CHARS, 2**63 - 1):
-        assert isinstance(parse({**ping, "id": fits}), wire.Request)
-    for too_long in ("x" * (wire.MAX_ID_CHARS + 1), 2**63, 10**4000):
-        assert parse({**ping, "id": too_long}) is wire.NOT_JSONRPC
-        assert parse({"jsonrpc": "2.0", "result": {}, "id": too_long}) is wire.NOT_JSONRPC
+    for fits in ("x" * jsonrpc.MAX_ID_CHARS, 2**63 - 1):
+        assert isinstance(parse({**ping, "id": fits}), jsonrpc.Request)
+    for too_long in ("x" * (jsonrpc.MAX_ID_CHARS + 1), 2**63, 10**4000):
+        assert parse({**ping, "id": too_long}) is rejections.NOT_JSONRPC
+        assert parse({"jsonrpc": "2.0", "result": {}, "id": too_long}) is rejections.NOT_JSONRPC
 
 
 def test_brackets_in_strings_do_not_count_as_depth() -> None:
     params = {"text": "[{" * 500 + '"\\', "list": [[] for _ in range(200)]}
-    assert isinstance(parse({"jsonrpc": "2.0", "method": "n", "params": params}), wire.Notification)
+    assert isinstance(parse({"jsonrpc": "2.0", "method": "n", "params": params}), jsonrpc.Notification)
 
 
 def test_the_deepest_allowed_nesting_is_allowed() -> None:
     nested: object = {}
-    for _ in range(wire.MAX_DEPTH - 3):
+    for _ in range(jsonrpc.MAX_DEPTH - 3):
         nested = [nested]
-    assert isinstance(parse({"jsonrpc": "2.0", "method": "n", "params": {"x": nested}}), wire.Notification)
-    assert parse({"jsonrpc": "2.0", "method": "n", "params": {"x": [nested]}}) is wire.TOO_DEEP
+    assert isinstance(parse({"jsonrpc": "2.0", "method": "n", "params": {"x": nested}}), jsonrpc.Notification)
+    assert parse({"jsonrpc": "2.0", "method": "n", "params": {"x": [nested]}}) is rejections.TOO_DEEP
 
 
 @pytest.mark.protocol("H13")
@@ -124,24 +125,24 @@ def test_the_deepest_allowed_nesting_is_allowed() -> None:
     ],
 )
 def test_accept_admits_json_and_event_streams(accept: bytes, expected: tuple[bool, bool]) -> None:
-    assert wire.accepts(accept) == expected
+    assert headers.accepts(accept) == expected
 
 
 def test_a_message_that_utf_8_cannot_carry_is_still_encoded() -> None:
-    assert json.loads(wire.encode({"text": "\ud800é\n"})) == {"text": "\ud800é\n"}
+    assert json.loads(jsonrpc.encode({"text": "\ud800é\n"})) == {"text": "\ud800é\n"}
 
 
 def test_an_event_carries_its_message_on_one_line() -> None:
-    frame = wire.event(wire.encode({"text": "a\nb\r\n\u2028"}), "s-1")
+    frame = sse.event(jsonrpc.encode({"text": "a\nb\r\n\u2028"}), "s-1")
     assert frame == b'event: message\nid: s-1\ndata: {"text":"a\\nb\\r\\n\\u2028"}\n\n'
 
 
 def test_the_priming_event_has_an_id_a_retry_and_empty_data() -> None:
-    assert wire.priming("s-0", 1.5) == b"id: s-0\nretry: 1500\ndata: \n\n"
+    assert sse.priming("s-0", 1.5) == b"id: s-0\nretry: 1500\ndata: \n\n"
 
 
 def test_a_rejection_is_a_jsonrpc_error_without_an_id() -> None:
-    assert json.loads(wire.SESSION_NOT_FOUND.body()) == {
+    assert json.loads(rejections.SESSION_NOT_FOUND.body) == {
         "jsonrpc": "2.0",
         "id": None,
         "error": {"code": -32600, "message": "Session not found"},

@@ -7,12 +7,13 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from mcp_sessions import conf, display
+from mcp_sessions import conf
 from mcp_sessions.ending import end_session
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.listing import Listing, Prefix
+from mcp_sessions.inventory import display
+from mcp_sessions.inventory.listing import Listing, Prefix
+from mcp_sessions.inventory.nodes import server_processes
 from mcp_sessions.models import MCPSession
-from mcp_sessions.processes import server_processes
 from mcp_sessions.store.registry import directory_for
 
 _ROW: Final = "{:<12}  {:<24}  {:<24}  {:<10}  {:>12}  {:>12}  {:>8}  {}"

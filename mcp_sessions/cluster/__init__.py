@@ -1,0 +1,1 @@
+"""This process among the others: heartbeat, inbox, notifications, and requests to clients."""

@@ -1,0 +1,6 @@
+"""`python -m mcp_sessions.daphne`: the `daphne` command with this package's server."""
+
+from mcp_sessions.daphne import CommandLineInterface
+
+if __name__ == "__main__":
+    CommandLineInterface.entrypoint()

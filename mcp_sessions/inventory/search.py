@@ -1,0 +1,67 @@
+"""What the text in the admin's search box may mean: a fingerprint, a client, a user, a token's subject."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mcp_sessions import conf
+from mcp_sessions.inventory.listing import Match, Prefix
+from mcp_sessions.inventory.principals import principals_of_tokens, principals_of_users
+from mcp_sessions.store.base import Query
+from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.session import ANONYMOUS
+
+HELP: Final = (
+    "The first 8 or more digits of a fingerprint, (part of) a client’s name, (part of) a user name, a token’s subject, "
+    "or “anonymous”."
+)
+#: Each meaning is a read of its own: a text may mean so many clients, and so many users.
+MAX_MEANINGS: Final = 10
+_DIGITS: Final = re.compile(r"[0-9a-f]{8,64}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What a text may mean."""
+
+    matches: Sequence[Match]
+    #: Whether it may mean more clients or users than are looked for.
+    ambiguous: bool
+
+
+def search(text: str, aliases: Iterable[str]) -> Search:
+    """Everything that the text may mean at these endpoints. Raises: StoreUnavailable."""
+    aliases = tuple(aliases)
+    clients = _client_names(text, aliases)
+    users = principals_of_users(text, limit=MAX_MEANINGS + 1)
+    principals = dict.fromkeys([*users[:MAX_MEANINGS], *_other_principals(text, aliases)])
+    return Search(
+        matches=[
+            *_prefixes(text),
+            *(Query(client=name) for name in clients[:MAX_MEANINGS]),
+            *(Query(principal=principal) for principal in principals),
+        ],
+        ambiguous=len(clients) > MAX_MEANINGS or len(users) > MAX_MEANINGS,
+    )
+
+
+def _prefixes(text: str) -> Iterator[Prefix]:
+    if _DIGITS.match(text.lower()):
+        yield Prefix(digits=text.lower())
+
+
+def _client_names(text: str, aliases: Sequence[str]) -> list[str]:
+    """The name itself, and those lately seen that contain it."""
+    seen = [name for alias in aliases for name in directory_for(alias).clients()]
+    return list(dict.fromkeys([text, *(name for name in seen if text.casefold() in name.casefold())]))
+
+
+def _other_principals(text: str, aliases: Sequence[str]) -> Iterator[str]:
+    """Owners that are no Django users."""
+    if text.lower() == ANONYMOUS:
+        yield ANONYMOUS
+    for alias in aliases:
+        endpoint = conf.endpoint(alias)
+        if endpoint.token_verifier is not None:
+            yield from principals_of_tokens(text, endpoint.issuer_url)

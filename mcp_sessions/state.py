@@ -1,0 +1,102 @@
+"""Session state: names and JSON values that live and die with a session, for async and for sync handlers."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from anyio import from_thread
+
+from mcp_sessions.errors import StateError
+from mcp_sessions.serving.exchange import Exchange
+
+
+class State:
+    """The session's state: names and JSON values. It lives and dies with the session.
+
+    Each method is one atomic act in the store, whichever process serves the session at the same time. All raise
+    SessionGone once the session ended, StoreUnavailable if the store cannot be asked, and StateError for values that
+    are not JSON, are of the wrong type, or exceed STATE_MAX_BYTES (StateTooLarge).
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._store = exchange.runtime.store
+        self._fingerprint = exchange.fingerprint
+        self._max_bytes = exchange.runtime.conf.state_max_bytes
+
+    async def get(self, name: str, default: Any = None) -> Any:
+        """The value, or the default if the name is not set."""
+        [text] = await self._store.state_get(self._fingerprint, [_name(name)])
+        return default if text is None else json.loads(text)
+
+    async def set(self, name: str, value: Any) -> None:
+        await self.update({name: value})
+
+    async def update(self, values: Mapping[str, Any]) -> None:
+        """Set several values: all or none."""
+        texts = {_name(name): _text(value) for name, value in values.items()}
+        if texts:
+            await self._store.state_set(self._fingerprint, texts, max_bytes=self._max_bytes)
+
+    async def delete(self, *names: str) -> int:
+        """Delete names; how many of them were set."""
+        return (
+            await self._store.state_delete(self._fingerprint, [_name(name) for name in names]) if names else 0
+        )
+
+    async def incr(self, name: str, amount: float = 1) -> Any:
+        """Add to a number, 0 if not set; the sum."""
+        if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+            raise StateError(f"incr() adds numbers, not {amount!r}.")
+        text = await self._store.state_incr(self._fingerprint, _name(name), amount, max_bytes=self._max_bytes)
+        return json.loads(text)
+
+    async def append(self, name: str, item: Any) -> int:
+        """Append to a list, empty if not set; its new length."""
+        return await self._store.state_append(
+            self._fingerprint, _name(name), _text(item), max_bytes=self._max_bytes
+        )
+
+    async def keys(self) -> list[str]:
+        """The names that are set, sorted."""
+        return await self._store.state_names(self._fingerprint)
+
+
+class SyncState:
+    """`State` for sync handlers: the same methods, without await."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return from_thread.run(self._state.get, name, default)
+
+    def set(self, name: str, value: Any) -> None:
+        from_thread.run(self._state.set, name, value)
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        from_thread.run(self._state.update, values)
+
+    def delete(self, *names: str) -> int:
+        return from_thread.run(self._state.delete, *names)
+
+    def incr(self, name: str, amount: float = 1) -> Any:
+        return from_thread.run(self._state.incr, name, amount)
+
+    def append(self, name: str, item: Any) -> int:
+        return from_thread.run(self._state.append, name, item)
+
+    def keys(self) -> list[str]:
+        return from_thread.run(self._state.keys)
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise StateError(f"Names of state values are non-empty strings, not {name!r}.")
+    return name
+
+
+def _text(value: Any) -> str:
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StateError(f"State values are JSON; this one is not: {error}") from error

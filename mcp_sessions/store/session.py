@@ -1,0 +1,146 @@
+"""What a session is: its record, its id and its fingerprint. Pure."""
+
+import hashlib
+import json
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+#: `Mcp-Session-Id`: visible ASCII (Streamable HTTP, section Session Management); longer ones are never ours.
+_SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,256}\Z")
+FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
+
+ANONYMOUS: Final = "anonymous"
+
+#: Characters of a handshake that is kept once it was parsed. Those of real clients are shorter, and often the same;
+#: a thousand that somebody made long and different on purpose would fill the memory of every process.
+KEPT_HANDSHAKE_CHARS: Final = 2_048
+
+
+def new_session_id() -> str:
+    """A session id with 256 bits from the operating system's secure random source, in visible ASCII."""
+    return secrets.token_urlsafe(32)
+
+
+def fingerprint(session_id: str) -> str | None:
+    """The SHA-256 of a session id, in hexadecimal; None if no server could have minted that id.
+
+    The id is a credential: only its fingerprint is stored, logged or shown.
+    """
+    if not _SESSION_ID.match(session_id):
+        return None
+    return hashlib.sha256(session_id.encode("ascii")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handshake:
+    """What `initialize` negotiated. Immutable for the life of the session."""
+
+    #: The protocol version that both sides speak.
+    protocol_version: str
+    #: The client's `clientInfo`, as sent.
+    client_info: dict[str, Any]
+    #: The client's `capabilities`, as sent.
+    capabilities: dict[str, Any]
+    #: What it was parsed from, if it was.
+    text: str = field(default="", compare=False, repr=False)
+
+    def __hash__(self) -> int:
+        """Hashable although it holds JSON objects, so that what is derived from a handshake can be cached by it.
+
+        All of it counts: if those of one client's name had one hash, somebody could make each look-up a long search.
+        """
+        return hash(self.text or self.to_json())
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is short enough for caches."""
+        return len(self.text) <= KEPT_HANDSHAKE_CHARS
+
+    def to_json(self) -> str:
+        """One line of ASCII JSON; equal handshakes give equal text."""
+        return json.dumps([self.protocol_version, self.client_info, self.capabilities], separators=(",", ":"))
+
+    @property
+    def client_name(self) -> str:
+        return str(self.client_info.get("name", ""))
+
+    @property
+    def client_version(self) -> str:
+        return str(self.client_info.get("version", ""))
+
+
+def parse_handshake(text: str) -> Handshake:
+    """The handshake of `to_json()`. Clients of one release send equal handshakes, so few are ever parsed.
+
+    Raises: ValueError for anything that `to_json()` did not write.
+    """
+    return _parse_kept(text) if len(text) <= KEPT_HANDSHAKE_CHARS else _parse(text)
+
+
+def _parse(text: str) -> Handshake:
+    values = json.loads(text)
+    match values:
+        case [str() as version, dict() as client_info, dict() as capabilities]:
+            return Handshake(
+                protocol_version=version, client_info=client_info, capabilities=capabilities, text=text
+            )
+    raise ValueError("not a handshake")
+
+
+_parse_kept = lru_cache(maxsize=1024)(_parse)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One session as the store holds it at one moment. Times are milliseconds since the epoch, by the store's clock."""
+
+    #: SHA-256 of the session id, hexadecimal.
+    fingerprint: str
+    #: What `initialize` negotiated.
+    handshake: Handshake
+    #: Who owns the session: "anonymous", or what `auth` made of the credentials.
+    principal: str
+    #: When `initialize` was answered.
+    created_ms: int
+    #: When the session ends however active it is: created + MAX_AGE.
+    deadline_ms: int
+    #: The last request, notification or sign of life of an open stream.
+    last_activity_ms: int
+    #: When the session ends unless something happens before: min(last activity + IDLE_TTL, deadline).
+    expires_ms: int
+    #: Whether anything but `initialize` was ever received; before that FIRST_TTL applies.
+    active: bool
+    #: Whether `notifications/initialized` was received.
+    initialized: bool
+    #: Messages received, `initialize` not counted.
+    requests: int
+    #: Method of the last message, and the tool's name behind a colon: "tools/call:remember".
+    last_call: str
+    #: What `logging/setLevel` asked for, None before.
+    log_level: str | None
+    #: Names of the opt-in tools that the session enabled.
+    tools: frozenset[str]
+
+    @property
+    def created(self) -> datetime:
+        return _utc(self.created_ms)
+
+    @property
+    def deadline(self) -> datetime:
+        return _utc(self.deadline_ms)
+
+    @property
+    def last_activity(self) -> datetime:
+        return _utc(self.last_activity_ms)
+
+    @property
+    def expires(self) -> datetime:
+        return _utc(self.expires_ms)
+
+
+def _utc(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
