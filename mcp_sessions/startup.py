@@ -25,7 +25,7 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(*THRESHOLDS)
 
 
-def mend_daphne() -> None:
+def patch_daphne() -> None:
     """Let the `daphne` command serve as `python -m mcp_sessions.daphne` does. Call it in `asgi.py`.
 
     That command imports the application before it makes its server, and takes the class from an attribute: there
@@ -41,3 +41,7 @@ def mend_daphne() -> None:
     from mcp_sessions.daphne import mend_command
 
     mend_command()
+
+
+#: The former name of `patch_daphne`. It goes with 1.0.
+mend_daphne = patch_daphne

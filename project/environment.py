@@ -1,4 +1,4 @@
-"""Settings from environment variables; what does not fit is refused with a sentence that names the variable."""
+"""Settings from environment variables. An error about an invalid value names the variable."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
 D = TypeVar("D")
-#: Makes a value of a text, or raises ValueError with a message that says what was expected.
+#: Parses a string, or raises ValueError with a message that says what was expected.
 Parser = Callable[[str], Any]
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -16,7 +16,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 def read(name: str, parse: Callable[[str], T], default: D) -> T | D:
-    """The variable's value, or the default if it is empty or not set.
+    """Return the value of the variable, or the default if it is empty or not set.
 
     Raises: ImproperlyConfigured, when `parse` raises ValueError with a message that says what was expected.
     """
@@ -30,14 +30,14 @@ def read(name: str, parse: Callable[[str], T], default: D) -> T | D:
 
 
 def boolean(value: str) -> bool:
-    """1 or 0, in any of the usual spellings."""
+    """Parse 1 or 0, in any of the usual spellings."""
     if value.lower() not in _TRUE | _FALSE:
         raise ValueError("1 or 0")
     return value.lower() in _TRUE
 
 
 def seconds(value: str) -> float:
-    """A duration in seconds."""
+    """Parse a duration in seconds."""
     try:
         return float(value)
     except ValueError:
@@ -45,7 +45,7 @@ def seconds(value: str) -> float:
 
 
 def count(value: str) -> int:
-    """A whole number."""
+    """Parse a whole number."""
     try:
         return int(value)
     except ValueError:
@@ -53,10 +53,10 @@ def count(value: str) -> int:
 
 
 def cap(value: str) -> int | None:
-    """A whole number, or `none` for no limit."""
+    """Parse a whole number, or `none` for no limit."""
     return None if value.lower() == "none" else count(value)
 
 
 def words(value: str) -> list[str]:
-    """A list separated by commas."""
+    """Parse a list separated by commas."""
     return [word.strip() for word in value.split(",") if word.strip()]

@@ -1,7 +1,7 @@
-"""Make .venv and install into it: `python3 tools/bootstrap.py run` or `... dev`. Needs nothing but Python.
+"""Create .venv and install into it: `python3 tools/bootstrap.py run` or `... dev`. Needs nothing but Python.
 
-Does nothing when .venv already holds what pyproject.toml and constraints.txt ask for. Written so that an old Python can
-still read it and say that it is too old.
+Does nothing if .venv already holds what pyproject.toml and constraints.txt ask for. An old Python can still parse this
+file and report that it is too old.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 OLDEST = (3, 11)
 NEWER = ["python3.14", "python3.13", "python3.12", "python3.11"]
-#: What to install, by what it is for; `dev` holds all of `run`.
+#: Purpose -> extras to install. `dev` includes all of `run`.
 EXTRAS = {"run": "demo,embedded", "dev": "dev"}
 
 
 def main(purpose):
-    """Install what is needed for the purpose, or say in a sentence what stands in the way."""
+    """Install what the purpose needs, or exit with the reason why that is impossible."""
     if sys.version_info < OLDEST:
         _start_again_with_a_newer_python()
     if _stamp(purpose) in _stamps():
@@ -38,7 +38,7 @@ def _start_again_with_a_newer_python():
         if found and subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0:
             os.execv(found, [found, *sys.argv])  # noqa: S606 - a path that `which` found
     sys.exit(
-        "This project needs Python %d.%d or newer; %s is Python %d.%d. Install one, or name it: "
+        "This project needs Python %d.%d or newer; %s is Python %d.%d. Install a newer one, or name it: "
         "make PYTHON=/path/to/python." % (*OLDEST, sys.executable, *sys.version_info[:2])
     )
 
@@ -61,7 +61,7 @@ def _make_venv():
 def _pip(*arguments):
     command = [_python(), "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL) != 0:
-        sys.exit("Installing failed; the reason stands above.")
+        sys.exit("Installation failed; the reason is above.")
 
 
 def _python():
@@ -69,7 +69,7 @@ def _python():
 
 
 def _stamp(purpose):
-    """Changes whenever what should be installed changes."""
+    """A digest that changes whenever the packages to install change."""
     digest = hashlib.sha256(purpose.encode())
     for name in ("pyproject.toml", "constraints.txt"):
         with open(os.path.join(ROOT, name), "rb") as file:

@@ -1,6 +1,6 @@
 """daphne, mended and draining: `python -m mcp_sessions.daphne ARGS`, with every argument of the `daphne` command.
 
-`startup.mend_daphne` puts the same server into the `daphne` command itself.
+`startup.patch_daphne` puts the same server into the `daphne` command itself.
 
 On SIGTERM or SIGINT it stops listening, tells the application (`lifecycle.on_drain`), lets the requests in flight
 finish for `--drain-timeout` seconds, cancels what is left, runs `lifecycle.on_shutdown` and exits with 0. Requests that
@@ -237,7 +237,7 @@ class CommandLineInterface(DaphneCommandLineInterface):  # type: ignore[misc]  #
 
 
 def mend_command() -> None:
-    """Put this server into the `daphne` command, for which `startup.mend_daphne` is the public way.
+    """Put this server into the `daphne` command, for which `startup.patch_daphne` is the public way.
 
     Raises: SystemExit with a sentence for what the environment says and is no number of seconds.
     """
