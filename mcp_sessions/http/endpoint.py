@@ -225,7 +225,12 @@ class _HandshakeRequest:
                 runtime.admission.close_stream()
 
     async def _send_json(self, message: dict[str, Any], headers: Headers = ()) -> None:
-        await respond(self.send, 200, (*JSON_HEADERS, *headers), jsonrpc.encode(message))
+        body = jsonrpc.encode(message)
+        length = (b"content-length", b"%d" % len(body))
+        await self.send(
+            {"type": "http.response.start", "status": 200, "headers": [*JSON_HEADERS, *headers, length]}
+        )
+        await self.send({"type": "http.response.body", "body": body})
 
     def _send_stream(self, event_stream: EventStream) -> Awaitable[None]:
         return event_stream.run(

@@ -25,11 +25,11 @@ async def reject(send: Send, rejection: Rejection) -> None:
     await send({"type": "http.response.body", "body": rejection.body, "more_body": False})
 
 
-async def respond(send: Send, status: int, headers: Headers = (), body: bytes = b"") -> None:
-    """Send a whole response."""
-    length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)
+async def respond(send: Send, status: int, headers: Headers = ()) -> None:
+    """Send a response without a body."""
+    length = () if status == 204 else ((b"content-length", b"0"),)
     await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def with_cors(send: Send, origin: bytes) -> Send:

@@ -1,7 +1,7 @@
 """What is only to be found in MCPServer's registries, which have no public interface."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import iscoroutinefunction
@@ -21,25 +21,26 @@ def annotations_of(server: MCPServer[Any], params: Mapping[str, Any]) -> ToolAnn
 
 def close_connections_after(server: MCPServer[Any], method: str, params: Mapping[str, Any]) -> None:
     """Make the sync functions that a request may call, in worker threads, close their database connections."""
-    for registered in _called_by(server, method, params):
-        function = getattr(registered, "fn", None)
-        if function is None or getattr(function, "closes_connections", False) or _is_async(function):
-            continue
-        registered.fn = closes_connections(function)
-        registered.fn.closes_connections = True
-
-
-def _called_by(server: MCPServer[Any], method: str, params: Mapping[str, Any]) -> Iterable[Any]:
-    """What is registered for a request. Nobody has validated its params yet."""
+    # Nobody has validated the params yet: a name may be anything.
     if method == "tools/call":
         tool = server._tool_manager.get_tool(str(params.get("name")))  # noqa: SLF001
-        return () if tool is None or tool.is_async else (tool,)
-    if method == "prompts/get":
-        return (server._prompt_manager.get_prompt(str(params.get("name"))),)  # noqa: SLF001
-    if method == "resources/read":
+        if tool is not None and not tool.is_async:
+            _close_connections_after(tool)
+    elif method == "prompts/get":
+        _close_connections_after(server._prompt_manager.get_prompt(str(params.get("name"))))  # noqa: SLF001
+    elif method == "resources/read":
         manager = server._resource_manager  # noqa: SLF001
-        return (*manager.list_resources(), *manager.list_templates())
-    return ()
+        for registered in (*manager.list_resources(), *manager.list_templates()):
+            _close_connections_after(registered)
+
+
+def _close_connections_after(registered: Any) -> None:
+    """The same for one tool, prompt or resource; once."""
+    function = getattr(registered, "fn", None)
+    if function is None or getattr(function, "closes_connections", False) or _is_async(function):
+        return
+    registered.fn = closes_connections(function)
+    registered.fn.closes_connections = True
 
 
 def closes_connections(function: Callable[P, R]) -> Callable[P, R]:
