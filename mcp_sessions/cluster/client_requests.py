@@ -11,13 +11,14 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mcp_sessions.cluster.context import Context
+from mcp_sessions.cluster.node import Bus
+from mcp_sessions.conf import Endpoint
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.sdk.channel import ClientRequest, OnProgress, SessionEnded, TimedOut
+from mcp_sessions.store.streaming import StreamStore
 from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,27 @@ MAX_PROGRESS_CHARS: Final = 1_000
 
 #: Puts a message on the stream that the question belongs to.
 Say = Callable[[Mapping[str, Any]], Any]
+#: Called with the params of the client's `notifications/progress`.
+OnProgress = Callable[[Mapping[str, Any]], Coroutine[Any, Any, None]]
+
+
+class TimedOut(Exception):
+    """The client did not answer in time."""
+
+
+class SessionEnded(Exception):
+    """The session ended before the client answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRequest:
+    """A request to the client, as a handler makes it."""
+
+    method: str
+    params: Mapping[str, Any] | None
+    #: Seconds to wait for the response; None for REQUEST_TIMEOUT.
+    timeout: float | None = None
+    on_progress: OnProgress | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -49,8 +71,19 @@ class Question:
 class Questions:
     """The questions that one node waits for."""
 
-    def __init__(self, context: Context, *, is_dead: Callable[[str], Awaitable[bool]]) -> None:
-        self._context = context
+    def __init__(
+        self,
+        store: StreamStore,
+        node: Bus,
+        *,
+        conf: Callable[[], Endpoint],
+        spawn: Callable[[Coroutine[Any, Any, Any]], None],
+        is_dead: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        self._store = store
+        self._node = node
+        self._conf = conf
+        self._spawn = spawn
         self._is_dead = is_dead
         self._open: dict[tuple[str, str], Question] = {}
 
@@ -59,7 +92,7 @@ class Questions:
 
         Raises: TimedOut, and the client is told that it need not answer any more. SessionEnded. StoreUnavailable.
         """
-        timeout = self._context.conf.request_timeout if ask.timeout is None else ask.timeout
+        timeout = self._conf().request_timeout if ask.timeout is None else ask.timeout
         question = Question(
             fingerprint=fingerprint, id=f"q{secrets.token_hex(8)}", on_progress=ask.on_progress
         )
@@ -77,18 +110,18 @@ class Questions:
             raise
         finally:
             del self._open[fingerprint, question.id]
-            self._context.spawn(self._withdraw(question))
+            self._spawn(self._withdraw(question))
 
     async def _register(self, question: Question, timeout: float) -> None:  # noqa: ASYNC109 - for the store to keep
-        registered = await self._context.streams.ask(
-            question.fingerprint, question.id, node=self._context.node.node, timeout_ms=round(timeout * 1000)
+        registered = await self._store.ask(
+            question.fingerprint, question.id, node=self._node.node, timeout_ms=round(timeout * 1000)
         )
         if not registered:
             raise SessionEnded
 
     async def _withdraw(self, question: Question) -> None:
         try:
-            await self._context.streams.withdraw(question.fingerprint, question.id)
+            await self._store.withdraw(question.fingerprint, question.id)
         except StoreUnavailable as error:
             logger.info("A question is left to its timeout: %s", error)
 
@@ -101,7 +134,7 @@ class Questions:
         if not _QUESTION_ID.match(question_id):
             return False
         payload = json.dumps([reply.result, reply.error]).encode("ascii")
-        node = await self._context.streams.answer(fingerprint, question_id, payload=payload)
+        node = await self._store.answer(fingerprint, question_id, payload=payload)
         if node is None or await self._is_dead(node):
             return False
         self._tell(node, fingerprint, question_id)
@@ -113,18 +146,18 @@ class Questions:
         if not _QUESTION_ID.match(question_id):
             return
         payload = json.dumps(_said(params)).encode("ascii")
-        node = await self._context.streams.progress(fingerprint, question_id, payload=payload)
+        node = await self._store.progress(fingerprint, question_id, payload=payload)
         if node is not None:
             self._tell(node, fingerprint, question_id)
 
     def _tell(self, node: str, fingerprint: str, question_id: str) -> None:
-        self._context.node.ring(node, {"t": "reply", "s": fingerprint, "q": question_id})
+        self._node.ring(node, {"t": "reply", "s": fingerprint, "q": question_id})
 
     def hear(self, fingerprint: str, question_id: str) -> None:
         """A doorbell says that the client said something."""
         question = self._open.get((fingerprint, question_id))
         if question is not None:
-            self._context.spawn(self._take(question))
+            self._spawn(self._take(question))
 
     async def look(self) -> None:
         """A heartbeat: look for replies whose doorbell was lost."""
@@ -132,9 +165,7 @@ class Questions:
 
     async def _take(self, question: Question) -> None:
         try:
-            replies = await self._context.streams.replies(
-                question.fingerprint, question.id, after=question.heard
-            )
+            replies = await self._store.replies(question.fingerprint, question.id, after=question.heard)
         except StoreUnavailable as error:
             logger.warning("An answer is fetched later: %s", error)
             return
@@ -143,7 +174,7 @@ class Questions:
         new, question.heard = replies.place - question.heard, max(replies.place, question.heard)
         if new > 0 and question.on_progress is not None:
             for payload in replies.progress[-new:]:
-                self._context.spawn(question.on_progress(json.loads(payload)))
+                self._spawn(question.on_progress(json.loads(payload)))
         if replies.answer is not None and not question.reply.done():
             result, error_data = json.loads(replies.answer)
             question.reply.set_result(jsonrpc.Reply(id=question.id, result=result, error=error_data))

@@ -1,35 +1,13 @@
 """What the SDK's kernel needs from us to reach the client: notifications and requests go through a channel."""
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Protocol
 
+from mcp_sessions.cluster.client_requests import ClientRequest
 from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)
-
-#: Called with the params of the client's `notifications/progress`.
-OnProgress = Callable[[Mapping[str, Any]], Coroutine[Any, Any, None]]
-
-
-class TimedOut(Exception):
-    """The client did not answer in time."""
-
-
-class SessionEnded(Exception):
-    """The session ended before the client answered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientRequest:
-    """A request to the client, as a handler makes it."""
-
-    method: str
-    params: Mapping[str, Any] | None
-    #: Seconds to wait for the response; None for REQUEST_TIMEOUT.
-    timeout: float | None = None
-    on_progress: OnProgress | None = None
 
 
 class Channel(Protocol):

@@ -30,7 +30,8 @@ from mcp_types import (
 from starlette.datastructures import Headers
 from starlette.requests import Request as HTTPRequest
 
-from mcp_sessions.sdk.channel import Channel, ClientRequest, OnProgress, SessionEnded, TimedOut
+from mcp_sessions.cluster.client_requests import ClientRequest, OnProgress, SessionEnded, TimedOut
+from mcp_sessions.sdk.channel import Channel
 from mcp_sessions.store.session import Handshake, Session
 from mcp_sessions.transport import jsonrpc
 

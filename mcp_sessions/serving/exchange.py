@@ -9,15 +9,14 @@ from typing import Any, Final
 
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS
 
-from mcp_sessions.cluster.client_requests import Questions
-from mcp_sessions.cluster.context import Context
+from mcp_sessions.cluster.client_requests import ClientRequest, Questions
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import SessionGone
-from mcp_sessions.sdk.channel import ClientRequest
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.store.base import SessionStore
 from mcp_sessions.store.session import Session
+from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.standalone import StandaloneChannel
 from mcp_sessions.streams.writer import StreamWriter
 from mcp_sessions.transport import jsonrpc, sse

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from mcp_sessions.cluster.context import Context
 from mcp_sessions.serving.admission import Admission
+from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.reader import StreamReader
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from mcp_sessions import subscriptions
 from mcp_sessions.cluster.client_requests import Questions
-from mcp_sessions.cluster.context import Context
 from mcp_sessions.cluster.node import Doorbell
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
+from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.standalone import publish_to_all
 from mcp_sessions.transport import jsonrpc

@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 
 from mcp_sessions import lifecycle
 from mcp_sessions.cluster.client_requests import Questions
-from mcp_sessions.cluster.context import Context
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS, Bus
 from mcp_sessions.conf import endpoint
 from mcp_sessions.sdk.server import HostedServer, load_server
@@ -21,6 +20,7 @@ from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.store.registry import store_for, streams_for
 from mcp_sessions.store.session import Session
+from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
 from mcp_sessions.transport import jsonrpc
@@ -53,7 +53,13 @@ class Runtime:
         self.admission = Admission(self.context.read_conf)
         self.open_streams = OpenStreams(self.context)
         self._orphans = Orphans(self.context, self.open_streams, run_again=self._run_again)
-        self.client_requests = Questions(self.context, is_dead=self._orphans.is_dead)
+        self.client_requests = Questions(
+            streams,
+            self.context.node,
+            conf=self.context.read_conf,
+            spawn=self.spawn,
+            is_dead=self._orphans.is_dead,
+        )
         self.inbox = Inbox(self.context, self.admission, self.open_streams, self.client_requests)
 
     async def start(self) -> None:

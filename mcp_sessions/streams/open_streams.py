@@ -5,10 +5,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mcp_sessions.cluster.context import Context
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.session import Session
 from mcp_sessions.store.streaming import Claim
+from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.transport import sse
 from mcp_sessions.transport.event_ids import STANDALONE

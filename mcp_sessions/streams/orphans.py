@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from mcp_types import CONNECTION_CLOSED
 
-from mcp_sessions.cluster.context import Context
 from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.session import Session
+from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.retry import retry_while_unavailable
 from mcp_sessions.transport import jsonrpc

@@ -5,9 +5,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mcp_sessions.cluster.context import Context
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.streaming import Batch, Taken
+from mcp_sessions.streams.context import Context
 from mcp_sessions.transport import sse
 from mcp_sessions.transport.event_ids import STANDALONE, EventId
 from mcp_sessions.transport.event_stream import EventStream

@@ -8,12 +8,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_sessions.cluster.client_requests import Questions
-from mcp_sessions.cluster.context import Context
+from mcp_sessions.cluster.client_requests import ClientRequest, Questions
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.sdk.channel import ClientRequest
 from mcp_sessions.store.session import Session
+from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.retry import retry_while_unavailable
 from mcp_sessions.transport import jsonrpc
 from mcp_sessions.transport.event_ids import STANDALONE

@@ -11,9 +11,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mcp_sessions.cluster.context import Context
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.streaming import Claim
+from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.retry import retry_while_unavailable
 from mcp_sessions.transport import jsonrpc, sse
 from mcp_sessions.transport.event_ids import EventId

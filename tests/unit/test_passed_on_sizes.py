@@ -34,8 +34,8 @@ async def passed_on(params: dict[str, Any]) -> bytes:
     async def progress(*_: str, payload: bytes) -> None:
         left.append(payload)
 
-    context: Any = SimpleNamespace(streams=SimpleNamespace(progress=progress))
-    questions = Questions(context, is_dead=Mock())
+    store: Any = SimpleNamespace(progress=progress)
+    questions = Questions(store, Mock(), conf=Mock(), spawn=Mock(), is_dead=Mock())
     await questions.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
     [payload] = left
     return payload
