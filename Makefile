@@ -21,10 +21,11 @@ install: ## install everything that the targets below need into .venv
 test: install ## run all tests, against servers that the tests start themselves
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-check: install ## lint, formatting, types, migrations, Django's checks, and the tests of the documentation
+check: install ## lint, formatting, types, layers, migrations, Django's checks, and the tests of the documentation
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .cache/import-linter --no-logo
 	$(DJANGO) check --fail-level WARNING
 	$(DJANGO) makemigrations --check --dry-run
 	$(BIN)/python -m pytest -q tests/docs
