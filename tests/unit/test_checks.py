@@ -105,7 +105,9 @@ def test_an_entry_must_be_a_dictionary() -> None:
 
 def test_an_unknown_key_is_named_beside_the_known_ones() -> None:
     message = only(found({"default": entry(IDLE_TIMEOUT=3)}), "E002")
-    assert message.msg.startswith("MCP_SESSIONS['default'] has the unknown key 'IDLE_TIMEOUT'. Known are ")
+    assert message.msg.startswith(
+        "MCP_SESSIONS['default'] has the unknown key 'IDLE_TIMEOUT'. The known keys are "
+    )
     assert "IDLE_TTL" in message.msg
 
 
