@@ -251,6 +251,22 @@ def test_what_is_installed_already_is_not_installed_again(
     bootstrap.main("run")
 
 
+def test_the_environment_chooses_the_release_of_django(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bootstrap = SimpleNamespace(**runpy.run_path(str(BOOTSTRAP)))
+    monkeypatch.setitem(bootstrap.main.__globals__, "VENV", str(tmp_path))
+    monkeypatch.delenv("DJANGO", raising=False)
+    locked, stamp = Path(ROOT / bootstrap._constraints()).read_text().splitlines(), bootstrap._stamp("dev")
+
+    monkeypatch.setenv("DJANGO", "6.1")
+    chosen = Path(bootstrap._constraints()).read_text().splitlines()
+
+    assert set(chosen) - set(locked) == {"Django==6.1.*"}
+    assert [line.split("==")[0] for line in set(locked) - set(chosen)] == ["Django"]
+    assert bootstrap._stamp("dev") != stamp
+
+
 def _children(pid: int) -> list[int]:
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in listed.split()]
