@@ -1,6 +1,6 @@
 """The columns of the list of sessions, and the fields of one session's page.
 
-Clients choose their names, versions and capabilities: what they sent is bounded here, and escaped by the templates.
+Clients choose their names, versions and capabilities. Their text is truncated here and escaped by the templates.
 """
 
 from django.contrib import admin
@@ -27,9 +27,9 @@ class SessionColumns:
     def client(self, obj: MCPSession) -> str:
         return obj.client
 
-    @admin.display(description="user")
-    def user(self, obj: MCPSession) -> str:
-        return obj.owner.label
+    @admin.display(description="principal")
+    def principal_name(self, obj: MCPSession) -> str:
+        return obj.principal_name
 
     @admin.display(description="protocol")
     def protocol(self, obj: MCPSession) -> str:
@@ -71,7 +71,7 @@ class SessionColumns:
             f"{display.full_time(obj.record.expires)} (in {display.remaining(obj.record.expires)}, if idle)"
         )
 
-    @admin.display(description="at the latest")
+    @admin.display(description="expires at the latest")
     def deadline_at(self, obj: MCPSession) -> str:
         return f"{display.full_time(obj.record.deadline)} (in {display.remaining(obj.record.deadline)})"
 

@@ -1,4 +1,4 @@
-"""The server processes of each endpoint, as their heartbeats tell; for operators."""
+"""The nodes that serve each endpoint, as their heartbeats report them."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,27 +9,26 @@ from mcp_sessions.store.registry import stream_directory_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerProcess:
-    """One process that serves an endpoint."""
+class ServingNode:
+    """A node, one server process, that serves an endpoint."""
 
     endpoint: str
-    #: What other processes call it.
-    node: str
+    id: str
     host: str
     pid: int
     #: Its last heartbeat, by the store's clock.
     seen: datetime
 
 
-def server_processes(aliases: Iterable[str]) -> Sequence[ServerProcess]:
-    """The processes that serve these endpoints: one that dies is forgotten within half a minute.
+def nodes_of(aliases: Iterable[str]) -> Sequence[ServingNode]:
+    """The nodes of these endpoints. A node that dies is forgotten within half a minute.
 
     Raises: StoreUnavailable.
     """
     return [
-        ServerProcess(
+        ServingNode(
             endpoint=alias,
-            node=node.id,
+            id=node.id,
             host=about.get("host", "?"),
             pid=about.get("pid", 0),
             seen=datetime.fromtimestamp(node.seen_ms / 1000, UTC),

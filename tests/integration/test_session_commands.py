@@ -70,7 +70,7 @@ def test_show_prints_everything_as_json() -> None:
     document = json.loads(run("show", session.fingerprint[:8].upper()))
     assert document["fingerprint"] == session.fingerprint
     assert document["client_info"] == {"name": "inspector", "version": "1.0"}
-    assert (document["owner"], document["endpoint"]) == ("anonymous", "shop")
+    assert (document["principal_name"], document["endpoint"]) == ("anonymous", "shop")
     assert (document["state"], document["tools"]) == ({"facts": [1]}, ["archive"])
 
 
@@ -107,7 +107,7 @@ def test_a_store_that_is_down_is_one_sentence(settings: LazySettings) -> None:
     settings.CACHES = {
         "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
     }
-    with pytest.raises(CommandError, match="store cannot be asked"):
+    with pytest.raises(CommandError, match="store cannot be reached"):
         run("list")
 
 

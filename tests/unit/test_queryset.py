@@ -1,4 +1,4 @@
-"""The lazy relation: what it reads, when, and what it refuses."""
+"""The lazy queryset of sessions: what it reads, when, and what it refuses."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from mcp_sessions.errors import MCPSessionsError, UnsupportedLookup
 from mcp_sessions.inventory.listing import MAX_DEPTH, Prefix
-from mcp_sessions.inventory.queryset import SessionRelation
+from mcp_sessions.inventory.queryset import SessionQuerySet
 from mcp_sessions.models import MCPSession
 from mcp_sessions.store.base import EndReason, Page, Query
 from mcp_sessions.store.session import Handshake, Session
@@ -125,7 +125,7 @@ def two(stores: Stores, settings: Any) -> Stores:
     return stores
 
 
-def sessions() -> SessionRelation:
+def sessions() -> SessionQuerySet[MCPSession]:
     return MCPSession.objects.get_queryset()
 
 
