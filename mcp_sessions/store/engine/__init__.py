@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
+import hiredis
 from django.core.exceptions import ImproperlyConfigured
 from redis.exceptions import ResponseError
 
@@ -49,9 +50,8 @@ class Engine:
         self._scripts: dict[str, Any] = {}
         self._lua = lua51.LuaRuntime(encoding=None, register_eval=False, register_builtins=False)
         prelude = (files(__name__) / "prelude.lua").read_bytes()
-        self._compile, self._run, self._refused = self._lua.execute(
-            prelude, self._dispatch, _listed, _failure
-        )
+        self._compile, self._run, self._refused = self._lua.execute(prelude, self._dispatch)
+        self._reader = hiredis.Reader(replyError=_failure)
 
     def __len__(self) -> int:
         """How many keys there are; some may have expired."""
@@ -66,17 +66,21 @@ class Engine:
             compiled = self._scripts.get(script) or self._compiled(script)
             if isinstance(compiled, ResponseError):
                 return compiled
-            self._keys.begin(self._now_us())
+            seconds, microseconds = divmod(self._begin(), 1_000_000)
             appended: list[bytes] = []
             self._keys.appended = appended
-            reply = self._run(compiled, self._array(keys), self._array(arguments))
+            reply = self._run(
+                compiled, b"%d" % seconds, b"%d" % microseconds, self._array(keys), self._array(arguments)
+            )
+            self._reader.feed(reply)
+            result = self._reader.gets()
         self._tell(appended)
-        return reply
+        return result
 
     def xread(self, key: Text, after: bytes, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """The entries of a stream that follow an id, the oldest first, in redis-py's form."""
         with self._lock:
-            self._keys.begin(self._now_us())
+            self._begin()
             stream = self._keys.value(_as_bytes(key), streams.Stream)
             found = stream.after(streams.stream_id(after), count) if stream else []
         return [
@@ -87,14 +91,20 @@ class Engine:
     def newest_id(self, key: Text) -> bytes:
         """The last id that a stream gave, 0-0 before the first."""
         with self._lock:
-            self._keys.begin(self._now_us())
+            self._begin()
             stream = self._keys.value(_as_bytes(key), streams.Stream)
             return streams.as_text(stream.last if stream else (0, 0))
 
+    def _begin(self) -> int:
+        now_us = self._now_us()
+        self._keys.begin(now_us // 1000)
+        return now_us
+
     def _compiled(self, script: str) -> Any:
-        compiled = self._compile(script.encode())
-        if not isinstance(compiled, ResponseError):
-            self._scripts[script] = compiled
+        compiled, wrong = self._compile(script.encode())
+        if compiled is None:
+            return _failure(f"ERR Error compiling script (new function): {wrong.decode()}")
+        self._scripts[script] = compiled
         return compiled
 
     def _array(self, values: Sequence[Text]) -> Any:
@@ -130,29 +140,24 @@ def _wall_clock() -> int:
 
 
 def _as_bytes(value: Text) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return value.encode() if isinstance(value, str) else repr(value).encode("ascii")
+    if type(value) is str:
+        return value.encode()
+    return value if isinstance(value, bytes) else repr(value).encode("ascii")
 
 
 def _from_lua(argument: Any) -> bytes:
     if type(argument) is bytes:
         return argument
-    if type(argument) not in {int, float}:
-        raise Refused("ERR Command arguments must be strings or integers")
-    return as_text(float(argument))
+    if type(argument) is int:
+        return b"%d" % argument
+    if type(argument) is float:
+        return as_text(argument)
+    raise Refused("ERR Command arguments must be strings or integers")
 
 
-def _listed(items: list[Any] | None, *more: Any) -> list[Any]:
-    if items is None:
-        return [*more]
-    items.extend(more)
-    return items
-
-
-def _failure(text: bytes) -> ResponseError:
+def _failure(text: str) -> ResponseError:
     """As redis-py has it: the code ERR says nothing and is left out."""
-    return ResponseError(text.decode(errors="replace").removeprefix("ERR "))
+    return ResponseError(text.removeprefix("ERR "))
 
 
 def _counted(command: Command) -> tuple[Command, int, float]:

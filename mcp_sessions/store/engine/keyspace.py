@@ -37,7 +37,7 @@ class Keyspace:
     """Every key. The clock stands still between two calls of `begin`, as it does for a script in Redis."""
 
     def __init__(self) -> None:
-        self.now_us = 0
+        #: Milliseconds since the epoch.
         self.now = 0
         #: The streams that got an entry since the list was last replaced.
         self.appended: list[bytes] = []
@@ -49,9 +49,9 @@ class Keyspace:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def begin(self, now_us: int) -> None:
-        """Set the clock (microseconds), and drop some of the keys whose time is up."""
-        self.now_us, self.now = now_us, now_us // 1000
+    def begin(self, now: int) -> None:
+        """Set the clock, and drop some of the keys whose time is up."""
+        self.now = now
         for _ in range(SWEPT_AT_ONCE):
             if not self._queue or self._queue[0][0] >= self.now:
                 break

@@ -1,14 +1,9 @@
-"""The commands on keys and strings."""
+"""The commands on keys and strings. TIME is in prelude.lua."""
 
 import math
 from typing import Final
 
 from mcp_sessions.store.engine.keyspace import LARGEST, SYNTAX, Keyspace, Refused, Reply, integer
-
-
-def clock(keys: Keyspace) -> Reply:
-    seconds, microseconds = divmod(keys.now_us, 1_000_000)
-    return [b"%d" % seconds, b"%d" % microseconds]
 
 
 def get(keys: Keyspace, key: bytes) -> Reply:
@@ -61,7 +56,6 @@ def pttl(keys: Keyspace, key: bytes) -> Reply:
 
 
 COMMANDS: Final = {
-    b"TIME": clock,
     b"GET": get,
     b"SET": put,
     b"DEL": delete,
