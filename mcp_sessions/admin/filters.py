@@ -12,7 +12,8 @@ from django.utils import timezone
 from mcp_sessions import conf
 from mcp_sessions.inventory.display import printable
 from mcp_sessions.inventory.queryset import SessionRelation
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.factory import sync_store_for
 
 #: Clients offered as a filter, last seen first; the others are found by searching.
 MAX_CLIENTS: Final = 15
@@ -82,7 +83,9 @@ class ClientFilter(_Filter):
     replaces = tuple(name for name in _ONE_OF if name != "client")
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        seen = (name for alias in chosen_aliases(request) for name in directory_for(alias).clients())
+        seen = (
+            name for alias in chosen_aliases(request) for name in sync_store_for(alias).run(indexes.clients())
+        )
         names = list(dict.fromkeys(name for name in seen if _fits_address(name)))[:MAX_CLIENTS]
         return [(name, printable(name, 30) or "(no name)") for name in _with_current(names, self.value())]
 

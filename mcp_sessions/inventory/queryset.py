@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from mcp_sessions import conf
 from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.inventory.listing import MAX_DEPTH, Listing, LocatedPage, Match, Picked, combine
-from mcp_sessions.store.base import Query
+from mcp_sessions.store.calls.queries import Query
 
 if TYPE_CHECKING:
     from mcp_sessions.models import MCPSession

@@ -15,6 +15,7 @@ log = logging.getLogger("mcp_sessions.store")
 _FOLDER: Final = files("mcp_sessions.store") / "lua"
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 #: What carries a script to Redis: calls of one pipeline share round trips, and do not wait for those of another.
 Pipe = Literal["touches", "messages", "others"]
 
@@ -46,8 +47,8 @@ class Script:
         self.reads_record = "local session, unreadable = load(" in self.text
 
 
-class Call(NamedTuple, Generic[T]):
-    """A script with its keys and arguments. The driver puts the time before the arguments (ARGV[1]): tests inject it."""
+class Call(NamedTuple, Generic[T_co]):
+    """A script with its keys and arguments. The driver puts the time, or "", before them (ARGV[1])."""
 
     script: Script
     #: The fingerprint of the session that the keys belong to; "" for keys of the whole namespace.
@@ -56,9 +57,9 @@ class Call(NamedTuple, Generic[T]):
     parts: Sequence[str]
     arguments: Sequence[Any]
     #: Makes the result of `home` and the script's reply.
-    decode: Callable[[str, Any], T]
+    decode: Callable[[str, Any], T_co]
     #: Gives, for the result and the reply, another call to send without waiting for it. Best effort.
-    follow_up: "Callable[[T, Any], Call[Any] | None] | None" = None
+    follow_up: "Callable[[Any, Any], Call[Any] | None] | None" = None
 
 
 #: An operation of several round trips.

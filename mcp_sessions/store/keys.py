@@ -10,7 +10,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above, or MAX_AGE |
 | `mcp:v1:<namespace>:{<fingerprint>}:finished` | sorted set | streams that ended, at most 256 | until MAX_AGE |
 | `mcp:v1:<namespace>:{<fingerprint>}:published` | sorted set | names of publications, at most 1,000 | 1 minute |
-| `mcp:v1:<namespace>:{<fingerprint>}:request:<id>` | hash | who waits for the client's reply, and what came | REQUEST_TIMEOUT |
+| `mcp:v1:<namespace>:{<fingerprint>}:request:<id>` | hash | who waits for a reply, and what came | REQUEST_TIMEOUT |
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | until MAX_AGE |
 | `mcp:v1:{<namespace>}:index:activity` | sorted set | every session by last activity | IDLE_TTL after the last update |
 | `mcp:v1:{<namespace>}:index:new` | sorted set | sessions that never became active, by when they end | as above |
@@ -67,7 +67,9 @@ class Keys:
     def _probe(self) -> tuple[str, str, bool]:
         """What the key function puts before and behind a name, and whether that is all that it does."""
         digests = [hashlib.sha256(text).hexdigest() for text in (b"one", b"two", b"three")]
-        names = [self._of_session + digest + "}:" + digest[:length] for digest in digests for length in (7, 40)]
+        names = [
+            self._of_session + digest + "}:" + digest[:length] for digest in digests for length in (7, 40)
+        ]
         before, _, behind = str(self._make_key(names[0])).partition(names[0])
         concatenates = all(str(self._make_key(name)) == before + name + behind for name in names)
         return before + self._of_session, behind, concatenates

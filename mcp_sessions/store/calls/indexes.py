@@ -1,4 +1,4 @@
-"""The indexes of sessions by last activity. They are hints about the records: written seldom, and repaired by readers."""
+"""The indexes of sessions by last activity: hints about the records, seldom written, and repaired by readers."""
 
 from collections.abc import Sequence
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Which sessions there are, for the admin and the operator. Entries of sessions that are gone are dropped on the way."""
+"""Which sessions there are, for the admin and the operator. Index entries of sessions that are gone are dropped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -43,9 +43,7 @@ END: Final = Script("end", "_record")
 FEATURES: Final = Script("features", "_record", repeatable=True)
 
 
-def create(
-    fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits
-) -> Operation[Session]:
+def create(fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits) -> Operation[Session]:
     """Store a new session, not yet active, with FIRST_TTL. It exists for every node when this returns.
 
     Raises: TooManySessions at a cap, before anything is stored; once a second a full index is first cleared of

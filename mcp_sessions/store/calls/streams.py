@@ -4,8 +4,8 @@ Payloads are bytes that the store does not look into. A log lives for `StreamLim
 publication, claim or `keep`, and never past its session's deadline: a silent stream needs `keep`. The positions of a
 standalone stream go on until the session ends, also when its log is gone.
 
-When a session ends, so do its standalone log and its subscriptions, in the same act. The logs of its exchanges cannot be
-read or written from then on; their TTL removes them. Every call may be made again with the same arguments: nothing
+When a session ends, so do its standalone log and its subscriptions, in the same act. The logs of its exchanges cannot
+be read or written from then on; their TTL removes them. Every call may be made again with the same arguments: nothing
 happens twice.
 """
 

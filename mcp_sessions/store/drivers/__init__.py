@@ -1,4 +1,4 @@
-"""What runs calls: against Redis from an event loop, against Redis from any thread, and in this process without Redis."""
+"""What runs calls: on Redis from event loops, on Redis from any thread, and in this process without Redis."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar

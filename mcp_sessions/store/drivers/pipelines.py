@@ -149,7 +149,7 @@ class PooledConnection:
                 for _ in commands:
                     try:
                         replies.append(await connection.read_response())
-                    except ResponseError as error:  # noqa: PERF203 - each command may fail for itself
+                    except ResponseError as error:
                         replies.append(error)
         except BaseException:
             await self.release()

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from redis import Redis
 from redis.cluster import RedisCluster
@@ -30,8 +30,8 @@ class SyncRunner(ABC):
 
     def run(self, work: Call[T] | Operation[T], /) -> T:
         if isinstance(work, Call):
-            value: T = self.run_all([work])[0]
-            return value
+            [result] = self.run_all([work])
+            return cast("T", result)
         try:
             calls = next(work)
             while True:
@@ -42,8 +42,7 @@ class SyncRunner(ABC):
                 else:
                     calls = work.send(results)
         except StopIteration as stop:
-            value = stop.value
-            return value
+            return cast("T", stop.value)
 
     def run_all(self, calls: Iterable[Call[Any]], /) -> list[Any]:
         calls = list(calls)
