@@ -5,7 +5,7 @@ from typing import Final
 from django.dispatch import Signal
 
 #: A session was ended on purpose, and the store has already forgotten it. Sent once, in the process that ended it, with
-#: `fingerprint`, `alias` (the endpoint) and `reason` (`store.calls.sessions.EndReason`); the sender is `session.Session`.
+#: `fingerprint`, `alias` (the endpoint) and `reason` (an `EndReason`); the sender is `session.Session`.
 #: A session that runs out of time sends nothing.
 session_ended: Final = Signal()
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import redis
 from django.core.exceptions import ImproperlyConfigured
+from mcp_sessions.store.scripts import Script
 
 from mcp_sessions.store import engine as engines
 from mcp_sessions.store import scripts, stream_scripts
 from mcp_sessions.store.engine import Engine
 from mcp_sessions.store.engine.keyspace import SWEPT_AT_ONCE
-from mcp_sessions.store.scripts import Script
 from tests.servers import RedisServer, run_server
-from tests.store.worlds import Clock
+from tests.store.harness import Clock
 
 #: Servers name the script's place at the end of an error, each in its own words.
 PLACE = re.compile(r" script: .*on @?user_script:\d+\.$")
@@ -250,7 +250,9 @@ def test_a_value_of_lua_is_replied_as_by_a_server(both: Both, script: str) -> No
 
 
 def test_keys_and_arguments_arrive_as_from_redis_py(both: Both) -> None:
-    script = "local all = {#KEYS} for i, v in ipairs(ARGV) do all[i + 1] = type(v) .. v end return {KEYS[2], all}"
+    script = (
+        "local all = {#KEYS} for i, v in ipairs(ARGV) do all[i + 1] = type(v) .. v end return {KEYS[2], all}"
+    )
     both.same(script, ("schlüssel", b"\xff"), (1, -5, 2**63, 1.5, 0.1, "ü", b"\xff", ""))
     both.same(script, [f"k{n}" for n in range(3000)], range(9000))
 

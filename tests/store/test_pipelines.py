@@ -1,7 +1,7 @@
 """How scripts travel: what is submitted in two ticks shares a round trip, a few are under way, the rest waits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 from unittest import mock
 
@@ -10,16 +10,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store import scripts
-from mcp_sessions.store.carriers import PooledConnection
+from mcp_sessions.store.call import Call
+from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.clients import make_async_client
-from mcp_sessions.store.commands import Commands
+from mcp_sessions.store.drivers.pipelines import Pipeline, PooledConnection
+from mcp_sessions.store.drivers.round_trips import MOST_TOGETHER, Job
 from mcp_sessions.store.keys import Keys
-from mcp_sessions.store.lane import Lane
-from mcp_sessions.store.roundtrips import MOST_TOGETHER
 from mcp_sessions.store.session import ANONYMOUS
 from tests.servers import run_cluster
-from tests.store.worlds import LIMITS, a_fingerprint
+from tests.store.harness import LIMITS, a_fingerprint
 
 #: Of an anonymous session that is open for long.
 A_RECORD = b'1 1000 9999999999999 0 9999999999999 0 1 -a\nping\nanonymous\n["2025-11-25",{},{}]'
@@ -35,13 +34,13 @@ class Traffic:
         self.gate.set()
         self._execute = PooledConnection.execute
 
-    async def execute(self, carrier: PooledConnection, commands: Any) -> Any:
+    async def execute(self, connection: PooledConnection, commands: Any) -> Any:
         self.sizes.append(len(commands))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await self.gate.wait()
-            return await self._execute(carrier, commands)
+            return await self._execute(connection, commands)
         finally:
             self.under_way -= 1
 
@@ -50,8 +49,8 @@ class Traffic:
 def traffic() -> Any:
     made = Traffic()
 
-    async def execute(carrier: PooledConnection, commands: Any) -> Any:
-        return await made.execute(carrier, commands)
+    async def execute(connection: PooledConnection, commands: Any) -> Any:
+        return await made.execute(connection, commands)
 
     with mock.patch.object(PooledConnection, "execute", execute):
         yield made
@@ -61,25 +60,32 @@ def traffic() -> Any:
 async def client(redis_caches: Any) -> AsyncIterator[Any]:
     """One on a server that knows the scripts."""
     made = make_async_client("default")
-    for script in (scripts.TOUCH, scripts.GET):
+    for script in (sessions.TOUCH, sessions.GET):
         await made.script_load(script.text)
     yield made
     await made.aclose()
 
 
-def a_get() -> Sequence[Any]:
-    return Commands(Keys("lane", str)).get(a_fingerprint()).arguments
+KEYS = Keys("pipelines", str)
 
 
-def a_touch() -> tuple[Any, ...]:
-    return Commands(Keys("lane", str)).touch(a_fingerprint(), ANONYMOUS, LIMITS, "ping", initialized=False)
+def job_of(call: Call[Any]) -> Job:
+    return call.script, KEYS.resolve(call.home, call.parts), ("", *call.arguments)
+
+
+def a_get() -> Job:
+    return job_of(sessions.get(a_fingerprint()))
+
+
+def a_touch() -> Job:
+    return job_of(sessions.touch(a_fingerprint(), principal=ANONYMOUS, limits=LIMITS, call="ping"))
 
 
 async def test_what_is_submitted_in_two_ticks_shares_a_round_trip(client: Any, traffic: Traffic) -> None:
-    used = Lane(client, in_flight=2)
-    futures = [used.submit(scripts.GET, a_get()) for _ in range(20)]
+    used = Pipeline(client, in_flight=2)
+    futures = [used.submit(a_get()) for _ in range(20)]
     await asyncio.sleep(0)
-    futures += [used.submit(scripts.GET, a_get()) for _ in range(30)]
+    futures += [used.submit(a_get()) for _ in range(30)]
 
     assert await asyncio.gather(*futures) == [None] * 50
     assert traffic.sizes == [50]
@@ -88,11 +94,11 @@ async def test_what_is_submitted_in_two_ticks_shares_a_round_trip(client: Any, t
 async def test_a_few_pipelines_are_under_way_and_the_rest_waits_for_them(
     client: Any, traffic: Traffic
 ) -> None:
-    used = Lane(client, in_flight=2)
+    used = Pipeline(client, in_flight=2)
     traffic.gate.clear()
     futures = []
     for _ in range(10):
-        futures += [used.submit(scripts.GET, a_get()) for _ in range(3)]
+        futures += [used.submit(a_get()) for _ in range(3)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -106,9 +112,9 @@ async def test_a_few_pipelines_are_under_way_and_the_rest_waits_for_them(
 
 
 async def test_a_pipeline_has_a_bound(client: Any, traffic: Traffic) -> None:
-    used = Lane(client, in_flight=1, batch=4)
+    used = Pipeline(client, in_flight=1, batch=4)
 
-    await asyncio.gather(*[used.submit(scripts.GET, a_get()) for _ in range(10)])
+    await asyncio.gather(*[used.submit(a_get()) for _ in range(10)])
 
     assert traffic.sizes == [4, 4, 2]
     assert traffic.most_under_way == 1
@@ -117,10 +123,10 @@ async def test_a_pipeline_has_a_bound(client: Any, traffic: Traffic) -> None:
 async def test_a_script_that_takes_many_runs_once_for_all_of_a_round_trip(
     client: Any, traffic: Traffic
 ) -> None:
-    used = Lane(client, in_flight=1)
+    used = Pipeline(client, in_flight=1)
     count = 2 * MOST_TOGETHER + 1
 
-    replies = await asyncio.gather(*[used.submit(scripts.TOUCH, a_touch()) for _ in range(count)])
+    replies = await asyncio.gather(*[used.submit(a_touch()) for _ in range(count)])
 
     assert replies == [None] * count
     assert traffic.sizes == [3]
@@ -133,11 +139,11 @@ async def test_where_keys_are_in_several_places_each_call_travels_alone(
     with run_cluster(1) as cluster:
         settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": cluster.url}}
         client = make_async_client("default")
-        await client.script_load(scripts.TOUCH.text)
-        used = Lane(client, in_flight=1)
+        await client.script_load(sessions.TOUCH.text)
+        used = Pipeline(client, in_flight=1)
 
         for _ in range(2):
-            replies = await asyncio.gather(*[used.submit(scripts.TOUCH, a_touch()) for _ in range(5)])
+            replies = await asyncio.gather(*[used.submit(a_touch()) for _ in range(5)])
             assert replies == [None] * 5
 
         assert traffic.sizes == [1, 5, 5], "refused together, then never tried again"
@@ -146,24 +152,24 @@ async def test_where_keys_are_in_several_places_each_call_travels_alone(
 
 async def test_a_run_that_fails_is_repeated_call_by_call(client: Any, traffic: Traffic) -> None:
     """Here for a call that is wrong, whatever the reason: it alone gets the error."""
-    used = Lane(client, in_flight=1)
-    count, *rest = a_touch()
-    wrong = (count, *rest[:4], "no number", *rest[5:])
-    await client.set(rest[0], A_RECORD, px=60_000)
+    used = Pipeline(client, in_flight=1)
+    script, keys, (now, principal, _, *rest) = a_touch()
+    wrong = script, keys, (now, principal, "no number", *rest)
+    await client.set(keys[0], A_RECORD, px=60_000)
 
-    futures = [used.submit(scripts.TOUCH, each) for each in (a_touch(), wrong, a_touch())]
+    futures = [used.submit(each) for each in (a_touch(), wrong, a_touch())]
     first, second, third = await asyncio.gather(*futures)
 
     assert (first, third) == (None, None)
     assert isinstance(second, ResponseError)
     assert traffic.sizes == [1, 3]
-    await asyncio.gather(*[used.submit(scripts.TOUCH, a_touch()) for _ in range(5)])
+    await asyncio.gather(*[used.submit(a_touch()) for _ in range(5)])
     assert traffic.sizes == [1, 3, 1], "and the next ones travel together again"
 
 
 async def test_draining_waits_for_everything(client: Any, traffic: Traffic) -> None:
-    used = Lane(client, in_flight=1, batch=2)
-    futures = [used.submit(scripts.TOUCH, a_touch()) for _ in range(5)]
+    used = Pipeline(client, in_flight=1, batch=2)
+    futures = [used.submit(a_touch()) for _ in range(5)]
 
     await used.drain()
 
@@ -172,45 +178,45 @@ async def test_draining_waits_for_everything(client: Any, traffic: Traffic) -> N
 
 
 async def test_a_connection_that_breaks_once_is_not_noticed_by_what_may_be_repeated(client: Any) -> None:
-    used = Lane(client, in_flight=1)
+    used = Pipeline(client, in_flight=1)
     with mock.patch.object(PooledConnection, "execute", breaking(times=1)):
-        assert await used.submit(scripts.TOUCH, a_touch()) is None
+        assert await used.submit(a_touch()) is None
 
 
 async def test_a_connection_that_breaks_twice_is_unavailable(client: Any) -> None:
-    used = Lane(client, in_flight=1)
+    used = Pipeline(client, in_flight=1)
     with (
         mock.patch.object(PooledConnection, "execute", breaking(times=2)),
         pytest.raises(StoreUnavailable, match="broken"),
     ):
-        await used.submit(scripts.TOUCH, a_touch())
-    assert await used.submit(scripts.TOUCH, a_touch()) is None
+        await used.submit(a_touch())
+    assert await used.submit(a_touch()) is None
 
 
 async def test_what_must_happen_once_is_never_sent_twice(client: Any) -> None:
     """An end that was carried out, and is sent again, would find nothing and report nothing."""
-    used = Lane(client, in_flight=1)
-    end = Commands(Keys("lane", str)).end(a_fingerprint(), None, "deleted")
+    used = Pipeline(client, in_flight=1)
+    [end] = next(sessions.end(a_fingerprint(), principal=None, reason="deleted"))
     with (
         mock.patch.object(PooledConnection, "execute", breaking(times=1)),
         pytest.raises(StoreUnavailable, match="broken"),
     ):
-        await used.submit(end.script, end.arguments)
+        await used.submit(job_of(end))
 
 
-async def test_a_mistake_reaches_who_made_it_and_the_lane_goes_on(client: Any) -> None:
-    used = Lane(client, in_flight=1)
+async def test_a_mistake_reaches_who_made_it_and_the_pipeline_goes_on(client: Any) -> None:
+    used = Pipeline(client, in_flight=1)
 
     with pytest.raises(TypeError):
-        await used.submit(scripts.TOUCH, (1, "key", object()))
+        await used.submit((sessions.TOUCH, ["key"], (object(),)))
 
-    assert await used.submit(scripts.TOUCH, a_touch()) is None
+    assert await used.submit(a_touch()) is None
 
 
 async def test_when_the_loop_shuts_down_nobody_is_left_waiting(client: Any, traffic: Traffic) -> None:
-    used = Lane(client, in_flight=1, batch=1)
+    used = Pipeline(client, in_flight=1, batch=1)
     traffic.gate.clear()
-    futures = [used.submit(scripts.TOUCH, a_touch()) for _ in range(3)]
+    futures = [used.submit(a_touch()) for _ in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     [worker] = used._workers
@@ -223,9 +229,9 @@ async def test_when_the_loop_shuts_down_nobody_is_left_waiting(client: Any, traf
 
 
 async def test_who_stops_waiting_stops_nobody_else(client: Any, traffic: Traffic) -> None:
-    used = Lane(client, in_flight=1)
+    used = Pipeline(client, in_flight=1)
     traffic.gate.clear()
-    first, second = (used.submit(scripts.TOUCH, a_touch()) for _ in range(2))
+    first, second = (used.submit(a_touch()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     traffic.gate.set()
@@ -236,13 +242,13 @@ async def test_who_stops_waiting_stops_nobody_else(client: Any, traffic: Traffic
 
 @pytest.mark.parametrize("error", [StoreUnavailable, TypeError])
 async def test_an_error_is_not_told_to_who_stopped_waiting(client: Any, error: type[Exception]) -> None:
-    async def fails(carrier: PooledConnection, commands: Any) -> Any:
+    async def fails(connection: PooledConnection, commands: Any) -> Any:
         first.cancel()
         raise RedisConnectionError("broken") if error is StoreUnavailable else TypeError
 
-    used = Lane(client, in_flight=1)
+    used = Pipeline(client, in_flight=1)
     with mock.patch.object(PooledConnection, "execute", fails):
-        first, second = (used.submit(scripts.TOUCH, a_touch()) for _ in range(2))
+        first, second = (used.submit(a_touch()) for _ in range(2))
         with pytest.raises(error):
             await second
     assert first.cancelled()
@@ -253,22 +259,10 @@ def breaking(*, times: int) -> Any:
     left = [times]
     execute = PooledConnection.execute
 
-    async def broken(carrier: PooledConnection, commands: Any) -> Any:
+    async def broken(connection: PooledConnection, commands: Any) -> Any:
         if left[0]:
             left[0] -= 1
             raise RedisConnectionError("broken")
-        return await execute(carrier, commands)
+        return await execute(connection, commands)
 
     return broken
-
-
-@pytest.mark.parametrize("script", scripts.ALL, ids=lambda script: script.name)
-def test_every_script_says_why_what_it_takes_and_what_it_returns(script: scripts.Script) -> None:
-    text = (scripts._FOLDER / f"{script.name}.lua").read_text(encoding="ascii")
-    header = [line for line in text.splitlines() if line.startswith("--")]
-
-    assert any("KEYS:" in line for line in header)
-    assert any("ARGV:" in line for line in header)
-    assert any("Returns:" in line for line in header)
-    assert len(text.splitlines()) <= 50
-    assert "EXPIRE GT" not in text.upper()
