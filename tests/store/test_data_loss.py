@@ -29,7 +29,7 @@ async def test_notices_that_were_read_are_not_read_again(redis: Any, redis_harne
         await store.run(nodes.broadcast(b"%d" % number))
     after, read = await store.run(nodes.broadcasts(after="", age_ms=60_000))
     assert len(read) == 5
-    notices = key_of(redis, "notices")
+    notices = key_of(redis, "broadcasts")
     redis.xdel(notices, redis.xrevrange(notices, count=1)[0][0])
 
     after, again = await store.run(nodes.broadcasts(after=after))

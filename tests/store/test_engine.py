@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 from django.core.exceptions import ImproperlyConfigured
-from mcp_sessions.store.scripts import Script
+from mcp_sessions.store.call import Script
 
 from mcp_sessions.store import engine as engines
 from mcp_sessions.store import scripts, stream_scripts

@@ -71,7 +71,7 @@ async def test_nobody_waits_for_what_was_never_asked(harness: Harness) -> None:
 
 async def test_a_late_answer_is_refused(harness: Harness) -> None:
     fingerprint = await ask(harness, timeout_ms=MINUTE)
-    harness.advance(MINUTE)
+    harness.advance(MINUTE + 1)
 
     assert await harness.other.run(requests.answer(fingerprint, "q1", payload=b"yes")) is None
     assert await harness.other.run(requests.progress(fingerprint, "q1", payload=b"1")) is None

@@ -144,7 +144,7 @@ async def test_positions_go_on_when_the_log_is_gone(harness: Harness) -> None:
     fingerprint = await harness.open()
     await harness.publish(fingerprint, b"one", b"two")
     await delivered(harness, fingerprint)
-    harness.advance(harness.stream_limits.ttl_ms)
+    harness.advance(harness.stream_limits.ttl_ms + 1)
     assert payloads(await delivered(harness, fingerprint, after=0)) == []
 
     await harness.publish(fingerprint, b"three")
@@ -157,7 +157,7 @@ async def test_the_bytes_of_a_log_that_is_gone_do_not_count(harness: Harness) ->
     harness.stream_limits = replace(harness.stream_limits, max_bytes=10)
     fingerprint = await harness.open()
     await harness.publish(fingerprint, b"12345678")
-    harness.advance(harness.stream_limits.ttl_ms)
+    harness.advance(harness.stream_limits.ttl_ms + 1)
 
     await harness.publish(fingerprint, b"1234", b"5678")
 

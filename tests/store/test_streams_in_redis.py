@@ -62,10 +62,10 @@ PARTS = {
     "stream:standalone",
     "stream-info:standalone",
     "published",
-    "question:q1",
+    "request:q1",
     "subscriptions",
 }
-OF_NAMESPACE = {"nodes", "nodes:about", "inbox:a", "notices"}
+OF_NAMESPACE = {"nodes", "nodes:about", "inbox:a", "broadcasts"}
 
 
 async def test_every_key_has_a_ttl_whatever_happened(redis: "Redis", redis_harness: Harness) -> None:
@@ -96,7 +96,7 @@ async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_harness: H
         "stream:standalone": log,
         "stream-info:standalone": DAY,
         "published": PUBLISHED_MS,
-        "question:q1": MINUTE,
+        "request:q1": MINUTE,
         "subscriptions": DAY,
     }
     assert {key: bound - 10_000 < left[key] <= bound for key, bound in bounds.items()} == dict.fromkeys(
@@ -112,7 +112,7 @@ async def test_no_part_outlives_the_sessions_deadline(redis: "Redis", redis_harn
 
     left = ttls(redis)
 
-    assert all(left[part] <= MINUTE for part in {*PARTS, "question:q2"}), left
+    assert all(left[part] <= MINUTE for part in {*PARTS, "request:q2"}), left
 
 
 async def test_an_end_takes_the_lasting_parts_with_it(redis: "Redis", redis_harness: Harness) -> None:
@@ -123,7 +123,7 @@ async def test_an_end_takes_the_lasting_parts_with_it(redis: "Redis", redis_harn
     await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
 
     left = {key: ttl for key, ttl in ttls(redis).items() if key in PARTS or key == "ended"}
-    assert set(left) == {"ended", "stream:" + EXCHANGE, "stream-info:" + EXCHANGE, "question:q1"}
+    assert set(left) == {"ended", "stream:" + EXCHANGE, "stream-info:" + EXCHANGE, "request:q1"}
     assert all(0 < ttl <= redis_harness.stream_limits.ttl_ms for key, ttl in left.items() if key != "ended")
 
 
