@@ -9,6 +9,7 @@ from pytest_django import Settings
 
 from tests.servers import RedisCluster, RedisServer, SentinelTrio, run_cluster, run_sentinels
 from tests.store import worlds
+from tests.store.engines import Both
 from tests.store.stream_worlds import Streams, streams_of
 from tests.store.worlds import World
 
@@ -69,6 +70,14 @@ async def redis_streams(redis_world: World) -> AsyncIterator[Streams]:
     made = streams_of(redis_world)
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+def both(redis_server: RedisServer) -> Iterator[Both]:
+    """The server is emptied, as the engine is."""
+    with redis_server.client(protocol=2) as client:
+        client.flushall()
+        yield Both(client)
 
 
 def disconnect() -> None:
