@@ -9,6 +9,7 @@ from pytest_django import Settings
 
 from mcp_sessions.store.calls import sessions
 from tests.servers import RedisCluster, RedisServer, SentinelTrio, run_cluster, run_sentinels
+from tests.store.engines import Both
 from tests.store import harness as harnesses
 from tests.store.harness import Harness
 
@@ -59,6 +60,14 @@ async def redis_harness(
     monkeypatch.setattr(sessions, "healing", sessions.Healing(lambda: made.clock() / 1000))
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+def both(redis_server: RedisServer) -> Iterator[Both]:
+    """The server is emptied, as the engine is."""
+    with redis_server.client(protocol=2) as client:
+        client.flushall()
+        yield Both(client)
 
 
 def disconnect() -> None:

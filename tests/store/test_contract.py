@@ -267,6 +267,5 @@ async def test_a_tool_that_is_enabled_and_disabled_at_once_is_disabled(harness: 
     ) == frozenset({"b"})
 
 
-async def test_the_operators_store_answers_a_ping(harness: Harness) -> None:
-    harness.sync.run(nodes.list_nodes())
-    assert harness.sync.shared == harness.store.shared == (harness.kind != "memory")
+async def test_a_store_says_whether_other_processes_share_it(harness: Harness) -> None:
+    assert harness.sync.shared == harness.store.shared == (harness.kind != "embedded")

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from mcp_sessions.store import engine as engines
 from mcp_sessions.store.engine import Engine
 from mcp_sessions.store.engine.keyspace import SWEPT_AT_ONCE
-from tests.store.worlds import DAY, Clock
+from tests.store.harness import DAY, Clock
 
 
 def _set(engine: Engine, key: str, milliseconds: int) -> None:

@@ -108,10 +108,10 @@ async def test_a_publication_is_made_once_however_often_it_is_repeated(harness: 
 async def test_publications_are_remembered_for_a_minute(harness: Harness) -> None:
     fingerprint = await harness.open()
     await harness.publish(fingerprint, b"one", key="job-1")
-    harness.advance(MINUTE - 1_000)
+    harness.advance(MINUTE - 20_000)
     await harness.publish(fingerprint, b"not again", key="job-1")
     await harness.publish(fingerprint, b"two", key="job-2")
-    harness.advance(1_000)
+    harness.advance(20_000)
 
     await harness.publish(fingerprint, b"three", key="job-1")
 

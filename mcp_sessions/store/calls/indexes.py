@@ -31,10 +31,10 @@ def of(handshake: Handshake, principal: str) -> tuple[str, str, str, str]:
 
 def reserve(
     fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits
-) -> Call[tuple[int, bytes] | None]:
+) -> Call[tuple[int, bytes, int] | None]:
     """Take a new session's place in the indexes, unless a cap is reached.
 
-    Then: 1 for the endpoint's cap or 2 for the principal's, and the key of the full index.
+    Then: 1 for the endpoint's cap or 2 for the principal's, the key of the full index, and now.
     """
     per_principal = None if principal == ANONYMOUS else limits.max_sessions_per_principal
     caps = [cap if cap is not None else "" for cap in (limits.max_sessions, per_principal)]
@@ -88,7 +88,7 @@ def _index(
     active_ms: int | str,
     first: int | str,
     caps: Sequence[int | str],
-) -> Call[tuple[int, bytes] | None]:
+) -> Call[tuple[int, bytes, int] | None]:
     activity, *others = of(handshake, principal)
     name = keys.client_label(handshake.client_name).encode("utf-8", "backslashreplace")
     member = bytes.fromhex(fingerprint)

@@ -204,16 +204,16 @@ def _reserve(fingerprint: str, principal: str, handshake: Handshake, limits: Lim
         [full] = yield [reservation]
         if full is None:
             return
-        cap, key = full
+        cap, key, now = full
         if key in checked or not healing.is_due(key):
             name = "MAX_SESSIONS_PER_PRINCIPAL" if cap == 2 else "MAX_SESSIONS"
             raise TooManySessions(f"{name} is reached")
         checked.add(key)
         index = keys.principal_index(principal) if cap == 2 else keys.ACTIVITY
-        [(_, longest_idle)] = yield [
-            indexes.members(index, limits=limits, offset=0, limit=HEAL_BATCH, ascending=True)
-        ]
-        yield from alive(index, longest_idle)
+        # Not the newest: a place is reserved a moment before its session exists.
+        bounds = {"ascending": True, "before_ms": now - HEAL_INTERVAL_MS + 1}
+        [(_, found)] = yield [indexes.members(index, limits=limits, offset=0, limit=HEAL_BATCH, **bounds)]
+        yield from alive(index, found)
 
 
 def _unindex(fingerprint: str, principal: str, handshake: Handshake) -> Operation[None]:
