@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcp_sessions.store.calls import indexes, nodes, sessions, state
+from mcp_sessions.store.calls import indexes, sessions, state
 from mcp_sessions.store.session import Handshake
 from tests.store.harness import CLAUDE, DAY, HOUR, MINUTE, SECOND, Harness, a_fingerprint
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
+from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from tests.servers import RedisServer, run_server
 from tests.store import harness as harnesses

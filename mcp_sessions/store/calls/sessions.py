@@ -211,8 +211,11 @@ def _reserve(fingerprint: str, principal: str, handshake: Handshake, limits: Lim
         checked.add(key)
         index = keys.principal_index(principal) if cap == 2 else keys.ACTIVITY
         # Not the newest: a place is reserved a moment before its session exists.
-        bounds = {"ascending": True, "before_ms": now - HEAL_INTERVAL_MS + 1}
-        [(_, found)] = yield [indexes.members(index, limits=limits, offset=0, limit=HEAL_BATCH, **bounds)]
+        old = now - HEAL_INTERVAL_MS + 1
+        read = indexes.members(
+            index, limits=limits, offset=0, limit=HEAL_BATCH, ascending=True, before_ms=old
+        )
+        [(_, found)] = yield [read]
         yield from alive(index, found)
 
 
