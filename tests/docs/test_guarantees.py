@@ -11,7 +11,8 @@ from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.http import endpoint
-from mcp_sessions.store import clients, record, session, stream_commands
+from mcp_sessions.store import clients, session
+from mcp_sessions.store.calls import nodes, requests, sessions
 from mcp_sessions.streams import writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
@@ -33,7 +34,7 @@ BOUNDS: Final = {
     "Open sessions": f"`MAX_SESSIONS`, {ENDPOINT.max_sessions:,}",
     "Open sessions of one principal": f"`MAX_SESSIONS_PER_PRINCIPAL`, {ENDPOINT.max_sessions_per_principal}",
     "State of one session": f"`STATE_MAX_BYTES`, {ENDPOINT.state_max_bytes // 1024} KiB",
-    "Last call, as it is remembered": f"{record.CALL_LENGTH} characters",
+    "Last call, as it is remembered": f"{sessions.CALL_LENGTH} characters",
     "Silence of a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
     "Bytes that wait for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",
     "Time that a handler waits for a reader who is half as far behind": f"{event_stream.CATCH_UP_SECONDS:g} s",
@@ -54,10 +55,10 @@ BOUNDS: Final = {
     "Requests that a process answers at a time": f"`MAX_REQUESTS`, {ENDPOINT.max_requests:,}",
     "Requests of a session, likewise": f"`MAX_REQUESTS_PER_SESSION`, {ENDPOINT.max_requests_per_session:,}",
     "Resources that a session subscribes to": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
-    "Progress of an answer, for a process that does not look": f"the newest {stream_commands.MOST_PROGRESS}",
+    "Progress of an answer, for a process that does not look": f"the newest {requests.MOST_PROGRESS}",
     "Wait for the client's answer": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",
     "Announcements and cancellations that Redis keeps": (
-        f"{stream_commands.MOST_NOTICES:,}, {in_words(stream_commands.NOTICES_MS / 1000)} after the last"
+        f"{nodes.MOST_BROADCASTS:,}, {in_words(nodes.BROADCASTS_MS / 1000)} after the last"
     ),
     "Those that wait in a process for Redis": f"{node.MAX_UNPOSTED:,}",
     "Store away while a stream is written": f"{writer.PATIENCE_SECONDS:g} s",
