@@ -135,6 +135,11 @@ class Engine:
         return self._lua.table_from(reply, recursive=True) if type(reply) is list else reply
 
 
+def is_available() -> bool:
+    """Whether lupa is installed."""
+    return lua51 is not None
+
+
 def _wall_clock() -> int:
     return time.time_ns() // 1000
 
