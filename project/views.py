@@ -7,7 +7,8 @@ from django.views.decorators.cache import never_cache
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.factory import sync_store_for
 from project.catalogue.models import Book
 
 #: The server that the page describes; MCP_SERVER may name another.
@@ -36,8 +37,11 @@ def live(request: HttpRequest) -> JsonResponse:
 
 
 def _live() -> dict[str, int | bool | None]:
-    directory = directory_for("default")
+    store = sync_store_for("default")
     try:
-        return {"sessions": directory.count(), "shared": directory.shared}
+        return {
+            "sessions": store.run(indexes.count(limits=endpoint("default").limits)),
+            "shared": store.shared,
+        }
     except StoreUnavailable:
-        return {"sessions": None, "shared": directory.shared}
+        return {"sessions": None, "shared": store.shared}

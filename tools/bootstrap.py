@@ -16,7 +16,7 @@ VENV = os.path.join(ROOT, ".venv")
 OLDEST = (3, 11)
 NEWER = ["python3.14", "python3.13", "python3.12", "python3.11"]
 #: Purpose -> extras to install; `dev` includes all of `run`.
-EXTRAS = {"run": "demo,embedded", "dev": "dev"}
+EXTRAS = {"run": "demo,embedded,memory", "dev": "dev"}
 
 
 def main(purpose):

@@ -21,7 +21,8 @@ from redis.connection import Connection
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.factory import sync_store_for
 from tests.servers import RedisServer, run_server
 from tests.stored import Opened, open_sessions
 
@@ -107,7 +108,7 @@ def confirmed(*sessions: Opened, **more: str) -> dict[str, Any]:
 
 
 def alive(session: Opened, alias: str = "default") -> bool:
-    return directory_for(alias).get(session.fingerprint) is not None
+    return sync_store_for(alias).run(sessions.get(session.fingerprint)) is not None
 
 
 # Who may do what.
@@ -522,7 +523,7 @@ def test_the_page_of_one_session_can_expire_it(operator: Client) -> None:
 
 def test_sessions_that_ended_in_the_meantime_are_told_apart(operator: Client) -> None:
     one, two = open_sessions([Opened(), Opened()])
-    directory_for("default").end(two.fingerprint)
+    sync_store_for("default").run(sessions.end(two.fingerprint, principal=None, reason="expired_by_operator"))
     page = body(operator.post(LIST, action(one, two)))
     assert "1 of the selected sessions is already gone" in page
     response = operator.post(LIST, confirmed(one, two), follow=True)
@@ -532,7 +533,9 @@ def test_sessions_that_ended_in_the_meantime_are_told_apart(operator: Client) ->
 
 def test_nothing_left_to_end_offers_the_way_back(operator: Client) -> None:
     [session] = open_sessions([Opened()])
-    directory_for("default").end(session.fingerprint)
+    sync_store_for("default").run(
+        sessions.end(session.fingerprint, principal=None, reason="expired_by_operator")
+    )
     page = body(operator.post(LIST, action(session)))
     assert "already gone" in page
     assert "Yes, I’m sure" not in page
@@ -583,7 +586,9 @@ def signals() -> Iterator[list[dict[str, Any]]]:
 
 def test_each_end_is_signalled_once(operator: Client, signals: list[dict[str, Any]]) -> None:
     one, gone = open_sessions([Opened(), Opened()])
-    directory_for("default").end(gone.fingerprint)
+    sync_store_for("default").run(
+        sessions.end(gone.fingerprint, principal=None, reason="expired_by_operator")
+    )
     operator.post(LIST, confirmed(one, gone))
     assert signals == [{"fingerprint": one.fingerprint, "alias": "default", "reason": "expired_by_operator"}]
 

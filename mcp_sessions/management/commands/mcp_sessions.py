@@ -14,7 +14,8 @@ from mcp_sessions.inventory import display
 from mcp_sessions.inventory.listing import Prefix, SessionQuery
 from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.models import MCPSession
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import state
+from mcp_sessions.store.factory import sync_store_for
 
 _ROW: Final = "{:<12}  {:<24}  {:<24}  {:<10}  {:>12}  {:>12}  {:>8}  {}"
 
@@ -79,7 +80,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{session}: {'ended' if ended is not None else 'already gone'}")
 
     def _warn_about_memory(self, aliases: tuple[str, ...]) -> None:
-        local = [alias for alias in aliases if not directory_for(alias).shared]
+        local = [alias for alias in aliases if not sync_store_for(alias).shared]
         if local:
             where = f"{', '.join(local)}: sessions are in the memory of the server processes"
             self.stderr.write(self.style.WARNING(f"{where} and cannot be seen from here."))
@@ -141,5 +142,5 @@ def _document(session: MCPSession) -> dict[str, Any]:
         "last_call": record.last_call,
         "log_level": record.log_level,
         "tools": sorted(record.tools),
-        "state": dict(directory_for(session.endpoint).state(record.fingerprint)),
+        "state": dict(sync_store_for(session.endpoint).run(state.items(record.fingerprint))),
     }
