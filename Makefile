@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 # Neither command below connects to Redis: the address only makes the settings name one.
-DJANGO := DJANGO_DEBUG=1 REDIS_URL=redis://127.0.0.1:6379/0 $(BIN)/python manage.py
+MANAGE := DJANGO_DEBUG=1 REDIS_URL=redis://127.0.0.1:6379/0 $(BIN)/python manage.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run install test check format bench paths coverage tools lock clean
@@ -15,7 +15,7 @@ run: ## start the demo on 127.0.0.1 with its own Valkey (PORT=8000, REDIS_URL=..
 	@$(PYTHON) tools/bootstrap.py run
 	@exec $(BIN)/python -m project.run
 
-install: ## install everything that the targets below need into .venv
+install: ## install what the targets below need into .venv (DJANGO=6.1 for another release of Django)
 	@$(PYTHON) tools/bootstrap.py dev
 
 test: install ## run all tests, against servers that the tests start themselves
@@ -26,8 +26,8 @@ check: install ## lint, formatting, types, layers, migrations, Django's checks, 
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .cache/import-linter --no-logo
-	$(DJANGO) check --fail-level WARNING
-	$(DJANGO) makemigrations --check --dry-run
+	$(MANAGE) check --fail-level WARNING
+	$(MANAGE) makemigrations --check --dry-run
 	$(BIN)/python -m pytest -q tests/docs
 
 format: install ## format the code

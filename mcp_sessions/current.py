@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from mcp_sessions.conf import Endpoint
-from mcp_sessions.store.base import SessionStore
+from mcp_sessions.store.drivers import Store
 from mcp_sessions.store.session import Session
 
 
@@ -24,7 +24,7 @@ class CurrentExchange(Protocol):
         ...
 
     @property
-    def store(self) -> SessionStore: ...
+    def store(self) -> Store: ...
 
     @property
     def conf(self) -> Endpoint: ...

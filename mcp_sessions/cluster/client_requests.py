@@ -18,7 +18,8 @@ from typing import Any, Final
 from mcp_sessions.cluster.node import Bus
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.streaming import StreamStore
+from mcp_sessions.store.calls import requests
+from mcp_sessions.store.drivers import Store
 from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Questions:
 
     def __init__(
         self,
-        store: StreamStore,
+        store: Store,
         node: Bus,
         *,
         conf: Callable[[], Endpoint],
@@ -113,15 +114,17 @@ class Questions:
             self._spawn(self._withdraw(question))
 
     async def _register(self, question: Question, timeout: float) -> None:  # noqa: ASYNC109 - for the store to keep
-        registered = await self._store.ask(
-            question.fingerprint, question.id, node=self._node.node, timeout_ms=round(timeout * 1000)
+        registered = await self._store.run(
+            requests.register(
+                question.fingerprint, question.id, node=self._node.node, timeout_ms=round(timeout * 1000)
+            )
         )
         if not registered:
             raise SessionEnded
 
     async def _withdraw(self, question: Question) -> None:
         try:
-            await self._store.withdraw(question.fingerprint, question.id)
+            await self._store.run(requests.withdraw(question.fingerprint, question.id))
         except StoreUnavailable as error:
             logger.info("A question is left to its timeout: %s", error)
 
@@ -134,7 +137,7 @@ class Questions:
         if not _QUESTION_ID.match(question_id):
             return False
         payload = json.dumps([reply.result, reply.error]).encode("ascii")
-        node = await self._store.answer(fingerprint, question_id, payload=payload)
+        node = await self._store.run(requests.answer(fingerprint, question_id, payload=payload))
         if node is None or await self._is_dead(node):
             return False
         self._tell(node, fingerprint, question_id)
@@ -146,7 +149,7 @@ class Questions:
         if not _QUESTION_ID.match(question_id):
             return
         payload = json.dumps(_said(params)).encode("ascii")
-        node = await self._store.progress(fingerprint, question_id, payload=payload)
+        node = await self._store.run(requests.progress(fingerprint, question_id, payload=payload))
         if node is not None:
             self._tell(node, fingerprint, question_id)
 
@@ -165,7 +168,9 @@ class Questions:
 
     async def _take(self, question: Question) -> None:
         try:
-            replies = await self._store.replies(question.fingerprint, question.id, after=question.heard)
+            replies = await self._store.run(
+                requests.replies(question.fingerprint, question.id, after=question.heard)
+            )
         except StoreUnavailable as error:
             logger.warning("An answer is fetched later: %s", error)
             return

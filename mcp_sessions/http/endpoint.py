@@ -28,6 +28,7 @@ from mcp_sessions.sdk.kernel import Refused
 from mcp_sessions.sdk.server import HANDSHAKE_VERSIONS
 from mcp_sessions.serving.runtime import Runtime, runtime_for
 from mcp_sessions.signals import session_created, session_ended
+from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.session import Session, fingerprint, new_session_id
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.standalone import StandaloneChannel
@@ -155,11 +156,13 @@ class _HandshakeRequest:
             return await self._send_json(jsonrpc.error_response(request.id, error))
         session_id = new_session_id()
         try:
-            session = await self.runtime.context.store.create(
-                fingerprint(session_id) or "",
-                principal=self.principal,
-                handshake=handshake,
-                limits=self.conf.limits,
+            session = await self.runtime.context.store.run(
+                sessions.create(
+                    fingerprint(session_id) or "",
+                    principal=self.principal,
+                    handshake=handshake,
+                    limits=self.conf.limits,
+                )
             )
         except TooManySessions as error:
             logger.warning("Refused a new session on endpoint %r: %s", self.conf.alias, error)
@@ -173,9 +176,10 @@ class _HandshakeRequest:
         digest = await self._fingerprint()
         if digest is None:
             return None
-        session = await self.runtime.context.store.touch(
+        touch = sessions.touch(
             digest, principal=self.principal, limits=self.conf.limits, call=call, initialized=initialized
         )
+        session = await self.runtime.context.store.run(touch)
         if session is None:
             await self._not_found(digest)
         return session
@@ -292,7 +296,8 @@ class _HandshakeRequest:
         if digest is None:
             return None
         context = self.runtime.context
-        session = await context.store.end(digest, principal=self.principal, reason="deleted")
+        end = sessions.end(digest, principal=self.principal, reason="deleted")
+        session = await context.store.run(end)
         if session is None:
             return await self._not_found(digest)
         logger.info("Session %.12s was ended by its client.", digest)

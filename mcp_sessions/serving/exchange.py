@@ -14,7 +14,8 @@ from mcp_sessions.conf import Endpoint
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import SessionGone
 from mcp_sessions.sdk.kernel import Kernel
-from mcp_sessions.store.base import SessionStore
+from mcp_sessions.store.calls import sessions, streams
+from mcp_sessions.store.drivers import Store
 from mcp_sessions.store.session import Session
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.standalone import StandaloneChannel
@@ -200,7 +201,7 @@ class Exchange:
         return self.scope.get("user")
 
     @property
-    def store(self) -> SessionStore:
+    def store(self) -> Store:
         return self.context.store
 
     @property
@@ -215,8 +216,8 @@ class Exchange:
         self, *, enable: Iterable[str] = (), disable: Iterable[str] = ()
     ) -> frozenset[str]:
         """Enable or disable opt-in tools, for this request at once, and tell the client."""
-        fingerprint = self.session.fingerprint
-        tools = await self.context.store.change_tools(fingerprint, enable=enable, disable=disable)
+        change = sessions.change_tools(self.session.fingerprint, enable=enable, disable=disable)
+        tools = await self.context.store.run(change)
         if tools is None:
             raise SessionGone("The session ended.")
         self.session = replace(self.session, tools=tools)
@@ -226,20 +227,22 @@ class Exchange:
 
 
 async def _remember_log_level(exchange: Exchange, params: Mapping[str, Any]) -> None:
-    await exchange.context.store.set_log_level(exchange.session.fingerprint, params["level"])
+    await exchange.store.run(sessions.set_log_level(exchange.session.fingerprint, params["level"]))
 
 
 async def _remember_subscription(exchange: Exchange, params: Mapping[str, Any]) -> str | None:
     if not exchange.kernel.keeps_subscriptions:
         return None
-    most, store = exchange.conf.max_subscriptions, exchange.context.streams
-    kept = await store.subscribe(exchange.session.fingerprint, params["uri"], max_subscriptions=most)
+    most = exchange.conf.max_subscriptions
+    kept = await exchange.store.run(
+        streams.subscribe(exchange.session.fingerprint, params["uri"], max_subscriptions=most)
+    )
     return f"A session subscribes to {most} resources at most" if kept is False else None
 
 
 async def _forget_subscription(exchange: Exchange, params: Mapping[str, Any]) -> None:
     if exchange.kernel.keeps_subscriptions:
-        await exchange.context.streams.unsubscribe(exchange.session.fingerprint, params["uri"])
+        await exchange.store.run(streams.unsubscribe(exchange.session.fingerprint, params["uri"]))
 
 
 #: Requests that the session remembers when they succeed. Each function says what is wrong, if anything.

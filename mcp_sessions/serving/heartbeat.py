@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from mcp_sessions.serving.admission import Admission
+from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.reader import StreamReader
@@ -25,7 +26,7 @@ async def keep_sessions(
     """Keep the sessions of long requests and open streams from idling out; `close` those that have ended."""
     busy = {exchange.session.fingerprint for exchange in admission if exchange.keeps_session}
     for fingerprints in _batches(sorted(busy | {reader.fingerprint for reader in open_streams})):
-        alive = await context.store.keep(fingerprints, limits=context.conf.limits)
+        alive = await context.store.run(sessions.keep(fingerprints, limits=context.conf.limits))
         for ended in set(fingerprints) - alive:
             close(ended)
 
@@ -34,8 +35,8 @@ async def keep_streams(context: Context, admission: Admission, open_streams: Ope
     """Keep the logs of the streams that are written or delivered here."""
     written = {(e.session.fingerprint, e.stream.name) for e in admission if e.stream is not None}
     delivered = {(reader.fingerprint, reader.stream) for reader in open_streams if reader.is_current}
-    for streams in _batches(sorted(written | delivered)):
-        await context.streams.keep_streams(streams)
+    for names in _batches(sorted(written | delivered)):
+        await context.store.run(streams.keep(names))
 
 
 async def read_again(readers: Iterable[StreamReader]) -> None:

@@ -9,6 +9,7 @@ from mcp_sessions.cluster.client_requests import Questions
 from mcp_sessions.cluster.node import Doorbell
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
+from mcp_sessions.store.calls import streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.standalone import publish_to_all
@@ -78,6 +79,6 @@ class Inbox:
 
     async def _forget_streams(self, fingerprint: str) -> None:
         try:
-            await self._context.streams.forget(fingerprint)
+            await self._context.store.run(streams.forget(fingerprint))
         except StoreUnavailable as error:
             logger.info("The streams of session %.12s are left to their TTL: %s", fingerprint, error)

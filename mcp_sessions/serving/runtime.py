@@ -18,7 +18,7 @@ from mcp_sessions.serving import heartbeat
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.inbox import Inbox
-from mcp_sessions.store.registry import store_for, streams_for
+from mcp_sessions.store.factory import store_for
 from mcp_sessions.store.session import Session
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -37,12 +37,11 @@ class Runtime:
         self.server = HostedServer(
             load_server(conf.server), json_only=conf.response == "json", max_body=conf.max_body
         )
-        streams = streams_for(alias)
+        store = store_for(alias)
         self.context = Context(
-            store=store_for(alias),
-            streams=streams,
+            store=store,
             node=Bus(
-                streams,
+                store,
                 answer=lambda doorbell: self.inbox.hear(doorbell),
                 on_beat=self._beat,
                 pause=self._pause,
@@ -54,7 +53,7 @@ class Runtime:
         self.open_streams = OpenStreams(self.context)
         self._orphans = Orphans(self.context, self.open_streams, run_again=self._run_again)
         self.client_requests = Questions(
-            streams,
+            store,
             self.context.node,
             conf=self.context.read_conf,
             spawn=self.spawn,
@@ -88,7 +87,6 @@ class Runtime:
         for task in tuple(self._tasks):
             task.cancel()
         await self.server.stop()
-        await self.context.streams.aclose()
         await self.context.store.aclose()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -6,16 +6,14 @@ from typing import Any
 
 from mcp_sessions.cluster.node import Bus
 from mcp_sessions.conf import Endpoint
-from mcp_sessions.store.base import SessionStore
-from mcp_sessions.store.streaming import StreamStore
+from mcp_sessions.store.drivers import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """The store, this process as a node, the settings, and a way to run something in the background."""
 
-    store: SessionStore
-    streams: StreamStore
+    store: Store
     node: Bus
     #: Reads the settings anew: a change holds from the next request on.
     read_conf: Callable[[], Endpoint]

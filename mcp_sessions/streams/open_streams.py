@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.calls import streams
+from mcp_sessions.store.calls.streams import Claim
 from mcp_sessions.store.session import Session
-from mcp_sessions.store.streaming import Claim
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.transport import sse
@@ -44,7 +45,8 @@ class OpenStreams:
         Raises: StoreUnavailable.
         """
         context, fingerprint = self._context, session.fingerprint
-        taken = await context.streams.claim(fingerprint, stream, node=context.node.node, after=after)
+        claim = streams.claim(fingerprint, stream, node=context.node.node, after=after)
+        taken = await context.store.run(claim)
         if taken is None:
             return None
         if taken.replaced is not None and stream != STANDALONE:
@@ -83,8 +85,9 @@ class OpenStreams:
 
     async def _claim_for(self, reader: StreamReader) -> None:
         node = self._context.node.node
+        claim = streams.claim(reader.fingerprint, STANDALONE, node=node, after=None)
         try:
-            taken = await self._context.streams.claim(reader.fingerprint, STANDALONE, node=node, after=None)
+            taken = await self._context.store.run(claim)
         except StoreUnavailable as error:
             logger.warning("A stream of session %.12s stays silent: %s", reader.fingerprint, error)
             return

@@ -17,6 +17,7 @@ from mcp_types import CONNECTION_CLOSED
 
 from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.calls import nodes, sessions, streams
 from mcp_sessions.store.session import Session
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.reader import StreamReader
@@ -72,7 +73,7 @@ class Orphans:
         return node not in await self._alive()
 
     async def _alive(self) -> frozenset[str]:
-        return frozenset(node.id for node in await self._context.streams.nodes())
+        return frozenset(node.id for node in await self._context.store.run(nodes.list_nodes()))
 
     def _settling_since(self) -> float:
         """Since when this node's heartbeats have come without a gap.
@@ -102,16 +103,17 @@ class Orphans:
         """Raises: StoreUnavailable."""
         context, response = self._context, None
         if "method" in request and context.conf.rerun_lost_calls:
-            session = await context.store.get(reader.fingerprint)
+            session = await context.store.run(sessions.get(reader.fingerprint))
             if session is not None:
                 # Its messages before the response are not sent again.
                 response = await self._run_again(jsonrpc.Request(**request), reader.scope, session)
         if response is None:
             error = {"code": CONNECTION_CLOSED, "message": LOST}
             response = jsonrpc.error_response(request["id"], error)
-        payload, limits = jsonrpc.encode(response), context.conf.stream_limits
-        await retry_while_unavailable(
-            lambda: context.streams.close_orphan(
-                reader.fingerprint, reader.stream, payload=payload, limits=limits
-            )
+        close = streams.close_orphan(
+            reader.fingerprint,
+            reader.stream,
+            payload=jsonrpc.encode(response),
+            limits=context.conf.stream_limits,
         )
+        await retry_while_unavailable(lambda: context.store.run(close))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.streaming import Batch, Taken
+from mcp_sessions.store.calls import streams
+from mcp_sessions.store.calls.streams import Batch, Taken
 from mcp_sessions.streams.context import Context
 from mcp_sessions.transport import sse
 from mcp_sessions.transport.event_ids import STANDALONE, EventId
@@ -99,14 +100,11 @@ class StreamReader:
     async def _read(self) -> bool:
         """Deliver what is in the log; whether there may be more at once."""
         claim = self.claim
+        read = streams.read(
+            self.fingerprint, self.stream, token=claim.token, after=self._after, max_bytes=BATCH_BYTES
+        )
         try:
-            batch = await self._context.streams.read(
-                self.fingerprint,
-                self.stream,
-                token=claim.token,
-                after=self._after,
-                max_bytes=BATCH_BYTES,
-            )
+            batch = await self._context.store.run(read)
         except StoreUnavailable as error:
             logger.warning("A stream of session %.12s cannot be read: %s", self.fingerprint, error)
             return False

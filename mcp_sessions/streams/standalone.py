@@ -11,6 +11,7 @@ from typing import Any
 from mcp_sessions.cluster.client_requests import ClientRequest, Questions
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.calls import streams
 from mcp_sessions.store.session import Session
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.retry import retry_while_unavailable
@@ -27,11 +28,13 @@ async def publish(
 
     Raises: StoreUnavailable.
     """
-    store, limits = context.streams, context.conf.stream_limits
-    payloads, key = [jsonrpc.encode(message)], key or secrets.token_hex(8)
-    appended = await retry_while_unavailable(
-        lambda: store.publish(fingerprint, payloads=payloads, key=key, limits=limits)
+    put = streams.publish(
+        fingerprint,
+        payloads=[jsonrpc.encode(message)],
+        key=key or secrets.token_hex(8),
+        limits=context.conf.stream_limits,
     )
+    appended = await retry_while_unavailable(lambda: context.store.run(put))
     if appended is not None and appended.claim is not None:
         context.node.ring(appended.claim.node, {"t": "stream", "s": fingerprint, "n": STANDALONE})
 
@@ -45,9 +48,8 @@ async def publish_to_all(
     """
     try:
         if uri is not None:
-            listening &= await retry_while_unavailable(
-                lambda: context.streams.subscribed(sorted(listening), uri)
-            )
+            subscribed = streams.subscribed(sorted(listening), uri)
+            listening = await retry_while_unavailable(lambda: context.store.run(subscribed))
     except StoreUnavailable as error:
         logger.warning("An announcement was not passed on: %s", error)
         return

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.streaming import Claim
+from mcp_sessions.store.calls import streams
+from mcp_sessions.store.calls.streams import Claim
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.retry import retry_while_unavailable
 from mcp_sessions.transport import jsonrpc, sse
@@ -105,26 +106,24 @@ class StreamWriter:
     async def _finish(self) -> None:
         """Tell the store that this log is complete: it keeps only the newest ones of a session."""
         kept_bytes = KEPT_FULL_STREAMS * self._context.conf.stream_max_bytes
+        finish = streams.finish(self._fingerprint, self.name, kept=KEPT_STREAMS, kept_bytes=kept_bytes)
         try:
-            await self._context.streams.finished(
-                self._fingerprint, self.name, kept=KEPT_STREAMS, kept_bytes=kept_bytes
-            )
+            await self._context.store.run(finish)
         except StoreUnavailable as error:
             logger.info("A stream of session %.12s is left to its TTL: %s", self._fingerprint, error)
 
     async def _open(self) -> None:
         self._opened = True
-        store, node, conf = self._context.streams, self._context.node.node, self._context.conf
+        context, conf = self._context, self._context.conf
+        opening = streams.open_stream(
+            self._fingerprint,
+            self.name,
+            node=context.node.node,
+            request_id=self._request,
+            limits=conf.stream_limits,
+        )
         try:
-            self.claim = await retry_while_unavailable(
-                lambda: store.open_stream(
-                    self._fingerprint,
-                    self.name,
-                    node=node,
-                    request_id=self._request,
-                    limits=conf.stream_limits,
-                )
-            )
+            self.claim = await retry_while_unavailable(lambda: context.store.run(opening))
         except StoreUnavailable as error:
             logger.warning("A stream of session %.12s is delivered unlogged: %s", self._fingerprint, error)
         self._logging = self.claim is not None
@@ -137,13 +136,17 @@ class StreamWriter:
         self._position += len(payloads)
         if not self._logging:
             return self._send(payloads, None)
-        store, limits = self._context.streams, self._context.conf.stream_limits
+        context = self._context
+        append = streams.append(
+            self._fingerprint,
+            self.name,
+            first=first,
+            payloads=payloads,
+            last=last,
+            limits=context.conf.stream_limits,
+        )
         try:
-            appended = await retry_while_unavailable(
-                lambda: store.append(
-                    self._fingerprint, self.name, first=first, payloads=payloads, last=last, limits=limits
-                )
-            )
+            appended = await retry_while_unavailable(lambda: context.store.run(append))
         except StoreUnavailable as error:
             logger.warning("A stream of session %.12s is delivered unlogged: %s", self._fingerprint, error)
             self._logging = False
@@ -155,7 +158,7 @@ class StreamWriter:
         elif appended.claim is not None:
             self.event_stream.end()
             doorbell = {"t": "stream", "s": self._fingerprint, "n": self.name}
-            self._context.node.ring(appended.claim.node, doorbell)
+            context.node.ring(appended.claim.node, doorbell)
 
     def _send(self, payloads: Sequence[bytes], first: int | None) -> None:
         """Send on the exchange's connection; `first` is the position of the first message, None without ids."""

@@ -115,7 +115,7 @@ def test_a_second_demo_joins_the_valkey_of_the_first(tmp_path: Path) -> None:
             kept.write_text(kept.read_text().replace(str(first.port), str(second.port)))
 
             assert second.ask("recall") == "likes sea stories\n"
-            assert "which ends with another `make run`" in second.output
+            assert "which belongs to another `make run`" in second.output
         assert "another `make run`" not in first.output
 
 
@@ -249,6 +249,22 @@ def test_what_is_installed_already_is_not_installed_again(
     monkeypatch.setitem(bootstrap.main.__globals__, "_pip", pytest.fail)
 
     bootstrap.main("run")
+
+
+def test_the_environment_chooses_the_release_of_django(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bootstrap = SimpleNamespace(**runpy.run_path(str(BOOTSTRAP)))
+    monkeypatch.setitem(bootstrap.main.__globals__, "VENV", str(tmp_path))
+    monkeypatch.delenv("DJANGO", raising=False)
+    locked, stamp = Path(ROOT / bootstrap._constraints()).read_text().splitlines(), bootstrap._stamp("dev")
+
+    monkeypatch.setenv("DJANGO", "6.1")
+    chosen = Path(bootstrap._constraints()).read_text().splitlines()
+
+    assert set(chosen) - set(locked) == {"Django==6.1.*"}
+    assert [line.split("==")[0] for line in set(locked) - set(chosen)] == ["Django"]
+    assert bootstrap._stamp("dev") != stamp
 
 
 def _children(pid: int) -> list[int]:

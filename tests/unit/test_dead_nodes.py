@@ -21,10 +21,10 @@ class Watch:
             origin="other", is_current=True, event_stream=SimpleNamespace(open=True), fingerprint="f" * 64
         )
         self.ended: list[Any] = []
-        context: Any = SimpleNamespace(spawn=self._end, streams=SimpleNamespace(nodes=self._nodes))
+        context: Any = SimpleNamespace(spawn=self._end, store=SimpleNamespace(run=self._nodes))
         self.orphans = Orphans(context, [reader], run_again=Mock(), clock=lambda: self.now)
 
-    async def _nodes(self) -> list[Any]:
+    async def _nodes(self, _: Any) -> list[Any]:
         return [SimpleNamespace(id=node) for node in self.nodes]
 
     def _end(self, work: Any) -> None:

@@ -12,6 +12,7 @@ from mcp_sessions.cluster.client_requests import Questions
 from mcp_sessions.cluster.node import Doorbell
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.inbox import Inbox
+from mcp_sessions.store.call import Call
 from mcp_sessions.transport import jsonrpc
 
 LONGEST = 16 * 1024
@@ -31,10 +32,10 @@ async def passed_on(params: dict[str, Any]) -> bytes:
     """What is left of a client's progress for the process that waits."""
     left: list[bytes] = []
 
-    async def progress(*_: str, payload: bytes) -> None:
-        left.append(payload)
+    async def run(call: Call[Any]) -> None:
+        left.append(call.arguments[0])
 
-    store: Any = SimpleNamespace(progress=progress)
+    store: Any = SimpleNamespace(run=run)
     questions = Questions(store, Mock(), conf=Mock(), spawn=Mock(), is_dead=Mock())
     await questions.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
     [payload] = left
