@@ -20,9 +20,8 @@ PASSED_ON: Final = {
     "lifecycle.py:drain": "the public function of a private object",
     "lifecycle.py:shutdown": "the public function of a private object",
     "sdk/server.py:ServerBinding.serve_modern": "keeps the SDK's manager inside the package",
-    "store/memory.py": "implements a Protocol over an object that two faces share",
-    "store/memory_streams.py": "implements a Protocol over an object that two faces share",
-    "store/stream_memory.py": "the clock is that of the object that two faces share",
+    "store/drivers/embedded.py:EmbeddedStore.run": "the async face of a store that answers at once",
+    "store/drivers/embedded.py:EmbeddedStore.run_all": "likewise",
     "streams/writer.py:ExchangeStream.open": "callers open a stream; that the first write does it is a detail",
 }
 
