@@ -1,6 +1,7 @@
 """How an operator ends a session: the one place that tells everybody else."""
 
-from mcp_sessions.messages import ring_all
+from mcp_sessions.cluster import outside
+from mcp_sessions.cluster.notifications import SessionsEnded
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.base import EndReason
 from mcp_sessions.store.registry import directory_for
@@ -18,6 +19,6 @@ def end_session(alias: str, fingerprint: str, *, reason: EndReason = "expired_by
     """
     session = directory_for(alias).end(fingerprint, reason=reason)
     if session is not None:
-        ring_all({"t": "ended", "s": fingerprint}, endpoint=alias)
+        outside.notify_all(alias, SessionsEnded(fingerprints=(fingerprint,)))
         session_ended.send_robust(sender=Session, fingerprint=fingerprint, alias=alias, reason=reason)
     return session

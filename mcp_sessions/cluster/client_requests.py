@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from mcp_sessions.cluster.notifications import ReplyArrived
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.transport import jsonrpc
 
@@ -102,7 +103,7 @@ class Questions:
 
     async def _register(self, question: Question, timeout: float) -> None:  # noqa: ASYNC109 - for the store to keep
         registered = await self._runtime.streams.ask(
-            question.fingerprint, question.id, node=self._runtime.bus.node, timeout_ms=round(timeout * 1000)
+            question.fingerprint, question.id, node=self._runtime.node.id, timeout_ms=round(timeout * 1000)
         )
         if not registered:
             raise SessionEnded
@@ -139,16 +140,16 @@ class Questions:
             self._tell(node, fingerprint, question_id)
 
     def _tell(self, node: str, fingerprint: str, question_id: str) -> None:
-        self._runtime.bus.ring(node, {"t": "reply", "s": fingerprint, "q": question_id})
+        self._runtime.node.notify(node, ReplyArrived(fingerprint=fingerprint, request_id=question_id))
 
     def hear(self, fingerprint: str, question_id: str) -> None:
-        """A doorbell says that the client said something."""
+        """A notification says that the client said something."""
         question = self._open.get((fingerprint, question_id))
         if question is not None:
             self._runtime.spawn(self._take(question))
 
     async def look(self) -> None:
-        """A heartbeat: look for replies whose doorbell was lost."""
+        """A heartbeat: look for replies whose notification was lost."""
         await asyncio.gather(*(self._take(question) for question in tuple(self._open.values())))
 
     async def _take(self, question: Question) -> None:

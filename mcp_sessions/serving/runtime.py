@@ -13,7 +13,17 @@ from mcp_types import INVALID_PARAMS
 
 from mcp_sessions import lifecycle, subscriptions
 from mcp_sessions.cluster.client_requests import Questions
-from mcp_sessions.cluster.node import HEARTBEAT_SECONDS, Bus, Doorbell
+from mcp_sessions.cluster.node import HEARTBEAT_SECONDS, Node
+from mcp_sessions.cluster.notifications import (
+    Announced,
+    Cancelled,
+    Notification,
+    ReplyArrived,
+    SessionsEnded,
+    StreamChanged,
+    StreamClaimed,
+    StreamReleased,
+)
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.sdk import ServerBinding, load_server
@@ -47,8 +57,7 @@ class Runtime:
         conf = self.conf
         server = load_server(conf.server)
         self.binding = ServerBinding(server, json_only=conf.response == "json", max_body=conf.max_body)
-        self.bus = Bus(self.streams, answer=self._hear, on_beat=self._beat, pause=self._pause)
-        self.questions = Questions(self)
+        self.node = Node(self.streams, hear=self._hear, on_beat=self._beat, pause=self._pause)
         #: Not by id: a client may use one twice, against the protocol, and each is to be found.
         self._exchanges: set[Exchange] = set()
         self._streams: dict[tuple[str, str], ExchangeStream] = {}
@@ -57,6 +66,7 @@ class Runtime:
         self._running = Held()
         self.followers = Followers(lambda: self.conf, self._held)
         self.orphans = Orphans(self)
+        self.questions = Questions(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting = asyncio.Lock()
         self.started = False
@@ -70,7 +80,8 @@ class Runtime:
         async with self._starting:
             if not self.started:
                 await self.binding.start()
-                await self.bus.start()
+                await self.node.start()
+                subscriptions.attach(self.alias, self.node.broadcast)
                 self.started = True
 
     async def drain(self) -> None:
@@ -86,7 +97,8 @@ class Runtime:
             exchange.abort()
         if running:
             await asyncio.wait([e.task for e in running if e.task is not None])
-        await self.bus.stop()
+        subscriptions.detach(self.alias)
+        await self.node.stop()
         for task in tuple(self._tasks):
             task.cancel()
         await self.binding.stop()
@@ -149,7 +161,7 @@ class Runtime:
         if not jsonrpc.is_request_id(request_id):
             return
         if not self._cancel_here(session.fingerprint, request_id):
-            await self.bus.post({"t": "cancel", "s": session.fingerprint, "id": request_id})
+            await self.node.broadcast(Cancelled(fingerprint=session.fingerprint, request_id=request_id))
 
     def _cancel_here(self, fingerprint: str, request_id: jsonrpc.RequestId) -> bool:
         wanted = correlation(request_id)
@@ -173,12 +185,12 @@ class Runtime:
     ) -> Follower | None:
         """Deliver a stream from here on, instead of whoever did so far. None if there is no such stream."""
         fingerprint = session.fingerprint
-        taken = await self.streams.claim(fingerprint, stream, node=self.bus.node, after=after)
+        taken = await self.streams.claim(fingerprint, stream, node=self.node.id, after=after)
         if taken is None:
             return None
         if taken.replaced is not None and stream != STANDALONE:
-            doorbell = {"t": "claimed", "s": fingerprint, "n": stream, "k": taken.claim.token}
-            self.bus.ring(taken.replaced.node, doorbell)
+            claimed = StreamClaimed(fingerprint=fingerprint, stream=stream, token=taken.claim.token)
+            self.node.notify(taken.replaced.node, claimed)
         primed = session.handshake.protocol_version >= PRIMED_SINCE
         return Follower(self, fingerprint, stream, taken=taken, primed=primed, scope=scope)
 
@@ -192,12 +204,12 @@ class Runtime:
         listening = [f for f in self.followers.of(fingerprint) if f.stream == STANDALONE and f.delivery.open]
         if listening:
             self.spawn(self._claim_for(listening[-1]))
-        elif replaced is not None and replaced.node != self.bus.node:
-            self.bus.ring(replaced.node, {"t": "left", "s": fingerprint})
+        elif replaced is not None and replaced.node != self.node.id:
+            self.node.notify(replaced.node, StreamReleased(fingerprint=fingerprint))
 
     async def _claim_for(self, follower: Follower) -> None:
         try:
-            taken = await self.streams.claim(follower.fingerprint, STANDALONE, node=self.bus.node, after=None)
+            taken = await self.streams.claim(follower.fingerprint, STANDALONE, node=self.node.id, after=None)
         except StoreUnavailable as error:
             logger.warning("A stream of session %.12s stays silent: %s", follower.fingerprint, error)
             return
@@ -210,18 +222,13 @@ class Runtime:
 
     def ring_for(self, node: str, fingerprint: str, stream: str) -> None:
         """Tell the node that delivers a stream to look at it."""
-        self.bus.ring(node, {"t": "stream", "s": fingerprint, "n": stream})
-
-    async def announce(self, method: str, uri: str | None) -> None:
-        """Tell every client that wants to know, on every process, that something changed."""
-        await self.bus.post(subscriptions.announcement(method, uri))
+        self.node.notify(node, StreamChanged(fingerprint=fingerprint, stream=stream))
 
     # Ends
 
     async def end(self, fingerprint: str) -> None:
         """A session ended here: close what is open of it, on every process."""
-        self.close(fingerprint)
-        await self.bus.ring_all({"t": "ended", "s": fingerprint})
+        await self.node.notify_all(SessionsEnded(fingerprints=(fingerprint,)))
 
     def close(self, fingerprint: str) -> None:
         """Close the open streams of a session that ended, and cancel the handlers that wait for its client."""
@@ -241,36 +248,36 @@ class Runtime:
         except StoreUnavailable as error:
             logger.info("The streams of session %.12s are left to their TTL: %s", fingerprint, error)
 
-    # Doorbells and heartbeats
+    # Notifications and heartbeats
 
-    def _hear(self, doorbell: Doorbell) -> None:
-        fingerprint = doorbell.get("s", "")
-        match doorbell["t"]:
-            case "stream":
-                self.followers.nudge(fingerprint, doorbell["n"])
-            case "claimed":
-                stream = self._streams.get((fingerprint, doorbell["n"]))
-                if stream is not None and stream.claim is not None and stream.claim.token < doorbell["k"]:
-                    stream.delivery.end()
-                self.followers.nudge(fingerprint, doorbell["n"])
-            case "left":
+    def _hear(self, notification: Notification, name: str) -> None:
+        match notification:
+            case StreamChanged(fingerprint=fingerprint, stream=stream):
+                self.followers.nudge(fingerprint, stream)
+            case StreamClaimed(fingerprint=fingerprint, stream=stream, token=token):
+                mine = self._streams.get((fingerprint, stream))
+                if mine is not None and mine.claim is not None and mine.claim.token < token:
+                    mine.delivery.end()
+                self.followers.nudge(fingerprint, stream)
+            case StreamReleased(fingerprint=fingerprint):
                 self._hand_to_another(fingerprint, None)
-            case "reply":
-                self.questions.hear(fingerprint, doorbell["q"])
-            case "cancel":
-                self._cancel_here(fingerprint, doorbell["id"])
-            case "ended":
-                self.close(fingerprint)
-            case "announce":
-                subscriptions.hear(self.alias, doorbell["m"], doorbell["u"])
-                self.spawn(pass_on(self, doorbell["m"], doorbell["u"], key=doorbell["k"]))
+            case ReplyArrived(fingerprint=fingerprint, request_id=request_id):
+                self.questions.hear(fingerprint, request_id)
+            case Cancelled(fingerprint=fingerprint, request_id=cancelled_id):
+                self._cancel_here(fingerprint, cancelled_id)
+            case SessionsEnded(fingerprints=fingerprints):
+                for fingerprint in fingerprints:
+                    self.close(fingerprint)
+            case Announced(method=method, uri=uri):
+                subscriptions.hear(self.alias, notification)
+                self.spawn(pass_on(self, method, uri, key=name))
 
     def _pause(self) -> float:
         """Seconds between heartbeats: several in each idle TTL."""
         return min(HEARTBEAT_SECONDS, self.conf.idle_ttl / 3)
 
     async def _beat(self) -> None:
-        """What a heartbeat makes up for: sessions that would idle out, doorbells that were lost, nodes that died."""
+        """A heartbeat: keep sessions from idling out, make up for lost notifications, look for dead nodes."""
         for held in _batches(list(self._held)):
             alive = await self.store.keep(held, limits=self.conf.limits)
             for gone in set(held) - alive:

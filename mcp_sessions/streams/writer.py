@@ -129,7 +129,7 @@ class ExchangeStream:
                 lambda: store.open_stream(
                     self._fingerprint,
                     self.name,
-                    node=self._runtime.bus.node,
+                    node=self._runtime.node.id,
                     request_id=self._request,
                     limits=limits,
                 )

@@ -9,21 +9,21 @@ from unittest.mock import Mock
 import pytest
 
 from mcp_sessions.cluster.client_requests import Questions
-from mcp_sessions.cluster.node import Doorbell
+from mcp_sessions.cluster.notifications import Cancelled
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.transport import jsonrpc
 
 LONGEST = 16 * 1024
 
 
-class Bus:
-    """Remembers what was posted."""
+class Node:
+    """Remembers what was broadcast."""
 
     def __init__(self) -> None:
-        self.posted: list[Doorbell] = []
+        self.told: list[Cancelled] = []
 
-    async def post(self, notice: Doorbell) -> None:
-        self.posted.append(notice)
+    async def broadcast(self, message: Cancelled) -> None:
+        self.told.append(message)
 
 
 async def passed_on(params: dict[str, Any]) -> bytes:
@@ -57,10 +57,10 @@ def test_progress_that_is_passed_on_is_bounded(params: dict[str, Any]) -> None:
 
 
 def test_a_cancellation_of_an_id_that_no_request_can_have_is_not_passed_on() -> None:
-    bus = Bus()
-    runtime: Any = Mock(bus=bus, _cancel_here=Mock(return_value=False))
+    node = Node()
+    runtime: Any = Mock(node=node, _cancel_here=Mock(return_value=False))
     session: Any = Mock(fingerprint="f" * 64)
     ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * jsonrpc.MAX_ID_CHARS, 7]
     for request_id in ids:
         asyncio.run(Runtime.cancel(runtime, session, {"requestId": request_id}))
-    assert [notice["id"] for notice in bus.posted] == ["x" * jsonrpc.MAX_ID_CHARS, 7]
+    assert [cancelled.request_id for cancelled in node.told] == ["x" * jsonrpc.MAX_ID_CHARS, 7]
