@@ -134,7 +134,7 @@ class _Call:
             await self._pass_on(message, session)
             self.runtime.spawn(self._notify(message, session))
             await respond(self.send, 202)
-        elif await self.runtime.questions.answer(session.fingerprint, message):
+        elif await self.runtime.client_requests.answer(session.fingerprint, message):
             await respond(self.send, 202)
         else:
             await reject(self.send, rejections.NOT_AWAITED)
@@ -236,7 +236,7 @@ class _Call:
         if notification.method == "notifications/cancelled":
             await runtime.cancel(session, params)
         elif notification.method == "notifications/progress":
-            await runtime.questions.progress(session.fingerprint, params)
+            await runtime.client_requests.progress(session.fingerprint, params)
 
     async def _notify(self, notification: jsonrpc.Notification, session: Session) -> None:
         """The same, to the server's own handler."""

@@ -30,7 +30,7 @@ from mcp_types import (
 from starlette.datastructures import Headers
 from starlette.requests import Request as HTTPRequest
 
-from mcp_sessions.cluster.client_requests import Ask, OnProgress, SessionEnded, TimedOut
+from mcp_sessions.cluster.client_requests import ClientRequest, OnProgress, SessionEnded, TimedOut
 from mcp_sessions.store.session import Handshake, Session
 from mcp_sessions.transport import jsonrpc
 
@@ -49,7 +49,7 @@ class Channel(Protocol):
         """Send a notification; best effort."""
         ...
 
-    async def ask(self, ask: Ask) -> jsonrpc.Reply:
+    async def ask(self, request: ClientRequest) -> jsonrpc.Reply:
         """Send a request to the client and wait for its response. Raises: TimedOut, SessionEnded, StoreUnavailable."""
         ...
 
@@ -81,11 +81,11 @@ class Outbound:
             raise NoBackChannelError(method)
         require_capability(connection, method, params)
         options = opts or {}
-        ask = Ask(
+        request = ClientRequest(
             method=method, params=params, timeout=options.get("timeout"), on_progress=_on_progress(options)
         )
         try:
-            reply = await self._channel.ask(ask)
+            reply = await self._channel.ask(request)
         except TimedOut:
             raise MCPError(code=REQUEST_TIMEOUT, message=f"Request {method!r} timed out") from None
         except SessionEnded:

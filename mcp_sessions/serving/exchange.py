@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR
 
-from mcp_sessions.cluster.client_requests import Ask
+from mcp_sessions.cluster.client_requests import ClientRequest
 from mcp_sessions.current import current_exchange
 from mcp_sessions.sdk import REQUEST_CANCELLED
 from mcp_sessions.serving.database import DatabaseScope
@@ -158,13 +158,13 @@ class Exchange:
         if self.can_ask and not below_log_level(self.session.log_level, method, params):
             await self._say(jsonrpc.notification(method, params))
 
-    async def ask(self, ask: Ask) -> jsonrpc.Reply:
+    async def ask(self, request: ClientRequest) -> jsonrpc.Reply:
         """Send a request on this exchange's stream, and wait for the client's response.
 
         Raises: TimedOut, SessionEnded, StoreUnavailable.
         """
         with self.waiting():
-            return await self.runtime.questions.ask(self.fingerprint, ask, self._say)
+            return await self.runtime.client_requests.send(self.fingerprint, request, self._say)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

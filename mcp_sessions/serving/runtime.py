@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from mcp_types import INVALID_PARAMS
 
 from mcp_sessions import lifecycle, subscriptions
-from mcp_sessions.cluster.client_requests import Questions
+from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS, Node
 from mcp_sessions.cluster.notifications import (
     Announced,
@@ -66,7 +66,13 @@ class Runtime:
         self._running = Held()
         self.followers = Followers(lambda: self.conf, self._held)
         self.orphans = Orphans(self)
-        self.questions = Questions(self)
+        self.client_requests = ClientRequests(
+            self.streams,
+            self.node,
+            conf=lambda: self.conf,
+            spawn=self.spawn,
+            is_dead=self.orphans.is_dead,
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting = asyncio.Lock()
         self.started = False
@@ -239,7 +245,7 @@ class Runtime:
         for (owner, _), stream in tuple(self._streams.items()):
             if owner == fingerprint:
                 stream.delivery.end()
-        self.questions.end(fingerprint)
+        self.client_requests.end(fingerprint)
         self.spawn(self._forget_streams(fingerprint))
 
     async def _forget_streams(self, fingerprint: str) -> None:
@@ -262,7 +268,7 @@ class Runtime:
             case StreamReleased(fingerprint=fingerprint):
                 self._hand_to_another(fingerprint, None)
             case ReplyArrived(fingerprint=fingerprint, request_id=request_id):
-                self.questions.hear(fingerprint, request_id)
+                self.client_requests.hear(fingerprint, request_id)
             case Cancelled(fingerprint=fingerprint, request_id=cancelled_id):
                 self._cancel_here(fingerprint, cancelled_id)
             case SessionsEnded(fingerprints=fingerprints):
@@ -286,7 +292,7 @@ class Runtime:
         for some in _batches(sorted(streams)):
             await self.streams.keep_streams(some)
         await self.orphans.look()
-        await self.questions.look()
+        await self.client_requests.look()
         for followers in _batches(list(self.followers)):
             for follower in followers:
                 follower.nudge()

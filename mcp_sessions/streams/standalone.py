@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mcp_sessions import subscriptions
-from mcp_sessions.cluster.client_requests import Ask
+from mcp_sessions.cluster.client_requests import ClientRequest
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.exchange import below_log_level
@@ -78,10 +78,10 @@ class StandaloneChannel:
         except StoreUnavailable as error:
             logger.warning("%s of session %.12s was dropped: %s", method, self._session.fingerprint, error)
 
-    async def ask(self, ask: Ask) -> jsonrpc.Reply:
+    async def ask(self, request: ClientRequest) -> jsonrpc.Reply:
         exchange = current_exchange.get(None)
         with nullcontext() if exchange is None else exchange.waiting():
-            return await self._runtime.questions.ask(self._session.fingerprint, ask, self._say)
+            return await self._runtime.client_requests.send(self._session.fingerprint, request, self._say)
 
     async def _say(self, message: Mapping[str, Any]) -> None:
         await publish(self._runtime, self._session.fingerprint, message)
@@ -95,5 +95,5 @@ class NoChannel:
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         logger.debug("Dropped %s: the session does not exist yet.", method)
 
-    async def ask(self, ask: Ask) -> jsonrpc.Reply:
-        raise RuntimeError(f"{ask.method} cannot be sent before the session exists")
+    async def ask(self, request: ClientRequest) -> jsonrpc.Reply:
+        raise RuntimeError(f"{request.method} cannot be sent before the session exists")

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from mcp_sessions.cluster.client_requests import Questions
+from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.notifications import Cancelled
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.transport import jsonrpc
@@ -33,8 +33,9 @@ async def passed_on(params: dict[str, Any]) -> bytes:
     async def progress(*_: str, payload: bytes) -> None:
         left.append(payload)
 
-    questions = Questions(SimpleNamespace(streams=SimpleNamespace(progress=progress)))  # type: ignore[arg-type]
-    await questions.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
+    store: Any = SimpleNamespace(progress=progress)
+    requests = ClientRequests(store, Mock(), conf=Mock(), spawn=Mock(), is_dead=Mock())
+    await requests.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
     [payload] = left
     return payload
 
