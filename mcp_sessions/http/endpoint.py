@@ -11,6 +11,7 @@ from mcp_types import INVALID_PARAMS
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.ending import aend_session
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http import access
 from mcp_sessions.http.guard import Guard
@@ -27,7 +28,7 @@ from mcp_sessions.sdk import HANDSHAKE_VERSIONS, Refused
 from mcp_sessions.serving.database import DatabaseScope
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.runtime import Runtime, runtime_for
-from mcp_sessions.signals import session_created, session_ended
+from mcp_sessions.signals import session_created
 from mcp_sessions.store.session import Session, fingerprint, new_session_id
 from mcp_sessions.store.streaming import STANDALONE
 from mcp_sessions.streams.standalone import NoChannel
@@ -286,14 +287,16 @@ class _Call:
         digest = await self._fingerprint()
         if digest is None:
             return None
-        session = await self.runtime.store.end(digest, principal=self.principal, reason="deleted")
-        if session is None:
-            return await self._miss(digest)
-        logger.info("Session %.12s was ended by its client.", digest)
-        await session_ended.asend_robust(
-            sender=Session, fingerprint=digest, alias=self.conf.alias, reason="deleted"
+        ended = await aend_session(
+            self.runtime.node,
+            self.conf.alias,
+            digest,
+            reason="deleted",
+            by=self.principal,
+            principal=self.principal,
         )
-        await self.runtime.end(digest)
+        if ended is None:
+            return await self._miss(digest)
         await respond(self.send, 204)
 
     async def _body(self) -> bytes | None:

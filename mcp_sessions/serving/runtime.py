@@ -232,10 +232,6 @@ class Runtime:
 
     # Ends
 
-    async def end(self, fingerprint: str) -> None:
-        """A session ended here: close what is open of it, on every process."""
-        await self.node.notify_all(SessionsEnded(fingerprints=(fingerprint,)))
-
     def close(self, fingerprint: str) -> None:
         """Close the open streams of a session that ended, and cancel the handlers that wait for its client."""
         self.followers.end(self.followers.of(fingerprint))

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.session import Handshake, Session
 
 #: Why a session was ended; the tombstone keeps it.
-EndReason = Literal["deleted", "expired_by_operator", "failed", "deadline"]
+EndReason = Literal["deleted", "expired_by_operator"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +190,16 @@ class SessionDirectory(Protocol):
 
     def end(self, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:
         """As `SessionStore.end` with `principal=None`."""
+        ...
+
+    def end_many(
+        self, fingerprints: Sequence[str], *, reason: EndReason
+    ) -> Sequence[Session | StoreUnavailable | None]:
+        """As `end`, of a thousand sessions at most, in two round trips; an outcome for each, in order.
+
+        An error says that nothing is known to have happened to that session. Raises: StoreUnavailable if nothing is
+        known of any.
+        """
         ...
 
     def ping(self) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from mcp_sessions.errors import SessionGone, StateError, StateTooLarge
+from mcp_sessions.errors import SessionGone, StateError, StateTooLarge, StoreUnavailable
 from mcp_sessions.store import scripts
 from mcp_sessions.store.base import EndReason, Limits
 from mcp_sessions.store.keys import Keys, client_label
@@ -43,12 +43,20 @@ Clock = Callable[[], int]
 class Call(Generic[T]):
     """One script with its keys and arguments, and what its reply means."""
 
-    __slots__ = ("arguments", "decode", "script")
+    __slots__ = ("arguments", "decode", "fails_alone", "script")
 
     def __init__(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], decode: Callable[[Any], T]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        decode: Callable[[Any], T],
+        *,
+        fails_alone: bool = False,
     ) -> None:
         self.script = script
+        #: Whether an error reply is this call's result, and no failure of those that travel with it.
+        self.fails_alone = fails_alone
         self.arguments = (len(keys), *keys, *arguments)
         self.decode = decode
 
@@ -121,6 +129,13 @@ class Commands:
         owner = "" if principal is None else "=" + escape(principal)
         arguments = (owner, reason, TOMBSTONE_MS, self.now())
         return Call(scripts.END, keys, arguments, lambda reply: parse_session(fingerprint, reply))
+
+    def end_one_of_many(self, fingerprint: str, reason: EndReason) -> Call[Session | StoreUnavailable | None]:
+        keys = (*self._parts(fingerprint), self.keys.ended(fingerprint), *self.keys.lasting(fingerprint))
+        arguments = ("", reason, TOMBSTONE_MS, self.now())
+        return Call(
+            scripts.END, keys, arguments, lambda reply: parse_session(fingerprint, reply), fails_alone=True
+        )
 
     def set_log_level(self, fingerprint: str, level: str) -> Call[bool]:
         return self._features(fingerprint, {LOG_LEVEL_FIELD: level}, (), lambda fields: fields is not None)

@@ -60,6 +60,11 @@ class RedisDirectory:
     def end(self, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:
         return self._run(operations.end(self._commands, fingerprint, None, reason))
 
+    def end_many(
+        self, fingerprints: Sequence[str], *, reason: EndReason
+    ) -> Sequence[Session | StoreUnavailable | None]:
+        return self._run(operations.end_many(self._commands, fingerprints, reason))
+
     def ping(self) -> None:
         try:
             self._connect().ping()

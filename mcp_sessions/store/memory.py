@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from mcp_sessions.errors import SessionGone, TooManySessions, UnsupportedLookup
+from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions, UnsupportedLookup
 from mcp_sessions.store import memory_values
 from mcp_sessions.store.base import EndReason, Limits, Page, Query
 from mcp_sessions.store.commands import TOMBSTONE_MS, Clock
@@ -261,6 +261,11 @@ class MemoryDirectory:
 
     def end(self, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:
         return self._memory.end(fingerprint, None)
+
+    def end_many(
+        self, fingerprints: Sequence[str], *, reason: EndReason
+    ) -> Sequence[Session | StoreUnavailable | None]:
+        return [self._memory.end(fingerprint, None) for fingerprint in fingerprints]
 
     def ping(self) -> None:
         """Memory always answers."""

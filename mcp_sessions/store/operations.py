@@ -1,7 +1,7 @@
 """Operations of several round trips, once for both faces: generators of calls, see `commands`. Pure."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from mcp_sessions.errors import StoreUnavailable, TooManySessions, UnsupportedLookup
@@ -110,6 +110,24 @@ def end(
         yield from _forget(commands, fingerprint, session.principal, session.handshake)
     ended: Session | None = session
     return ended
+
+
+def end_many(
+    commands: Commands, fingerprints: Sequence[str], reason: EndReason
+) -> Operation[list[Session | StoreUnavailable | None]]:
+    """End sessions together, then drop them from the indexes, those with the same indexes in one call."""
+    outcomes = yield [commands.end_one_of_many(fingerprint, reason) for fingerprint in fingerprints]
+    indexed: dict[tuple[str, ...], list[str]] = {}
+    for session in outcomes:
+        if isinstance(session, Session):
+            indexes = (*commands.keys.indexes(session.handshake, session.principal), commands.keys.new)
+            indexed.setdefault(indexes, []).append(session.fingerprint)
+    try:
+        if indexed:
+            yield [commands.unindex(indexes, ended) for indexes, ended in indexed.items()]
+    except StoreUnavailable as error:
+        log.debug("%d sessions stay in the indexes for a while: %s", len(fingerprints), error)
+    return outcomes
 
 
 def _forget(commands: Commands, fingerprint: str, principal: str, handshake: Handshake) -> Operation[None]:

@@ -98,7 +98,16 @@ def checked(script: Script, reply: Any) -> Any:
 
 def results(calls: Sequence[Call[Any]], replies: Sequence[Any]) -> list[Any]:
     """What each call gives. Raises: as `checked`, and what the calls' decoders raise."""
-    return [call.decode(checked(call.script, reply)) for call, reply in zip(calls, replies, strict=True)]
+    return [_result(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+
+def _result(call: Call[Any], reply: Any) -> Any:
+    try:
+        return call.decode(checked(call.script, reply))
+    except StoreUnavailable as error:
+        if call.fails_alone:
+            return error
+        raise
 
 
 def unavailable(error: BaseException) -> StoreUnavailable:
