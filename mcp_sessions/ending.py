@@ -1,12 +1,13 @@
-"""How a session ends before it expires: one way, for its client, an operator and a shell.
+"""Ends sessions, in one way: for their clients, for operators, from a shell, and at their maximum age.
 
 Each end is a line in the log, with who and why, and the signal `session_ended`, once; every node is told, and closes
 what is open of the session. Of several ends of one session at the same moment exactly one gets it.
 """
 
+import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.node import Node
@@ -16,11 +17,14 @@ from mcp_sessions.signals import session_ended
 from mcp_sessions.store.base import EndReason
 from mcp_sessions.store.registry import directory_for, store_for
 from mcp_sessions.store.session import Session
+from mcp_sessions.streams.writer import patiently
 
 logger = logging.getLogger(__name__)
 
 #: Sessions that are ended together: four round trips for so many.
 BATCH: Final = 500
+#: Seconds after a deadline at which a session is ended: the store counts whole milliseconds.
+MARGIN_SECONDS: Final = 0.002
 
 
 def end_session(
@@ -98,6 +102,62 @@ async def aend_session(
         await node.notify_all(SessionsEnded(fingerprints=(fingerprint,)))
         await session_ended.asend_robust(sender=Session, fingerprint=fingerprint, alias=alias, reason=reason)
     return session
+
+
+class Deadlines:
+    """Ends the sessions that one node holds when they reach their maximum age.
+
+    A session that no node holds at that moment just expires. Of several nodes that hold one, one ends it.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        node: Node,
+        *,
+        is_held: Callable[[str], bool],
+        horizon: Callable[[], float],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """`horizon` is the number of seconds after which a session is certainly watched again."""
+        self._alias = alias
+        self._node = node
+        self._is_held = is_held
+        self._horizon = horizon
+        self._spawn = spawn
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def watch(self, session: Session) -> None:
+        """Be there at a deadline that comes soon. The store has just touched or kept the session."""
+        left = (session.deadline_ms - session.last_activity_ms) / 1000
+        if left > self._horizon():
+            return
+        loop, fingerprint = asyncio.get_running_loop(), session.fingerprint
+        known = self._timers.get(fingerprint)
+        due = loop.time() + left + MARGIN_SECONDS
+        if known is not None:
+            if known.when() <= due:
+                return
+            known.cancel()
+        self._timers[fingerprint] = loop.call_at(due, self._reached, fingerprint)
+
+    def _reached(self, fingerprint: str) -> None:
+        del self._timers[fingerprint]
+        if self._is_held(fingerprint):
+            self._spawn(self._end(fingerprint))
+
+    async def _end(self, fingerprint: str) -> None:
+        def end() -> Awaitable[Session | None]:
+            return aend_session(self._node, self._alias, fingerprint, reason="max_age", by="maximum age")
+
+        ended = None
+        try:
+            ended = await patiently(end)
+        except StoreUnavailable as error:
+            logger.warning("Session %.12s expired, and no signal says so: %s", fingerprint, error)
+        if ended is None:
+            # Another node ended it, or nobody can: what is open of it here closes all the same.
+            self._node.notify(self._node.id, SessionsEnded(fingerprints=(fingerprint,)))
 
 
 def _log(fingerprints: Sequence[str], reason: EndReason, by: str) -> None:

@@ -25,6 +25,7 @@ from mcp_sessions.cluster.notifications import (
     StreamReleased,
 )
 from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.ending import Deadlines
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.sdk import ServerBinding, load_server
 from mcp_sessions.serving.exchange import PRIMED_SINCE, Exchange
@@ -72,6 +73,13 @@ class Runtime:
             conf=lambda: self.conf,
             spawn=self.spawn,
             is_dead=self.orphans.is_dead,
+        )
+        self.deadlines = Deadlines(
+            alias,
+            self.node,
+            is_held=lambda fingerprint: self._held.of(fingerprint) > 0,
+            horizon=lambda: 2 * self._pause(),
+            spawn=self.spawn,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting = asyncio.Lock()
@@ -136,6 +144,7 @@ class Runtime:
     def hold_while_running(self, exchange: Exchange) -> None:
         """Keep the session alive as long as the exchange runs."""
         exchange.held = True
+        self.deadlines.watch(exchange.session)
         self._held.hold(exchange.fingerprint)
 
     def _ended(self, exchange: Exchange) -> None:
@@ -197,6 +206,7 @@ class Runtime:
         if taken.replaced is not None and stream != STANDALONE:
             claimed = StreamClaimed(fingerprint=fingerprint, stream=stream, token=taken.claim.token)
             self.node.notify(taken.replaced.node, claimed)
+        self.deadlines.watch(session)
         primed = session.handshake.protocol_version >= PRIMED_SINCE
         return Follower(self, fingerprint, stream, taken=taken, primed=primed, scope=scope)
 
@@ -282,7 +292,9 @@ class Runtime:
         """A heartbeat: keep sessions from idling out, make up for lost notifications, look for dead nodes."""
         for held in _batches(list(self._held)):
             alive = await self.store.keep(held, limits=self.conf.limits)
-            for gone in set(held) - alive:
+            for session in alive.values():
+                self.deadlines.watch(session)
+            for gone in set(held) - alive.keys():
                 self.close(gone)
         streams = {(f.fingerprint, f.stream) for f in self.followers if f.valid} | set(self._streams)
         for some in _batches(sorted(streams)):

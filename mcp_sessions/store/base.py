@@ -19,7 +19,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.session import Handshake, Session
 
 #: Why a session was ended; the tombstone keeps it.
-EndReason = Literal["deleted", "expired_by_operator"]
+EndReason = Literal["deleted", "expired_by_operator", "max_age"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +91,10 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def keep(self, fingerprints: Sequence[str], *, limits: Limits) -> frozenset[str]:
+    async def keep(self, fingerprints: Sequence[str], *, limits: Limits) -> Mapping[str, Session]:
         """Slide the idle TTL of sessions that have work in flight or open streams; not counted as requests.
 
-        Returns those that still exist. Never slides past the deadline.
+        Returns those that still exist, by fingerprint. Never slides past the deadline.
         """
         ...
 
@@ -106,7 +106,8 @@ class SessionStore(Protocol):
         """Delete the session with all its parts and leave a tombstone; it can never come back.
 
         `principal=None` ends anybody's. Returns the session that this call ended; None if there was none, or it is
-        somebody else's. Of several concurrent calls exactly one gets the session.
+        somebody else's. Of several concurrent calls exactly one gets the session. With the reason "max_age" it also
+        gets a session that reached its deadline within the last ten seconds, although nothing else finds it any more.
         """
         ...
 

@@ -24,6 +24,8 @@ from mcp_sessions.store.session import ANONYMOUS, FINGERPRINT, Handshake, Sessio
 #: Sessions that are over are cleared away that often at most. Until then they count under the caps.
 SWEEP_MS: Final = 1_000
 MOST_CLIENTS: Final = 100
+#: How long after its deadline a session can be ended for its age.
+OVERDUE_MS: Final = 10_000
 
 
 def _wall_clock() -> int:
@@ -93,10 +95,14 @@ class Memory:
             entry = self.entry(fingerprint)
             return entry.session if entry else None
 
-    def end(self, fingerprint: str, principal: str | None) -> Session | None:
+    def end(self, fingerprint: str, principal: str | None, reason: EndReason) -> Session | None:
         with self.lock:
-            entry = self.entry(fingerprint)
+            entry = self.entries.get(fingerprint) if reason == "max_age" else self.entry(fingerprint)
             if entry is None or (principal is not None and entry.session.principal != principal):
+                return None
+            if reason == "max_age" and self.clock() >= entry.session.expires_ms + OVERDUE_MS:
+                return None
+            if reason == "max_age" and entry.session.expires_ms < entry.session.deadline_ms:
                 return None
             self.remove(fingerprint)
             self.tombstones[fingerprint] = self.clock() + TOMBSTONE_MS
@@ -149,19 +155,19 @@ class MemoryStore:
             memory.see_client(session.handshake.client_name, entry.session.last_activity_ms, limits)
             return entry.session
 
-    async def keep(self, fingerprints: Sequence[str], *, limits: Limits) -> frozenset[str]:
+    async def keep(self, fingerprints: Sequence[str], *, limits: Limits) -> Mapping[str, Session]:
         with self._memory.lock:
             now = self._memory.clock()
             found = {each: entry for each in fingerprints if (entry := self._memory.entry(each))}
             for entry in found.values():
                 entry.session = _slid(entry.session, now, limits)
-            return frozenset(found)
+            return {fingerprint: entry.session for fingerprint, entry in found.items()}
 
     async def get(self, fingerprint: str) -> Session | None:
         return self._memory.get(fingerprint)
 
     async def end(self, fingerprint: str, *, principal: str | None, reason: EndReason) -> Session | None:
-        return self._memory.end(fingerprint, principal)
+        return self._memory.end(fingerprint, principal, reason)
 
     async def set_log_level(self, fingerprint: str, level: str) -> bool:
         with self._memory.lock:
@@ -260,12 +266,12 @@ class MemoryDirectory:
         return {name: json.loads(value) for name, value in items}
 
     def end(self, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:
-        return self._memory.end(fingerprint, None)
+        return self._memory.end(fingerprint, None, reason)
 
     def end_many(
         self, fingerprints: Sequence[str], *, reason: EndReason
     ) -> Sequence[Session | StoreUnavailable | None]:
-        return [self._memory.end(fingerprint, None) for fingerprint in fingerprints]
+        return [self._memory.end(fingerprint, None, reason) for fingerprint in fingerprints]
 
     def ping(self) -> None:
         """Memory always answers."""

@@ -69,13 +69,13 @@ class RedisStore:
             self._index(loop, session, limits)
         return session
 
-    async def keep(self, fingerprints: Sequence[str], *, limits: Limits) -> frozenset[str]:
+    async def keep(self, fingerprints: Sequence[str], *, limits: Limits) -> Mapping[str, Session]:
         loop = self._loops.get()
         kept = await self._ask([self._commands.keep(fingerprint, limits) for fingerprint in fingerprints])
         for session, due in kept:
             if due:
                 self._index(loop, session, limits)
-        return frozenset(session.fingerprint for session, _ in kept if session is not None)
+        return {session.fingerprint: session for session, _ in kept if session is not None}
 
     async def get(self, fingerprint: str) -> Session | None:
         return await self._one(self._commands.get(fingerprint))

@@ -142,7 +142,7 @@ async def test_an_unknown_session_is_gone_for_every_method(world: World) -> None
 
     assert await world.touch(fingerprint) is None
     assert await world.store.get(fingerprint) is None
-    assert await world.store.keep([fingerprint], limits=world.limits) == frozenset()
+    assert await world.store.keep([fingerprint], limits=world.limits) == {}
     assert await world.store.end(fingerprint, principal=None, reason="deleted") is None
     assert await world.store.set_log_level(fingerprint, "debug") is False
     assert await world.store.change_tools(fingerprint, enable=["paint"]) is None

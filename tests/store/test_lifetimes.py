@@ -1,5 +1,7 @@
 """How long sessions live: FIRST_TTL, IDLE_TTL, MAX_AGE. The clock is moved by hand."""
 
+import asyncio
+
 import pytest
 
 from mcp_sessions.errors import SessionGone
@@ -58,7 +60,7 @@ async def test_work_in_flight_keeps_sessions_without_counting_as_requests(world:
     kept, left = await world.open(), await world.open()
     world.clock.advance(HOUR - 1)
 
-    assert await world.store.keep([kept], limits=world.limits) == {kept}
+    assert set(await world.store.keep([kept], limits=world.limits)) == {kept}
     world.clock.advance(HOUR - 1)
 
     session = await world.store.get(kept)
@@ -66,11 +68,11 @@ async def test_work_in_flight_keeps_sessions_without_counting_as_requests(world:
     assert session.requests == 1
     assert session.last_activity_ms == world.clock.now - HOUR + 1
     assert await is_gone(world, left)
-    assert await world.store.keep([kept, left], limits=world.limits) == {kept}
+    assert set(await world.store.keep([kept, left], limits=world.limits)) == {kept}
 
 
 async def test_keeping_nothing_is_nothing(world: World) -> None:
-    assert await world.store.keep([], limits=world.limits) == frozenset()
+    assert await world.store.keep([], limits=world.limits) == {}
 
 
 @pytest.mark.parametrize("how", ["touch", "keep"])
@@ -144,3 +146,35 @@ async def test_a_clock_that_goes_back_breaks_no_session(world: World) -> None:
     assert touched is not None
     assert touched.last_activity_ms == world.clock.now < touched.created_ms
     assert await world.store.get(fingerprint) == touched
+
+
+async def test_at_its_maximum_age_exactly_one_of_many_gets_a_session(world: World) -> None:
+    world.limit(max_age_ms=HOUR)
+    fingerprint = await world.open()
+    world.clock.advance(HOUR)
+    assert await is_gone(world, fingerprint)
+
+    gained = await asyncio.gather(
+        *[
+            store.end(fingerprint, principal=None, reason="max_age")
+            for store in [world.store, world.other] * 5
+        ]
+    )
+
+    [session] = [each for each in gained if each is not None]
+    assert session.fingerprint == fingerprint
+    with pytest.raises(ValueError, match="ended"):
+        await world.open(fingerprint=fingerprint)
+
+
+async def test_nobody_gets_a_session_long_after_its_maximum_age_or_one_that_idled_out(world: World) -> None:
+    world.limit(max_age_ms=HOUR + MINUTE)
+    idle = await world.open()
+    world.clock.advance(HOUR)
+    assert await world.store.end(idle, principal=None, reason="max_age") is None
+
+    old = await world.open()
+    world.clock.advance(HOUR - 1)
+    assert await world.touch(old)
+    world.clock.advance(MINUTE + 10_001)
+    assert await world.store.end(old, principal=None, reason="max_age") is None

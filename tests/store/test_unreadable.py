@@ -47,7 +47,7 @@ async def assert_gone(world: World, fingerprint: str) -> None:
     store = world.store
     assert await world.touch(fingerprint) is None
     assert await store.get(fingerprint) is None
-    assert await store.keep([fingerprint], limits=world.limits) == frozenset()
+    assert await store.keep([fingerprint], limits=world.limits) == {}
     assert world.directory.get(fingerprint) is None
 
 

@@ -4,6 +4,10 @@
 -- Flags: a active, i initialized, f has features, s has state.
 local PATTERN = '^1 (%d+) (%d+) (%-?%d+) (%-?%d+) (%-?%d+) (%d+) %-(%l*)\n([^\n]*)\n([^\n]*)\n(%[[^\n]*%])$'
 
+-- How long a record that lives until its deadline stays after it, in milliseconds: whoever has the session open then
+-- ends it, and exactly one of them gets it.
+local OVERDUE = 10000
+
 -- The store's clock in milliseconds; tests inject theirs.
 local function clock(injected)
   if injected and injected ~= '' then return tonumber(injected) end
