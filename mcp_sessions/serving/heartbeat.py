@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
+from mcp_sessions.ending import Deadlines
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
@@ -21,14 +22,22 @@ PAUSE_SECONDS: Final = 0.02
 
 
 async def keep_sessions(
-    context: Context, admission: Admission, open_streams: OpenStreams, *, close: Callable[[str], None]
+    context: Context,
+    admission: Admission,
+    open_streams: OpenStreams,
+    deadlines: Deadlines,
+    *,
+    close: Callable[[str], None],
 ) -> None:
     """Keep the sessions of long requests and open streams from idling out; `close` those that have ended."""
     busy = {exchange.session.fingerprint for exchange in admission if exchange.keeps_session}
     for fingerprints in _batches(sorted(busy | {reader.fingerprint for reader in open_streams})):
         alive = await context.store.run(sessions.keep(fingerprints, limits=context.conf.limits))
-        for ended in set(fingerprints) - alive:
-            close(ended)
+        for fingerprint in fingerprints:
+            if fingerprint in alive:
+                deadlines.watch(alive[fingerprint])
+            else:
+                close(fingerprint)
 
 
 async def keep_streams(context: Context, admission: Admission, open_streams: OpenStreams) -> None:

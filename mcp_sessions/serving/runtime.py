@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mcp_sessions import lifecycle
-from mcp_sessions.cluster.client_requests import Questions
-from mcp_sessions.cluster.node import HEARTBEAT_SECONDS, Bus
+from mcp_sessions import lifecycle, subscriptions
+from mcp_sessions.cluster.client_requests import ClientRequests
+from mcp_sessions.cluster.node import HEARTBEAT_SECONDS, Node
 from mcp_sessions.conf import endpoint
+from mcp_sessions.ending import Deadlines
 from mcp_sessions.sdk.server import HostedServer, load_server
 from mcp_sessions.serving import heartbeat
 from mcp_sessions.serving.admission import Admission
@@ -40,9 +41,9 @@ class Runtime:
         store = store_for(alias)
         self.context = Context(
             store=store,
-            node=Bus(
+            node=Node(
                 store,
-                answer=lambda doorbell: self.inbox.hear(doorbell),
+                hear=lambda notification, name: self.inbox.hear(notification, name),
                 on_beat=self._beat,
                 pause=self._pause,
             ),
@@ -52,7 +53,7 @@ class Runtime:
         self.admission = Admission(self.context.read_conf)
         self.open_streams = OpenStreams(self.context)
         self._orphans = Orphans(self.context, self.open_streams, run_again=self._run_again)
-        self.client_requests = Questions(
+        self.client_requests = ClientRequests(
             store,
             self.context.node,
             conf=self.context.read_conf,
@@ -60,6 +61,13 @@ class Runtime:
             is_dead=self._orphans.is_dead,
         )
         self.inbox = Inbox(self.context, self.admission, self.open_streams, self.client_requests)
+        self.deadlines = Deadlines(
+            alias,
+            self.context.node,
+            is_held=self._is_held,
+            horizon=lambda: 2 * self._pause(),
+            spawn=self.spawn,
+        )
 
     async def start(self) -> None:
         """Enter the server's lifespan and join the other nodes, once. Raises: what the lifespan raises; then again."""
@@ -67,6 +75,7 @@ class Runtime:
             if not self.started:
                 await self.server.start()
                 await self.context.node.start()
+                subscriptions.attach(self.context.conf.alias, self.context.node.broadcast)
                 self.started = True
 
     async def drain(self) -> None:
@@ -83,6 +92,7 @@ class Runtime:
             exchange.abort()
         if running:
             await asyncio.wait(running)
+        subscriptions.detach(self.context.conf.alias)
         await self.context.node.stop()
         for task in tuple(self._tasks):
             task.cancel()
@@ -99,9 +109,18 @@ class Runtime:
         """Seconds between heartbeats: several in each idle TTL."""
         return min(HEARTBEAT_SECONDS, self.context.conf.idle_ttl / 3)
 
+    def _is_held(self, fingerprint: str) -> bool:
+        """Whether a long request of a session runs here, or a stream of it is open."""
+        exchanges = self.admission.of(fingerprint)
+        return bool(self.open_streams.of(fingerprint)) or any(each.keeps_session for each in exchanges)
+
     async def _beat(self) -> None:
         await heartbeat.keep_sessions(
-            self.context, self.admission, self.open_streams, close=self.inbox.close_session
+            self.context,
+            self.admission,
+            self.open_streams,
+            self.deadlines,
+            close=self.inbox.close_session,
         )
         await heartbeat.keep_streams(self.context, self.admission, self.open_streams)
         await self._orphans.look()
