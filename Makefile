@@ -42,7 +42,7 @@ coverage: install ## run every test and show what none of them reaches
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-report=html:data/coverage
 
 tools: install ## install the conformance suite and the MCP clients that the tests drive into .cache
-	@$(BIN)/python -m tests.installed
+	@$(BIN)/python -m tests.support.programs
 
 lock: ## write constraints.txt anew, with the newest versions that pyproject.toml allows
 	@$(PYTHON) tools/lock.py

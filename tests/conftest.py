@@ -1,19 +1,19 @@
-"""Fixtures that several suites share, and the rule that nothing is skipped in silence (see tests/tools.py)."""
+"""Fixtures that several suites share, and the rule that nothing is skipped in silence (support/programs.py)."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests import tools
-from tests.servers import RedisServer, run_server
+from tests.support import programs
+from tests.support.redis import RedisServer, run_server
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    tools.require(item)
+    programs.require(item)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if lines := tools.what_was_not_run(terminalreporter.stats.get("skipped", [])):
+    if lines := programs.what_was_not_run(terminalreporter.stats.get("skipped", [])):
         terminalreporter.section("NOT RUN HERE", yellow=True, bold=True)
         for line in lines:
             terminalreporter.write_line(line, yellow=True)
@@ -22,7 +22,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if (
-        tools.CI
+        programs.CI
         and reporter is not None
         and reporter.stats.get("skipped")
         and session.exitstatus == pytest.ExitCode.OK

@@ -10,9 +10,9 @@ from typing import Any, Final
 import yaml
 
 from project.endpoint import READERS
-from tests.tools import path_of
+from tests.support import ROOT
+from tests.support.programs import path_of
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 DEPLOY: Final = ROOT / "deploy"
 KUBERNETES: Final = DEPLOY / "kubernetes"
 

@@ -4,10 +4,10 @@ import httpx
 
 from mcp_sessions.store.session import fingerprint
 from tests.browser.pages import NARROW, WIDE, Admin
-from tests.processes import Process
-from tests.raw import RawClient
-from tests.servers import RedisServer, wait_until
-from tests.stored import Opened, open_sessions
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process, wait_until
+from tests.support.redis import RedisServer
+from tests.support.sessions import Opened, open_sessions
 
 HOSTILE = "<script>owned=1</script>\"'<img src=x onerror=owned=1>"
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from tests.raw import Event, RawClient
+from tests.support.mcp_client import Event, RawClient
 
 #: Seconds that one answer may be silent. A stream has a sign of life every 15.
 SILENCE: Final = 20.0

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.services import Service, serving
-from tests.gates import Gate
-from tests.gates import gate as opened_gate
-from tests.servers import RedisServer
+from tests.support.gates import Gate
+from tests.support.gates import gate as opened_gate
+from tests.support.redis import RedisServer
 
 Serve = Callable[..., Service]
 

@@ -6,8 +6,8 @@ from tests.chaos.calls import Call
 from tests.chaos.crowd import calling, sessions
 from tests.chaos.looking import Looking
 from tests.chaos.services import Service
-from tests.gates import Gate
-from tests.raw import RawClient, events
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, events
 
 #: Seconds between two messages of a call.
 PACE: Final = 0.1

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from tests.chaos.calls import Call, Carrier
-from tests.raw import LATEST, RawClient
-from tests.servers import wait_until
+from tests.support.mcp_client import LATEST, RawClient
+from tests.support.processes import wait_until
 
 VERSIONS: Final = (LATEST, "2025-06-18")
 #: Seconds for messages to come.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcp_sessions.store.redis_streams import RedisStreams
-from tests.chaos.server import server
+from tests.served.chaos import server
 
 __all__ = ["server"]
 

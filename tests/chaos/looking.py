@@ -7,8 +7,8 @@ from typing import cast
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.session import fingerprint
 from mcp_sessions.store.streaming import STANDALONE
-from tests.raw import RawClient
-from tests.servers import RedisServer
+from tests.support.mcp_client import RawClient
+from tests.support.redis import RedisServer
 
 
 class Looking:

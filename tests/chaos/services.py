@@ -9,8 +9,8 @@ from pathlib import Path
 from django.conf import LazySettings
 
 from tests.chaos.looking import Looking
-from tests.processes import Process, daphne, started
-from tests.servers import RedisServer, wait_until
+from tests.support.processes import Process, daphne, started, wait_until
+from tests.support.redis import RedisServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ def serving(
     """So many processes, with a namespace of their own. With `draining` under our daphne, which ends gently."""
     values = {
         "REDIS_URL": redis.url,
-        "MCP_SERVER": "tests.chaos.server.server",
+        "MCP_SERVER": "tests.served.chaos.server",
         "MCP_NAMESPACE": directory.name,
         **environment,
     }

@@ -15,9 +15,10 @@ from django.core.management import call_command
 from tests.chaos.crowd import calling
 from tests.chaos.looking import fingerprint_of
 from tests.chaos.services import Service, join_from_outside, serving
-from tests.gates import Gate
-from tests.raw import RawClient, events
-from tests.servers import RedisServer, wait_until
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, events
+from tests.support.processes import wait_until
+from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 

@@ -21,9 +21,8 @@ from tests.chaos.counting import (
 from tests.chaos.crowd import calling, crowd, sessions
 from tests.chaos.looking import fingerprint_of
 from tests.chaos.services import join_from_outside, wait_for_heartbeats
-from tests.processes import Process
-from tests.raw import messages
-from tests.servers import wait_until
+from tests.support.mcp_client import messages
+from tests.support.processes import Process, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 

@@ -15,9 +15,9 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.stream_directory import RedisStreamDirectory
 from tests.chaos.crowd import calling
 from tests.chaos.services import Service, join_from_outside, serving
-from tests.gates import Gate
-from tests.raw import RawClient, cancelling, events, hearing_of_tools, messages
-from tests.servers import RedisServer
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, cancelling, events, hearing_of_tools, messages
+from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.calls import Call
 from tests.chaos.conftest import Serve
 from tests.chaos.crowd import calling, crowd, sessions
-from tests.servers import wait_until
+from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 

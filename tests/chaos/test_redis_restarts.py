@@ -16,10 +16,10 @@ from tests.chaos.counting import (
 )
 from tests.chaos.crowd import calling, crowd, sessions
 from tests.chaos.services import wait_for_heartbeats
-from tests.gates import Gate
-from tests.processes import Process
-from tests.raw import RawClient, messages
-from tests.servers import run_server, wait_until
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, messages
+from tests.support.processes import Process, wait_until
+from tests.support.redis import run_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 

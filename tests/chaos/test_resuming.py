@@ -15,9 +15,10 @@ from tests.chaos.conftest import Serve
 from tests.chaos.counting import begun
 from tests.chaos.crowd import calling, crowd
 from tests.chaos.services import Service, serving
-from tests.gates import Gate
-from tests.raw import RawClient, events, messages
-from tests.servers import RedisServer, wait_until
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, events, messages
+from tests.support.processes import wait_until
+from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 

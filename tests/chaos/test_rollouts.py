@@ -17,8 +17,8 @@ from tests.chaos.counting import (
     counting_calls,
 )
 from tests.chaos.crowd import crowd, sessions
-from tests.gates import Gate
-from tests.raw import messages
+from tests.support.gates import Gate
+from tests.support.mcp_client import messages
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Process, daphnes
-from tests.proxies import Switch, round_robin
-from tests.servers import RedisServer, wait_until
+from tests.support.processes import Process, daphnes, wait_until
+from tests.support.proxies import Switch, round_robin
+from tests.support.redis import RedisServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def processes(
     """A and B, for the whole run."""
     environment = {
         "REDIS_URL": redis_server.url,
-        "MCP_SERVER": "tests.clients.server.server",
+        "MCP_SERVER": "tests.served.clients.server",
         "MCP_NAMESPACE": "clients",
     }
     directory: Path = tmp_path_factory.mktemp("clients")

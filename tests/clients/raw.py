@@ -2,7 +2,7 @@
 
 import httpx
 
-from tests.processes import Process
+from tests.support.processes import Process
 
 HEADERS = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
 

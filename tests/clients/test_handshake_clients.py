@@ -20,8 +20,8 @@ from tests.clients.driven import (
     typescript_driver,
 )
 from tests.clients.raw import end, status_of
-from tests.installed import python_with
-from tests.processes import Process
+from tests.support.processes import Process
+from tests.support.programs import python_with
 
 pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.xdist_group("clients")]
 

@@ -14,7 +14,7 @@ from mcp_sessions.store.registry import store_for, streams_for
 from mcp_sessions.store.session import Handshake, fingerprint, new_session_id
 from mcp_sessions.store.streaming import StreamLimits
 from tests.docs import markdown
-from tests.servers import RedisServer, run_server
+from tests.support.redis import RedisServer, run_server
 
 NAMESPACE = "documented"
 ORDINARY = Handshake(

@@ -7,16 +7,17 @@ from typing import Final
 import pytest
 
 from tests.docs import markdown
+from tests.support import ROOT
 
 #: Every document, those beside docs/ as well.
 PAGES: Final = sorted(
     path
     for pattern in ("*.md", "docs/*.md", "deploy/**/*.md", "tests/**/*.md", "benchmarks/**/*.md")
-    for path in markdown.ROOT.glob(pattern)
+    for path in ROOT.glob(pattern)
 )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(markdown.ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", without_code(page))
     ours = [link for link in links if not link.startswith(("http:", "https:", "mailto:"))]

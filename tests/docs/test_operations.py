@@ -17,6 +17,7 @@ from mcp_sessions import conf
 from mcp_sessions.daphne import CommandLineInterface
 from mcp_sessions.store.clients import ClusterConnectionFactory, make_async_client
 from tests.docs import markdown
+from tests.support import ROOT
 
 PAGE: Final = "operations.md"
 
@@ -107,7 +108,7 @@ def test_what_the_readme_says_of_a_setting_is_so() -> None:
 
 
 def test_the_readme_asks_for_the_versions_that_the_package_asks_for() -> None:
-    project = tomllib.loads((markdown.ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     readme = markdown.read("README.md").replace("\n", " ")
     assert f"Python {project['requires-python'].removeprefix('>=')} or newer" in readme
     [django] = [each for each in project["dependencies"] if each.startswith("django>=")]

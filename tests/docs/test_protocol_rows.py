@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from tests.docs import markdown, rows
+from tests.support import ROOT
 
 EVERY_ROW: Final = [*(f"H{n}" for n in range(1, 34)), *(f"M{n}" for n in range(1, 7))]
 
@@ -26,7 +27,7 @@ def test_every_row_is_proved_by_a_test_that_names_it() -> None:
 
 
 def test_the_document_says_whether_conformance_scenarios_are_expected_to_fail() -> None:
-    expected = json.loads((markdown.ROOT / "tests" / "conformance" / "expected_failures.json").read_text())
+    expected = json.loads((ROOT / "tests" / "conformance" / "expected_failures.json").read_text())
     failing = [name for servers in expected.values() for names in servers.values() for name in names]
     assert ("with its reason; none is." in markdown.read("protocol.md")) == (not failing)
 

@@ -12,9 +12,10 @@ from django.test import override_settings
 from mcp_sessions.state import State, SyncState
 from mcp_sessions.store.session import fingerprint
 from tests.docs import markdown
-from tests.processes import ENVIRONMENT, Process, daphne, started
-from tests.raw import RawClient, events
-from tests.servers import RedisServer
+from tests.support import ROOT
+from tests.support.mcp_client import RawClient, events
+from tests.support.processes import ENVIRONMENT, Process, daphne, started
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
         REDIS_URL=redis_server.url,
         MCP_SERVER="documented_shop.server",
         MCP_NAMESPACE=directory.name,
-        PYTHONPATH=os.pathsep.join([str(directory), str(markdown.ROOT)]),
+        PYTHONPATH=os.pathsep.join([str(directory), str(ROOT)]),
     )
     migrate(process.environment)
     with started([process]):
@@ -38,7 +39,7 @@ def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
 
 def migrate(environment: dict[str, str]) -> None:
     command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-    subprocess.run(command, cwd=markdown.ROOT, env=os.environ | ENVIRONMENT | environment, check=True)
+    subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT | environment, check=True)
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.gates import Gate
-from tests.gates import gate as opened_gate
-from tests.processes import Process, daphnes
-from tests.raw import RawClient
-from tests.servers import RedisServer
+from tests.support.gates import Gate
+from tests.support.gates import gate as opened_gate
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process, daphnes
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def processes(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactor
         2,
         directory,
         REDIS_URL=redis_server.url,
-        MCP_SERVER="tests.integration.everything.server",
+        MCP_SERVER="tests.served.everything.server",
         MCP_NAMESPACE=directory.name,
         MCP_ALLOWED_ORIGINS="https://app.example.com",
     ) as running:

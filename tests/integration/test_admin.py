@@ -22,8 +22,8 @@ from redis.connection import Connection
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.registry import directory_for
-from tests.servers import RedisServer, run_server
-from tests.stored import Opened, open_sessions
+from tests.support.redis import RedisServer, run_server
+from tests.support.sessions import Opened, open_sessions
 
 pytestmark = pytest.mark.django_db
 

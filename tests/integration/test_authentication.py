@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.tokens import RESOURCE
-from tests.processes import Process, daphnes
-from tests.raw import RawClient
-from tests.servers import RedisServer
+from tests.served.tokens import RESOURCE
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process, daphnes
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +19,9 @@ def processes(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactor
         2,
         directory,
         REDIS_URL=redis_server.url,
-        MCP_SERVER="tests.integration.everything.server",
+        MCP_SERVER="tests.served.everything.server",
         MCP_NAMESPACE=directory.name,
-        MCP_TOKEN_VERIFIER="tests.integration.tokens.Verifier",
+        MCP_TOKEN_VERIFIER="tests.served.tokens.Verifier",
         MCP_ISSUER_URL="https://issuer.example.com",
         MCP_RESOURCE_URL=RESOURCE,
         MCP_REQUIRED_SCOPES="mcp",

@@ -19,10 +19,8 @@ from tests.integration.test_daphne import (
     told_to_stop,
     until_it_says,
 )
-from tests.memory import growth_of
-from tests.misbehaving import LARGE_BYTES, POURED_BYTES, poured
-from tests.processes import Process
-from tests.servers import wait_until
+from tests.served.misbehaving import LARGE_BYTES, POURED_BYTES, poured
+from tests.support.processes import Process, growth_of, wait_until
 
 #: What a few requests and Python's own allocator make of resident memory, in bytes.
 NOISE = 4 * 1024 * 1024

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes import Process
-from tests.raw import RawClient
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process
 
 BODIES: list[Any] = [
     b"",

@@ -15,8 +15,7 @@ from benchmarks.measure import Sample
 from benchmarks.memory import Footprint
 from benchmarks.report import END, START, Run, disturbance, markdown, read, write_docs
 from benchmarks.targets import Promise, Verdict, promises, verdicts
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.support import ROOT
 
 
 def sample(

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import daphnes
-from tests.raw import RawClient
-from tests.servers import RedisServer
+from tests.support.mcp_client import RawClient
+from tests.support.processes import daphnes
+from tests.support.redis import RedisServer
 
 
 def test_at_the_cap_a_new_session_is_refused_and_the_others_go_on(
@@ -14,7 +14,7 @@ def test_at_the_cap_a_new_session_is_refused_and_the_others_go_on(
 ) -> None:
     environment = {
         "REDIS_URL": redis_server.url,
-        "MCP_SERVER": "tests.integration.everything.server",
+        "MCP_SERVER": "tests.served.everything.server",
         "MCP_NAMESPACE": tmp_path.name,
         "MCP_MAX_SESSIONS": "2",
     }
@@ -38,7 +38,7 @@ def test_at_the_cap_a_new_session_is_refused_and_the_others_go_on(
 def test_two_services_on_one_redis_never_see_each_others_sessions(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    environment = {"REDIS_URL": redis_server.url, "MCP_SERVER": "tests.integration.everything.server"}
+    environment = {"REDIS_URL": redis_server.url, "MCP_SERVER": "tests.served.everything.server"}
     (tmp_path / "shop").mkdir()
     (tmp_path / "desk").mkdir()
     with (

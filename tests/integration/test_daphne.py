@@ -20,9 +20,9 @@ from typing import ClassVar
 
 import pytest
 
-from tests.misbehaving import LARGE_BYTES
-from tests.processes import ROOT, START_BOUND, Process, started
-from tests.servers import free_port, wait_until
+from tests.served.misbehaving import LARGE_BYTES
+from tests.support import ROOT
+from tests.support.processes import START_BOUND, Process, free_port, started, wait_until
 
 #: Seconds within which an answer comes that comes at all. daphne looks after its applications once a second.
 ANSWER_SECONDS = 10.0
@@ -41,7 +41,15 @@ def server(
     """A server of the misbehaving application, not started yet."""
     port = free_port()
     listen = ("--host", "127.0.0.1", "--port") if module == "uvicorn" else ("-b", "127.0.0.1", "-p")
-    command = (sys.executable, "-m", module, *listen, str(port), *arguments, "tests.misbehaving:application")
+    command = (
+        sys.executable,
+        "-m",
+        module,
+        *listen,
+        str(port),
+        *arguments,
+        "tests.served.misbehaving:application",
+    )
     environment = {"GUARDED": "1" if guarded else "0", "PYTHONUNBUFFERED": "1", **environment}
     return Process(
         name=module, command=command, environment=environment, port=port, log=directory / f"{module}.log"

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Process
-from tests.raw import RawClient
-from tests.servers import wait_until
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process, wait_until
 
 CALLS = 200
 AT_ONCE = 50

@@ -21,7 +21,6 @@ from project.endpoint import READERS
 from tests.deployment import (
     DEPLOY,
     KUBERNETES,
-    ROOT,
     Object,
     compose,
     dockerfile_instructions,
@@ -30,7 +29,8 @@ from tests.deployment import (
     nginx_conf,
     variables_read,
 )
-from tests.tools import path_of
+from tests.support import ROOT
+from tests.support.programs import path_of
 
 SECRETS = {"DJANGO_SECRET_KEY": "k", "POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r"}
 #: What an operator must be able to set, besides the settings that only some deployments need.

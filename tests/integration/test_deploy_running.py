@@ -22,11 +22,12 @@ import httpx
 import pytest
 import redis
 
-from tests.deployment import ROOT, compose, dockerfile_instructions, image_command, nginx_conf
-from tests.processes import Process, started
-from tests.raw import RawClient, events
-from tests.servers import RedisServer, free_port, wait_until
-from tests.tools import path_of
+from tests.deployment import compose, dockerfile_instructions, image_command, nginx_conf
+from tests.support import ROOT
+from tests.support.mcp_client import RawClient, events
+from tests.support.processes import Process, free_port, started, wait_until
+from tests.support.programs import path_of
+from tests.support.redis import RedisServer
 
 PASSWORD = "a-password-of-the-tests"
 SECRETS = {"DJANGO_SECRET_KEY": "k" * 50, "POSTGRES_PASSWORD": PASSWORD, "REDIS_PASSWORD": PASSWORD}

@@ -13,8 +13,8 @@ from mcp_sessions.http.endpoint import MCPEndpoint
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.runtime import Runtime, runtime_for, stop_runtimes
 from mcp_sessions.store.session import fingerprint
-from tests.in_process import endpoint, opened, post
-from tests.raw import answer_of, cancelling
+from tests.support.asgi import endpoint, opened, post
+from tests.support.mcp_client import answer_of, cancelling
 
 #: Seconds that an answer may take.
 BOUND = 10

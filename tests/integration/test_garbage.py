@@ -8,7 +8,7 @@ from typing import Any
 
 from mcp_sessions.http.endpoint import MCPEndpoint
 from mcp_sessions.serving.runtime import stop_runtimes
-from tests.in_process import endpoint, opened, post
+from tests.support.asgi import endpoint, opened, post
 
 RECALL = {"name": "recall", "arguments": {}}
 #: Calls whose garbage is counted.

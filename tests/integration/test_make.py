@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 from project import ask
-from tests.servers import free_port, wait_until
-from tests.tools import ROOT
+from tests.support import ROOT
+from tests.support.processes import free_port, wait_until
 
 BOOTSTRAP = ROOT / "tools" / "bootstrap.py"
 

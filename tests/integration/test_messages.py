@@ -19,9 +19,9 @@ from mcp_sessions import messages as to_clients
 from mcp_sessions.ending import end_session
 from mcp_sessions.store.session import fingerprint
 from tests.chaos.looking import Looking
-from tests.processes import Process
-from tests.raw import RawClient, messages
-from tests.servers import RedisServer, wait_until
+from tests.support.mcp_client import RawClient, messages
+from tests.support.processes import Process, wait_until
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture(autouse=True)

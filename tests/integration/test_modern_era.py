@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.gates import Gate
-from tests.processes import ENVIRONMENT, Process, daphne, started
-from tests.raw import META, MODERN, RawClient, answer_of, events, hearing_of_tools
+from tests.support.gates import Gate
+from tests.support.mcp_client import META, MODERN, RawClient, answer_of, events, hearing_of_tools
+from tests.support.processes import ENVIRONMENT, Process, daphne, started
 
 
 def call(client: RawClient, tool: str, **more: Any) -> tuple[dict[str, Any], dict[str, str | None]]:
@@ -99,7 +99,7 @@ def test_request_state_is_sealed_and_opens_on_every_process(a: str, b: str) -> N
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Process]:
     """A process whose secret key can be changed between starts; request states need no Redis."""
-    process = daphne("alone", tmp_path, MCP_SERVER="tests.integration.everything.server")
+    process = daphne("alone", tmp_path, MCP_SERVER="tests.served.everything.server")
     with started([process]):
         yield process
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.gates import Gate
-from tests.processes import Process, daphnes
-from tests.raw import RawClient, events, messages
-from tests.servers import RedisServer
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, events, messages
+from tests.support.processes import Process, daphnes
+from tests.support.redis import RedisServer
 
 #: Seconds within which a client must learn that its call is lost.
 BOUND = 30
@@ -23,7 +23,7 @@ def pair(redis_server: RedisServer, tmp_path: Path) -> Iterator[list[Process]]:
         2,
         tmp_path,
         REDIS_URL=redis_server.url,
-        MCP_SERVER="tests.integration.everything.server",
+        MCP_SERVER="tests.served.everything.server",
         MCP_NAMESPACE=tmp_path.name,
         MCP_RERUN_LOST_CALLS="1",
     ) as running:

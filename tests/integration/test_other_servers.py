@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.gates import Gate
-from tests.processes import Process, daphne, started
-from tests.raw import RawClient, messages
-from tests.servers import RedisServer
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, messages
+from tests.support.processes import Process, daphne, started
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture(params=["uvicorn", "memory"])
 def server(request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path: Path) -> Iterator[Process]:
     """uvicorn with Redis, and daphne without."""
     process = daphne(
-        "server", tmp_path, MCP_SERVER="tests.integration.everything.server", MCP_NAMESPACE=tmp_path.name
+        "server", tmp_path, MCP_SERVER="tests.served.everything.server", MCP_NAMESPACE=tmp_path.name
     )
     if request.param == "uvicorn":
         process.environment["REDIS_URL"] = redis_server.url
@@ -63,7 +63,7 @@ def test_sessions_state_streams_questions_and_ends_work_there_too(server: Proces
 
 
 def test_without_redis_a_restart_loses_the_sessions_and_the_check_says_so_beforehand(tmp_path: Path) -> None:
-    process = daphne("memory", tmp_path, MCP_SERVER="tests.integration.everything.server")
+    process = daphne("memory", tmp_path, MCP_SERVER="tests.served.everything.server")
     client = RawClient()
     with started([process]):
         client.initialize(process.url)

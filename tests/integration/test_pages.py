@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from tests.servers import free_port
+from tests.support.processes import free_port
 
 
 @pytest.fixture

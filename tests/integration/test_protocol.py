@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gates import Gate
-from tests.processes import Process
-from tests.raw import RawClient, cancelling, events, messages
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, cancelling, events, messages
+from tests.support.processes import Process
 
 NOT_FOUND = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "Session not found"}}
 

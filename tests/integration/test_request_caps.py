@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.gates import Gate, gate
-from tests.processes import daphnes
-from tests.raw import RawClient, messages
-from tests.servers import RedisServer, wait_until
+from tests.support.gates import Gate, gate
+from tests.support.mcp_client import RawClient, messages
+from tests.support.processes import daphnes, wait_until
+from tests.support.redis import RedisServer
 
 PER_SESSION = 2
 IN_ALL = 3
@@ -21,7 +21,7 @@ def url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
     directory: Path = tmp_path_factory.mktemp("request-caps")
     environment = {
         "REDIS_URL": redis_server.url,
-        "MCP_SERVER": "tests.integration.everything.server",
+        "MCP_SERVER": "tests.served.everything.server",
         "MCP_NAMESPACE": directory.name,
         "MCP_MAX_REQUESTS": str(IN_ALL),
         "MCP_MAX_REQUESTS_PER_SESSION": str(PER_SESSION),

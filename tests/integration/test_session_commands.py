@@ -11,8 +11,8 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from mcp_sessions.store.registry import directory_for
-from tests.servers import RedisServer
-from tests.stored import Opened, open_sessions
+from tests.support.redis import RedisServer
+from tests.support.sessions import Opened, open_sessions
 
 pytestmark = pytest.mark.django_db
 

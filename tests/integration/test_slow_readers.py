@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from mcp_sessions.transport.event_stream import MAX_QUEUED_BYTES, MAX_UNPACED_BYTES
-from tests.gates import Gate
 from tests.integration.test_backpressure import LazyClient
 from tests.integration.test_daphne import Client
-from tests.memory import growth_of
-from tests.processes import ENVIRONMENT, Process, started
-from tests.raw import ACCEPT, Event, RawClient, events
-from tests.servers import RedisServer, free_port, wait_until
+from tests.support.gates import Gate
+from tests.support.mcp_client import ACCEPT, Event, RawClient, events
+from tests.support.processes import ENVIRONMENT, Process, free_port, growth_of, started, wait_until
+from tests.support.redis import RedisServer
 
 MESSAGES, SIZE = 1500, 32 * 1024
 #: Far more than any bound, and nothing of it leaves the log.
@@ -43,7 +42,7 @@ def serve(redis_server: RedisServer, tmp_path: Path) -> Serve:
     @contextmanager
     def running(module: str, *arguments: str, **environment: str) -> Iterator[Process]:
         port = free_port()
-        listen = ("-b", "127.0.0.1", "-p", str(port), "tests.untouched:application")
+        listen = ("-b", "127.0.0.1", "-p", str(port), "tests.served.unpatched:application")
         process = Process(
             name=module,
             command=(sys.executable, "-m", module, *arguments, *listen),
@@ -53,7 +52,7 @@ def serve(redis_server: RedisServer, tmp_path: Path) -> Serve:
                 "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",
                 "REDIS_URL": redis_server.url,
                 "MCP_NAMESPACE": f"slow-{port}",
-                "MCP_SERVER": "tests.integration.flooding.server",
+                "MCP_SERVER": "tests.served.flooding.server",
                 **environment,
             },
             port=port,

@@ -12,11 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.gates import Gate
-from tests.gates import gate as opened_gate
-from tests.processes import ENVIRONMENT, Process, started
-from tests.raw import RawClient, events
-from tests.servers import free_port, wait_until
+from tests.support.gates import Gate
+from tests.support.gates import gate as opened_gate
+from tests.support.mcp_client import RawClient, events
+from tests.support.processes import ENVIRONMENT, Process, free_port, started, wait_until
 
 STOP_SECONDS = 20.0
 LIFESPAN_LEFT = "the lifespan was left"
@@ -44,7 +43,7 @@ def served_by(
         environment={
             **ENVIRONMENT,
             "DATABASE_URL": f"sqlite:///{directory / 'db.sqlite3'}",
-            "MCP_SERVER": "tests.integration.everything.server",
+            "MCP_SERVER": "tests.served.everything.server",
             "MCP_RESPONSE": response,
             **environment,
         },
@@ -146,7 +145,9 @@ def test_uvicorn_answers_the_call_and_leaves_the_lifespan_too(tmp_path: Path, ga
 def test_plain_daphne_cancels_the_call_and_its_client_is_told_to_try_again(
     tmp_path: Path, gate: Gate
 ) -> None:
-    with served_by("daphne", tmp_path, response="json", application="tests.untouched:application") as process:
+    with served_by(
+        "daphne", tmp_path, response="json", application="tests.served.unpatched:application"
+    ) as process:
         call = Call(process, gate)
         tell_to_stop(process)
         response = call.response()

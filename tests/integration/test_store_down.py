@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Process, daphne, started
-from tests.raw import RawClient
-from tests.servers import RedisServer
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process, daphne, started
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def process(redis: RedisServer, tmp_path: Path) -> Iterator[Process]:
-    one = daphne("A", tmp_path, REDIS_URL=redis.url, MCP_SERVER="tests.integration.everything.server")
+    one = daphne("A", tmp_path, REDIS_URL=redis.url, MCP_SERVER="tests.served.everything.server")
     with started([one]):
         yield one
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.gates import Gate
-from tests.processes import daphnes
-from tests.raw import META, MODERN, RawClient, events, messages
-from tests.servers import RedisServer
+from tests.support.gates import Gate
+from tests.support.mcp_client import META, MODERN, RawClient, events, messages
+from tests.support.processes import daphnes
+from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ def url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
     directory: Path = tmp_path_factory.mktemp("stream-caps")
     environment = {
         "REDIS_URL": redis_server.url,
-        "MCP_SERVER": "tests.integration.everything.server",
+        "MCP_SERVER": "tests.served.everything.server",
         "MCP_NAMESPACE": directory.name,
         "MCP_MAX_STREAMS": str(IN_ALL),
         "MCP_MAX_STREAMS_PER_SESSION": str(PER_SESSION),
@@ -143,7 +143,7 @@ def test_a_connection_that_carried_a_stream_for_long_enough_is_closed_and_the_cl
 ) -> None:
     environment = {
         "REDIS_URL": redis_server.url,
-        "MCP_SERVER": "tests.integration.everything.server",
+        "MCP_SERVER": "tests.served.everything.server",
         "MCP_NAMESPACE": tmp_path.name,
         "MCP_STREAM_MAX_AGE": "1",
     }

@@ -6,8 +6,9 @@ import pytest
 
 from mcp_sessions.store.session import fingerprint
 from tests.integration.test_streams import calling
-from tests.raw import RawClient, answer_of
-from tests.servers import RedisServer, wait_until
+from tests.support.mcp_client import RawClient, answer_of
+from tests.support.processes import wait_until
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture

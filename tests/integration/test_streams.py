@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gates import Gate
-from tests.raw import RawClient, cancelling, events, hearing_of_tools, messages
-from tests.servers import wait_until
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, cancelling, events, hearing_of_tools, messages
+from tests.support.processes import wait_until
 
 FAREWELL = 15.0
 

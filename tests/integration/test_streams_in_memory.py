@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_streams import *  # noqa: F403 - the same tests, with the fixture below
-from tests.processes import Process, daphnes
+from tests.support.processes import Process, daphnes
 
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
     """One process, which is both A and B."""
     directory: Path = tmp_path_factory.mktemp("memory")
-    with daphnes(1, directory, MCP_SERVER="tests.integration.everything.server") as (process,):
+    with daphnes(1, directory, MCP_SERVER="tests.served.everything.server") as (process,):
         yield [process, process]

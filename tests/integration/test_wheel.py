@@ -16,9 +16,10 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.docs import markdown
-from tests.processes import Process, started
-from tests.raw import RawClient
-from tests.servers import RedisServer, free_port, wait_until
+from tests.support import ROOT
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process, free_port, started, wait_until
+from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
@@ -57,7 +58,7 @@ class Project:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), "."]
-    subprocess.run(command, cwd=markdown.ROOT, check=True, capture_output=True)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     [built] = out.glob("*.whl")
     return built
 
@@ -122,9 +123,9 @@ def server(project: Project, tmp_path: Path) -> Process:
 def test_the_wheel_has_all_that_the_app_needs_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    package = markdown.ROOT / "mcp_sessions"
+    package = ROOT / "mcp_sessions"
     sources = {
-        path.relative_to(markdown.ROOT).as_posix()
+        path.relative_to(ROOT).as_posix()
         for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
@@ -172,7 +173,7 @@ def answers(client: Redis) -> bool:
 
 
 def test_the_readme_says_how_to_talk_to_the_demo_as_the_demo_does() -> None:
-    said = (markdown.ROOT / "project" / "run.py").read_text()
+    said = (ROOT / "project" / "run.py").read_text()
     [line] = [line for line in markdown.read(README).splitlines() if "project.ask" in line]
     program, _, words = line.removeprefix("$ ").partition(" -m project.ask ")
     assert f"{program} -m project.ask" in said

@@ -7,10 +7,10 @@ import pytest
 from django.core.cache import caches
 from pytest_django import Settings
 
-from tests.servers import RedisCluster, RedisServer, SentinelTrio, run_cluster, run_sentinels
 from tests.store import worlds
 from tests.store.stream_worlds import Streams, streams_of
 from tests.store.worlds import World
+from tests.support.redis import RedisCluster, RedisServer, SentinelTrio, run_cluster, run_sentinels
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ import pytest
 from pytest_django import Settings
 
 from mcp_sessions.store.redis import RedisStore
-from tests.servers import RedisServer, run_server
 from tests.store import worlds
 from tests.store.conftest import disconnect
 from tests.store.worlds import World
+from tests.support.redis import RedisServer, run_server
 
 WARM, MEASURED, BUDGET = 200, 3_000, 1024
 

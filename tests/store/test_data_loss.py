@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mcp_sessions.store.streaming import STANDALONE
-from tests.servers import RedisServer
 from tests.store.stream_worlds import Streams, payloads
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture

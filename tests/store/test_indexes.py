@@ -14,8 +14,8 @@ from mcp_sessions.store.base import Query
 from mcp_sessions.store.commands import INDEX_INTERVAL_MS
 from mcp_sessions.store.operations import HEAL_INTERVAL_MS
 from mcp_sessions.store.session import ANONYMOUS
-from tests.servers import RedisServer
 from tests.store.worlds import CLAUDE, HOUR, MINUTE, World
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture

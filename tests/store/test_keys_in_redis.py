@@ -14,7 +14,6 @@ from mcp_sessions.store.commands import TOMBSTONE_MS, matters_ms
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.session import ANONYMOUS, new_session_id
 from mcp_sessions.store.session import fingerprint as fingerprint_of
-from tests.servers import RedisServer
 from tests.store.worlds import (
     CLAUDE,
     DAY,
@@ -26,6 +25,7 @@ from tests.store.worlds import (
     client_named,
     redis_world,
 )
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture

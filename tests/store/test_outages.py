@@ -11,10 +11,11 @@ from pytest_django import Settings
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.base import Query
-from tests.servers import HOST, RedisServer, free_port, run_server
 from tests.store import worlds
 from tests.store.conftest import disconnect
 from tests.store.worlds import CLAUDE, World, a_fingerprint
+from tests.support.processes import HOST, free_port
+from tests.support.redis import RedisServer, run_server
 
 #: Seconds: the socket timeout of these tests, and what an answer may take on two slow cores that others use too.
 TIMEOUT, BOUND = 0.25, 5.0

@@ -17,8 +17,8 @@ from mcp_sessions.store.commands import Commands
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.redis import RedisStore
 from mcp_sessions.store.session import ANONYMOUS
-from tests.servers import RedisServer
 from tests.store.worlds import CLAUDE, LIMITS, World, a_fingerprint, memory_world, redis_world
+from tests.support.redis import RedisServer
 
 Act = Callable[[RedisStore, str], Coroutine[Any, Any, Any]]
 

@@ -15,10 +15,10 @@ from mcp_sessions.store.memory import MemoryDirectory, MemoryStore
 from mcp_sessions.store.redis import RedisStore
 from mcp_sessions.store.registry import close_stores, directory_for, store_for
 from mcp_sessions.store.session import ANONYMOUS
-from tests.servers import RedisServer
 from tests.store import worlds
 from tests.store.conftest import disconnect
 from tests.store.worlds import CLAUDE, a_fingerprint, a_namespace
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,12 @@ from pytest_django import Settings
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.listener import MARGIN
 from mcp_sessions.store.streaming import STANDALONE
-from tests.servers import RedisServer, run_server, wait_until
 from tests.store import worlds
 from tests.store.conftest import disconnect
 from tests.store.stream_worlds import EXCHANGE, Streams, streams_of
 from tests.store.worlds import MINUTE
+from tests.support.processes import wait_until
+from tests.support.redis import RedisServer, run_server
 
 #: Seconds: the socket timeout of these tests, and what an answer may take on two slow cores that others use too.
 TIMEOUT, BOUND = 0.25, 5.0

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from mcp_sessions.store.streaming import STANDALONE, Appended, Claim, StreamLimits, Taken
-from tests.servers import RedisServer
 from tests.store.stream_worlds import EXCHANGE, Streams, gather
 from tests.store.worlds import MINUTE
+from tests.support.redis import RedisServer
 
 #: Tries for an interleaving that must occur.
 MOST_ROUNDS = 200

@@ -13,11 +13,12 @@ from mcp_sessions.store.registry import close_stores, store_for, stream_director
 from mcp_sessions.store.session import ANONYMOUS
 from mcp_sessions.store.stream_directory import RedisStreamDirectory
 from mcp_sessions.store.streaming import STANDALONE
-from tests.servers import RedisServer, wait_until
 from tests.store import worlds
 from tests.store.conftest import disconnect
 from tests.store.stream_worlds import LIMITS
 from tests.store.worlds import CLAUDE, MINUTE, a_fingerprint, a_namespace
+from tests.support.processes import wait_until
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture(autouse=True)

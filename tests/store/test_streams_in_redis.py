@@ -10,9 +10,9 @@ from redis import Redis
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.stream_commands import MOST_DOORBELLS, PUBLISHED_MS
 from mcp_sessions.store.streaming import STANDALONE
-from tests.servers import RedisServer
 from tests.store.stream_worlds import EXCHANGE, Streams, gather
 from tests.store.worlds import DAY, HOUR, MINUTE
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 from mcp_sessions.errors import SessionGone
 from mcp_sessions.store.base import Query
-from tests.servers import RedisServer
 from tests.store.worlds import HOUR, World
+from tests.support.redis import RedisServer
 
 FOREIGN = b'2 {"created": 1}'
 UNREADABLE = [

@@ -16,7 +16,7 @@ from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.memory import Memory, MemoryDirectory, MemoryStore
 from mcp_sessions.store.redis import RedisStore
 from mcp_sessions.store.session import ANONYMOUS, Handshake, Session
-from tests.servers import RedisCluster, RedisServer, SentinelTrio
+from tests.support.redis import RedisCluster, RedisServer, SentinelTrio
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 

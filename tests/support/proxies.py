@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from tests.processes import Process, started
-from tests.servers import free_port
-from tests.tools import path_of
+from tests.support.processes import Process, free_port, started
+from tests.support.programs import path_of
 
 NGINX: Final = """\
 daemon off;

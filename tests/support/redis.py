@@ -1,31 +1,17 @@
-"""Real Valkey or Redis servers on free local ports: standalone, behind Sentinels, and as a Cluster.
+"""Real Valkey or Redis servers on free local ports: standalone, behind Sentinels, and as a Cluster."""
 
-Every process started here dies with its context manager, and on Linux with the test process too.
-"""
-
-import ctypes
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 
-HOST = "127.0.0.1"
-START_SECONDS = 20.0
-PR_SET_PDEATHSIG = 1
-
-T = TypeVar("T")
+from tests.support.processes import HOST, Process, free_port, wait_until
 
 
 def server_binary() -> str:
@@ -44,101 +30,32 @@ def server_binary() -> str:
     return str(get_binary_path())
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], T], *, seconds: float = START_SECONDS, what: str = "a condition") -> T:
-    """Poll until the condition holds and return what it gave. Raises: AssertionError past the bound."""
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        pause.wait(0.02)
-    return result
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to end this child when the thread that made it ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-class RedisServer:
-    """One server process. `stop()` and `start()` again keep its port and, with `keep=True`, its data."""
+class RedisServer(Process):
+    """A Redis. `stop()` and `start()` again keep its port and, with `keep=True`, its data."""
 
     def __init__(self, directory: Path, *options: str, keep: bool = False, binary: str | None = None) -> None:
-        self.directory = directory
-        self.port = free_port()
-        self.options = options
-        self.keep = keep
-        self.binary = binary or server_binary()
-        self._process: subprocess.Popen[bytes] | None = None
+        port = free_port()
+        saving = ("--appendonly", "yes") if keep else ("--save", "")
+        listen = ("--bind", HOST, "--port", str(port), "--dir", str(directory))
+        super().__init__(
+            name="redis",
+            command=(binary or server_binary(), *listen, *saving, *options),
+            environment={},
+            port=port,
+            log=directory / "server.log",
+            directory=directory,
+        )
 
     @property
     def url(self) -> str:
         return f"redis://{HOST}:{self.port}/0"
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None, "the server is not running"
-        return self._process.pid
-
-    def start(self) -> "RedisServer":
-        """Start the process and wait until it answers."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self.binary, *self._arguments()],
-                cwd=self.directory,
-                stdout=log,
-                stderr=log,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )
-        wait_until(self._answers, what=f"{self.binary} on port {self.port}, see {self.directory}/server.log")
-        return self
-
-    def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:
-        """End the process and wait for it; a paused one too."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.send_signal(sig)
-            self._process.send_signal(signal.SIGCONT)
-            self._process.wait(timeout=START_SECONDS)
-        self._process = None
-
-    def pause(self) -> None:
-        """Hang the server: it accepts connections and answers nothing."""
-        assert self._process is not None, "the server is not running"
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        assert self._process is not None, "the server is not running"
-        self._process.send_signal(signal.SIGCONT)
-
     def client(self, **options: Any) -> "redis.Redis":
         """A plain client for looking at what the server holds."""
         return redis.Redis(host=HOST, port=self.port, **options)
 
-    def _arguments(self) -> Sequence[str]:
-        saving = ("--appendonly", "yes") if self.keep else ("--save", "")
-        return (
-            "--bind",
-            HOST,
-            "--port",
-            str(self.port),
-            "--dir",
-            str(self.directory),
-            *saving,
-            *self.options,
-        )
-
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, f"the server ended, see {self.directory}/server.log"
+    def answers(self) -> bool:
+        """Whether it answers PING."""
         with self.client(socket_timeout=1) as client:
             try:
                 return bool(client.ping())
@@ -151,22 +68,18 @@ class SentinelServer(RedisServer):
 
     def __init__(self, directory: Path, *, service: str, primary: RedisServer) -> None:
         super().__init__(directory)
-        self.service = service
-        self.primary = primary
-
-    def _arguments(self) -> Sequence[str]:
-        config = self.directory / "sentinel.conf"
+        directory.mkdir()
+        config = directory / "sentinel.conf"
         lines = [
             f"bind {HOST}",
             f"port {self.port}",
-            f"dir {self.directory}",
-            f"sentinel monitor {self.service} {HOST} {self.primary.port} 2",
-            f"sentinel down-after-milliseconds {self.service} 500",
-            f"sentinel failover-timeout {self.service} 2000",
+            f"dir {directory}",
+            f"sentinel monitor {service} {HOST} {primary.port} 2",
+            f"sentinel down-after-milliseconds {service} 500",
+            f"sentinel failover-timeout {service} 2000",
         ]
-        if not config.exists():
-            config.write_text("\n".join(lines) + "\n")
-        return (str(config), "--sentinel")
+        config.write_text("\n".join(lines) + "\n")
+        self.command = (server_binary(), str(config), "--sentinel")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +142,7 @@ def run_server(*options: str, keep: bool = False, binary: str | None = None) -> 
         try:
             yield server.start()
         finally:
-            server.stop(signal.SIGKILL)
+            server.kill()
 
 
 @contextmanager
@@ -243,7 +156,7 @@ def run_sentinels(service: str = "sessions") -> Iterator[SentinelTrio]:
             SentinelServer(directory / f"sentinel{n}", service=service, primary=primary) for n in range(3)
         ]
         for server in (primary, replica, *sentinels):
-            stack.callback(server.stop, signal.SIGKILL)
+            stack.callback(server.kill)
             server.start()
         trio = SentinelTrio(service=service, primary=primary, replica=replica, sentinels=sentinels)
         wait_until(trio.ready, what="the Sentinels to know one another")
@@ -255,33 +168,34 @@ def run_cluster(size: int = 3) -> Iterator[RedisCluster]:
     """A Cluster of so many primaries; yields when every node sees all slots served."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mcp-sessions-")))
+        buses = [free_port() for _ in range(size)]
         nodes = []
-        for n in range(size):
-            node = RedisServer(directory / f"node{n}", *_cluster_options())
-            stack.callback(node.stop, signal.SIGKILL)
+        for n, bus in enumerate(buses):
+            node = RedisServer(directory / f"node{n}", *_cluster_options(bus))
+            stack.callback(node.kill)
             nodes.append(node.start())
-        _join(nodes)
+        _join(nodes, buses)
         cluster = RedisCluster(nodes=nodes)
         wait_until(cluster.ready, what="the cluster to serve all slots")
         yield cluster
 
 
-def _cluster_options() -> tuple[str, ...]:
+def _cluster_options(bus: int) -> tuple[str, ...]:
     return (
         *("--cluster-enabled", "yes"),
-        *("--cluster-port", str(free_port())),
+        *("--cluster-port", str(bus)),
         *("--cluster-node-timeout", "2000"),
         *("--repl-diskless-sync-delay", "0"),
     )
 
 
-def _join(nodes: Sequence[RedisServer]) -> None:
-    """Share the slots out and introduce the nodes to one another."""
+def _join(nodes: Sequence[RedisServer], buses: Sequence[int]) -> None:
+    """Share the slots out and introduce the nodes to one another, by the ports of their cluster bus."""
     bounds = [16384 * n // len(nodes) for n in range(len(nodes) + 1)]
     for n, node in enumerate(nodes):
         with node.client() as client:
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", n + 1)
             client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[n], bounds[n + 1] - 1)
     with nodes[0].client() as client:
-        for node in nodes[1:]:
-            client.execute_command("CLUSTER MEET", HOST, node.port, node.options[3])
+        for node, bus in zip(nodes[1:], buses[1:], strict=True):
+            client.execute_command("CLUSTER MEET", HOST, node.port, bus)

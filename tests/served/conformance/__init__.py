@@ -6,10 +6,10 @@ from mcp.server.mcpserver import MCPServer
 
 from mcp_sessions.security import request_state_security
 from mcp_sessions.subscriptions import SharedSubscriptions
-from tests.conformance.asking import add_asking_tools
-from tests.conformance.input_required import add_input_required
-from tests.conformance.readables import add_readables
-from tests.conformance.tools import add_tools, schema_tool
+from tests.served.conformance.asking import add_asking_tools
+from tests.served.conformance.input_required import add_input_required
+from tests.served.conformance.readables import add_readables
+from tests.served.conformance.tools import add_tools, schema_tool
 
 
 def _build() -> MCPServer[Any]:

@@ -1,28 +1,100 @@
-"""Clients and suites that others wrote, installed on first use into the ignored folder `.cache` and kept there.
+"""Programs that some tests need: where they are, how they get there, and what is said about those that are missing.
 
-`python -m tests.installed` installs all of them beforehand. Each has its versions pinned: npm packages by a
+A test names what must be on the machine: `@pytest.mark.needs("nginx")`. Without one of them the test is not run and the
+summary says so; with MCP_SESSIONS_CI=1 it fails instead, and so does a run in which anything at all was skipped.
+
+Clients and suites that others wrote are installed on first use into the ignored folder `.cache` and kept there;
+`python -m tests.support.programs` installs all of them beforehand. Their versions are pinned: npm packages by a
 package.json and its lock file, Python packages by a requirements file.
 """
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tests.tools import path_of
+import pytest
 
-TESTS: Final = Path(__file__).resolve().parent
-CACHE: Final = TESTS.parent / ".cache"
+from tests.support import ROOT
+
+TESTS: Final = ROOT / "tests"
+CACHE: Final = ROOT / ".cache"
 #: Seconds that one installation may take.
 BOUND: Final = 600
-
 #: Requirements files; one virtual environment is made for each.
 PIP: Final = ("clients/requirements-2025-03-26.txt", "clients/requirements-2025-06-18.txt")
+
+CI: Final = os.environ.get("MCP_SESSIONS_CI") == "1"
+NOT_RUN: Final = "not run, because this machine has no "
+
+
+@cache
+def find(name: str) -> Path | None:
+    """The program, or None. Names: the keys of FINDERS.
+
+    Raises: KeyError for another name.
+    """
+    return FINDERS[name]()
+
+
+def path_of(name: str) -> str:
+    """The program's path, for a test that is marked as needing it. Raises: LookupError."""
+    found = find(name)
+    if found is None:
+        raise LookupError(f"There is no {name} here; mark the test with needs({name!r}).")
+    return str(found)
+
+
+def require(item: pytest.Item) -> None:
+    """Skip, or in CI fail, a test that needs a program which is not here."""
+    names = [str(name) for marker in item.iter_markers("needs") for name in marker.args]
+    missing = sorted({name for name in names if find(name) is None})
+    if not missing:
+        return
+    reason = f"{NOT_RUN}{' and no '.join(missing)}"
+    if CI:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def what_was_not_run(skipped: Iterable[pytest.TestReport]) -> list[str]:
+    """A line for each reason, with the number of tests that it kept from running."""
+    reasons = Counter(_reason(report) for report in skipped)
+    return [f"{number} tests {reason}" for reason, number in sorted(reasons.items())]
+
+
+def _reason(report: pytest.TestReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def _on_path(*names: str) -> Callable[[], Path | None]:
+    def look() -> Path | None:
+        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+        found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+        return Path(found) if found else None
+
+    return look
+
+
+FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
+    "chromedriver": _on_path("chromedriver"),
+    "chromium": _on_path("chromium", "chromium-browser", "google-chrome"),
+    "docker-compose": _on_path("docker-compose"),
+    "kubectl": _on_path("kubectl"),
+    "kustomize": _on_path("kustomize"),
+    "nginx": _on_path("nginx"),
+    "npm": _on_path("npm"),
+    "npx": _on_path("npx"),
+}
 
 
 def npm_packages() -> Path:

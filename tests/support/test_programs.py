@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.tools import ROOT
+from tests.support import ROOT
 
 CONFTEST = """
-from tests import tools
+from tests.support import programs
 from tests.conftest import pytest_runtest_setup, pytest_sessionfinish, pytest_terminal_summary
 
-tools.FINDERS["a hammer"] = lambda: None
+programs.FINDERS["a hammer"] = lambda: None
 """
 TESTS = """
 import pytest

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.test import override_settings
 
 from mcp_sessions.transport.asgi import Application, Message
-from tests.raw import RawClient
+from tests.support.mcp_client import RawClient
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from mcp_sessions import OptInTools, current_session
 from mcp_sessions.errors import NoCurrentSession
 from mcp_sessions.security import request_state_security
 from mcp_sessions.subscriptions import SharedSubscriptions
-from tests.gates import passes
+from tests.support.gates import passes
 
 #: How often the lifespan was entered in this process.
 entered = 0

@@ -16,7 +16,7 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from tests.conformance.samples import PNG, PNG_BASE64
+from tests.served.conformance.samples import PNG, PNG_BASE64
 
 
 def add_readables(server: MCPServer[Any]) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from mcp_sessions.security import request_state_security
 from mcp_sessions.subscriptions import SharedSubscriptions
-from tests.gates import passes
+from tests.support.gates import passes
 
 server: MCPServer[Any] = MCPServer(
     "chaos", request_state_security=request_state_security(), subscriptions=SharedSubscriptions()

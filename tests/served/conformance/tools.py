@@ -22,7 +22,7 @@ from mcp_types import (
 )
 from pydantic import Field
 
-from tests.conformance.samples import PNG_BASE64, WAV_BASE64
+from tests.served.conformance.samples import PNG_BASE64, WAV_BASE64
 
 #: Seconds between two messages of one tool; the suite asks for about 50 ms.
 PAUSE: Final = 0.05

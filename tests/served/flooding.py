@@ -8,7 +8,7 @@ from mcp.server.mcpserver import Context
 
 from mcp_sessions import current_session
 from mcp_sessions.messages import asend
-from tests.gates import passes
+from tests.support.gates import passes
 
 server = MCPServer("flooding")
 
