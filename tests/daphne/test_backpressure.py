@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcp_sessions.daphne.backpressure import PART_BYTES
-from tests.integration.test_daphne import (
+from tests.daphne.test_daphne import (
     ANSWER_SECONDS,
     Client,
     ask,

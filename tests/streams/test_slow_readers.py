@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mcp_sessions.transport.event_stream import MAX_QUEUED_BYTES, MAX_UNPACED_BYTES
-from tests.integration.test_backpressure import LazyClient
-from tests.integration.test_daphne import Client
+from tests.daphne.test_backpressure import LazyClient
+from tests.daphne.test_daphne import Client
 from tests.support.gates import Gate
 from tests.support.mcp_client import ACCEPT, Event, RawClient, events
 from tests.support.processes import ENVIRONMENT, Process, free_port, growth_of, started, wait_until

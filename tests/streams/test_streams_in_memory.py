@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_streams import *  # noqa: F403 - the same tests, with the fixture below
+from tests.streams.test_streams import *  # noqa: F403 - the same tests, with the fixture below
 from tests.support.processes import Process, daphnes
 
 

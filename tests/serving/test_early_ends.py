@@ -72,7 +72,7 @@ async def test_a_request_that_is_cancelled_at_once_is_answered(
 
 async def test_who_waits_for_its_client_on_the_standalone_stream_is_cancelled_when_the_session_ends() -> None:
     heard.set(asyncio.Queue())
-    with endpoint(SERVER="tests.integration.test_early_ends.server"):
+    with endpoint(SERVER="tests.serving.test_early_ends.server"):
         application = MCPEndpoint.as_asgi("default")
         client = await opened(application)
         runtime = await runtime_for("default")
@@ -89,7 +89,7 @@ async def test_who_waits_for_its_client_on_the_standalone_stream_is_cancelled_wh
 @pytest.mark.protocol("H12")
 async def test_of_two_requests_with_one_id_both_are_cancelled() -> None:
     heard.set(asyncio.Queue())
-    with endpoint(SERVER="tests.integration.test_early_ends.server"):
+    with endpoint(SERVER="tests.serving.test_early_ends.server"):
         application = MCPEndpoint.as_asgi("default")
         client = await opened(application)
         message = client.request("tools/call", {"name": "ask_on_the_standalone_stream", "arguments": {}})

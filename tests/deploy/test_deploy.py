@@ -18,7 +18,7 @@ from django.urls import resolve
 from mcp_sessions import daphne, lifecycle
 from mcp_sessions.conf import Endpoint
 from project.endpoint import READERS
-from tests.deployment import (
+from tests.deploy.manifests import (
     DEPLOY,
     KUBERNETES,
     Object,

@@ -22,7 +22,7 @@ import httpx
 import pytest
 import redis
 
-from tests.deployment import compose, dockerfile_instructions, image_command, nginx_conf
+from tests.deploy.manifests import compose, dockerfile_instructions, image_command, nginx_conf
 from tests.support import ROOT
 from tests.support.mcp_client import RawClient, events
 from tests.support.processes import Process, free_port, started, wait_until

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from mcp_sessions.store.session import fingerprint
-from tests.integration.test_streams import calling
+from tests.streams.test_streams import calling
 from tests.support.mcp_client import RawClient, answer_of
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer
