@@ -1,6 +1,6 @@
 """An operator with a real browser ends sessions that real clients have on other processes."""
 
-import httpx
+import httpx2
 
 from mcp_sessions.store.session import fingerprint
 from tests.browser.pages import NARROW, WIDE, Admin
@@ -22,7 +22,7 @@ def connected(process: Process, name: str) -> tuple[RawClient, str]:
     return client, found
 
 
-def ping(client: RawClient, process: Process) -> httpx.Response:
+def ping(client: RawClient, process: Process) -> httpx2.Response:
     return client.post(process.url, client.request("ping"))
 
 

@@ -8,9 +8,8 @@ from typing import Final
 
 import pytest
 
-from tests.chaos.conftest import Serve
-from tests.chaos.crowd import sessions
-from tests.chaos.services import wait_for_heartbeats
+from tests.chaos.harness import Serve, wait_for_heartbeats
+from tests.chaos.load import sessions
 from tests.support.mcp_client import RawClient
 from tests.support.processes import Process, growth_of
 

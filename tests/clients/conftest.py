@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.mcp_client import RawClient
 from tests.support.processes import Process, daphnes, wait_until
 from tests.support.proxies import Switch, round_robin
 from tests.support.redis import RedisServer
@@ -38,6 +39,12 @@ class Pair:
 
     def _session_ids(self) -> list[str]:
         return [request.session for request in self.switch.served if request.session]
+
+
+def status_of(process: Process, session_id: str) -> int:
+    """The HTTP status of a `ping` in that session, asked of that process: client libraries do not show it."""
+    client = RawClient(session_id=session_id, version="2025-06-18")
+    return client.post(process.url, client.request("ping")).status_code
 
 
 @pytest.fixture(scope="session")

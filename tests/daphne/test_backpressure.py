@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -10,17 +11,10 @@ from pathlib import Path
 import pytest
 
 from mcp_sessions.daphne.backpressure import PART_BYTES
-from tests.daphne.test_daphne import (
-    ANSWER_SECONDS,
-    Client,
-    ask,
-    exit_code,
-    running,
-    told_to_stop,
-    until_it_says,
-)
+from tests.daphne.harness import ask, running
 from tests.served.misbehaving import LARGE_BYTES, POURED_BYTES, poured
 from tests.support.processes import Process, growth_of, wait_until
+from tests.support.sockets import ANSWER_SECONDS, SlowReader
 
 #: What a few requests and Python's own allocator make of resident memory, in bytes.
 NOISE = 4 * 1024 * 1024
@@ -29,23 +23,6 @@ pytestmark = [
     pytest.mark.xdist_group("daphne"),
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
-
-
-class LazyClient(Client):
-    """One whose system takes little of what it does not read."""
-
-    def __init__(self, process: Process) -> None:
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
-        self.socket.settimeout(ANSWER_SECONDS)
-        self.socket.connect(process.address)
-        self.opened.enter_context(self.socket)
-
-
-@pytest.fixture(autouse=True)
-def _close_clients() -> Iterator[None]:
-    with Client.opened:
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +59,15 @@ def until_nothing_is_left(process: Process, before: dict[str, int]) -> None:
 def test_plain_daphne_keeps_whatever_is_sent_to_a_client_that_does_not_read(tmp_path: Path) -> None:
     with running("daphne", tmp_path) as process:
         with growth_of(process.pid) as growth:
-            LazyClient(process).send("/pour")
-            until_it_says(process, "poured")
+            SlowReader(process).send("/pour")
+            process.wait_until_it_says("poured")
         assert growth.peak > POURED_BYTES / 2
 
 
 def test_our_send_waits_for_a_client_that_does_not_read_and_others_are_served(ours: Process) -> None:
     ask(ours, "/pour").read()
     with growth_of(ours.pid) as growth:
-        lazy = [LazyClient(ours).send("/pour") for _ in range(3)]
+        lazy = [SlowReader(ours).send("/pour") for _ in range(3)]
         until_sends_wait(ours, len(lazy))
         assert ask(ours, "/healthz").read() == b"fine"
     assert growth.peak < len(lazy) * 2 * PART_BYTES + NOISE
@@ -100,7 +77,7 @@ def test_our_send_waits_for_a_client_that_does_not_read_and_others_are_served(ou
 def test_who_waits_with_its_answers_unread_gets_no_further_answer(ours: Process) -> None:
     ask(ours, "/large").read()
     with growth_of(ours.pid) as growth:
-        greedy = LazyClient(ours).send("/large").send("/large").send("/large", "Connection: close")
+        greedy = SlowReader(ours).send("/large").send("/large").send("/large", "Connection: close")
         until_sends_wait(ours)
     assert growth.peak < LARGE_BYTES + NOISE
     received = b"".join(iter(lambda: greedy.socket.recv(1024 * 1024), b""))
@@ -110,7 +87,7 @@ def test_who_waits_with_its_answers_unread_gets_no_further_answer(ours: Process)
 
 def test_a_disconnect_while_send_waits_leaves_nothing_behind(ours: Process) -> None:
     before = alive(ours)
-    lazy = [LazyClient(ours).send("/pour") for _ in range(5)]
+    lazy = [SlowReader(ours).send("/pour") for _ in range(5)]
     until_sends_wait(ours, len(lazy))
     for client in lazy:
         client.socket.close()
@@ -121,7 +98,7 @@ def test_a_disconnect_while_send_waits_leaves_nothing_behind(ours: Process) -> N
 @pytest.mark.parametrize("header", ["Connection: keep-alive", "Connection: close"])
 def test_a_client_that_reads_nothing_in_time_is_cut_off(hasty: Process, path: str, header: str) -> None:
     before = alive(hasty)
-    lazy = LazyClient(hasty).send(path, header)
+    lazy = SlowReader(hasty).send(path, header)
     until_sends_wait(hasty)
     until_nothing_is_left(hasty, before)
     with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
@@ -133,10 +110,10 @@ def test_a_client_that_does_not_read_does_not_keep_a_process_from_ending(
     tmp_path: Path, *, guarded: bool
 ) -> None:
     with running("mcp_sessions.daphne", tmp_path, "--drain-timeout", "0.1", guarded=guarded) as process:
-        LazyClient(process).send("/pour")
+        SlowReader(process).send("/pour")
         until_sends_wait(process)
-        told_to_stop(process)
-        assert exit_code(process) == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
         assert "shutdown hook" in process.output()
         assert "Traceback" not in process.output()
         assert "pending" not in process.output()

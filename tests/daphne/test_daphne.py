@@ -9,122 +9,25 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
+from tests.daphne.harness import ask, running, server
 from tests.served.misbehaving import LARGE_BYTES
 from tests.support import ROOT
-from tests.support.processes import START_BOUND, Process, free_port, started, wait_until
-
-#: Seconds within which an answer comes that comes at all. daphne looks after its applications once a second.
-ANSWER_SECONDS = 10.0
-#: Seconds after which a client that got nothing is called hanging.
-SILENCE_SECONDS = 2.5
+from tests.support.processes import START_BOUND, Process, wait_until
+from tests.support.sockets import ANSWER_SECONDS, SocketClient
 
 HALF_A_REQUEST = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf"
 
 #: Three servers for all tests here, whichever of pytest's processes runs them.
 pytestmark = pytest.mark.xdist_group("daphne")
-
-
-def server(
-    module: str, directory: Path, *arguments: str, guarded: bool = False, **environment: str
-) -> Process:
-    """A server of the misbehaving application, not started yet."""
-    port = free_port()
-    listen = ("--host", "127.0.0.1", "--port") if module == "uvicorn" else ("-b", "127.0.0.1", "-p")
-    command = (
-        sys.executable,
-        "-m",
-        module,
-        *listen,
-        str(port),
-        *arguments,
-        "tests.served.misbehaving:application",
-    )
-    environment = {"GUARDED": "1" if guarded else "0", "PYTHONUNBUFFERED": "1", **environment}
-    return Process(
-        name=module, command=command, environment=environment, port=port, log=directory / f"{module}.log"
-    )
-
-
-@contextmanager
-def running(
-    module: str, directory: Path, *arguments: str, guarded: bool = False, **environment: str
-) -> Iterator[Process]:
-    process = server(module, directory, *arguments, guarded=guarded, **environment)
-    with started([process]):
-        yield process
-
-
-class Client:
-    """One connection by hand, open until the test ends."""
-
-    opened: ClassVar[ExitStack] = ExitStack()
-
-    def __init__(self, process: Process) -> None:
-        self.socket = socket.create_connection(process.address, timeout=ANSWER_SECONDS)
-        self.opened.enter_context(self.socket)
-
-    def send(self, path: str, *headers: str) -> "Client":
-        self.socket.sendall(
-            "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
-        )
-        return self
-
-    def response(self) -> http.client.HTTPResponse:
-        """The head of the next response; its body can be read."""
-        response = self.opened.enter_context(http.client.HTTPResponse(self.socket))
-        response.begin()
-        return response
-
-    def hears_nothing(self) -> bool:
-        """Whether not one byte comes for a while."""
-        self.socket.settimeout(SILENCE_SECONDS)
-        try:
-            self.socket.recv(1)
-        except TimeoutError:
-            return True
-        return False
-
-
-def ask(process: Process, path: str) -> http.client.HTTPResponse:
-    return Client(process).send(path).response()
-
-
-def told_to_stop(process: Process) -> None:
-    os.kill(process.pid, signal.SIGTERM)
-
-
-def exit_code(process: Process) -> int:
-    assert process._popen is not None
-    return process._popen.wait(ANSWER_SECONDS)
-
-
-def until_it_says(process: Process, word: str) -> None:
-    wait_until(lambda: word in process.output(), seconds=ANSWER_SECONDS, what=f"{word!r} in the log")
-
-
-def refuses_connections(process: Process) -> bool:
-    try:
-        socket.create_connection(process.address, timeout=ANSWER_SECONDS).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
-@pytest.fixture(autouse=True)
-def _close_clients() -> Iterator[None]:
-    with Client.opened:
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -149,11 +52,11 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 def test_plain_daphne_lets_the_client_of_a_cancelled_application_hang(plain: Process) -> None:
-    assert Client(plain).send("/cancel-first").hears_nothing()
+    assert SocketClient(plain).send("/cancel-first").hears_nothing()
 
 
 def test_plain_daphne_lets_the_client_of_a_silent_application_hang(plain: Process) -> None:
-    assert Client(plain).send("/say-nothing").hears_nothing()
+    assert SocketClient(plain).send("/say-nothing").hears_nothing()
 
 
 def test_plain_daphne_answers_no_exception_any_more_after_one_within_a_response(tmp_path: Path) -> None:
@@ -161,19 +64,19 @@ def test_plain_daphne_answers_no_exception_any_more_after_one_within_a_response(
         assert ask(process, "/raise-first").status == 500
         broken = ask(process, "/raise-later")
         assert broken.read(5) == b"chunk"
-        until_it_says(process, "after the response has started")
-        assert Client(process).send("/raise-first").hears_nothing()
+        process.wait_until_it_says("after the response has started")
+        assert SocketClient(process).send("/raise-first").hears_nothing()
 
 
 def test_plain_daphne_cancels_nothing_when_a_request_is_half_sent(tmp_path: Path) -> None:
     with running("daphne", tmp_path) as process:
-        half = Client(process)
+        half = SocketClient(process)
         half.socket.sendall(HALF_A_REQUEST)
-        waiting = Client(process).send("/for-ever")
-        until_it_says(process, "waiting")
-        told_to_stop(process)
+        waiting = SocketClient(process).send("/for-ever")
+        process.wait_until_it_says("waiting")
+        process.send_signal(signal.SIGTERM)
         assert waiting.socket.recv(1) == b""
-        exit_code(process)
+        process.exit_code(seconds=ANSWER_SECONDS)
         assert "cancelled" not in process.output()
 
 
@@ -184,7 +87,7 @@ def test_the_guard_answers_an_exception_with_a_json_rpc_error(guarded: Process) 
     response = ask(guarded, "/raise-first")
     assert response.status == 500
     assert json.load(response)["error"]["code"] == -32603
-    until_it_says(guarded, "RuntimeError: before the response")
+    guarded.wait_until_it_says("RuntimeError: before the response")
 
 
 def test_the_guard_answers_a_leaked_cancellation_with_503_and_retry_after(guarded: Process) -> None:
@@ -208,11 +111,11 @@ def test_the_guard_ends_a_response_that_has_started_and_the_process_goes_on(
 
 def test_the_guard_answers_what_plain_daphne_cancels_at_the_end(tmp_path: Path) -> None:
     with running("daphne", tmp_path, guarded=True) as process:
-        waiting = Client(process).send("/for-ever")
-        until_it_says(process, "waiting")
-        told_to_stop(process)
+        waiting = SocketClient(process).send("/for-ever")
+        process.wait_until_it_says("waiting")
+        process.send_signal(signal.SIGTERM)
         assert waiting.response().status == 503
-        assert exit_code(process) == 0
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
 
 
 # What our server does, without the guard
@@ -239,15 +142,15 @@ def test_our_daphne_answers_exceptions_after_one_within_a_response(ours: Process
 
 
 def test_our_daphne_keeps_a_connection_alive_from_request_to_request(ours: Process) -> None:
-    client = Client(ours)
+    client = SocketClient(ours)
     for _ in range(3):
         assert client.send("/healthz").response().read() == b"fine"
 
 
 def test_our_daphne_believes_nobody_about_its_root_path(plain: Process, ours: Process) -> None:
     forged = "Daphne-Root-Path: /forged"
-    assert Client(plain).send("/root-path", forged).response().read() == b"/forged"
-    assert Client(ours).send("/root-path", forged).response().read() == b""
+    assert SocketClient(plain).send("/root-path", forged).response().read() == b"/forged"
+    assert SocketClient(ours).send("/root-path", forged).response().read() == b""
 
 
 def test_our_daphne_leaves_every_body_to_the_application(plain: Process, ours: Process) -> None:
@@ -294,18 +197,18 @@ def test_our_daphne_says_what_is_wrong_with_its_arguments() -> None:
 
 def test_a_request_in_flight_finishes_and_new_connections_are_refused(tmp_path: Path) -> None:
     with running("mcp_sessions.daphne", tmp_path) as process:
-        in_flight = Client(process).send("/until-released")
-        open_already = Client(process)
+        in_flight = SocketClient(process).send("/until-released")
+        open_already = SocketClient(process)
         assert open_already.send("/healthz").response().read() == b"fine"
-        until_it_says(process, "waiting")
-        told_to_stop(process)
-        wait_until(lambda: refuses_connections(process), seconds=ANSWER_SECONDS, what="the port to close")
+        process.wait_until_it_says("waiting")
+        process.send_signal(signal.SIGTERM)
+        wait_until(process.refuses_connections, seconds=ANSWER_SECONDS, what="the port to close")
         released = open_already.send("/release").response()
         assert released.read() == b"fine"
         assert released.headers["Connection"] == "close"
         finished = in_flight.response()
         assert (finished.status, finished.read()) == (200, b"fine")
-        assert exit_code(process) == 0
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
         assert process.output().index("drain hook") < process.output().index("shutdown hook")
 
 
@@ -313,46 +216,46 @@ def test_the_drain_hook_may_close_what_would_never_end(tmp_path: Path) -> None:
     with running("mcp_sessions.daphne", tmp_path, "--drain-timeout", "60") as process:
         stream = ask(process, "/until-drained")
         assert stream.read(5) == b"open "
-        told_to_stop(process)
+        process.send_signal(signal.SIGTERM)
         assert stream.read() == b"closed"
-        assert exit_code(process) == 0
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
 
 
 def test_what_does_not_finish_in_time_is_cancelled_and_told_to_try_again(tmp_path: Path) -> None:
     with running("mcp_sessions.daphne", tmp_path, "--drain-timeout", "0.1") as process:
-        waiting = Client(process).send("/for-ever")
-        until_it_says(process, "waiting")
-        told_to_stop(process)
+        waiting = SocketClient(process).send("/for-ever")
+        process.wait_until_it_says("waiting")
+        process.send_signal(signal.SIGTERM)
         response = waiting.response()
         assert (response.status, response.headers["Retry-After"]) == (503, "1")
-        assert exit_code(process) == 0
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
         assert "cancelled" in process.output()
 
 
 def test_a_half_sent_request_does_not_keep_the_others_from_ending_well(tmp_path: Path) -> None:
     with running("mcp_sessions.daphne", tmp_path) as process:
-        half = Client(process)
+        half = SocketClient(process)
         half.socket.sendall(HALF_A_REQUEST)
         stream = ask(process, "/until-drained")
-        told_to_stop(process)
+        process.send_signal(signal.SIGTERM)
         assert stream.read() == b"open closed"
-        assert exit_code(process) == 0
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
         assert "shutdown hook" in process.output()
 
 
 def test_the_last_bytes_of_a_large_answer_leave_before_the_process_does(tmp_path: Path) -> None:
     with running("mcp_sessions.daphne", tmp_path) as process:
         response = ask(process, "/large")
-        until_it_says(process, "large begins")
-        told_to_stop(process)
+        process.wait_until_it_says("large begins")
+        process.send_signal(signal.SIGTERM)
         assert len(response.read()) == LARGE_BYTES
-        assert exit_code(process) == 0
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
 
 
 def test_an_idle_process_ends_at_once(tmp_path: Path) -> None:
     with running("mcp_sessions.daphne", tmp_path, "--drain-timeout", "3600") as process:
-        told_to_stop(process)
-        assert exit_code(process) == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
 
 
 # daphne's own command, mended by the application that it imports
@@ -360,12 +263,12 @@ def test_an_idle_process_ends_at_once(tmp_path: Path) -> None:
 
 def test_the_mended_command_ends_as_ours_does(tmp_path: Path) -> None:
     with running("daphne", tmp_path, MENDED="1", MCP_DRAIN_TIMEOUT="0.1") as process:
-        waiting = Client(process).send("/for-ever")
-        until_it_says(process, "waiting")
-        half = Client(process)
+        waiting = SocketClient(process).send("/for-ever")
+        process.wait_until_it_says("waiting")
+        half = SocketClient(process)
         half.socket.sendall(HALF_A_REQUEST)
-        told_to_stop(process)
-        assert (waiting.response().status, exit_code(process)) == (503, 0)
+        process.send_signal(signal.SIGTERM)
+        assert (waiting.response().status, process.exit_code(seconds=ANSWER_SECONDS)) == (503, 0)
         assert process.output().index("drain hook") < process.output().index("shutdown hook")
 
 
@@ -431,7 +334,7 @@ def test_uvicorn_runs_both_hooks_through_lifespan(tmp_path: Path) -> None:
     with running("uvicorn", tmp_path, guarded=True) as process:
         assert ask(process, "/cancel-first").status == 503
         assert ask(process, "/raise-later").read() == b"chunk"
-        told_to_stop(process)
-        exit_code(process)
+        process.send_signal(signal.SIGTERM)
+        process.exit_code(seconds=ANSWER_SECONDS)
         assert process.output().index("drain hook") < process.output().index("shutdown hook")
         assert process.output().count("Traceback") == 1

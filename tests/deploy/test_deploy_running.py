@@ -18,13 +18,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
 
-import httpx
+import httpx2
 import pytest
 import redis
 
 from tests.deploy.manifests import compose, dockerfile_instructions, image_command, nginx_conf
 from tests.support import ROOT
-from tests.support.mcp_client import RawClient, events
+from tests.support.mcp_client import RawClient, messages
 from tests.support.processes import Process, free_port, started, wait_until
 from tests.support.programs import path_of
 from tests.support.redis import RedisServer
@@ -184,21 +184,14 @@ def test_a_killed_process_is_left_out(deployment: Deployment, client: RawClient)
 def test_a_call_in_flight_ends_well_while_every_process_is_told_to_stop(
     deployment: Deployment, client: RawClient
 ) -> None:
-    request = client.request(
-        "tools/call",
-        {
-            "name": "take_inventory",
-            "arguments": {"seconds_per_book": 0.2},
-            "_meta": {"progressToken": "inventory"},
-        },
-    )
+    request = client.calling("take_inventory", seconds_per_book=0.2)
     try:
         with client.stream(deployment.url, request) as response:
-            messages = (event.message for event in events(response.iter_lines()) if event.data)
-            assert next(messages)["method"] == "notifications/progress"
+            heard = messages(response)
+            assert next(heard)["method"] == "notifications/progress"
             for each in deployment.processes:
                 os.kill(each.pid, signal.SIGTERM)
-            *_, last = messages
+            *_, last = heard
         assert "copies of" in last["result"]["content"][0]["text"]
     finally:
         for each in deployment.processes:
@@ -232,10 +225,9 @@ def test_redis_evicts_nothing_and_writes_its_log(deployment: Deployment) -> None
 
 
 def test_events_pass_nginx_as_they_are_made(deployment: Deployment, client: RawClient) -> None:
-    arguments = {"name": "take_inventory", "arguments": {"seconds_per_book": 0.1}}
-    request = client.request("tools/call", {**arguments, "_meta": {"progressToken": "inventory"}})
+    request = client.calling("take_inventory", seconds_per_book=0.1)
     with client.stream(deployment.url, request) as response:
-        arrivals = [(monotonic(), event.message) for event in events(response.iter_lines()) if event.data]
+        arrivals = [(monotonic(), message) for message in messages(response)]
     steps = [at for at, message in arrivals if message.get("method") == "notifications/progress"]
     assert len(steps) > 3
     # Had they been kept back, they would have come together.
@@ -253,7 +245,7 @@ def test_a_large_body_passes_and_a_too_large_one_is_refused(
 
 def test_no_log_has_a_credential(deployment: Deployment, client: RawClient) -> None:
     client.value(deployment.url, "recall")
-    httpx.get(deployment.url + "/mcp", params={"token": "a-token-in-a-query"}, timeout=10)
+    httpx2.get(deployment.url + "/mcp", params={"token": "a-token-in-a-query"}, timeout=10)
     assert client.session_id
     for log in (*(each.log for each in deployment.processes), deployment.nginx.log):
         assert client.session_id not in log.read_text()
@@ -265,8 +257,8 @@ def test_no_log_has_a_credential(deployment: Deployment, client: RawClient) -> N
 def test_the_probes_answer_by_the_probes_host_name(deployment: Deployment) -> None:
     for each in deployment.processes:
         for path in ("/healthz", "/readyz"):
-            assert httpx.get(each.url + path, headers={"Host": "localhost"}, timeout=10).status_code == 200
-            refused = httpx.get(each.url + path, headers={"Host": "10.0.0.7"}, timeout=10)
+            assert httpx2.get(each.url + path, headers={"Host": "localhost"}, timeout=10).status_code == 200
+            refused = httpx2.get(each.url + path, headers={"Host": "10.0.0.7"}, timeout=10)
             assert refused.status_code == 400
 
 
@@ -332,8 +324,8 @@ FORGED = {
 
 
 def test_what_a_client_claims_about_itself_does_not_pass_nginx(echo: str) -> None:
-    passed = dict(httpx.get(echo + "/mcp", headers=FORGED, timeout=10).json())
-    host = httpx.URL(echo).netloc.decode()
+    passed = dict(httpx2.get(echo + "/mcp", headers=FORGED, timeout=10).json())
+    host = httpx2.URL(echo).netloc.decode()
     assert passed["x-forwarded-for"] == passed["x-real-ip"] == "127.0.0.1"
     assert (passed["x-forwarded-host"], passed["host"]) == (host, host)
     assert passed["x-forwarded-proto"] == "http"
@@ -350,19 +342,19 @@ def test_what_the_protocol_needs_passes_nginx(echo: str) -> None:
         "mcp-session-id": "a-session",
         "origin": "https://app.example.com",
     }
-    passed = dict(httpx.get(echo + "/mcp", headers=needed, timeout=10).json())
+    passed = dict(httpx2.get(echo + "/mcp", headers=needed, timeout=10).json())
     assert {name: passed.get(name) for name in needed} == needed
 
 
 def test_a_post_that_was_sent_is_never_sent_again(echo: str) -> None:
     before = Echo.asked.count("POST /broken")
-    assert httpx.post(echo + "/broken", json={}, timeout=10).status_code == 502
+    assert httpx2.post(echo + "/broken", json={}, timeout=10).status_code == 502
     assert Echo.asked.count("POST /broken") - before == 1
 
 
 def test_a_get_that_failed_is_tried_elsewhere(echo: str) -> None:
     before = Echo.asked.count("GET /broken")
-    assert httpx.get(echo + "/broken", timeout=10).status_code == 502
+    assert httpx2.get(echo + "/broken", timeout=10).status_code == 502
     assert Echo.asked.count("GET /broken") - before > 1
 
 

@@ -13,7 +13,7 @@ from mcp_sessions.state import State, SyncState
 from mcp_sessions.store.session import fingerprint
 from tests.docs import markdown
 from tests.support import ROOT
-from tests.support.mcp_client import RawClient, events
+from tests.support.mcp_client import RawClient, messages
 from tests.support.processes import ENVIRONMENT, Process, daphne, started
 from tests.support.redis import RedisServer
 
@@ -114,23 +114,22 @@ def test_a_transaction_works_in_a_function_of_its_own(client: RawClient, url: st
 
 
 def test_progress_is_reported_while_the_tool_runs(client: RawClient, url: str) -> None:
-    params = {"name": "pack", "arguments": {"parcels": 2}, "_meta": {"progressToken": "p"}}
-    with client.stream(url, client.request("tools/call", params)) as response:
-        messages = [event.message for event in events(response.iter_lines()) if event.data]
-    assert [message.get("method") for message in messages] == ["notifications/progress"] * 2 + [None]
-    assert messages[0]["params"]["message"] == "parcel 1"
-    assert text_of(messages[-1]) == "2 parcels are ready."
+    with client.stream(url, client.calling("pack", parcels=2)) as response:
+        said = list(messages(response))
+    assert [message.get("method") for message in said] == ["notifications/progress"] * 2 + [None]
+    assert said[0]["params"]["message"] == "parcel 1"
+    assert text_of(said[-1]) == "2 parcels are ready."
 
 
 def test_a_tool_asks_its_client_and_goes_on_with_the_answer(client: RawClient, url: str) -> None:
     client.value(url, "put_into_basket", article="tea")
     with client.stream(url, client.request("tools/call", {"name": "order", "arguments": {}})) as response:
-        messages = (event.message for event in events(response.iter_lines()) if event.data)
-        question = next(messages)
+        heard = messages(response)
+        question = next(heard)
         assert question["params"]["message"] == "Where shall we deliver?"
         answer = {"action": "accept", "content": {"street": "Main Street"}}
         client.post(url, {"jsonrpc": "2.0", "id": question["id"], "result": answer})
-        assert text_of(next(messages)) == "On its way to Main Street."
+        assert text_of(next(heard)) == "On its way to Main Street."
     assert client.value(url, "basket") == []
 
 
@@ -142,11 +141,9 @@ def test_a_client_that_cannot_be_asked_gets_an_error(url: str) -> None:
 
 def test_clients_hear_that_something_changed(client: RawClient, url: str) -> None:
     with client.get(url) as listening:
-        lines = listening.iter_lines()
-        next(lines)
+        heard = messages(listening)
         assert client.value(url, "restock") == "The shelves are full."
-        messages = (event.message for event in events(lines) if event.data)
-        assert next(messages)["method"] == "notifications/tools/list_changed"
+        assert next(heard)["method"] == "notifications/tools/list_changed"
 
 
 def test_a_message_from_outside_reaches_the_session(
@@ -160,13 +157,11 @@ def test_a_message_from_outside_reaches_the_session(
         override_settings(CACHES=caches, MCP_SESSIONS={"default": entry}),
         client.get(url) as listening,
     ):
-        lines = listening.iter_lines()
-        next(lines)
-        messages = (event.message for event in events(lines) if event.data)
-        assert outside["parcel_arrived"](fingerprint(client.session_id or ""))
-        assert next(messages)["params"]["data"] == "Your parcel is here."
+        heard = messages(listening)
+        assert outside["parcel_arrived"](client.fingerprint)
+        assert next(heard)["params"]["data"] == "Your parcel is here."
         outside["shelves_changed"]()
-        assert next(messages)["method"] == "notifications/resources/updated"
+        assert next(heard)["method"] == "notifications/resources/updated"
         assert not outside["parcel_arrived"](fingerprint("no-such-session"))
 
 

@@ -6,7 +6,7 @@ import socket
 from contextlib import closing
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.mcp_client import RawClient
@@ -133,7 +133,7 @@ def test_a_request_that_is_never_finished_disturbs_nobody(a: str, client: RawCli
 def test_a_websocket_is_refused_without_a_word_in_the_log(a: str, processes: list[Process]) -> None:
     upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
     headers = {**upgrade, "sec-websocket-key": "MDEyMzQ1Njc4OWFiY2RlZg=="}
-    assert httpx.get(a + "/mcp", headers=headers).status_code == 403
+    assert httpx2.get(a + "/mcp", headers=headers).status_code == 403
     assert_quiet(processes[0])
 
 

@@ -77,7 +77,7 @@ def test_closing_the_stream_cancels_the_work(a: str, gate: Gate) -> None:
     message, headers = call(client, "report", arguments={"gate": gate.path})
     message["params"]["_meta"] = {**META, "progressToken": "p"}
     with client.stream(a, message, **headers) as response:
-        next(events(response.iter_lines()))
+        next(events(response))
         gate.reached()
     assert gate.outcome() == "cancelled"
 

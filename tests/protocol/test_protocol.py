@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.gates import Gate
@@ -82,12 +82,9 @@ def test_a_quick_silent_call_is_answered_with_one_json_object(a: str, client: Ra
 def test_progress_arrives_while_the_tool_runs_and_the_response_ends_the_stream(
     a: str, client: RawClient, gate: Gate
 ) -> None:
-    message = client.request(
-        "tools/call", {"name": "report", "arguments": {"gate": gate.path}, "_meta": {"progressToken": "p"}}
-    )
-    with client.stream(a, message) as response:
+    with client.stream(a, client.calling("report", gate=gate.path)) as response:
         assert response.headers["content-type"] == "text/event-stream"
-        seen = (event.message for event in events(response.iter_lines()) if event.data)
+        seen = messages(response)
         first = next(seen)
         assert first["method"] == "notifications/progress"
         assert first["params"] == {"progressToken": "p", "progress": 1, "total": 2, "message": "waiting"}
@@ -108,7 +105,7 @@ def test_a_stream_is_primed_for_clients_that_can_parse_it(
     with client.stream(a, waiting(client, gate)) as response:
         gate.reached()
         gate.open()
-        first = next(events(response.iter_lines()))
+        first = next(events(response))
         assert (first.data == "" and bool(first.id)) is primed
 
 
@@ -126,7 +123,7 @@ def test_a_cancelled_request_ends_with_the_sdks_error(a: str, client: RawClient,
     with client.stream(a, message) as response:
         gate.reached()
         assert client.post(a, cancelling(message)).status_code == 202
-        last = [event for event in events(response.iter_lines()) if event.data][-1].message
+        last = list(messages(response))[-1]
     assert last["id"] == message["id"]
     assert last["error"]["code"] == -32800
     assert gate.outcome() == "cancelled"
@@ -178,14 +175,13 @@ def test_the_newest_standalone_stream_delivers_and_carries_no_response(
     a: str, b: str, client: RawClient
 ) -> None:
     with client.get(a) as older, client.get(b) as newer:
-        older_lines, newer_lines = older.iter_lines(), newer.iter_lines()
-        next(older_lines), next(newer_lines)
+        older_heard, newer_heard = messages(older), messages(newer)
         assert client.value(a, "announce") == "announced"
-        message = next(messages(newer_lines))
+        message = next(newer_heard)
         assert message == {"jsonrpc": "2.0", "method": "notifications/resources/list_changed"}
         assert client.delete(a).status_code == 204
-        assert list(messages(newer_lines)) == []
-        assert list(messages(older_lines)) == []
+        assert list(newer_heard) == []
+        assert list(older_heard) == []
 
 
 @pytest.mark.protocol("H22")
@@ -217,7 +213,7 @@ def test_without_an_id_only_initialize_is_served(a: str, client: RawClient) -> N
         assert response.status_code == 400
 
 
-def every_verb(url: str, client: RawClient) -> list[httpx.Response]:
+def every_verb(url: str, client: RawClient) -> list[httpx2.Response]:
     """What each verb answers for a session that must not exist."""
     with client.get(url) as listening:
         listening.read()
@@ -248,10 +244,9 @@ def test_unknown_and_malformed_ids_get_the_same_404(a: str, b: str, session_id: 
 def test_delete_on_one_process_ends_the_session_on_the_other(a: str, b: str, client: RawClient) -> None:
     assert client.value(b, "add", a=1, b=1) == 2
     with client.get(a) as listening:
-        lines = listening.iter_lines()
-        next(lines)
+        received = messages(listening)
         assert client.delete(b).status_code == 204
-        assert list(messages(lines)) == []
+        assert list(received) == []
     for url in (b, a):
         for response in every_verb(url, client):
             assert (response.status_code, response.json()) == (404, NOT_FOUND)
@@ -344,10 +339,9 @@ def test_the_log_level_is_remembered_and_honoured_on_every_process(a: str, b: st
 def log_messages(client: RawClient, url: str, level: str) -> list[str]:
     message = client.request("tools/call", {"name": "log", "arguments": {"level": level, "text": "x"}})
     with client.stream(url, message) as response:
-        seen = [event.message for event in events(response.read().decode().splitlines()) if event.data]
-    return [
-        message["params"]["level"] for message in seen if message.get("method") == "notifications/message"
-    ]
+        if response.headers["content-type"] == "application/json":
+            return []
+        return [message["params"]["level"] for message in messages(response) if "method" in message]
 
 
 def test_a_handler_that_raises_is_answered_as_the_sdk_answers_and_the_process_goes_on(

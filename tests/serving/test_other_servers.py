@@ -31,33 +31,27 @@ def test_sessions_state_streams_questions_and_ends_work_there_too(server: Proces
     client.initialize(url)
     client.value(url, "remember", name="note", value=1)
     assert client.call(url, "recall", name="note")["result"]["structuredContent"] == {"value": 1}
-    params = {
-        "name": "count_to",
-        "arguments": {"number": 4, "gate": gate.path},
-        "_meta": {"progressToken": "p"},
-    }
-    with client.stream(url, client.request("tools/call", params)) as response:
-        lines = messages(response.iter_lines())
-        assert [next(lines)["params"]["progress"] for _ in range(2)] == [0, 1]
+    with client.stream(url, client.calling("count_to", number=4, gate=gate.path)) as response:
+        received = messages(response)
+        assert [next(received)["params"]["progress"] for _ in range(2)] == [0, 1]
         gate.reached()
         gate.open()
-        assert [next(lines)["params"]["progress"] for _ in range(2)] == [2, 3]
-        assert next(lines)["result"]["structuredContent"] == {"result": 4}
+        assert [next(received)["params"]["progress"] for _ in range(2)] == [2, 3]
+        assert next(received)["result"]["structuredContent"] == {"result": 4}
     with client.stream(
         url, client.request("tools/call", {"name": "ask_age", "arguments": {"name": "Ann"}})
     ) as asking:
-        asked = messages(asking.iter_lines())
+        asked = messages(asking)
         answer = {"action": "accept", "content": {"age": 7}}
         reply = {"jsonrpc": "2.0", "id": next(asked)["id"], "result": answer}
         assert client.post(url, reply).status_code == 202
         assert next(asked)["result"]["structuredContent"] == {"result": "Ann is 7"}
     with client.get(url) as listening:
-        told = listening.iter_lines()
-        next(told)
+        told = messages(listening)
         client.value(url, "announce")
-        assert next(messages(told))["method"] == "notifications/resources/list_changed"
+        assert next(told)["method"] == "notifications/resources/list_changed"
         assert client.delete(url).status_code == 204
-        assert list(messages(told)) == []
+        assert list(told) == []
     assert client.post(url, client.request("ping")).status_code == 404
     assert "Traceback" not in server.log.read_text()
 

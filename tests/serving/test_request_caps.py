@@ -50,9 +50,8 @@ def connected(url: str) -> RawClient:
 
 def leave_behind(client: RawClient, url: str, at: Gate) -> None:
     """Begin a request that waits at a gate, and drop the connection."""
-    params = {"name": "report", "arguments": {"gate": at.path}, "_meta": {"progressToken": "p"}}
-    with client.stream(url, client.request("tools/call", params)) as response:
-        assert next(messages(response.iter_lines()))["method"] == "notifications/progress"
+    with client.stream(url, client.calling("report", gate=at.path)) as response:
+        assert next(messages(response))["method"] == "notifications/progress"
     at.reached()
 
 

@@ -1,19 +1,16 @@
 """The endpoint in a process that is told to stop: under our daphne, under uvicorn, and under daphne as it is."""
 
-import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.gates import Gate
-from tests.support.gates import gate as opened_gate
 from tests.support.mcp_client import RawClient, events
 from tests.support.processes import ENVIRONMENT, Process, free_port, started, wait_until
 
@@ -54,22 +51,15 @@ def served_by(
         yield process
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """A gate for one handler."""
-    with opened_gate(tmp_path) as opened:
-        yield opened
-
-
 class Call:
     """A call of `wait` in a thread of its own: its response, once it is there."""
 
     def __init__(self, process: Process, gate: Gate) -> None:
-        self.client = RawClient(http=httpx.Client(timeout=STOP_SECONDS))
+        self.client = RawClient(http=httpx2.Client(timeout=STOP_SECONDS))
         self.client.initialize(process.url)
         self._message = self.client.request("tools/call", {"name": "wait", "arguments": {"gate": gate.path}})
         self._url = process.url
-        self._responses: list[httpx.Response] = []
+        self._responses: list[httpx2.Response] = []
         self._thread = threading.Thread(target=self._call, daemon=True)
         self._thread.start()
         gate.reached()
@@ -77,28 +67,11 @@ class Call:
     def _call(self) -> None:
         self._responses.append(self.client.post(self._url, self._message))
 
-    def response(self) -> httpx.Response:
+    def response(self) -> httpx2.Response:
         self._thread.join(STOP_SECONDS)
         self.client.http.close()
         (response,) = self._responses
         return response
-
-
-def tell_to_stop(process: Process) -> None:
-    os.kill(process.pid, signal.SIGTERM)
-
-
-def exit_code(process: Process) -> int:
-    assert process._popen is not None
-    return process._popen.wait(STOP_SECONDS)
-
-
-def refuses(process: Process) -> bool:
-    try:
-        socket.create_connection(process.address, timeout=STOP_SECONDS).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("module", ["mcp_sessions.daphne", "daphne"])
@@ -108,14 +81,14 @@ def test_a_call_in_flight_is_answered_before_the_lifespan_is_left(
     """Under our command, and under daphne's once `asgi.py` has mended it."""
     with served_by(module, tmp_path, response="json", MCP_DRAIN_TIMEOUT="60") as process:
         call = Call(process, gate)
-        tell_to_stop(process)
-        wait_until(lambda: refuses(process), seconds=STOP_SECONDS, what="the port to close")
+        process.send_signal(signal.SIGTERM)
+        wait_until(process.refuses_connections, seconds=STOP_SECONDS, what="the port to close")
         assert LIFESPAN_LEFT not in process.output()
         gate.open()
         response = call.response()
         assert response.status_code == 200
         assert response.json()["result"]["structuredContent"] == {"result": "passed"}
-        assert exit_code(process) == 0
+        assert process.exit_code(seconds=STOP_SECONDS) == 0
         assert LIFESPAN_LEFT in process.output()
 
 
@@ -125,20 +98,20 @@ def test_an_open_standalone_stream_does_not_keep_the_process_from_ending(tmp_pat
         client.initialize(process.url)
         with client.get(process.url) as response:
             assert response.status_code == 200
-            tell_to_stop(process)
-            assert [event for event in events(response.iter_lines()) if event.data] == []
-        assert exit_code(process) == 0
+            process.send_signal(signal.SIGTERM)
+            assert [event for event in events(response) if event.data] == []
+        assert process.exit_code(seconds=STOP_SECONDS) == 0
         assert LIFESPAN_LEFT in process.output()
 
 
 def test_uvicorn_answers_the_call_and_leaves_the_lifespan_too(tmp_path: Path, gate: Gate) -> None:
     with served_by("uvicorn", tmp_path, response="json") as process:
         call = Call(process, gate)
-        tell_to_stop(process)
-        wait_until(lambda: refuses(process), seconds=STOP_SECONDS, what="the port to close")
+        process.send_signal(signal.SIGTERM)
+        wait_until(process.refuses_connections, seconds=STOP_SECONDS, what="the port to close")
         gate.open()
         assert call.response().status_code == 200
-        exit_code(process)
+        process.exit_code(seconds=STOP_SECONDS)
         assert LIFESPAN_LEFT in process.output()
 
 
@@ -149,9 +122,9 @@ def test_plain_daphne_cancels_the_call_and_its_client_is_told_to_try_again(
         "daphne", tmp_path, response="json", application="tests.served.unpatched:application"
     ) as process:
         call = Call(process, gate)
-        tell_to_stop(process)
+        process.send_signal(signal.SIGTERM)
         response = call.response()
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         assert response.json()["error"]["code"] == -32603
-        assert exit_code(process) == 0
+        assert process.exit_code(seconds=STOP_SECONDS) == 0
         assert "Traceback" not in process.output()

@@ -17,11 +17,9 @@ from django.test import Client, override_settings
 
 from mcp_sessions import messages as to_clients
 from mcp_sessions.ending import end_session
-from mcp_sessions.store.session import fingerprint
-from tests.chaos.looking import Looking
 from tests.support.mcp_client import RawClient, messages
 from tests.support.processes import Process, wait_until
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisInspector, RedisServer
 
 
 @pytest.fixture(autouse=True)
@@ -33,29 +31,22 @@ def the_same_service(redis_server: RedisServer, processes: list[Process]) -> Ite
         yield
 
 
-def fingerprint_of(client: RawClient) -> str:
-    digest = fingerprint(client.session_id or "")
-    assert digest is not None
-    return digest
-
-
 async def test_async_code_sends_to_a_session_whether_it_listens_or_not(b: str, client: RawClient) -> None:
-    digest = fingerprint_of(client)
+    digest = client.fingerprint
     assert await to_clients.asend(digest, "notifications/resources/list_changed")
     with client.get(b) as listening:
-        lines = messages(listening.iter_lines())
-        assert next(lines)["method"] == "notifications/resources/list_changed"
+        received = messages(listening)
+        assert next(received)["method"] == "notifications/resources/list_changed"
         assert await to_clients.asend(digest, "notifications/message", {"level": "info", "data": "hello"})
-        assert next(lines)["params"] == {"level": "info", "data": "hello"}
+        assert next(received)["params"] == {"level": "info", "data": "hello"}
 
 
 def test_sync_code_sends_too_and_learns_when_the_session_is_gone(a: str, b: str, client: RawClient) -> None:
-    digest = fingerprint_of(client)
+    digest = client.fingerprint
     with client.get(b) as listening:
-        lines = listening.iter_lines()
-        next(lines)
+        received = messages(listening)
         assert to_clients.send(digest, "notifications/tools/list_changed")
-        assert next(messages(lines))["method"] == "notifications/tools/list_changed"
+        assert next(received)["method"] == "notifications/tools/list_changed"
     assert client.delete(a).status_code == 204
     assert not to_clients.send(digest, "notifications/tools/list_changed")
 
@@ -66,24 +57,24 @@ def test_a_stream_goes_back_to_a_connection_that_is_still_open(
     redis_server: RedisServer, processes: list[Process], client: RawClient, last: str
 ) -> None:
     a, b = (process.url for process in processes)
-    looking = Looking(redis_server, processes[0].environment["MCP_NAMESPACE"])
+    redis = RedisInspector(redis_server, processes[0].environment["MCP_NAMESPACE"])
 
     def say(number: int) -> None:
         params = {"level": "info", "data": number}
-        assert to_clients.send(fingerprint_of(client), "notifications/message", params)
+        assert to_clients.send(client.fingerprint, "notifications/message", params)
 
     with client.get(a) as staying:
-        stays = staying.iter_lines()
-        next(stays)
+        stays = messages(staying)
         with client.get(a if last == "A" else b) as leaving:
-            leaves = leaving.iter_lines()
-            next(leaves)
+            leaves = messages(leaving)
             say(1)
-            assert next(messages(leaves))["params"]["data"] == 1
-            assert looking.claims(client) == 2
-        wait_until(lambda: looking.claims(client) == 3, what="the first connection to get the stream back")
+            assert next(leaves)["params"]["data"] == 1
+            assert redis.claims(client.fingerprint) == 2
+        wait_until(
+            lambda: redis.claims(client.fingerprint) == 3, what="the first connection to get the stream back"
+        )
         say(2)
-        assert next(messages(stays))["params"]["data"] == 2
+        assert next(stays)["params"]["data"] == 2
 
 
 @pytest.mark.protocol("H17")
@@ -91,14 +82,12 @@ def test_a_listener_that_left_at_once_takes_no_message_along(
     processes: list[Process], a: str, client: RawClient
 ) -> None:
     for number in range(3):
-        assert to_clients.send(
-            fingerprint_of(client), "notifications/message", {"level": "info", "data": number}
-        )
+        assert to_clients.send(client.fingerprint, "notifications/message", {"level": "info", "data": number})
     with stopped(processes[0]):
         for _ in range(5):
             leave_at_once(processes[0], client)
     with client.get(a) as listening:
-        heard = [message["params"]["data"] for message in islice(messages(listening.iter_lines()), 3)]
+        heard = [message["params"]["data"] for message in islice(messages(listening), 3)]
     assert heard == [0, 1, 2]
 
 
@@ -125,12 +114,10 @@ def test_an_announcement_from_outside_reaches_who_listens(a: str, b: str, client
     other = RawClient()
     other.initialize(b)
     with client.get(a) as one, other.get(b) as another:
-        lines = [one.iter_lines(), another.iter_lines()]
-        for each in lines:
-            next(each)
+        heard = [messages(one), messages(another)]
         to_clients.announce(to_clients.PROMPTS_CHANGED)
-        for each in lines:
-            assert next(messages(each))["method"] == "notifications/prompts/list_changed"
+        for each in heard:
+            assert next(each)["method"] == "notifications/prompts/list_changed"
 
 
 @pytest.mark.parametrize(
@@ -151,14 +138,12 @@ def test_a_session_that_an_operator_ends_closes_its_streams_on_every_process(
     a: str, b: str, client: RawClient
 ) -> None:
     with client.get(a) as one, client.get(b) as another:
-        lines = [one.iter_lines(), another.iter_lines()]
-        for each in lines:
-            next(each)
-        assert end_session("default", fingerprint_of(client)) is not None
-        assert all(list(messages(each)) == [] for each in lines)
+        heard = [messages(one), messages(another)]
+        assert end_session("default", client.fingerprint) is not None
+        assert all(list(each) == [] for each in heard)
     for url in (a, b):
         assert client.post(url, client.request("ping")).status_code == 404
-    assert end_session("default", fingerprint_of(client)) is None
+    assert end_session("default", client.fingerprint) is None
 
 
 @pytest.mark.django_db

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.gates import Gate
-from tests.support.mcp_client import RawClient, events, messages
+from tests.support.mcp_client import RawClient, events, message_of, messages
 from tests.support.processes import Process, daphnes
 from tests.support.redis import RedisServer
 
@@ -32,13 +32,12 @@ def pair(redis_server: RedisServer, tmp_path: Path) -> Iterator[list[Process]]:
 
 def killed_in_the_middle_of(tool: str, pair: list[Process], client: RawClient, gate: Gate) -> str:
     """Call a tool on the first process, kill it, and return the id of the last event."""
-    params = {"name": tool, "arguments": {"gate": gate.path}, "_meta": {"progressToken": "p"}}
-    with client.stream(pair[0].url, client.request("tools/call", params)) as response:
-        lines = events(response.iter_lines())
-        seen = [next(lines), next(lines)]
+    with client.stream(pair[0].url, client.calling(tool, gate=gate.path)) as response:
+        received = events(response)
+        seen = [next(received), next(received)]
         gate.reached()
         pair[0].kill()
-    assert seen[-1].message["params"]["progress"] == 1
+    assert message_of(seen[-1])["params"]["progress"] == 1
     return str(seen[0].id)
 
 
@@ -46,7 +45,7 @@ def resumed(pair: list[Process], client: RawClient, event_id: str) -> list[dict[
     """Everything that the other process delivers of a stream."""
     with client.get(pair[1].url, last_event_id=event_id) as response:
         assert response.status_code == 200
-        return list(messages(response.iter_lines()))
+        return list(messages(response))
 
 
 @pytest.mark.slow
@@ -72,9 +71,9 @@ def test_a_call_that_may_run_again_just_gets_its_result(pair: list[Process], gat
     client.initialize(pair[1].url)
     start = killed_in_the_middle_of("look", pair, client, gate)
     with client.get(pair[1].url, last_event_id=start) as response:
-        lines = messages(response.iter_lines())
-        assert next(lines)["params"]["progress"] == 1
+        received = messages(response)
+        assert next(received)["params"]["progress"] == 1
         gate.reached()
         gate.open()
-        assert next(lines)["result"]["structuredContent"] == {"result": "looked"}
-        assert next(lines, None) is None
+        assert next(received)["result"]["structuredContent"] == {"result": "looked"}
+        assert next(received, None) is None

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx2 import Request, Response, ServerSentEvent
 
 from mcp_sessions.transport.event_stream import MAX_QUEUED_BYTES, MAX_UNPACED_BYTES
-from tests.daphne.test_backpressure import LazyClient
-from tests.daphne.test_daphne import Client
 from tests.support.gates import Gate
-from tests.support.mcp_client import ACCEPT, Event, RawClient, events
+from tests.support.mcp_client import ACCEPT, RawClient, events, message_of
 from tests.support.processes import ENVIRONMENT, Process, free_port, growth_of, started, wait_until
 from tests.support.redis import RedisServer
+from tests.support.sockets import SlowReader, SocketClient
 
 MESSAGES, SIZE = 1500, 32 * 1024
 #: Far more than any bound, and nothing of it leaves the log.
 RETENTION = {"MCP_STREAM_MAX_BYTES": str(2 * MESSAGES * SIZE), "MCP_STREAM_MAX_EVENTS": "10000"}
+
+#: What the stream of a socket is parsed with; httpx2 wants to know it.
+ASKED = Request("GET", "http://127.0.0.1/mcp")
 
 #: Starts a server, with these arguments and this environment.
 Serve = Callable[..., AbstractContextManager[Process]]
@@ -33,7 +36,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _close_clients() -> Iterator[None]:
-    with Client.opened:
+    with SocketClient.opened:
         yield
 
 
@@ -72,27 +75,26 @@ class Reader:
         self.client = RawClient()
         self.client.initialize(process.url)
 
-    def calls(self, tool: str, **arguments: Any) -> LazyClient:
-        params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": "p"}}
-        body = json.dumps(self.client.request("tools/call", params)).encode()
+    def calls(self, tool: str, **arguments: Any) -> SlowReader:
+        body = json.dumps(self.client.calling(tool, **arguments)).encode()
         return self._sends("POST", body, accept=ACCEPT, content_type="application/json")
 
-    def listens(self) -> LazyClient:
+    def listens(self) -> SlowReader:
         return self._sends("GET", b"", accept="text/event-stream")
 
-    def reads_on(self, seen: list[Event], *, until: int) -> list[Event]:
+    def reads_on(self, seen: list[ServerSentEvent], *, until: int) -> list[ServerSentEvent]:
         """What it saw and what it sees when it resumes the stream, as often as that takes."""
         seen = [*seen]
         while numbers(seen[-1:]) != [until]:
             with self.client.get(self.process.url, last_event_id=seen[-1].id) as response:
-                for event in events(response.iter_lines()):
+                for event in events(response):
                     seen.append(event)
                     if numbers([event]) == [until]:
                         break
         return seen
 
-    def _sends(self, method: str, body: bytes, **headers: str) -> LazyClient:
-        lazy = LazyClient(self.process)
+    def _sends(self, method: str, body: bytes, **headers: str) -> SlowReader:
+        lazy = SlowReader(self.process)
         own = {"host": "127.0.0.1", "content-length": str(len(body))}
         lines = [f"{name}: {value}" for name, value in (self.client.headers(**headers) | own).items()]
         head = "\r\n".join([f"{method} /mcp HTTP/1.1", *lines, "", ""])
@@ -100,7 +102,7 @@ class Reader:
         return lazy
 
 
-def what_came(lazy: LazyClient) -> list[Event]:
+def what_came(lazy: SlowReader) -> list[ServerSentEvent]:
     """The whole events that a stream had until it was closed or cut."""
     response = lazy.response()
     received = bytearray()
@@ -109,12 +111,15 @@ def what_came(lazy: LazyClient) -> list[Event]:
             received += part
     except (ConnectionResetError, ValueError):
         """It was cut off in the middle of a part."""
-    return list(events(received.decode(errors="replace").splitlines()))
+    answer = Response(
+        200, headers={"content-type": "text/event-stream"}, content=bytes(received), request=ASKED
+    )
+    return list(events(answer))
 
 
-def numbers(of: list[Event]) -> list[int]:
+def numbers(of: list[ServerSentEvent]) -> list[int]:
     """Which messages came; the response counts as the last."""
-    params = (event.message.get("params", {"progress": MESSAGES}) for event in of if event.data)
+    params = (message_of(event).get("params", {"progress": MESSAGES}) for event in of if event.data)
     return [int(one["progress"] if "progress" in one else one["data"]["n"]) for one in params]
 
 

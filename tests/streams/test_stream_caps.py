@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.gates import Gate
@@ -45,10 +45,7 @@ def connected(url: str) -> RawClient:
 
 def counting(client: RawClient, number: int, gate: Gate) -> dict[str, object]:
     """A call that reports half of its numbers, and the rest behind a gate."""
-    arguments = {"number": number, "gate": gate.path}
-    return client.request(
-        "tools/call", {"name": "count_to", "arguments": arguments, "_meta": {"progressToken": "p"}}
-    )
+    return client.calling("count_to", number=number, gate=gate.path)
 
 
 def let_through(gate: Gate) -> None:
@@ -59,11 +56,11 @@ def let_through(gate: Gate) -> None:
 def test_a_session_with_too_many_streams_loses_its_oldest(url: str) -> None:
     client = connected(url)
     with client.get(url) as first, client.get(url) as second, client.get(url) as third:
-        assert list(messages(first.iter_lines())) == []
+        assert list(messages(first)) == []
         client.value(url, "announce")
-        assert next(messages(third.iter_lines()))["method"] == "notifications/resources/list_changed"
+        assert next(messages(third))["method"] == "notifications/resources/list_changed"
         assert client.delete(url).status_code == 204
-        assert list(messages(second.iter_lines())) == []
+        assert list(messages(second)) == []
 
 
 def test_at_the_cap_of_the_process_a_stream_is_refused_and_calls_go_on(url: str) -> None:
@@ -71,14 +68,13 @@ def test_at_the_cap_of_the_process_a_stream_is_refused_and_calls_go_on(url: str)
     one_more = connected(url)
     with ExitStack() as stack:
         streams = [stack.enter_context(client.get(url)) for client in clients]
-        lines = [stream.iter_lines() for stream in streams]
         with one_more.get(url) as refused:
             assert refused.status_code == 503
             assert int(refused.headers["retry-after"]) > 0
             assert refused.headers["content-type"].startswith("application/json")
         assert one_more.value(url, "add", a=1, b=1) == 2
         assert clients[0].delete(url).status_code == 204
-        assert list(messages(lines[0])) == []
+        assert list(messages(streams[0])) == []
         with one_more.get(url) as admitted:
             assert admitted.status_code == 200
 
@@ -87,9 +83,7 @@ def test_where_no_stream_may_be_opened_a_call_is_answered_without_one(url: str, 
     clients = [connected(url) for _ in range(IN_ALL)]
     one_more = connected(url)
     with ExitStack() as stack:
-        lines = [stack.enter_context(client.get(url)).iter_lines() for client in clients]
-        for each in lines:
-            next(each)
+        heard = [messages(stack.enter_context(client.get(url))) for client in clients]
         assert one_more.call(url, "ask_age", name="Ann")["error"]["message"]
         threading.Thread(target=let_through, args=(gate,)).start()
         answer = one_more.post(url, counting(one_more, 4, gate))
@@ -100,15 +94,15 @@ def test_where_no_stream_may_be_opened_a_call_is_answered_without_one(url: str, 
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
         for client in clients:
             assert client.delete(url).status_code == 204
-        for each in lines:
-            assert list(messages(each)) == []
+        for each in heard:
+            assert list(each) == []
 
 
 def test_streams_that_are_opened_at_the_same_moment_do_not_exceed_the_cap(url: str) -> None:
     clients = [connected(url) for _ in range(6 * IN_ALL)]
 
     async def statuses() -> list[int]:
-        async with httpx.AsyncClient(timeout=30) as http, AsyncExitStack() as stack:
+        async with httpx2.AsyncClient(timeout=30) as http, AsyncExitStack() as stack:
 
             async def opened(client: RawClient) -> int:
                 headers = client.headers(accept="text/event-stream", content_type=None)
@@ -125,12 +119,12 @@ def test_streams_that_are_opened_at_the_same_moment_do_not_exceed_the_cap(url: s
 def test_a_log_keeps_the_newest_messages_and_never_drops_the_response(url: str, gate: Gate) -> None:
     client = connected(url)
     with client.stream(url, counting(client, 40, gate)) as response:
-        start = next(events(response.iter_lines()))
+        start = next(events(response))
     gate.reached()
     gate.open()
     assert gate.outcome() == "passed"
     with client.get(url, last_event_id=start.id) as resumed:
-        seen = list(messages(resumed.iter_lines()))
+        seen = list(messages(resumed))
     assert seen[-1]["result"]["structuredContent"] == {"result": 40}
     kept = [message["params"]["progress"] for message in seen[:-1]]
     assert kept[-EVENTS + 1 :] == [36, 37, 38, 39]
@@ -152,13 +146,13 @@ def test_a_connection_that_carried_a_stream_for_long_enough_is_closed_and_the_cl
         with client.stream(process.url, counting(client, 4, gate)) as response:
             text = response.read().decode()
         assert text.rstrip().splitlines()[-1].startswith("retry: ")
-        last = list(events(text.splitlines()))[-1]
+        last = list(events(response))[-1]
         gate.reached()
         with client.get(process.url) as listening:
             assert "retry: " in listening.read().decode()
         gate.open()
         assert gate.outcome() == "passed"
         with client.get(process.url, last_event_id=last.id) as resumed:
-            seen = list(messages(resumed.iter_lines()))
+            seen = list(messages(resumed))
     assert [message["params"]["progress"] for message in seen[:-1]] == [2, 3]
     assert seen[-1]["result"]["structuredContent"] == {"result": 4}

@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from mcp_sessions.store.session import fingerprint
-from tests.streams.test_streams import calling
 from tests.support.mcp_client import RawClient, answer_of
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer
@@ -14,11 +12,16 @@ from tests.support.redis import RedisServer
 @pytest.fixture
 def stream_logs(redis_server: RedisServer, client: RawClient) -> Callable[[], int]:
     """How many logs of exchanges Redis holds for the client's session."""
-    digest = fingerprint(client.session_id or "")
 
     def count() -> int:
         with redis_server.client() as redis:
-            return len([key for key in redis.scan_iter(f"*{digest}*:stream:*") if b"standalone" not in key])
+            return len(
+                [
+                    key
+                    for key in redis.scan_iter(f"*{client.fingerprint}*:stream:*")
+                    if b"standalone" not in key
+                ]
+            )
 
     return count
 
@@ -27,7 +30,7 @@ def test_a_session_keeps_its_logs_and_none_when_it_is_over(
     a: str, b: str, client: RawClient, stream_logs: Callable[[], int]
 ) -> None:
     for _ in range(20):
-        with client.stream(a, calling(client, "log", level="info", text="x")) as response:
+        with client.stream(a, client.calling("log", level="info", text="x")) as response:
             response.read()
     assert stream_logs() == 20
     assert client.delete(b).status_code == 204

@@ -1,24 +1,18 @@
-"""Whichever process an HTTP request lands on: streams, questions to the client, cancellations, announcements."""
+"""Whichever process an HTTP request lands on: streams, requests to the client, cancellations, announcements."""
 
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.gates import Gate
-from tests.support.mcp_client import RawClient, cancelling, events, hearing_of_tools, messages
+from tests.support.mcp_client import RawClient, cancelling, events, hearing_of_tools, message_of, messages
 from tests.support.processes import wait_until
 
 FAREWELL = 15.0
-
-
-def calling(client: RawClient, tool: str, **arguments: Any) -> dict[str, Any]:
-    """A call that asks for progress."""
-    params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": "p"}}
-    return client.request("tools/call", params)
 
 
 def progress(message: dict[str, Any]) -> Any:
@@ -29,32 +23,32 @@ def progress(message: dict[str, Any]) -> Any:
 def test_a_stream_cut_in_the_middle_goes_on_through_the_other_process(
     a: str, b: str, client: RawClient, gate: Gate
 ) -> None:
-    message = calling(client, "count_to", number=10, gate=gate.path)
+    message = client.calling("count_to", number=10, gate=gate.path)
     with client.stream(a, message) as response:
-        seen = [event for _, event in zip(range(4), events(response.iter_lines()), strict=False)]
+        seen = [event for _, event in zip(range(4), events(response), strict=False)]
     gate.reached()
-    assert [progress(event.message) for event in seen[1:]] == [0, 1, 2]
+    assert [progress(message_of(event)) for event in seen[1:]] == [0, 1, 2]
     with client.get(b, last_event_id=seen[-1].id) as resumed:
-        lines = messages(resumed.iter_lines())
-        assert [progress(next(lines)) for _ in range(2)] == [3, 4]
+        received = messages(resumed)
+        assert [progress(next(received)) for _ in range(2)] == [3, 4]
         gate.open()
-        assert [progress(next(lines)) for _ in range(5)] == [5, 6, 7, 8, 9]
-        assert next(lines)["result"]["structuredContent"] == {"result": 10}
-        assert next(lines, None) is None
+        assert [progress(next(received)) for _ in range(5)] == [5, 6, 7, 8, 9]
+        assert next(received)["result"]["structuredContent"] == {"result": 10}
+        assert next(received, None) is None
 
 
 @pytest.mark.protocol("H20")
 def test_a_stream_can_be_resumed_from_its_start_after_the_tool_has_ended(
     a: str, b: str, client: RawClient, gate: Gate
 ) -> None:
-    with client.stream(a, calling(client, "count_to", number=4, gate=gate.path)) as response:
-        start = next(events(response.iter_lines()))
+    with client.stream(a, client.calling("count_to", number=4, gate=gate.path)) as response:
+        start = next(events(response))
     gate.reached()
     gate.open()
     assert gate.outcome() == "passed"
     for url in (b, a, b):
         with client.get(url, last_event_id=start.id) as resumed:
-            seen = list(messages(resumed.iter_lines()))
+            seen = list(messages(resumed))
         assert [progress(message) for message in seen[:-1]] == [0, 1, 2, 3]
         assert seen[-1]["result"]["structuredContent"] == {"result": 4}
 
@@ -63,15 +57,15 @@ def test_a_stream_can_be_resumed_from_its_start_after_the_tool_has_ended(
 def test_of_two_that_resume_one_stream_the_newest_delivers(
     a: str, b: str, client: RawClient, gate: Gate
 ) -> None:
-    with client.stream(a, calling(client, "count_to", number=4, gate=gate.path)) as response:
-        start = next(events(response.iter_lines()))
+    with client.stream(a, client.calling("count_to", number=4, gate=gate.path)) as response:
+        start = next(events(response))
     gate.reached()
     with client.get(a, last_event_id=start.id) as older:
-        older_lines = messages(older.iter_lines())
+        older_lines = messages(older)
         assert progress(next(older_lines)) == 0
         with client.get(b, last_event_id=start.id) as newer:
             gate.open()
-            assert len(list(messages(newer.iter_lines()))) == 5
+            assert len(list(messages(newer))) == 5
         assert all("result" not in message for message in older_lines)
 
 
@@ -79,16 +73,16 @@ def test_of_two_that_resume_one_stream_the_newest_delivers(
 def test_a_stream_that_the_handler_closes_says_when_to_come_back(
     a: str, b: str, client: RawClient, gate: Gate
 ) -> None:
-    with client.stream(a, calling(client, "leave_and_come_back", gate=gate.path)) as response:
+    with client.stream(a, client.calling("leave_and_come_back", gate=gate.path)) as response:
         text = response.read().decode()
     assert text.rstrip().endswith("retry: 1000")
-    seen = list(events(text.splitlines()))
+    seen = list(events(response))
     gate.reached()
     with client.get(b, last_event_id=seen[-1].id) as resumed:
-        lines = messages(resumed.iter_lines())
+        received = messages(resumed)
         gate.open()
-        assert progress(next(lines)) == 2
-        assert next(lines)["result"]["structuredContent"] == {"result": "came back"}
+        assert progress(next(received)) == 2
+        assert next(received)["result"]["structuredContent"] == {"result": "came back"}
 
 
 @pytest.mark.protocol("H21")
@@ -106,8 +100,8 @@ def test_a_stream_that_the_handler_closes_says_when_to_come_back(
 def test_a_foreign_or_malformed_event_id_is_refused(
     a: str, b: str, client: RawClient, gate: Gate, change: Callable[[str], str]
 ) -> None:
-    with client.stream(a, calling(client, "count_to", number=2, gate=gate.path)) as response:
-        start = next(events(response.iter_lines()))
+    with client.stream(a, client.calling("count_to", number=2, gate=gate.path)) as response:
+        start = next(events(response))
     gate.reached()
     gate.open()
     with client.get(b, last_event_id=change(start.id or "")) as resumed:
@@ -116,8 +110,8 @@ def test_a_foreign_or_malformed_event_id_is_refused(
 
 @pytest.mark.protocol("H21")
 def test_an_event_id_opens_nothing_for_another_session(a: str, b: str, client: RawClient, gate: Gate) -> None:
-    with client.stream(a, calling(client, "count_to", number=2, gate=gate.path)) as response:
-        start = next(events(response.iter_lines()))
+    with client.stream(a, client.calling("count_to", number=2, gate=gate.path)) as response:
+        start = next(events(response))
     gate.reached()
     gate.open()
     other = RawClient()
@@ -134,22 +128,22 @@ def test_what_is_said_while_nobody_listens_comes_with_the_next_stream_and_only_o
     for _ in range(3):
         client.value(a, "announce")
     with client.get(b) as listening:
-        lines = messages(listening.iter_lines())
-        assert [next(lines)["method"] for _ in range(3)] == ["notifications/resources/list_changed"] * 3
+        received = messages(listening)
+        assert [next(received)["method"] for _ in range(3)] == ["notifications/resources/list_changed"] * 3
         client.value(b, "log", level="info", text="on its own stream")
     client.value(b, "announce")
     with client.get(a) as listening:
-        lines = messages(listening.iter_lines())
-        assert next(lines)["method"] == "notifications/resources/list_changed"
+        received = messages(listening)
+        assert next(received)["method"] == "notifications/resources/list_changed"
         assert client.delete(b).status_code == 204
-        assert list(lines) == []
+        assert list(received) == []
 
 
 def answering(
-    client: RawClient, url: str, lines: Iterator[dict[str, Any]], result: dict[str, Any]
-) -> tuple[dict[str, Any], httpx.Response]:
+    client: RawClient, url: str, received: Iterator[dict[str, Any]], result: dict[str, Any]
+) -> tuple[dict[str, Any], httpx2.Response]:
     """Read until the server asks, and answer at `url`."""
-    question = next(message for message in lines if "id" in message and "method" in message)
+    question = next(message for message in received if "id" in message and "method" in message)
     response = client.post(url, {"jsonrpc": "2.0", "id": question["id"], "result": result})
     return question, response
 
@@ -157,12 +151,12 @@ def answering(
 def test_an_elicitation_of_one_process_is_answered_through_the_other(
     a: str, b: str, client: RawClient
 ) -> None:
-    with client.stream(a, calling(client, "ask_age", name="Ann")) as response:
-        lines = messages(response.iter_lines())
-        question, accepted = answering(client, b, lines, {"action": "accept", "content": {"age": 33}})
+    with client.stream(a, client.calling("ask_age", name="Ann")) as response:
+        received = messages(response)
+        question, accepted = answering(client, b, received, {"action": "accept", "content": {"age": 33}})
         assert (question["method"], accepted.status_code) == ("elicitation/create", 202)
         assert question["params"]["message"] == "How old is Ann?"
-        assert next(lines)["result"]["structuredContent"] == {"result": "Ann is 33"}
+        assert next(received)["result"]["structuredContent"] == {"result": "Ann is 33"}
 
 
 @pytest.mark.protocol("H6")
@@ -170,39 +164,41 @@ def test_a_repeated_a_foreign_and_an_invented_answer_are_refused(a: str, b: str,
     other = RawClient()
     other.initialize(b)
     answer = {"action": "accept", "content": {"age": 33}}
-    with client.stream(a, calling(client, "ask_age", name="Ann")) as response:
-        lines = messages(response.iter_lines())
-        question = next(lines)
+    with client.stream(a, client.calling("ask_age", name="Ann")) as response:
+        received = messages(response)
+        question = next(received)
         reply = {"jsonrpc": "2.0", "id": question["id"], "result": answer}
         assert other.post(b, reply).status_code == 400
         assert other.post(a, reply).status_code == 400
         assert client.post(b, {**reply, "id": "invented"}).status_code == 400
         assert client.post(b, reply).status_code == 202
         assert client.post(a, reply).status_code == 400
-        assert next(lines)["result"]["structuredContent"] == {"result": "Ann is 33"}
+        assert next(received)["result"]["structuredContent"] == {"result": "Ann is 33"}
 
 
 def test_sampling_and_an_error_for_an_answer(a: str, b: str, client: RawClient) -> None:
     thought = {"role": "assistant", "content": {"type": "text", "text": "42"}, "model": "m"}
-    with client.stream(b, calling(client, "think")) as response:
-        lines = messages(response.iter_lines())
-        question, _ = answering(client, a, lines, thought)
+    with client.stream(b, client.calling("think")) as response:
+        received = messages(response)
+        question, _ = answering(client, a, received, thought)
         assert question["method"] == "sampling/createMessage"
-        assert next(lines)["result"]["structuredContent"] == {"result": "42"}
-    with client.stream(b, calling(client, "think")) as response:
-        lines = messages(response.iter_lines())
+        assert next(received)["result"]["structuredContent"] == {"result": "42"}
+    with client.stream(b, client.calling("think")) as response:
+        received = messages(response)
         error = {"code": -1, "message": "rejected by the user"}
-        assert client.post(a, {"jsonrpc": "2.0", "id": next(lines)["id"], "error": error}).status_code == 202
-        assert next(lines)["error"]["message"] == "rejected by the user"
+        assert (
+            client.post(a, {"jsonrpc": "2.0", "id": next(received)["id"], "error": error}).status_code == 202
+        )
+        assert next(received)["error"]["message"] == "rejected by the user"
 
 
 def test_a_client_that_takes_its_time_reports_progress_through_the_other_process(
     a: str, b: str, client: RawClient, gate: Gate
 ) -> None:
-    message = calling(client, "ask_with_patience", seconds=30, gate=gate.path)
+    message = client.calling("ask_with_patience", seconds=30, gate=gate.path)
     with client.stream(a, message) as response:
-        lines = messages(response.iter_lines())
-        question = next(lines)
+        received = messages(response)
+        question = next(received)
         for number in (1, 2):
             params = {"progressToken": question["params"]["_meta"]["progressToken"], "progress": number}
             told = {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
@@ -212,21 +208,21 @@ def test_a_client_that_takes_its_time_reports_progress_through_the_other_process
             assert gate.outcome() == "passed"
         reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}
         assert client.post(b, reply).status_code == 202
-        assert next(lines)["result"]["structuredContent"] == {"result": [1, 2]}
+        assert next(received)["result"]["structuredContent"] == {"result": [1, 2]}
 
 
 def test_a_question_that_nobody_answers_times_out_and_its_late_answer_is_refused(
     a: str, b: str, client: RawClient
 ) -> None:
-    with client.stream(a, calling(client, "ask_with_patience", seconds=0.3)) as response:
-        lines = messages(response.iter_lines())
-        question = next(lines)
-        cancelled = next(lines)
+    with client.stream(a, client.calling("ask_with_patience", seconds=0.3)) as response:
+        received = messages(response)
+        question = next(received)
+        cancelled = next(received)
         assert (cancelled["method"], cancelled["params"]["requestId"]) == (
             "notifications/cancelled",
             question["id"],
         )
-        assert next(lines)["error"]["message"] == "Request 'elicitation/create' timed out"
+        assert next(received)["error"]["message"] == "Request 'elicitation/create' timed out"
     late = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}
     wait_until(lambda: client.post(b, late).status_code == 400, what="the refusal of a late answer")
 
@@ -236,12 +232,12 @@ def test_a_question_on_the_standalone_stream_reaches_the_client_wherever_it_list
 ) -> None:
     answers: list[Any] = []
     with client.get(b) as listening:
-        lines = messages(listening.iter_lines())
+        received = messages(listening)
         caller = threading.Thread(
             target=lambda: answers.append(client.call(a, "ask_on_the_standalone_stream"))
         )
         caller.start()
-        question, accepted = answering(client, b, lines, {"roots": [{"uri": "file:///here"}]})
+        question, accepted = answering(client, b, received, {"roots": [{"uri": "file:///here"}]})
         caller.join()
     assert (question["method"], accepted.status_code) == ("roots/list", 202)
     assert answers[0]["result"]["structuredContent"] == {"result": ["file:///here"]}
@@ -250,21 +246,21 @@ def test_a_question_on_the_standalone_stream_reaches_the_client_wherever_it_list
 def test_a_client_is_sent_to_a_page_and_answers_through_the_other_process(a: str, b: str) -> None:
     client = RawClient()
     client.initialize(a, capabilities={"elicitation": {"form": {}, "url": {}}})
-    with client.stream(a, calling(client, "send_to_a_page")) as response:
-        lines = messages(response.iter_lines())
-        question, accepted = answering(client, b, lines, {"action": "accept"})
+    with client.stream(a, client.calling("send_to_a_page")) as response:
+        received = messages(response)
+        question, accepted = answering(client, b, received, {"action": "accept"})
         assert question["params"]["url"] == "https://pay.example.com/1"
         assert (question["params"]["mode"], accepted.status_code) == ("url", 202)
-        assert next(lines)["result"]["structuredContent"] == {"result": "accept"}
+        assert next(received)["result"]["structuredContent"] == {"result": "accept"}
 
 
 def test_a_client_is_pinged_on_its_standalone_stream(a: str, b: str, client: RawClient) -> None:
     answers: list[Any] = []
     with client.get(a) as listening:
-        lines = messages(listening.iter_lines())
+        received = messages(listening)
         caller = threading.Thread(target=lambda: answers.append(client.value(b, "ping_the_client")))
         caller.start()
-        question, accepted = answering(client, b, lines, {})
+        question, accepted = answering(client, b, received, {})
         caller.join()
     assert (question["method"], accepted.status_code, answers) == ("ping", 202, ["alive"])
 
@@ -289,18 +285,18 @@ def test_a_client_that_is_not_ready_is_not_asked(a: str) -> None:
 def test_a_request_is_cancelled_through_the_other_process(
     a: str, b: str, client: RawClient, gate: Gate
 ) -> None:
-    message = calling(client, "wait", gate=gate.path)
+    message = client.calling("wait", gate=gate.path)
     with client.stream(a, message) as response:
         gate.reached()
         assert client.post(b, cancelling(message)).status_code == 202
-        assert next(messages(response.iter_lines()))["error"]["code"] == -32800
+        assert next(messages(response))["error"]["code"] == -32800
     assert gate.outcome() == "cancelled"
 
 
 def test_nobody_else_can_cancel_a_request(a: str, b: str, client: RawClient, gate: Gate) -> None:
     other = RawClient(ids=count(100))  # whose own requests have other ids than the one that it cancels
     other.initialize(b)
-    message = calling(client, "wait", gate=gate.path)
+    message = client.calling("wait", gate=gate.path)
     with client.stream(a, message) as response:
         gate.reached()
         for url in (a, b):
@@ -310,8 +306,8 @@ def test_nobody_else_can_cancel_a_request(a: str, b: str, client: RawClient, gat
         assert answer_of_stream(response)["result"]["structuredContent"] == {"result": "passed"}
 
 
-def answer_of_stream(response: httpx.Response) -> dict[str, Any]:
-    return list(messages(response.iter_lines()))[-1]
+def answer_of_stream(response: httpx2.Response) -> dict[str, Any]:
+    return list(messages(response))[-1]
 
 
 @pytest.mark.protocol("H26")
@@ -320,10 +316,10 @@ def test_the_end_of_a_session_closes_its_streams_everywhere_and_cancels_who_wait
 ) -> None:
     with (
         client.get(b) as listening,
-        client.stream(b, calling(client, "ask_age", name="Ann")) as asking,
+        client.stream(b, client.calling("ask_age", name="Ann")) as asking,
     ):
-        asked = messages(asking.iter_lines())
-        listened = messages(listening.iter_lines())
+        asked = messages(asking)
+        listened = messages(listening)
         assert next(asked)["method"] == "elicitation/create"
         assert client.delete(a).status_code == 204
         assert all("result" not in message for message in asked)
@@ -336,11 +332,10 @@ def test_an_announcement_reaches_both_eras_on_every_process(a: str, b: str, clie
     teller = RawClient()
     teller.initialize(a)
     with hearing_of_tools(b) as heard, client.get(b) as standalone:
-        told = standalone.iter_lines()
-        next(told)
+        told = messages(standalone)
         assert teller.value(a, "change_tools") == "told"
         assert next(heard)["method"] == "notifications/tools/list_changed"
-        assert next(messages(told))["method"] == "notifications/tools/list_changed"
+        assert next(told)["method"] == "notifications/tools/list_changed"
 
 
 def test_resource_subscriptions_belong_to_the_session_and_hold_on_every_process(
@@ -349,16 +344,15 @@ def test_resource_subscriptions_belong_to_the_session_and_hold_on_every_process(
     uri = "everything://greeting"
     assert client.post(a, client.request("resources/subscribe", {"uri": uri})).json()["result"] == {}
     with client.get(b) as listening:
-        lines = listening.iter_lines()
-        next(lines)
+        received = messages(listening)
         client.value(a, "update", uri="everything://another")
         client.value(a, "update", uri=uri)
-        told = next(messages(lines))
+        told = next(received)
         assert (told["method"], told["params"]) == ("notifications/resources/updated", {"uri": uri})
         assert client.post(b, client.request("resources/unsubscribe", {"uri": uri})).json()["result"] == {}
         client.value(b, "update", uri=uri)
         client.value(b, "announce")
-        assert next(messages(lines))["method"] == "notifications/resources/list_changed"
+        assert next(received)["method"] == "notifications/resources/list_changed"
 
 
 def test_a_session_that_subscribes_to_too_much_is_told(a: str, b: str, client: RawClient) -> None:
@@ -371,7 +365,6 @@ def test_a_session_that_subscribes_to_too_much_is_told(a: str, b: str, client: R
 
 def test_a_session_whose_tools_change_is_told(a: str, b: str, client: RawClient) -> None:
     with client.get(b) as listening:
-        lines = listening.iter_lines()
-        next(lines)
+        received = messages(listening)
         assert client.value(a, "enable", name="secret") == ["secret"]
-        assert next(messages(lines))["method"] == "notifications/tools/list_changed"
+        assert next(received)["method"] == "notifications/tools/list_changed"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
+import httpx2
 from django.conf import settings
 from django.test import override_settings
 
@@ -23,7 +23,7 @@ def endpoint(**keys: Any) -> Iterator[None]:
         yield
 
 
-async def post(application: Application, client: RawClient, message: dict[str, Any]) -> httpx.Response:
+async def post(application: Application, client: RawClient, message: dict[str, Any]) -> httpx2.Response:
     """The whole answer to a POST from a client that stays until it has it."""
     headers = [(name.encode(), value.encode()) for name, value in client.headers().items()]
     scope = {
@@ -48,7 +48,7 @@ async def post(application: Application, client: RawClient, message: dict[str, A
     await application(scope, receive, send)
     head, *parts = sent
     content = b"".join(part.get("body", b"") for part in parts)
-    return httpx.Response(head["status"], headers=head["headers"], content=content)
+    return httpx2.Response(head["status"], headers=head["headers"], content=content)
 
 
 async def opened(application: Application) -> RawClient:

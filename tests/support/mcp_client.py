@@ -1,4 +1,4 @@
-"""A client that speaks raw HTTP, for tests that look at status, headers and the bytes of event streams."""
+"""An MCP client that shows its HTTP: status, headers, and each event of an event stream."""
 
 import itertools
 import json
@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import httpx
+import httpx2
+from httpx2 import EventSource, ServerSentEvent
+
+from mcp_sessions.store.session import fingerprint
 
 ACCEPT: Final = "application/json, text/event-stream"
 LATEST: Final = "2025-11-25"
@@ -21,20 +24,7 @@ META: Final = {
 #: Seconds that any answer may take.
 BOUND: Final = 30.0
 #: One pool of connections for the whole run.
-HTTP: Final = httpx.Client(timeout=BOUND)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One event of an event stream."""
-
-    id: str | None
-    data: str
-
-    @property
-    def message(self) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads(self.data)
-        return value
+HTTP: Final = httpx2.Client(timeout=BOUND)
 
 
 @dataclass(kw_only=True)
@@ -45,8 +35,15 @@ class RawClient:
     version: str = LATEST
     session_id: str | None = None
     token: str | None = None
-    http: httpx.Client = field(default_factory=lambda: HTTP)
+    http: httpx2.Client = field(default_factory=lambda: HTTP)
     ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the session, as stores and the admin name it."""
+        digest = fingerprint(self.session_id or "")
+        assert digest is not None
+        return digest
 
     def headers(self, **more: str | None) -> dict[str, str]:
         """The headers of a well-behaved client; None removes one. Underscores stand for hyphens."""
@@ -65,22 +62,27 @@ class RawClient:
         message: dict[str, Any] = {"jsonrpc": "2.0", "id": next(self.ids), "method": method}
         return message if params is None else {**message, "params": params}
 
-    def post(self, url: str, message: Any, **headers: str | None) -> httpx.Response:
+    def calling(self, tool: str, *, under: str = "p", **arguments: Any) -> dict[str, Any]:
+        """A call that asks for progress under that token."""
+        params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": under}}
+        return self.request("tools/call", params)
+
+    def post(self, url: str, message: Any, **headers: str | None) -> httpx2.Response:
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
         return self.http.post(url + self.path, content=body, headers=self.headers(**headers))
 
-    def delete(self, url: str, **headers: str | None) -> httpx.Response:
+    def delete(self, url: str, **headers: str | None) -> httpx2.Response:
         return self.http.delete(url + self.path, headers=self.headers(content_type=None, **headers))
 
     @contextmanager
-    def get(self, url: str, **headers: str | None) -> Iterator[httpx.Response]:
+    def get(self, url: str, **headers: str | None) -> Iterator[httpx2.Response]:
         """The standalone stream, or a resumed one with last_event_id=…"""
         wanted = self.headers(**{"accept": "text/event-stream", "content_type": None, **headers})
         with self.http.stream("GET", url + self.path, headers=wanted) as response:
             yield response
 
     @contextmanager
-    def stream(self, url: str, message: dict[str, Any], **headers: str | None) -> Iterator[httpx.Response]:
+    def stream(self, url: str, message: dict[str, Any], **headers: str | None) -> Iterator[httpx2.Response]:
         """Post a request and read its answer as it comes."""
         body = json.dumps(message).encode()
         with self.http.stream(
@@ -134,33 +136,30 @@ def hearing_of_tools(url: str) -> Iterator[Iterator[dict[str, Any]]]:
     listen = client.request("subscriptions/listen", wanted)
     headers = {"mcp_protocol_version": MODERN, "mcp_method": "subscriptions/listen"}
     with client.stream(url, listen, **headers) as response:
-        heard = messages(response.iter_lines())
+        heard = messages(response)
         assert next(heard)["method"] == "notifications/subscriptions/acknowledged"
         yield heard
 
 
-def answer_of(response: httpx.Response) -> dict[str, Any]:
+def answer_of(response: httpx2.Response) -> dict[str, Any]:
     """The JSON-RPC response in an HTTP response that was read to its end."""
     if response.headers["content-type"].startswith("application/json"):
         value: dict[str, Any] = response.json()
         return value
-    return [event for event in events(response.text.splitlines()) if event.data][-1].message
+    return list(messages(response))[-1]
 
 
-def events(lines: Any) -> Iterator[Event]:
-    """The events of an event stream, as its lines come. Comments are skipped."""
-    event_id: str | None = None
-    data: list[str] = []
-    for line in lines:
-        if not line and (data or event_id is not None):
-            yield Event(id=event_id, data="\n".join(data))
-            event_id, data = None, []
-        elif line.startswith("id:"):
-            event_id = line[3:].strip()
-        elif line.startswith("data:"):
-            data.append(line[5:].removeprefix(" "))
+def events(response: httpx2.Response) -> Iterator[ServerSentEvent]:
+    """The events of an event stream, as they come. The connection is closed when the iterator is forgotten."""
+    return iter(EventSource(response, max_event_size=None))
 
 
-def messages(lines: Any) -> Iterator[dict[str, Any]]:
-    """The messages of an event stream, as its lines come: events with data."""
-    return (event.message for event in events(lines) if event.data)
+def messages(response: httpx2.Response) -> Iterator[dict[str, Any]]:
+    """The messages of an event stream, as they come: events with data."""
+    return (message_of(event) for event in events(response) if event.data)
+
+
+def message_of(event: ServerSentEvent) -> dict[str, Any]:
+    """The message that an event carries."""
+    message: dict[str, Any] = json.loads(event.data)
+    return message

@@ -1,13 +1,14 @@
-"""Real Valkey or Redis servers on free local ports: standalone, behind Sentinels, and as a Cluster."""
+"""Real Valkey or Redis servers on free local ports: standalone, behind Sentinels, as a Cluster; and what they hold."""
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 
@@ -199,3 +200,54 @@ def _join(nodes: Sequence[RedisServer], buses: Sequence[int]) -> None:
     with nodes[0].client() as client:
         for node, bus in zip(nodes[1:], buses[1:], strict=True):
             client.execute_command("CLUSTER MEET", HOST, node.port, bus)
+
+
+class RedisInspector:
+    """What one namespace has in a Redis: its keys are named as docs/keys.md says, behind the demo's cache version."""
+
+    def __init__(self, server: RedisServer, namespace: str) -> None:
+        self._client = server.client(decode_responses=True)
+        self._sessions = f":1:mcp:v1:{namespace}:"
+        self._namespace = f":1:mcp:v1:{{{namespace}}}:"
+
+    def log(self, fingerprint: str, stream: str) -> list[str]:
+        """The messages in the log of a stream, in order."""
+        entries = self._client.xrange(self._of_session(fingerprint, f"stream:{stream}"))
+        return [fields["d"] for _, fields in cast("list[tuple[str, dict[str, str]]]", entries)]
+
+    def delivered(self, fingerprint: str) -> int:
+        """Up to which position the standalone stream was delivered."""
+        return self._standalone(fingerprint, "delivered")
+
+    def claims(self, fingerprint: str) -> int:
+        """How often the standalone stream was taken over."""
+        return self._standalone(fingerprint, "token")
+
+    def nodes(self) -> dict[int, str]:
+        """The nodes by process id."""
+        about = cast("dict[str, str]", self._client.hgetall(f"{self._namespace}nodes:about"))
+        return {json.loads(text)["pid"]: node for node, text in about.items()}
+
+    def heartbeats(self) -> dict[str, float]:
+        """When each node was last seen."""
+        seen = self._client.zrange(f"{self._namespace}nodes", 0, -1, withscores=True)
+        return dict(cast("list[tuple[str, float]]", seen))
+
+    def notifications(self) -> int:
+        """How many are in the inboxes of all nodes."""
+        inboxes = [f"{self._namespace}inbox:{node}" for node in self.nodes().values()]
+        lengths: list[int] = [self._client.xlen(inbox) for inbox in inboxes]
+        return sum(lengths)
+
+    def left_of(self, fingerprint: str) -> set[str]:
+        """Which keys a session has: "session", "state", "ended", "stream:…"."""
+        prefix = self._of_session(fingerprint, "")
+        found = cast("Iterable[str]", self._client.scan_iter(match=f"*{fingerprint}*", count=10_000))
+        return {key.removeprefix(prefix) for key in found}
+
+    def _standalone(self, fingerprint: str, field: str) -> int:
+        info = self._of_session(fingerprint, "stream-info:standalone")
+        return int(cast("str | None", self._client.hget(info, field)) or 0)
+
+    def _of_session(self, fingerprint: str, part: str) -> str:
+        return f"{self._sessions}{{{fingerprint}}}:{part}"

@@ -1,4 +1,4 @@
-"""Many questions at once: each answer finds the one handler that waits for it, through whichever process it comes."""
+"""Many requests to clients at once: each answer finds the handler that waits for it, wherever it arrives."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -6,9 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.chaos.calls import Call
-from tests.chaos.conftest import Serve
-from tests.chaos.crowd import calling, crowd, sessions
+from tests.chaos.harness import Serve
+from tests.chaos.load import Call, load, sessions
 from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
@@ -23,7 +22,7 @@ def test_a_hundred_elicitations_of_one_process_are_answered_through_the_other(se
     a, b = service.urls
     clients = sessions(SESSIONS, b)
     calls = [asking(clients[n % SESSIONS], f"question {n}") for n in range(QUESTIONS)]
-    with crowd(calls, [a]) as running:
+    with load(calls, [a]) as running:
         wait_until(lambda: running.received() == QUESTIONS, seconds=BOUND, what="all questions")
         shuffled = random.Random(1).sample(list(enumerate(calls)), QUESTIONS)  # noqa: S311 - no secret
         with ThreadPoolExecutor(8) as pool:
@@ -37,7 +36,7 @@ def test_a_hundred_elicitations_of_one_process_are_answered_through_the_other(se
 
 
 def asking(client: Any, label: str) -> Call:
-    return Call(client=client, message=calling(client, "ask", label=label))
+    return Call(client=client, message=client.calling("ask", label=label))
 
 
 def answer(call: Call, number: int, url: str) -> int:

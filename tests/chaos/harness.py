@@ -1,16 +1,15 @@
-"""Processes of the chaos server."""
+"""Processes of the chaos server, and what they leave in Redis."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from django.conf import LazySettings
 
-from tests.chaos.looking import Looking
 from tests.support.processes import Process, daphne, started, wait_until
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisInspector, RedisServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +17,7 @@ class Service:
     """Some processes of one endpoint."""
 
     processes: list[Process]
-    looking: Looking
+    redis: RedisInspector
 
     @property
     def urls(self) -> list[str]:
@@ -37,21 +36,25 @@ def serving(
         **environment,
     }
     made = [daphne(chr(ord("A") + n), directory, **values) for n in range(count)]
-    processes = [_draining(process) for process in made] if draining else made
+    processes = [_drained_by_ours(process) for process in made] if draining else made
     with started(processes):
-        yield Service(processes=processes, looking=Looking(redis, directory.name))
+        yield Service(processes=processes, redis=RedisInspector(redis, directory.name))
 
 
-def _draining(process: Process) -> Process:
+def _drained_by_ours(process: Process) -> Process:
     options = list(process.command)[3:]
     return replace(process, command=(sys.executable, "-m", "mcp_sessions.daphne", *options))
+
+
+#: `serve(3, MCP_GRACE="0.1")`; see `serving`.
+Serve = Callable[..., Service]
 
 
 def wait_for_heartbeats(service: Service, count: int) -> None:
     """Heartbeats look after every stream."""
     for _ in range(count):
-        last = service.looking.heartbeats()
-        wait_until(lambda last=last: service.looking.heartbeats() != last, what="a heartbeat")  # type: ignore[misc]
+        last = service.redis.heartbeats()
+        wait_until(lambda last=last: service.redis.heartbeats() != last, what="a heartbeat")  # type: ignore[misc]
 
 
 def join_from_outside(settings: LazySettings, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Doorbells are hints: without a single one, everything still comes, a heartbeat later at most."""
+"""Notifications between processes are hints: without any of them everything still comes, a heartbeat later."""
 
 import threading
 from collections.abc import Iterator
@@ -13,67 +13,66 @@ from mcp_sessions import messages as to_clients
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.stream_directory import RedisStreamDirectory
-from tests.chaos.crowd import calling
-from tests.chaos.services import Service, join_from_outside, serving
+from tests.chaos.harness import Service, join_from_outside, serving
 from tests.support.gates import Gate
 from tests.support.mcp_client import RawClient, cancelling, events, hearing_of_tools, messages
 from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
-#: Seconds that anything may take without a doorbell: a heartbeat, and what busy machines add.
+#: Seconds that anything may take without a notification: a heartbeat, and what busy machines add.
 BOUND: Final = HEARTBEAT_SECONDS + 3
 
 
 @pytest.fixture(scope="module")
-def deaf(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Two processes that never hear of each other."""
-    directory = tmp_path_factory.mktemp("deaf")
-    with serving(directory, redis_server, 2, MCP_SERVER="tests.chaos.deaf.server") as service:
+    directory = tmp_path_factory.mktemp("lost")
+    with serving(directory, redis_server, 2, MCP_SERVER="tests.served.drop_notifications.server") as service:
         yield service
-        assert service.looking.doorbells() == 0
+        assert service.redis.notifications() == 0
 
 
 @pytest.fixture
-def client(deaf: Service) -> RawClient:
+def client(service: Service) -> RawClient:
     client = RawClient()
-    client.initialize(deaf.urls[0])
+    client.initialize(service.urls[0])
     return client
 
 
-def test_a_resumed_stream_goes_on(deaf: Service, client: RawClient, gate: Gate) -> None:
-    a, b = deaf.urls
-    with client.stream(a, calling(client, "count_past", gate=gate.path, number=5)) as response:
-        start = next(events(response.iter_lines()))
+def test_a_resumed_stream_goes_on(service: Service, client: RawClient, gate: Gate) -> None:
+    a, b = service.urls
+    with client.stream(a, client.calling("count_past", gate=gate.path, number=5)) as response:
+        start = next(events(response))
     gate.reached()
     with client.get(b, last_event_id=start.id) as resumed:
-        lines = messages(resumed.iter_lines())
-        assert next(lines)["params"]["progress"] == 1
+        received = messages(resumed)
+        assert next(received)["params"]["progress"] == 1
         gate.open()
         opened = monotonic()
-        assert [next(lines)["params"]["progress"] for _ in range(4)] == [2, 3, 4, 5]
-        assert next(lines)["result"]["structuredContent"] == {"result": 5}
-        assert next(lines, None) is None
+        assert [next(received)["params"]["progress"] for _ in range(4)] == [2, 3, 4, 5]
+        assert next(received)["result"]["structuredContent"] == {"result": 5}
+        assert next(received, None) is None
     assert monotonic() - opened < BOUND
 
 
-def test_an_answer_is_found(deaf: Service, client: RawClient) -> None:
-    a, b = deaf.urls
-    with client.stream(a, calling(client, "ask", label="how many?")) as response:
-        lines = messages(response.iter_lines())
+def test_an_answer_is_found(service: Service, client: RawClient) -> None:
+    a, b = service.urls
+    with client.stream(a, client.calling("ask", label="how many?")) as response:
+        received = messages(response)
         result = {"action": "accept", "content": {"number": 7}}
-        reply = {"jsonrpc": "2.0", "id": next(lines)["id"], "result": result}
+        reply = {"jsonrpc": "2.0", "id": next(received)["id"], "result": result}
         assert client.post(b, reply).status_code == 202
         answered = monotonic()
-        assert next(lines)["result"]["structuredContent"] == {"result": "how many?: 7"}
+        assert next(received)["result"]["structuredContent"] == {"result": "how many?: 7"}
     assert monotonic() - answered < BOUND
 
 
-def test_the_progress_of_an_answer_is_found(deaf: Service, client: RawClient) -> None:
-    a, b = deaf.urls
-    with client.stream(a, calling(client, "ask_patiently")) as response:
-        lines = messages(response.iter_lines())
-        question = next(lines)
+def test_the_progress_of_an_answer_is_found(service: Service, client: RawClient) -> None:
+    a, b = service.urls
+    with client.stream(a, client.calling("ask_patiently")) as response:
+        received = messages(response)
+        question = next(received)
         said = {
             "progressToken": question["params"]["_meta"]["progressToken"],
             "progress": 3,
@@ -82,70 +81,67 @@ def test_the_progress_of_an_answer_is_found(deaf: Service, client: RawClient) ->
         told = {"jsonrpc": "2.0", "method": "notifications/progress", "params": said}
         assert client.post(b, told).status_code == 202
         since = monotonic()
-        heard = next(lines)["params"]
+        heard = next(received)["params"]
         assert (heard["progress"], heard["message"]) == (3, "soon")
         reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}
         assert client.post(b, reply).status_code == 202
-        assert next(lines)["result"]["structuredContent"] == {"result": "decline"}
+        assert next(received)["result"]["structuredContent"] == {"result": "decline"}
     assert monotonic() - since < 2 * BOUND
 
 
-def test_a_message_on_the_standalone_stream_comes(deaf: Service, client: RawClient) -> None:
-    a, b = deaf.urls
+def test_a_message_on_the_standalone_stream_comes(service: Service, client: RawClient) -> None:
+    a, b = service.urls
     with client.get(b) as listening:
-        lines = listening.iter_lines()
-        next(lines)
+        received = messages(listening)
         client.value(a, "tell", number=3, pace=0)
         told = monotonic()
-        heard = [message["params"]["uri"] for _, message in zip(range(3), messages(lines), strict=False)]
+        heard = [message["params"]["uri"] for _, message in zip(range(3), received, strict=False)]
     assert heard == ["chaos://1", "chaos://2", "chaos://3"]
     assert monotonic() - told < BOUND
 
 
-def test_a_request_is_cancelled(deaf: Service, client: RawClient, gate: Gate) -> None:
-    a, b = deaf.urls
-    message = calling(client, "count_past", gate=gate.path, number=2)
+def test_a_request_is_cancelled(service: Service, client: RawClient, gate: Gate) -> None:
+    a, b = service.urls
+    message = client.calling("count_past", gate=gate.path, number=2)
     with client.stream(a, message) as response:
         gate.reached()
         assert client.post(b, cancelling(message)).status_code == 202
         since = monotonic()
-        assert list(messages(response.iter_lines()))[-1]["error"]["code"] == -32800
+        assert list(messages(response))[-1]["error"]["code"] == -32800
     assert monotonic() - since < BOUND
     assert gate.outcome() == "cancelled"
 
 
-def test_an_announcement_reaches_both_eras(deaf: Service, client: RawClient) -> None:
-    a, b = deaf.urls
+def test_an_announcement_reaches_both_eras(service: Service, client: RawClient) -> None:
+    a, b = service.urls
     teller = RawClient()
     teller.initialize(a)
     with hearing_of_tools(b) as heard, client.get(b) as standalone:
-        told = standalone.iter_lines()
-        next(told)
+        told = messages(standalone)
         assert teller.value(a, "change_tools") == "told"
         announced = monotonic()
         assert next(heard)["method"] == "notifications/tools/list_changed"
-        assert next(messages(told))["method"] == "notifications/tools/list_changed"
+        assert next(told)["method"] == "notifications/tools/list_changed"
     assert monotonic() - announced < BOUND
 
 
 def test_an_announcement_from_no_process_of_the_service_reaches_it(
-    deaf: Service, client: RawClient, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+    service: Service, client: RawClient, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    join_from_outside(settings, deaf)
+    join_from_outside(settings, service)
     monkeypatch.setattr(RedisStreamDirectory, "ring", Mock(side_effect=StoreUnavailable))
-    with client.get(deaf.urls[0]) as standalone:
-        told = standalone.iter_lines()
-        next(told)
+    with client.get(service.urls[0]) as standalone:
+        told = messages(standalone)
         to_clients.announce(to_clients.PROMPTS_CHANGED)
         announced = monotonic()
         # What another test announced may be heard by a heartbeat that comes only now.
-        assert any(message["method"] == to_clients.PROMPTS_CHANGED for message in messages(told))
+        assert any(message["method"] == to_clients.PROMPTS_CHANGED for message in told)
     assert monotonic() - announced < BOUND
 
 
-def test_the_end_of_a_session_closes_its_streams(deaf: Service, client: RawClient) -> None:
-    a, b = deaf.urls
-    with client.get(b) as listening, client.stream(b, calling(client, "ask", label="?")) as asking:
+def test_the_end_of_a_session_closes_its_streams(service: Service, client: RawClient) -> None:
+    a, b = service.urls
+    with client.get(b) as listening, client.stream(b, client.calling("ask", label="?")) as asking:
         ended: list[Any] = []
         readers = [threading.Thread(target=lambda r=r: ended.append(r.read())) for r in (listening, asking)]
         for reader in readers:

@@ -1,4 +1,4 @@
-"""The same server in processes whose doorbells are all lost on the way: `server`."""
+"""The chaos server in processes whose notifications to each other are all lost on the way: `server`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ __all__ = ["server"]
 
 
 async def _lose(_: RedisStreams, __: Mapping[str, Sequence[bytes]]) -> None:
-    """Ring at nobody."""
+    """Notify nobody."""
 
 
-def _deafen(streams: Any) -> None:
+def _drop_notifications(streams: Any) -> None:
     streams.ring = _lose
 
 
-_deafen(RedisStreams)
+_drop_notifications(RedisStreams)
