@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mcp_sessions.http.endpoint import MCPEndpoint
-from mcp_sessions.serving.runtime import stop_runtimes
+from mcp_sessions.testing import http_client, serving
 from tests.support.asgi import endpoint, opened, post
 
 RECALL = {"name": "recall", "arguments": {}}
@@ -33,15 +32,14 @@ def garbage() -> Iterator[list[Any]]:
 
 
 async def garbage_of_calls() -> list[Any]:
-    application = MCPEndpoint.as_asgi("default")
-    client = await opened(application)
-    await post(application, client, client.request("tools/call", RECALL))
+    async with serving(), http_client() as http:
+        client = await opened(http)
+        await post(http, client, client.request("tools/call", RECALL))
 
-    with garbage() as found:
-        for _ in range(CALLS):
-            answer = await post(application, client, client.request("tools/call", RECALL))
-            assert answer.json()["result"]["structuredContent"] == {"result": []}
-    await stop_runtimes()
+        with garbage() as found:
+            for _ in range(CALLS):
+                answer = await post(http, client, client.request("tools/call", RECALL))
+                assert answer.json()["result"]["structuredContent"] == {"result": []}
     return found
 
 
