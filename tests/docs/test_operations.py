@@ -24,9 +24,9 @@ PAGE: Final = "operations.md"
 
 def caches_under(heading: str) -> dict[str, Any]:
     """CACHES of the section with that heading."""
-    section = markdown.read(PAGE).split(f"### {heading}\n")[1].split("\n#")[0]
+    [block] = markdown.blocks(markdown.section(markdown.read(PAGE), heading), "python")
     names: dict[str, Any] = {}
-    exec(section.split("```python\n")[1].split("```")[0], names)  # noqa: S102 - our own document
+    exec(block.code, names)  # noqa: S102 - our own document
     return dict(names["CACHES"])
 
 
@@ -117,7 +117,7 @@ def test_the_readme_asks_for_the_versions_that_the_package_asks_for() -> None:
 
 @pytest.mark.parametrize("document", markdown.documents())
 def test_every_block_of_python_can_be_parsed(document: str) -> None:
-    for block in markdown.blocks(document, "python"):
+    for block in markdown.blocks(markdown.read(document), "python"):
         compile(block.code, f"{document}:{block.line}", "exec")
 
 

@@ -14,8 +14,9 @@ EVERY_ROW: Final = [*(f"H{n}" for n in range(1, 34)), *(f"M{n}" for n in range(1
 
 def documented() -> list[list[str]]:
     """The rows of both tables."""
-    handshake, modern = markdown.read("protocol.md").split("## Modern era")
-    return [*markdown.table(handshake, "Row"), *markdown.table(modern, "Row")]
+    page = markdown.read("protocol.md")
+    eras = (markdown.section(page, heading) for heading in ("Handshake era", "Modern era"))
+    return [row for era in eras for row in markdown.table(era, "Row")]
 
 
 def test_the_document_has_every_row_once_and_in_order() -> None:

@@ -46,8 +46,14 @@ INI = "[pytest]\nasyncio_mode = auto\npythonpath = .\n"
 
 
 def test_every_test_on_the_page_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    tests = {block.title: block.code for block in markdown.blocks("testing.md", "python") if block.title}
-    settings = "".join(block.code for block in markdown.blocks("testing.md", "python") if not block.title)
+    tests = {
+        block.title: block.code
+        for block in markdown.blocks(markdown.read("testing.md"), "python")
+        if block.title
+    }
+    settings = "".join(
+        block.code for block in markdown.blocks(markdown.read("testing.md"), "python") if not block.title
+    )
     for name, code in {"shop.py": SHOP, "shop_settings.py": SETTINGS + settings, **tests}.items():
         (pytester.path / name).write_text(code)
     pytester.makeini(INI)
@@ -60,6 +66,6 @@ def test_every_test_on_the_page_passes(pytester: pytest.Pytester, monkeypatch: p
 
 
 def test_a_tool_is_tested_in_five_lines() -> None:
-    [first, *_] = markdown.blocks("testing.md", "python")
+    [first, *_] = markdown.blocks(markdown.read("testing.md"), "python")
     lines = [line for line in first.code.splitlines() if line]
     assert len(lines) == 5

@@ -22,7 +22,7 @@ from tests.support.redis import RedisServer
 def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A daphne that serves the page's module, with the demo's database."""
     directory = tmp_path_factory.mktemp("documented")
-    code = "\n\n".join(block.code for block in markdown.blocks("tools.md", "python"))
+    code = "\n\n".join(block.code for block in markdown.blocks(markdown.read("tools.md"), "python"))
     (directory / "documented_shop.py").write_text(code)
     process = daphne(
         "documented",
@@ -167,7 +167,11 @@ def test_a_message_from_outside_reaches_the_session(
 
 def documented(first_line: str) -> dict[str, Any]:
     """The names of the block that begins like that."""
-    [block] = [each for each in markdown.blocks("tools.md", "python") if each.code.startswith(first_line)]
+    [block] = [
+        each
+        for each in markdown.blocks(markdown.read("tools.md"), "python")
+        if each.code.startswith(first_line)
+    ]
     names: dict[str, Any] = {}
     exec(block.code, names)  # noqa: S102 - our own document
     return names
@@ -224,10 +228,10 @@ def test_the_table_of_state_has_every_method(kind: type) -> None:
 
 
 def test_the_page_uses_every_method_of_state() -> None:
-    code = "".join(block.code for block in markdown.blocks("tools.md", "python"))
+    code = "".join(block.code for block in markdown.blocks(markdown.read("tools.md"), "python"))
     used = {name for name in ("get", "append", "incr", "delete", "keys") if f"state.{name}(" in code}
     assert used == {"get", "append", "incr", "delete", "keys"}
 
 
 def test_every_block_of_the_page_is_code_that_runs() -> None:
-    assert {block.language for block in markdown.blocks("tools.md")} == {"python"}
+    assert {block.language for block in markdown.blocks(markdown.read("tools.md"))} == {"python"}

@@ -84,7 +84,7 @@ def follow_the_readme(project: Project, wheel: Path) -> None:
     assert install == ["pip", "install", "mcp-sessions[embedded]"]
     project.run(["pip", "install", "--quiet", f"{install[2]} @ {wheel.as_uri()}"])
     project.run(start_project)
-    for block in markdown.blocks(README, "python"):
+    for block in markdown.blocks(markdown.read(README), "python"):
         write(project, block)
     project.run(commands()[2])
 
@@ -99,7 +99,7 @@ def write(project: Project, block: markdown.Block) -> None:
 
 def commands() -> list[list[str]]:
     """The commands of the section about one's own project, in order."""
-    section = markdown.read(README).split("## Put it into your project")[1].split("\n## ")[0]
+    section = markdown.section(markdown.read(README), "Put it into your project")
     return [shlex.split(line) for line in re.findall(r"^\$ (.+)$", section, re.MULTILINE)]
 
 
