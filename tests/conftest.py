@@ -9,7 +9,7 @@ from tests.support import programs
 from tests.support.gates import Gate
 from tests.support.gates import gate as opened_gate
 from tests.support.mcp_client import RawClient
-from tests.support.processes import Process, daphnes
+from tests.support.processes import Process
 from tests.support.redis import RedisServer, run_server
 
 
@@ -42,24 +42,9 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def processes(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
-    """Two daphne processes of one service, with a namespace of their own; see tests/served/everything.py."""
-    directory: Path = tmp_path_factory.mktemp("processes")
-    with daphnes(
-        2,
-        directory,
-        REDIS_URL=redis_server.url,
-        MCP_SERVER="tests.served.everything.server",
-        MCP_NAMESPACE=directory.name,
-        MCP_ALLOWED_ORIGINS="https://app.example.com",
-    ) as running:
-        yield running
-
-
 @pytest.fixture
 def a(processes: list[Process]) -> str:
-    """The URL of one process."""
+    """The URL of one process; each suite has `processes` of its own."""
     return processes[0].url
 
 

@@ -3,7 +3,6 @@
 import base64
 import fnmatch
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -49,7 +48,6 @@ REQUIRED = {
     "MCP_MAX_SESSIONS",
     "MCP_ALLOWED_ORIGINS",
 }
-README = (DEPLOY / "README.md").read_text()
 FOLDERS = ["base", "ingress-nginx"]
 
 
@@ -322,41 +320,3 @@ def test_the_image_runs_our_daphne_as_nobody_in_particular() -> None:
     assert image_command()[-1] == "project.asgi:application"
     assert dict(dockerfile_instructions())["USER"].split(":")[0] != "0"
     assert sum(word == "FROM" for word, _ in dockerfile_instructions()) == 2
-
-
-# The operator's document
-
-
-@pytest.mark.needs("kubectl")
-def test_the_overlay_in_the_readme_builds_and_replaces_every_placeholder(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```yaml\n# kustomization.yaml\n(.*?)```", README, re.DOTALL)
-    overlay = yaml.safe_load(block)
-    shutil.copytree(KUBERNETES / "base", tmp_path / "base")
-    overlay["resources"] = ["../base"]
-    (tmp_path / "overlay").mkdir()
-    (tmp_path / "overlay" / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    (tmp_path / "overlay" / "secret.env").write_text("DJANGO_SECRET_KEY=real\nREDIS_URL=r\nDATABASE_URL=d\n")
-    command = [path_of("kubectl"), "kustomize", str(tmp_path / "overlay")]
-    built = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    for placeholder in ("replace-me", "mcp.example.com", "registry.example.com", "name: gateway\n"):
-        assert placeholder not in built, placeholder
-    assert "mcp.your-company.example,localhost" in built
-
-
-def test_every_variable_in_the_readmes_table_is_read() -> None:
-    names = set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
-    assert names - {"ASGI_THREADS"} <= variables_read()  # Which daphne itself reads.
-    assert names >= {"DJANGO_SECRET_KEY", "DJANGO_ALLOWED_HOSTS", "REDIS_URL", "DATABASE_URL"}
-
-
-def test_every_file_that_the_readme_links_to_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)", README):
-        assert (DEPLOY / target).exists(), target
-
-
-def test_the_example_environment_names_what_compose_requires() -> None:
-    lines = [line for line in (DEPLOY / "example.env").read_text().splitlines() if line and line[0] != "#"]
-    example = dict(line.split("=", 1) for line in lines)
-    assert {name for name, value in example.items() if not value} == set(SECRETS)
-    allowed = compose(SECRETS)["services"]["app-1"]["environment"]["DJANGO_ALLOWED_HOSTS"]
-    assert example["DJANGO_ALLOWED_HOSTS"] == allowed

@@ -46,16 +46,16 @@ def test_tests_name_no_row_that_does_not_exist() -> None:
     ],
 )
 def test_a_row_is_named_by_a_mark_or_a_docstring(source: str) -> None:
-    assert set(rows._in_module(ast.parse(source))) == {("H1", "test_it"), ("M2", "test_it")}
+    assert set(rows.in_module(ast.parse(source))) == {("H1", "test_it"), ("M2", "test_it")}
 
 
 def test_a_mark_of_a_class_holds_for_its_tests() -> None:
     source = (
         "@pytest.mark.protocol('H1')\nclass TestIt:\n    def test_that(self): ...\n    def help(self): ..."
     )
-    assert list(rows._in_module(ast.parse(source))) == [("H1", "TestIt::test_that")]
+    assert list(rows.in_module(ast.parse(source))) == [("H1", "TestIt::test_that")]
 
 
 @pytest.mark.parametrize("source", ["def helper():\n    '''H1.'''", "def test_it():\n    # H1\n    x = 'H1'"])
 def test_nothing_else_names_a_row(source: str) -> None:
-    assert list(rows._in_module(ast.parse(source))) == []
+    assert list(rows.in_module(ast.parse(source))) == []

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -243,12 +243,21 @@ def test_a_python_without_venv_is_refused_in_a_sentence(monkeypatch: pytest.Monk
 def test_what_is_installed_already_is_not_installed_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    bootstrap = SimpleNamespace(**runpy.run_path(str(BOOTSTRAP)))
-    (tmp_path / "installed").write_text(bootstrap._stamp("run"))
-    monkeypatch.setitem(bootstrap.main.__globals__, "VENV", str(tmp_path))
-    monkeypatch.setitem(bootstrap.main.__globals__, "_pip", pytest.fail)
+    main = runpy.run_path(str(BOOTSTRAP))["main"]
+    monkeypatch.setitem(main.__globals__, "VENV", str(tmp_path))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    installed: list[list[str]] = []
 
-    bootstrap.main("run")
+    def install(command: list[str], **_: Any) -> int:
+        installed.append(command)
+        return 0
+
+    monkeypatch.setattr("subprocess.call", install)
+    main("run")
+    main("run")
+
+    assert [command[1:4] for command in installed] == [["-m", "pip", "--disable-pip-version-check"]]
 
 
 def _children(pid: int) -> list[int]:

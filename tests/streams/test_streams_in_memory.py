@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.streams.test_client_requests import *  # noqa: F403 - the same tests, with the fixture below
 from tests.streams.test_streams import *  # noqa: F403 - the same tests, with the fixture below
 from tests.support.processes import Process, daphnes
 

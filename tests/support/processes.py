@@ -240,6 +240,20 @@ def daphnes(count: int, directory: Path, **environment: str) -> Iterator[list[Pr
 
 
 @contextmanager
+def serving_everything(directory: Path, redis_url: str) -> Iterator[list[Process]]:
+    """Two daphne processes of tests/served/everything.py, with a namespace of their own."""
+    with daphnes(
+        2,
+        directory,
+        REDIS_URL=redis_url,
+        MCP_SERVER="tests.served.everything.server",
+        MCP_NAMESPACE=directory.name,
+        MCP_ALLOWED_ORIGINS="https://app.example.com",
+    ) as running:
+        yield running
+
+
+@contextmanager
 def started(processes: Sequence[Process]) -> Iterator[None]:
     """Start these together, and stop them after the block."""
     with ExitStack() as stack:
