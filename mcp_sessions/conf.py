@@ -1,7 +1,7 @@
-"""The settings, typed: `MCP_SESSIONS` is a dictionary of endpoints, as CACHES is one of caches.
+"""The settings, typed: `MCP_SESSIONS` is a dictionary of endpoints, as CACHES is a dictionary of caches.
 
-Read live: a changed setting (`override_settings` in tests) holds from the next request on. What is wrong is a system
-check's business (`checks`); here it raises ImproperlyConfigured with the endpoint and the key in the message.
+Settings are read live: a changed setting (`override_settings` in tests) applies from the next request on. System checks
+(`checks`) report mistakes; here they raise ImproperlyConfigured with the endpoint and the key in the message.
 """
 
 import re
@@ -15,50 +15,78 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from mcp_sessions.store.base import Limits
-from mcp_sessions.store.streaming import StreamLimits
-
 Response = Literal["auto", "sse", "json"]
 RESPONSES: Final = ("auto", "sse", "json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The lifetimes and caps of the sessions of one endpoint. Durations are milliseconds; None is "no cap"."""
+
+    #: A session ends when nothing happens for so long.
+    idle_ms: int
+    #: A session ends at this age, however active.
+    max_age_ms: int
+    #: A session that never became active ends after so long.
+    first_ms: int
+    #: Open sessions of the endpoint.
+    max_sessions: int | None
+    #: Open sessions of one principal; anonymous clients share none.
+    max_sessions_per_principal: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLimits:
+    """What a stream keeps for clients that resume it.
+
+    What exceeds a bound is dropped from the old end, but never the newest message, so never a response.
+    """
+
+    #: Events.
+    max_events: int
+    #: Bytes of payloads.
+    max_bytes: int
+    #: Milliseconds after the last sign of life.
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One entry of MCP_SESSIONS. Every field is the setting of the same name in upper case; durations are seconds."""
+    """One entry of MCP_SESSIONS. Each field is the setting of the same name in upper case; durations are in seconds."""
 
     #: The key of the entry in MCP_SESSIONS.
     alias: str
     #: Dotted path of an `mcp.server.MCPServer` or low-level `Server`, or of a callable that returns one.
     server: str
-    #: Where the endpoint answers, below the URLRouter; no leading or trailing slash is needed.
+    #: Path of the endpoint below the URLRouter; it needs no leading or trailing slash.
     path: str = "mcp"
-    #: Alias of a django-redis cache. If it is missing or no django-redis cache, sessions live in memory.
+    #: Alias of a django-redis cache. If it is missing, or another kind of cache, sessions live in memory.
     cache: str = "default"
-    #: Keeps services on one Redis apart. Default: the entry's key.
+    #: Separates services that share a Redis. Default: the entry's key.
     namespace: str = ""
-    #: A session ends when nothing happens for so long.
+    #: A session ends after this time without activity.
     idle_ttl: float = 3600
-    #: A session ends at this age, however active.
+    #: A session ends at this age, however active it is.
     max_age: float = 86400
-    #: A session that never became active ends after so long: some clients open one per call and leave it.
+    #: A session that is never used ends after this time. Some clients open one for each call and abandon it.
     first_ttl: float = 60
-    #: How to answer: one JSON object, an event stream, or whichever fits the request.
+    #: How to answer: with one JSON object, an event stream, or whichever fits the request.
     response: Response = "auto"
-    #: With "auto": how long a silent handler may take and still be answered with one JSON object.
+    #: With "auto": how long a handler that sends nothing may take and still be answered with one JSON object.
     grace: float = 0.25
-    #: Open sessions; None for no cap. At the cap `initialize` gets 503.
+    #: Open sessions; None for no limit. At the limit, `initialize` gets 503.
     max_sessions: int | None = 100_000
-    #: Open sessions of one authenticated principal; None for no cap. Anonymous clients are not one principal here.
+    #: Open sessions of one authenticated principal; None for no limit. It does not apply to anonymous clients.
     max_sessions_per_principal: int | None = 100
-    #: Bytes of a request body; more gets 413.
+    #: Bytes of a request body; a larger one gets 413.
     max_body: int = 4 * 1024 * 1024
     #: Bytes of state names and values in one session.
     state_max_bytes: int = 256 * 1024
-    #: Origins of browsers' requests, "https://app.example.com", besides the endpoint's own; "*" for any.
+    #: Origins besides the endpoint's own that browsers may send requests from, "https://app.example.com"; "*" for any.
     allowed_origins: Sequence[str] = ()
     #: How long a request from the server to the client (elicitation, sampling) waits for its answer.
     request_timeout: float = 300
-    #: How soon a client should come back for a stream that the server closed.
+    #: How long a client should wait before it resumes a stream that the server closed.
     retry: float = 1.0
     #: Events that a stream keeps for clients that resume it.
     stream_max_events: int = 1000
@@ -66,34 +94,34 @@ class Endpoint:
     stream_max_bytes: int = 4 * 1024 * 1024
     #: How long a stream is kept after its last message.
     stream_ttl: float = 600
-    #: How long one connection may carry a stream; then the client is told to come back.
+    #: How long one connection may carry a stream before the client is told to reconnect.
     stream_max_age: float = 3600
-    #: Open streams of one process, and requests that may become one; more get 503, or one JSON object.
+    #: Open streams of one process, including requests that may become one; more get 503, or one JSON object.
     max_streams: int = 5000
-    #: Open streams of one session in one process; the oldest make room.
+    #: Open streams of one session in one process; the oldest is closed to make room.
     max_streams_per_session: int = 8
-    #: Requests that one process answers at the same time, those whose clients have left included; more get 503.
+    #: Requests that one process handles at a time, including those whose clients have disconnected; more get 503.
     max_requests: int = 10_000
-    #: The same, of one session.
+    #: The same for one session.
     max_requests_per_session: int = 1000
     #: Resources that one session may subscribe to.
     max_subscriptions: int = 100
-    #: Whether a call that died with its process is run again for a client that resumes it: only of tools annotated with
-    #: `readOnlyHint` or `idempotentHint`.
+    #: Whether a call that was lost with its process is run again when its client resumes the stream. This applies only
+    #: to tools annotated with `readOnlyHint` or `idempotentHint`.
     rerun_lost_calls: bool = False
     #: Dotted path of an SDK `TokenVerifier` (class or instance). None: sessions are anonymous.
     token_verifier: str | None = None
-    #: OAuth issuer, for the protected resource metadata (RFC 9728). Needed with TOKEN_VERIFIER.
+    #: OAuth issuer, for the protected resource metadata (RFC 9728). Required with TOKEN_VERIFIER.
     issuer_url: str | None = None
-    #: Public URL of this endpoint, for the same. Needed with TOKEN_VERIFIER.
+    #: Public URL of this endpoint, for the same metadata. Required with TOKEN_VERIFIER.
     resource_url: str | None = None
     #: Scopes that every token must have.
     required_scopes: Sequence[str] = ()
     #: Whether tokens must name RESOURCE_URL as their resource (RFC 8707).
     validate_token_resource: bool = True
-    #: The lifetimes and caps as the store takes them.
+    #: The lifetimes and limits in the form that the store needs.
     limits: Limits = field(init=False, repr=False)
-    #: What a stream keeps, as the store takes it.
+    #: What a stream keeps, in the form that the store needs.
     stream_limits: StreamLimits = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -103,7 +131,6 @@ class Endpoint:
             first_ms=round(self.first_ttl * 1000),
             max_sessions=self.max_sessions,
             max_sessions_per_principal=self.max_sessions_per_principal,
-            state_max_bytes=self.state_max_bytes,
         )
         object.__setattr__(self, "limits", limits)
         stream_limits = StreamLimits(
@@ -148,9 +175,9 @@ def aliases() -> tuple[str, ...]:
 
 @cache
 def endpoint(alias: str) -> Endpoint:
-    """The endpoint of that key.
+    """The endpoint with this alias.
 
-    Raises: ImproperlyConfigured for a missing entry, an unknown or a missing key, or a value of the wrong type.
+    Raises: ImproperlyConfigured for a missing entry, an unknown or missing key, or a value that does not fit.
     """
     entry = _entries().get(alias)
     if not isinstance(entry, Mapping):
@@ -169,15 +196,17 @@ def endpoint(alias: str) -> Endpoint:
 
 
 def entry_problems(alias: str, entry: Mapping[str, Any]) -> list[str]:
-    """What is wrong with one entry, a sentence each."""
+    """A sentence for each mistake in one entry."""
     return [*unknown_keys(alias, entry), *missing_keys(alias, entry), *wrong_values(alias, entry)]
 
 
 def unknown_keys(alias: str, entry: Mapping[str, Any]) -> list[str]:
-    """A sentence for each key that is none of ours."""
+    """A sentence for each unknown key."""
     known = ", ".join(sorted(KEYS))
     return [
-        f"{_where(alias)} has the unknown key {key!r}. Known are {known}." for key in entry if key not in KEYS
+        f"{_where(alias)} has the unknown key {key!r}. The known keys are {known}."
+        for key in entry
+        if key not in KEYS
     ]
 
 
@@ -209,7 +238,7 @@ def _problem(key: str, value: Any) -> str | None:
 
 
 def _is_duration(value: Any, *, least: float = 0.001) -> bool:
-    """Whether it is so many seconds or more, and not more than Redis can keep a key for."""
+    """Whether it is a duration between `least` seconds and what Redis accepts as the TTL of a key."""
     if not isinstance(value, (int, float, timedelta)) or isinstance(value, bool):
         return False
     return least <= _seconds(value) <= 1e9
@@ -227,12 +256,12 @@ _COUNT: Final[Rule] = (
 )
 _FLAG: Final[Rule] = (lambda value: isinstance(value, bool), "True or False")
 _STRINGS: Final[Rule] = (_is_strings, "a list of strings")
-_TEXT: Final[Rule] = (lambda value: isinstance(value, str) and value, "a text that is not empty")
+_TEXT: Final[Rule] = (lambda value: isinstance(value, str) and value, "a string that is not empty")
 
 _MAY_BE_NONE: Final = frozenset(
     {"MAX_SESSIONS", "MAX_SESSIONS_PER_PRINCIPAL", "TOKEN_VERIFIER", "ISSUER_URL", "RESOURCE_URL"}
 )
-#: What fits a key, and how to say it; _TEXT for the others.
+#: Key -> what fits it, and how to say so. The other keys have _TEXT.
 _RULES: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(DURATIONS, _DURATION),
     "GRACE": (lambda value: _is_duration(value, least=0), "seconds or a timedelta"),

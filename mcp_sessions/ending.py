@@ -2,8 +2,9 @@
 
 from mcp_sessions.messages import ring_all
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.base import EndReason
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls.sessions import EndReason
+from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.store.session import Session
 
 
@@ -16,7 +17,7 @@ def end_session(alias: str, fingerprint: str, *, reason: EndReason = "expired_by
 
     Raises: StoreUnavailable; then nothing is known to have ended.
     """
-    session = directory_for(alias).end(fingerprint, reason=reason)
+    session = sync_store_for(alias).run(sessions.end(fingerprint, principal=None, reason=reason))
     if session is not None:
         ring_all({"t": "ended", "s": fingerprint}, endpoint=alias)
         session_ended.send_robust(sender=Session, fingerprint=fingerprint, alias=alias, reason=reason)

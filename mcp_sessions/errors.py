@@ -1,4 +1,4 @@
-"""The errors of mcp_sessions: one small tree. The docstring of each says when it is raised."""
+"""The errors of mcp_sessions. The docstring of each says when it is raised."""
 
 
 class MCPSessionsError(Exception):
@@ -6,11 +6,11 @@ class MCPSessionsError(Exception):
 
 
 class StoreUnavailable(MCPSessionsError):
-    """The store could not be asked: it is down, hung, loading, read-only or full. Says nothing about a session."""
+    """The store did not answer: it is down, hung, loading, read-only or full. Nothing is known of the session."""
 
 
 class SessionGone(MCPSessionsError):
-    """The session is unknown, expired, ended, or somebody else's: the caller cannot tell which."""
+    """The session is unknown, expired or ended, or belongs to somebody else; the caller cannot tell which."""
 
 
 class TooManySessions(MCPSessionsError):
@@ -18,11 +18,11 @@ class TooManySessions(MCPSessionsError):
 
 
 class UnsupportedLookup(MCPSessionsError):
-    """The sessions cannot be listed that way: no index serves the filter or the order."""
+    """Sessions cannot be listed this way: no index serves the filter or the order."""
 
 
 class StateError(MCPSessionsError):
-    """Session state refused a value: not JSON, of another type than the operation needs, or too large."""
+    """Session state refused a value: it is not JSON, too large, or not of the type that the operation needs."""
 
 
 class StateTooLarge(StateError):
@@ -30,4 +30,4 @@ class StateTooLarge(StateError):
 
 
 class NoCurrentSession(MCPSessionsError):
-    """No session here: outside a request, or inside a request of the modern era, which has none."""
+    """There is no session: outside a request, or in a request of the modern era, which has none."""

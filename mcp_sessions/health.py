@@ -1,4 +1,4 @@
-"""Probes for load balancers and Kubernetes: hook `healthz` and `readyz` into your URLs."""
+"""Probes for load balancers and Kubernetes: add `healthz` and `readyz` to your URLs."""
 
 from collections.abc import Iterator
 
@@ -8,18 +8,19 @@ from django.utils.module_loading import import_string
 
 from mcp_sessions.conf import aliases, endpoint
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import nodes
+from mcp_sessions.store.factory import sync_store_for
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
-    """200 while the process answers at all: restart it when this fails. Asks nothing of databases or stores."""
+    """200 as long as the process answers at all; restart it when this fails. Uses no database and no store."""
     return _plain("ok", status=200)
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when every database and every endpoint's session store answer, and every SERVER can be imported.
+    """200 if all databases and all endpoints' session stores answer, and every SERVER can be imported.
 
-    Else 503 with what is wrong, a line each.
+    Otherwise 503, with one line for each problem.
     """
     problems = [*_silent_databases(), *_silent_stores(), *_missing_servers()]
     return _plain("\n".join(problems), status=503) if problems else _plain("ready", status=200)
@@ -54,6 +55,6 @@ def _missing_servers() -> Iterator[str]:
 def _silent_stores() -> Iterator[str]:
     for alias in aliases():
         try:
-            directory_for(alias).ping()
+            sync_store_for(alias).run(nodes.list_nodes())
         except StoreUnavailable:
             yield f"The session store of the endpoint {alias!r} does not answer."

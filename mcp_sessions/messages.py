@@ -16,8 +16,9 @@ from mcp_sessions import subscriptions
 from mcp_sessions.cluster.node import LOOK_AT_NOTICES, Doorbell, as_notice, encode
 from mcp_sessions.conf import endpoint as endpoint_conf
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.registry import stream_directory_for
-from mcp_sessions.store.streaming import STANDALONE
+from mcp_sessions.store.calls import nodes, streams
+from mcp_sessions.store.factory import sync_store_for
+from mcp_sessions.store.session import STANDALONE
 from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)
@@ -37,19 +38,21 @@ def send(
 
     False if the session is gone. The client's log level is not looked at.
     """
-    directory = stream_directory_for(endpoint)
-    appended = directory.publish(
-        fingerprint,
-        payloads=[jsonrpc.encode(jsonrpc.notification(method, params))],
-        key=secrets.token_hex(8),
-        limits=endpoint_conf(endpoint).stream_limits,
+    store = sync_store_for(endpoint)
+    appended = store.run(
+        streams.publish(
+            fingerprint,
+            payloads=[jsonrpc.encode(jsonrpc.notification(method, params))],
+            key=secrets.token_hex(8),
+            limits=endpoint_conf(endpoint).stream_limits,
+        )
     )
     if appended is None:
         return False
     if appended.claim is not None:
         node = appended.claim.node
         doorbell = encode({"t": "stream", "s": fingerprint, "n": STANDALONE})
-        _hint(lambda: directory.ring({node: [doorbell]}))
+        _hint(lambda: store.run(nodes.notify({node: [doorbell]})))
     return True
 
 
@@ -72,8 +75,8 @@ def announce(method: str, uri: str | None = None, *, endpoint: str = "default") 
         raise ValueError(
             f"announce() takes {sorted(_ANNOUNCEMENTS)}, and a uri with {RESOURCE_UPDATED} only."
         )
-    directory = stream_directory_for(endpoint)
-    directory.post(as_notice(subscriptions.announcement(method, uri)))
+    store = sync_store_for(endpoint)
+    store.run(nodes.broadcast(as_notice(subscriptions.announcement(method, uri))))
     ring_all(LOOK_AT_NOTICES, endpoint=endpoint)
 
 
@@ -84,7 +87,7 @@ async def aannounce(method: str, uri: str | None = None, *, endpoint: str = "def
 
 def ring_all(doorbell: Doorbell, *, endpoint: str) -> None:
     """Ring at every process of an endpoint, from outside any event loop; a heartbeat makes up for what fails."""
-    _hint(lambda: stream_directory_for(endpoint).ring_all(encode(doorbell)))
+    _hint(lambda: sync_store_for(endpoint).run(nodes.notify_all(encode(doorbell))))
 
 
 def _hint(ring: Callable[[], None]) -> None:

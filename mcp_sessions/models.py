@@ -1,4 +1,4 @@
-"""Sessions as a model without a table, so that permissions, history and the admin's pages are Django's own."""
+"""Sessions as a model without a table, so that Django's own permissions, history and admin pages work for them."""
 
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
@@ -8,35 +8,35 @@ from django.db import models
 from mcp_sessions.errors import MCPSessionsError
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.listing import Located
-from mcp_sessions.inventory.principals import Owner, owners_of
-from mcp_sessions.inventory.queryset import SessionRelation
+from mcp_sessions.inventory.principals import names_of
+from mcp_sessions.inventory.queryset import SessionQuerySet
 from mcp_sessions.store.session import Session
 
-#: Digits of a fingerprint that tell sessions apart for people.
+#: Digits of a fingerprint that people see.
 SHORT: Final = 12
 
 
 class SessionManager(models.Manager["MCPSession"]):
     """Reads sessions from the stores of their endpoints."""
 
-    def get_queryset(self) -> SessionRelation:  # type: ignore[override]  # no queryset: that is the point
-        return SessionRelation(self.model)
+    def get_queryset(self) -> "SessionQuerySet[MCPSession]":  # type: ignore[override]  # not of a database
+        return SessionQuerySet(self.model, self.model.from_rows)
 
 
 class MCPSession(models.Model):
-    """One session as its store held it at one moment. The fields are what sessions can be listed by."""
+    """One session as it was when it was read. The fields are those that sessions can be listed by."""
 
     fingerprint = models.CharField(primary_key=True, max_length=64)
     endpoint = models.CharField(max_length=255)
     client_name = models.CharField("client", max_length=255)
     protocol_version = models.CharField("protocol", max_length=32)
-    principal = models.CharField("user", max_length=255)
+    principal = models.CharField(max_length=255)
     last_activity = models.DateTimeField()
 
-    #: The whole record.
+    #: The complete record.
     record: Session
-    #: The principal, in words.
-    owner: Owner
+    #: The principal for people to read, such as a user name.
+    principal_name: str
 
     objects = SessionManager()
 
@@ -53,20 +53,20 @@ class MCPSession(models.Model):
         return f"{self.short_fingerprint} ({self.client})" if self.client_name else self.short_fingerprint
 
     def save(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise MCPSessionsError("Sessions are made by `initialize`, and kept in their store.")
+        raise MCPSessionsError("Sessions are created by `initialize` and kept in their store.")
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise MCPSessionsError("Sessions are ended with `mcp_sessions.ending.end_session`.")
 
     @classmethod
     def from_rows(cls, rows: Iterable[Located]) -> "list[MCPSession]":
-        """The sessions with their owners' names: one query for all of them, if any belongs to a Django user."""
+        """The sessions with the names of their principals: one query for all, if any of them is a Django user."""
         rows = list(rows)
-        owners = owners_of(row.session.principal for row in rows)
-        return [cls._from_row(row, owners[row.session.principal]) for row in rows]
+        names = names_of(row.session.principal for row in rows)
+        return [cls._from_row(row, names[row.session.principal]) for row in rows]
 
     @classmethod
-    def _from_row(cls, row: Located, owner: Owner) -> "MCPSession":
+    def _from_row(cls, row: Located, principal_name: str) -> "MCPSession":
         record = row.session
         session = cls(
             fingerprint=record.fingerprint,
@@ -77,7 +77,7 @@ class MCPSession(models.Model):
             last_activity=record.last_activity,
         )
         session._state.adding = False
-        session.record, session.owner = record, owner
+        session.record, session.principal_name = record, principal_name
         return session
 
     @property
@@ -86,7 +86,7 @@ class MCPSession(models.Model):
 
     @property
     def client(self) -> str:
-        """The client's name and version, fit to be shown."""
+        """The client's name and version, safe to show."""
         return display.client(self.client_name, self.record.handshake.client_version)
 
     @property

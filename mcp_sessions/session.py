@@ -10,6 +10,7 @@ from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import NoCurrentSession, SessionGone
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.state import State, SyncState
+from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.session import Session
 
 __all__ = ["CurrentSession", "Session", "current_session"]
@@ -105,7 +106,7 @@ class CurrentSession:
         return await self._change_tools(disable=names)
 
     async def _change_tools(self, **change: tuple[str, ...]) -> frozenset[str]:
-        tools = await self._exchange.runtime.store.change_tools(self.fingerprint, **change)
+        tools = await self._exchange.runtime.store.run(sessions.change_tools(self.fingerprint, **change))
         if tools is None:
             raise SessionGone("The session ended.")
         await self._exchange.tools_changed(tools)

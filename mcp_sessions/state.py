@@ -8,6 +8,7 @@ from anyio import from_thread
 
 from mcp_sessions.errors import StateError
 from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.store.calls import state as calls
 
 
 class State:
@@ -25,7 +26,7 @@ class State:
 
     async def get(self, name: str, default: Any = None) -> Any:
         """The value, or the default if the name is not set."""
-        [text] = await self._store.state_get(self._fingerprint, [_name(name)])
+        [text] = await self._store.run(calls.get(self._fingerprint, [_name(name)]))
         return default if text is None else json.loads(text)
 
     async def set(self, name: str, value: Any) -> None:
@@ -35,30 +36,34 @@ class State:
         """Set several values: all or none."""
         texts = {_name(name): _text(value) for name, value in values.items()}
         if texts:
-            await self._store.state_set(self._fingerprint, texts, max_bytes=self._max_bytes)
+            await self._store.run(calls.set_values(self._fingerprint, texts, max_bytes=self._max_bytes))
 
     async def delete(self, *names: str) -> int:
         """Delete names; how many of them were set."""
         return (
-            await self._store.state_delete(self._fingerprint, [_name(name) for name in names]) if names else 0
+            await self._store.run(calls.delete(self._fingerprint, [_name(name) for name in names]))
+            if names
+            else 0
         )
 
     async def incr(self, name: str, amount: float = 1) -> Any:
         """Add to a number, 0 if not set; the sum."""
         if isinstance(amount, bool) or not isinstance(amount, (int, float)):
             raise StateError(f"incr() adds numbers, not {amount!r}.")
-        text = await self._store.state_incr(self._fingerprint, _name(name), amount, max_bytes=self._max_bytes)
+        text = await self._store.run(
+            calls.incr(self._fingerprint, _name(name), amount, max_bytes=self._max_bytes)
+        )
         return json.loads(text)
 
     async def append(self, name: str, item: Any) -> int:
         """Append to a list, empty if not set; its new length."""
-        return await self._store.state_append(
-            self._fingerprint, _name(name), _text(item), max_bytes=self._max_bytes
+        return await self._store.run(
+            calls.append(self._fingerprint, _name(name), _text(item), max_bytes=self._max_bytes)
         )
 
     async def keys(self) -> list[str]:
         """The names that are set, sorted."""
-        return await self._store.state_names(self._fingerprint)
+        return await self._store.run(calls.names(self._fingerprint))
 
 
 class SyncState:

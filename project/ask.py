@@ -1,7 +1,7 @@
 """A client in one file, for a first look: `python -m project.ask recall`, `... remember note="I like sea stories"`.
 
-Without a tool's name it lists the tools. It keeps its session in data/client.json, so that the next call, or the next
-start of the server, finds it again. Needs nothing but Python.
+Without the name of a tool, it lists the tools. It keeps its session in data/client.json, so that the next call can
+resume it, even after the server was restarted. Needs nothing but Python.
 """
 
 import argparse
@@ -21,14 +21,14 @@ VERSION: Final = "2025-11-25"
 
 
 class Client:
-    """One session with one endpoint, taken up again where the last call left it."""
+    """One session with one endpoint, resumed from the last call."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.session = _kept().get(url)
 
     def call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """The result of a request; opens a session if there is none, or if the kept one has ended."""
+        """The result of a request. Opens a session if there is none or if it has ended."""
         if self.session is None:
             self._initialize()
         try:
@@ -66,7 +66,7 @@ class Client:
 
 
 def _messages(response: HTTPResponse) -> Iterator[dict[str, Any]]:
-    """The answer's JSON-RPC messages as they arrive, be it one JSON object or an event stream."""
+    """The JSON-RPC messages of a response as they arrive, from one JSON object or an event stream."""
     if response.headers.get_content_type() == "application/json":
         yield json.load(response)
         return
@@ -87,7 +87,7 @@ def _result(messages: Iterator[dict[str, Any]]) -> dict[str, Any]:
                 f"{params['progress']:g}/{params.get('total', 0):g} {params.get('message', '')}",
                 file=sys.stderr,
             )
-    sys.exit("The stream ended without an answer.")
+    sys.exit("The stream ended without a response.")
 
 
 def _kept() -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _keep(url: str, session: str | None) -> None:
 
 
 def _arguments(words: list[str]) -> dict[str, Any]:
-    """`note=text copies=3` as a tool's arguments: JSON where it is JSON, else text."""
+    """`note=text copies=3` as a tool's arguments: values that are not JSON are strings."""
     return {name: _value(text) for name, _, text in (word.partition("=") for word in words)}
 
 
@@ -116,7 +116,7 @@ def _value(text: str) -> Any:
 def main() -> None:
     """Call one tool, or list them all."""
     parser = argparse.ArgumentParser(prog="python -m project.ask", description="Call a tool of the demo.")
-    parser.add_argument("tool", nargs="?", help="a tool's name; without one, the tools are listed")
+    parser.add_argument("tool", nargs="?", help="name of a tool; without it, list the tools")
     parser.add_argument("argument", nargs="*", help="name=value")
     parser.add_argument("--url", default=DEFAULT_URL)
     options = parser.parse_args()
@@ -126,7 +126,7 @@ def main() -> None:
     except urllib.error.HTTPError as error:
         sys.exit(f"HTTP {error.code}: {error.read().decode()}")
     except OSError as error:
-        sys.exit(f"Nobody answers at {client.url} ({error}). Is `make run` running?")
+        sys.exit(f"There is no answer from {client.url} ({error}). Is `make run` running?")
 
 
 def _show(client: Client, tool: str | None, arguments: dict[str, Any]) -> None:

@@ -1,4 +1,9 @@
-"""Settings from environment variables; what does not fit is refused with a sentence that names the variable."""
+"""Settings from environment variables. A value that does not fit is refused with a sentence that names the variable.
+
+By hand, because django-environ (0.14) does not do that. There, DJANGO_HTTPS=ture is False, and so is an empty variable;
+the error for MCP_MAX_BODY=many is "invalid literal for int() with base 10: 'many'", without the name; "1,5" is 1.5
+seconds; and a DATABASE_URL without a scheme is an empty configuration. dj-database-url refuses that one by its scheme.
+"""
 
 import os
 from collections.abc import Callable
@@ -8,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
 D = TypeVar("D")
-#: Makes a value of a text, or raises ValueError with a message that says what was expected.
+#: Converts a string, or raises ValueError with a message that says what was expected.
 Parser = Callable[[str], Any]
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -18,7 +23,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 def read(name: str, parse: Callable[[str], T], default: D) -> T | D:
     """The variable's value, or the default if it is empty or not set.
 
-    Raises: ImproperlyConfigured, when `parse` raises ValueError with a message that says what was expected.
+    Raises: ImproperlyConfigured if `parse` raises ValueError; its message says what was expected.
     """
     value = os.environ.get(name, "").strip()
     if not value:
@@ -30,7 +35,7 @@ def read(name: str, parse: Callable[[str], T], default: D) -> T | D:
 
 
 def boolean(value: str) -> bool:
-    """1 or 0, in any of the usual spellings."""
+    """1 or 0, in any usual spelling."""
     if value.lower() not in _TRUE | _FALSE:
         raise ValueError("1 or 0")
     return value.lower() in _TRUE

@@ -1,4 +1,4 @@
-"""Settings of the demo project, all from the environment: see docs/settings.md for the variables."""
+"""Settings of the demo project, all from the environment. docs/settings.md lists the variables."""
 
 from typing import Any
 
@@ -25,10 +25,10 @@ if not ALLOWED_HOSTS:
         "DJANGO_ALLOWED_HOSTS is not set. Outside DJANGO_DEBUG=1, name the host names that this site answers to."
     )
 
-# Cookies that only travel over HTTPS. Turn off to try the production set-up over plain http.
+# Send cookies over HTTPS only. Turn this off to try the production set-up over plain HTTP.
 HTTPS = read("DJANGO_HTTPS", boolean, not DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-# Only behind a proxy that sets this header itself; anybody could send it otherwise.
+# Only behind a proxy that sets this header itself. Otherwise any client could send it.
 if read("DJANGO_BEHIND_PROXY", boolean, False):  # noqa: FBT003
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
@@ -80,7 +80,7 @@ def _database() -> dict[str, Any]:
     url = read("DATABASE_URL", str, f"sqlite:///{paths.DATA / 'db.sqlite3'}")
     config: dict[str, Any] = dict(dj_database_url.parse(url))
     if config["ENGINE"] == "django.db.backends.sqlite3":
-        # Several processes share the file: readers and one writer at a time, and writers wait for each other.
+        # Several processes share the file: any number of readers and one writer, for which other writers wait.
         config["OPTIONS"] = {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
@@ -121,7 +121,7 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "project" / "static"]
 STATIC_ROOT = BASE_DIR / "staticfiles"
-# From the apps' own folders while debugging; from STATIC_ROOT, after collectstatic, otherwise.
+# While debugging, from the apps' own folders; otherwise from STATIC_ROOT, after collectstatic.
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 LOGGING = {

@@ -1,4 +1,4 @@
-"""Django's own pages: the home page, the admin, and the two probes."""
+"""The pages that Django serves: the home page, the admin and the two probes."""
 
 from django.contrib import admin
 from django.urls import path

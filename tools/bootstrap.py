@@ -1,7 +1,8 @@
-"""Make .venv and install into it: `python3 tools/bootstrap.py run` or `... dev`. Needs nothing but Python.
+"""Create .venv and install into it: `python3 tools/bootstrap.py run` or `... dev`. Needs nothing but Python.
 
-Does nothing when .venv already holds what pyproject.toml and constraints.txt ask for. Written so that an old Python can
-still read it and say that it is too old.
+Does nothing if .venv already holds what pyproject.toml and constraints.txt ask for. The environment variable DJANGO
+chooses another release of Django than constraints.txt has: DJANGO=6.1 installs the newest 6.1. Written so that an old
+Python can still read it and say that it is too old.
 """
 
 import hashlib
@@ -14,12 +15,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 OLDEST = (3, 11)
 NEWER = ["python3.14", "python3.13", "python3.12", "python3.11"]
-#: What to install, by what it is for; `dev` holds all of `run`.
-EXTRAS = {"run": "demo,embedded", "dev": "dev"}
+#: Purpose -> extras to install; `dev` includes all of `run`.
+EXTRAS = {"run": "demo,embedded,memory", "dev": "dev"}
 
 
 def main(purpose):
-    """Install what is needed for the purpose, or say in a sentence what stands in the way."""
+    """Install what the purpose needs, or exit with a sentence that says what prevents it."""
     if sys.version_info < OLDEST:
         _start_again_with_a_newer_python()
     if _stamp(purpose) in _stamps():
@@ -27,7 +28,7 @@ def main(purpose):
     if not os.path.exists(_python()):
         _make_venv()
     print("Installing into .venv (%s) ..." % EXTRAS[purpose], flush=True)
-    _pip("install", "--quiet", "--constraint", "constraints.txt", "--editable", ".[%s]" % EXTRAS[purpose])
+    _pip("install", "--quiet", "--constraint", _constraints(), "--editable", ".[%s]" % EXTRAS[purpose])
     with open(os.path.join(VENV, "installed"), "w") as stamps:
         stamps.write("\n".join([_stamp(purpose)] + ([_stamp("run")] if purpose == "dev" else [])))
 
@@ -58,10 +59,23 @@ def _make_venv():
     venv.create(VENV, with_pip=True, symlinks=True)
 
 
+def _constraints():
+    """The path of constraints.txt, or of a copy in .venv that has the release of Django that DJANGO names."""
+    release = os.environ.get("DJANGO")
+    if not release:
+        return "constraints.txt"
+    with open(os.path.join(ROOT, "constraints.txt")) as file:
+        others = [line for line in file if not line.lower().startswith("django==")]
+    path = os.path.join(VENV, "constraints.txt")
+    with open(path, "w") as file:
+        file.writelines([*others, "Django==%s.*\n" % release])
+    return path
+
+
 def _pip(*arguments):
     command = [_python(), "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL) != 0:
-        sys.exit("Installing failed; the reason stands above.")
+        sys.exit("The installation failed; see the reason above.")
 
 
 def _python():
@@ -70,7 +84,7 @@ def _python():
 
 def _stamp(purpose):
     """Changes whenever what should be installed changes."""
-    digest = hashlib.sha256(purpose.encode())
+    digest = hashlib.sha256((purpose + os.environ.get("DJANGO", "")).encode())
     for name in ("pyproject.toml", "constraints.txt"):
         with open(os.path.join(ROOT, name), "rb") as file:
             digest.update(file.read())

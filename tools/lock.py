@@ -1,4 +1,7 @@
-"""Write constraints.txt: the exact versions that a fresh installation of the `dev` extra gets today."""
+"""Write constraints.txt: the exact versions that a fresh installation of the `dev` extra gets today.
+
+Run it with the oldest Python that the project supports, so that every version in it supports that one, too.
+"""
 
 import subprocess
 import sys

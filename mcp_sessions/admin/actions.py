@@ -1,8 +1,8 @@
-"""Force-expiring from the admin: the confirmation page, the act, and its audit."""
+"""Force-expiring sessions from the admin: the confirmation page, the action and its audit log."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
@@ -12,13 +12,11 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
 from mcp_sessions import conf
+from mcp_sessions.admin import pages
 from mcp_sessions.ending import end_session
 from mcp_sessions.models import MCPSession
 
-if TYPE_CHECKING:
-    from mcp_sessions.admin import MCPSessionAdmin
-
-#: Sessions that one action ends at most; it can be run again.
+#: Sessions that one run of the action ends at most.
 MAX_ENDED: Final = 5_000
 #: Sessions that the confirmation page names.
 MAX_NAMED: Final = 50
@@ -34,11 +32,11 @@ class _Outcome:
 
 @admin.action(permissions=["expire"], description="Force-expire selected %(verbose_name_plural)s")
 def force_expire(
-    modeladmin: "MCPSessionAdmin", request: HttpRequest, queryset: Any
+    modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, queryset: Any
 ) -> TemplateResponse | None:
-    """Ask, then end the sessions: every process answers 404 as soon as each has ended.
+    """Ask for confirmation, then end the sessions. From then on every node answers them with 404.
 
-    Raises: StoreUnavailable; what ended before is recorded and said all the same.
+    Raises: StoreUnavailable; the sessions that ended before it are recorded and reported all the same.
     """
     across = request.POST.get("select_across") == "1"
     sessions = list(queryset[:MAX_ENDED])
@@ -48,7 +46,7 @@ def force_expire(
     gone = 0 if across else len(_picked(request)) - len(sessions)
     _end(modeladmin, request, sessions, _Outcome(gone=gone))
     if total > MAX_ENDED:
-        text = f"{MAX_ENDED:,} sessions are ended at a time: run the action again for the rest."
+        text = f"{MAX_ENDED:,} sessions are ended at a time. Run the action again for the rest."
         modeladmin.message_user(request, text, messages.WARNING)
     return None
 
@@ -58,7 +56,7 @@ def _picked(request: HttpRequest) -> set[str]:
 
 
 def _confirmation(
-    modeladmin: "MCPSessionAdmin",
+    modeladmin: "admin.ModelAdmin[MCPSession]",
     request: HttpRequest,
     sessions: Sequence[MCPSession],
     *,
@@ -67,14 +65,14 @@ def _confirmation(
 ) -> TemplateResponse:
     named = sessions[:MAX_NAMED]
     context = {
-        **modeladmin.page_context(request, "Force-expire sessions"),
+        **pages.context(modeladmin, request, "Force-expire sessions"),
         "named": named,
         "more": total - len(named),
         "total": total,
         "gone": 0 if across else len(_picked(request)) - len(sessions),
         "several_endpoints": len(conf.aliases()) > 1,
         "across": across,
-        # With all pages selected, the filters in the address say which: one checkbox stands for all.
+        # When all pages are selected, the filters in the address say which sessions: one checkbox stands for all.
         "picked": [session.pk for session in (sessions[:1] if across else sessions)],
         "limit": MAX_ENDED if total > MAX_ENDED else None,
         "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
@@ -84,7 +82,10 @@ def _confirmation(
 
 
 def _end(
-    modeladmin: "MCPSessionAdmin", request: HttpRequest, sessions: Iterable[MCPSession], outcome: _Outcome
+    modeladmin: "admin.ModelAdmin[MCPSession]",
+    request: HttpRequest,
+    sessions: Iterable[MCPSession],
+    outcome: _Outcome,
 ) -> None:
     """End them one by one; whatever happens, record and say which ended."""
     try:
@@ -99,7 +100,7 @@ def _end(
 
 
 def _record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
-    """One entry of the admin's log for each session; it outlives the session."""
+    """Write one entry of the admin's log for each session. It outlives the session."""
     content_type = ContentType.objects.get_for_model(MCPSession)
     LogEntry.objects.bulk_create(
         [
@@ -109,7 +110,7 @@ def _record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
                 object_id=session.pk,
                 object_repr=str(session)[:200],
                 action_flag=DELETION,
-                change_message=f"Force-expired. Client: {session.client}. Owner: {session.owner.label}. "
+                change_message=f"Force-expired. Client: {session.client}. Principal: {session.principal_name}. "
                 f"Endpoint: {session.endpoint}. Requests: {session.record.requests}.",
             )
             for session in ended
@@ -118,17 +119,17 @@ def _record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
     )
 
 
-def _tell(modeladmin: "MCPSessionAdmin", request: HttpRequest, outcome: _Outcome) -> None:
+def _tell(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, outcome: _Outcome) -> None:
     count = len(outcome.ended)
     if count:
         modeladmin.message_user(
             request,
-            f"Force-expired {_sessions(count)}. No process answers {_them(count)} any more.",
+            f"Force-expired {_sessions(count)}. No node serves {_them(count)} any more.",
             messages.SUCCESS,
         )
     if outcome.gone:
         were = "was" if outcome.gone == 1 else "were"
-        modeladmin.message_user(request, f"{_sessions(outcome.gone)} {were} gone already.", messages.WARNING)
+        modeladmin.message_user(request, f"{_sessions(outcome.gone)} {were} already gone.", messages.WARNING)
 
 
 def _sessions(count: int) -> str:

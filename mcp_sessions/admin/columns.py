@@ -1,6 +1,6 @@
 """The columns of the list of sessions, and the fields of one session's page.
 
-Clients choose their names, versions and capabilities: what they sent is bounded here, and escaped by the templates.
+Clients choose their names, versions and capabilities. Their text is truncated here and escaped by the templates.
 """
 
 from django.contrib import admin
@@ -9,7 +9,8 @@ from django.utils.safestring import SafeString
 
 from mcp_sessions.inventory import display
 from mcp_sessions.models import MCPSession
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls.state import items
+from mcp_sessions.store.factory import sync_store_for
 
 
 class SessionColumns:
@@ -27,9 +28,9 @@ class SessionColumns:
     def client(self, obj: MCPSession) -> str:
         return obj.client
 
-    @admin.display(description="user")
-    def user(self, obj: MCPSession) -> str:
-        return obj.owner.label
+    @admin.display(description="principal")
+    def principal_name(self, obj: MCPSession) -> str:
+        return obj.principal_name
 
     @admin.display(description="protocol")
     def protocol(self, obj: MCPSession) -> str:
@@ -71,7 +72,7 @@ class SessionColumns:
             f"{display.full_time(obj.record.expires)} (in {display.remaining(obj.record.expires)}, if idle)"
         )
 
-    @admin.display(description="at the latest")
+    @admin.display(description="expires at the latest")
     def deadline_at(self, obj: MCPSession) -> str:
         return f"{display.full_time(obj.record.deadline)} (in {display.remaining(obj.record.deadline)})"
 
@@ -97,4 +98,4 @@ class SessionColumns:
 
     @admin.display(description="names and values")
     def state(self, obj: MCPSession) -> SafeString:
-        return display.state_table(directory_for(obj.endpoint).state(obj.fingerprint))
+        return display.state_table(sync_store_for(obj.endpoint).run(items(obj.fingerprint)))

@@ -1,4 +1,4 @@
-"""The filters beside the list of sessions: what an index serves, and no more."""
+"""The filters beside the list of sessions. Each is one that an index serves."""
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -8,19 +8,17 @@ from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 from django.utils import timezone
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_sessions import conf
 from mcp_sessions.inventory.display import printable
-from mcp_sessions.inventory.queryset import SessionRelation
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.factory import sync_store_for
 
-#: Clients offered as a filter, last seen first; the others are found by searching.
+#: Clients offered as a filter, last seen first. The others can be searched for.
 MAX_CLIENTS: Final = 15
-#: Protocol versions that have sessions (the handshake era), newest first.
-PROTOCOLS: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 
 ENDPOINT: Final = "endpoint"
-_ONE_OF: Final = ("client", "protocol")
 
 
 def chosen_aliases(request: HttpRequest) -> tuple[str, ...]:
@@ -32,17 +30,15 @@ def chosen_aliases(request: HttpRequest) -> tuple[str, ...]:
 class _Filter(SimpleListFilter):
     """One condition in the address; offered only if there is a choice."""
 
-    #: The parameter in the address, and those that choosing here takes away.
+    #: The parameter in the address, and those that a choice here removes from it.
     parameter_name: str
     replaces: tuple[str, ...] = ()
+    #: The lookup that the chosen value is for.
+    lookup: str
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         value = self.value()
-        return queryset if value is None else self.narrow(queryset, value)
-
-    def narrow(self, sessions: SessionRelation, value: str) -> SessionRelation:
-        """The sessions that meet the condition."""
-        raise NotImplementedError
+        return queryset if value is None else queryset.filter(**{self.lookup: value})
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         yield {
@@ -61,33 +57,31 @@ class _Filter(SimpleListFilter):
 
 
 class EndpointFilter(_Filter):
-    """Which endpoint; nothing to choose with one."""
+    """Which endpoint; hidden if there is only one."""
 
     title = "endpoint"
     parameter_name = ENDPOINT
+    lookup = "endpoint"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         aliases = conf.aliases()
         return [(alias, alias) for alias in aliases] if len(aliases) > 1 else []
 
-    def narrow(self, sessions: SessionRelation, value: str) -> SessionRelation:
-        return sessions.filter(endpoint=value)
-
 
 class ClientFilter(_Filter):
-    """Which client program, by its name; those seen lately are offered."""
+    """Which client program, by name; recently seen ones are offered."""
 
     title = "client"
     parameter_name = "client"
-    replaces = tuple(name for name in _ONE_OF if name != "client")
+    replaces = ("protocol",)  # no index serves both
+    lookup = "client_name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        seen = (name for alias in chosen_aliases(request) for name in directory_for(alias).clients())
+        seen = (
+            name for alias in chosen_aliases(request) for name in sync_store_for(alias).run(indexes.clients())
+        )
         names = list(dict.fromkeys(name for name in seen if _fits_address(name)))[:MAX_CLIENTS]
         return [(name, printable(name, 30) or "(no name)") for name in _with_current(names, self.value())]
-
-    def narrow(self, sessions: SessionRelation, value: str) -> SessionRelation:
-        return sessions.filter(client_name=value)
 
 
 class ProtocolFilter(_Filter):
@@ -95,17 +89,16 @@ class ProtocolFilter(_Filter):
 
     title = "protocol"
     parameter_name = "protocol"
-    replaces = tuple(name for name in _ONE_OF if name != "protocol")
+    replaces = ("client",)
+    lookup = "protocol_version"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(version, printable(version, 30)) for version in _with_current(PROTOCOLS, self.value())]
-
-    def narrow(self, sessions: SessionRelation, value: str) -> SessionRelation:
-        return sessions.filter(protocol_version=value)
+        newest_first = reversed(HANDSHAKE_PROTOCOL_VERSIONS)  # only these have sessions
+        return [(version, printable(version, 30)) for version in _with_current(newest_first, self.value())]
 
 
 class ActivityFilter(_Filter):
-    """When something last happened."""
+    """When the session was last active."""
 
     title = "last activity"
     parameter_name = "activity"
@@ -121,18 +114,22 @@ class ActivityFilter(_Filter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(value, title) for value, (title, _, _) in self.ages.items()]
 
-    def narrow(self, sessions: SessionRelation, value: str) -> SessionRelation:
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        value = self.value()
+        if value is None:
+            return queryset
         if value not in self.ages:
-            return sessions.none()
+            return queryset.none()
         _, lookup, age = self.ages[value]
-        return sessions.filter(**{lookup: timezone.now() - age})
+        return queryset.filter(**{lookup: timezone.now() - age})
 
 
 def _with_current(values: Iterable[str], current: str | None) -> list[str]:
+    """The values, and the current one, which may no longer be among them."""
     values = list(values)
     return values if current is None or current in values else [*values, current]
 
 
 def _fits_address(name: str) -> bool:
-    """Whether a name survives an address: JSON can carry lone surrogates, UTF-8 cannot."""
+    """Whether a name can be part of a URL: JSON can carry lone surrogates, UTF-8 cannot."""
     return name == name.encode("utf-8", "replace").decode("utf-8")

@@ -1,6 +1,6 @@
-"""System checks: one function and one id each. docs/checks.md says what to do about each.
+"""System checks: one function for each id. docs/checks.md says what to do about each of them.
 
-Importing this package registers them under the tag "mcp_sessions".
+Importing this package registers them with the tag "mcp_sessions".
 """
 
 from mcp_sessions.checks import servers, settings, stores

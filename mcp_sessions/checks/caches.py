@@ -1,4 +1,4 @@
-"""What the aliases of CACHES are: the Redis databases that they use, and how that Redis is configured."""
+"""The aliases of CACHES: which Redis databases they use, and how that Redis is configured."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -23,14 +23,14 @@ def is_django_redis(alias: str) -> bool:
 
 
 def shortcoming(alias: str) -> str:
-    """What an alias is that is no django-redis cache."""
-    return "no django-redis cache" if alias in settings.CACHES else "not in CACHES"
+    """What is wrong with an alias that is not a django-redis cache."""
+    return "not a django-redis cache" if alias in settings.CACHES else "not in CACHES"
 
 
 def databases(alias: str) -> frozenset[str]:
-    """The Redis databases that a cache uses, "database 0 of redis.example.com:6379"; empty if it uses none.
+    """The Redis databases that a cache uses, such as "database 0 of redis.example.com:6379"; empty if it uses none.
 
-    By what the settings say: two names of one host are two servers here. Never holds a password.
+    They are taken from the settings, so two names of one host count as two servers. They never contain a password.
     """
     if not _is_in_redis(alias):
         return frozenset()
@@ -39,7 +39,7 @@ def databases(alias: str) -> frozenset[str]:
 
 
 def keyspace(alias: str) -> tuple[object, ...]:
-    """Equal for aliases under which equal namespaces are the same sessions."""
+    """A value that is equal for aliases under which equal namespaces mean the same sessions."""
     if not is_django_redis(alias):
         return ("the memory of this process",)
     config = settings.CACHES[alias]
@@ -47,17 +47,16 @@ def keyspace(alias: str) -> tuple[object, ...]:
 
 
 def eviction_policies(alias: str) -> set[str]:
-    """`maxmemory-policy` of every node. Asks INFO, because managed servers often have no CONFIG.
+    """The `maxmemory-policy` of every server, from INFO, because managed servers often have no CONFIG.
 
     Raises: what redis-py raises.
     """
-    return {node["maxmemory_policy"] for node in _memory_of_nodes(get_redis_connection(alias))}
-
-
-def _memory_of_nodes(client: Redis | RedisCluster) -> list[Any]:
+    client: Redis | RedisCluster = get_redis_connection(alias)
     if isinstance(client, RedisCluster):
-        return list(client.info("memory", target_nodes=RedisCluster.ALL_NODES).values())
-    return [client.info("memory")]
+        servers = list(client.info("memory", target_nodes=RedisCluster.ALL_NODES).values())
+    else:
+        servers = [client.info("memory")]
+    return {server["maxmemory_policy"] for server in servers}
 
 
 def _is_in_redis(alias: str) -> bool:
@@ -68,7 +67,7 @@ def _is_in_redis(alias: str) -> bool:
 
 
 def _locations(alias: str) -> Iterator[str]:
-    """The URLs of LOCATION, a list or a text with commas (Django's own backend also takes semicolons)."""
+    """The URLs of LOCATION: a list, or a string with commas (or semicolons, which Django's own backend takes)."""
     location = settings.CACHES[alias].get("LOCATION") or ()
     urls = location.replace(";", ",").split(",") if isinstance(location, str) else location
     return (url.strip() for url in urls if url.strip())
@@ -85,5 +84,5 @@ def _database(url: str, options: Mapping[str, Any]) -> str:
 
 
 def _default_database(options: Mapping[str, Any]) -> object:
-    """The database of a URL that names none."""
+    """The database for a URL that does not name one."""
     return (options.get("CONNECTION_POOL_KWARGS") or {}).get("db", options.get("db", 0))

@@ -1,4 +1,4 @@
-"""What the system checks share: their messages, and the entries that they look at."""
+"""What the system checks share: how they build messages, and the entries that they inspect."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -23,18 +23,18 @@ def message(kind: type[Error | Advice | Info], number: str, text: str, hint: str
 
 
 def setting() -> Mapping[Any, Any]:
-    """MCP_SESSIONS, empty when it is no dictionary: E001 says so, and the other checks need not."""
+    """MCP_SESSIONS, or an empty dictionary if it is none: E001 reports that, so the other checks need not."""
     value = getattr(settings, "MCP_SESSIONS", {})
     return value if isinstance(value, Mapping) else {}
 
 
 def entries() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The entries that are dictionaries."""
+    """The entries that are dictionaries, by alias."""
     return ((alias, entry) for alias, entry in setting().items() if isinstance(entry, Mapping))
 
 
 def endpoints() -> list[Endpoint]:
-    """The entries without a mistake of their own; E001 to E004 speak about the others."""
+    """The entries without mistakes of their own; E001 to E004 report the others."""
     return [conf.endpoint(alias) for alias, entry in entries() if not conf.entry_problems(alias, entry)]
 
 

@@ -1,4 +1,4 @@
-"""Checks of what MCP_SESSIONS names by dotted paths: MCP servers and token verifiers."""
+"""Checks of the MCP servers and token verifiers that MCP_SESSIONS names by dotted paths."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -36,8 +36,8 @@ def check_server(app_configs: Apps, **_: Any) -> Found:
 def _server_or_problem(path: str) -> MCPServer[Any] | Server[Any] | str:
     try:
         return load_server(path)
-    except Exception as error:  # noqa: BLE001 - the module is the user's: importing it may raise anything
-        return f"{path!r} gives no MCP server: {type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 - this imports the user's module, which may raise anything
+        return f"{path!r} cannot be loaded: {type(error).__name__}: {error}"
 
 
 @register(TAG)
@@ -54,7 +54,7 @@ def check_token_verifier(app_configs: Apps, **_: Any) -> Found:
 def _verifier_problem(path: str) -> str | None:
     try:
         verifier = import_string(path)
-    except Exception as error:  # noqa: BLE001 - the module is the user's: importing it may raise anything
+    except Exception as error:  # noqa: BLE001 - this imports the user's module, which may raise anything
         return f"{path!r} cannot be imported: {type(error).__name__}: {error}"
     return (
         None if callable(getattr(verifier, "verify_token", None)) else f"{path!r} has no method verify_token."
@@ -63,16 +63,16 @@ def _verifier_problem(path: str) -> str | None:
 
 @register(TAG)
 def check_request_state_keys(app_configs: Apps, **_: Any) -> Found:
-    """W005: what one process seals for a client of the modern era, every other process can open."""
+    """W005: every process can open what another process sealed for a client of the modern era."""
     return [
         message(
             Advice,
             "W005",
             f"MCP_SESSIONS[{endpoint.alias!r}]: the request-state keys of {endpoint.server!r} do not come from "
-            "SECRET_KEY. The SDK's default is a key of one process: a client of the modern era that answers a "
-            "question would be refused by every other process, and after a restart.",
+            "SECRET_KEY. By default, the SDK uses a key of one process: the answer of a client of the modern era "
+            "to a request of the server would be refused by every other process, and after a restart.",
             "Build the server with MCPServer(..., request_state_security=mcp_sessions.security."
-            "request_state_security()). If all processes share keys of your own, silence this check.",
+            "request_state_security()). If all processes share your own keys, silence this check.",
         )
         for endpoint in endpoints()
         if caches.is_django_redis(endpoint.cache)
@@ -88,14 +88,14 @@ def _boundaries(path: str) -> list[RequestStateBoundary]:
 
 
 def _opens_what_is_sealed_by(boundary: RequestStateBoundary) -> bool:
-    """Whether keys from SECRET_KEY open what the boundary seals. It does not show its keys, so have it seal."""
+    """Whether keys from SECRET_KEY open what the boundary seals. It hides its keys, so have it seal something."""
     context: Any = SimpleNamespace(method="tools/call", params={"name": "check"})
 
-    async def ask(_: Any) -> dict[str, Any]:
+    async def request_input(_: Any) -> dict[str, Any]:
         return {"resultType": "input_required", "requestState": "check"}
 
     try:
-        sealed: Any = async_to_sync(boundary)(context, ask)
+        sealed: Any = async_to_sync(boundary)(context, request_input)
         request_state_security().codec.unseal(sealed["requestState"])
     except (InvalidRequestState, MCPError):
         return False
@@ -104,14 +104,14 @@ def _opens_what_is_sealed_by(boundary: RequestStateBoundary) -> bool:
 
 @register(TAG)
 def check_subscriptions(app_configs: Apps, **_: Any) -> Found:
-    """W008: what a server announces is heard on every process."""
+    """W008: what a server announces reaches the clients of every process."""
     return [
         message(
             Advice,
             "W008",
             f"MCP_SESSIONS[{endpoint.alias!r}]: {endpoint.server!r} was built without "
-            f"SharedSubscriptions({endpoint.alias!r}). What its handlers announce, such as a changed resource, is "
-            "heard by clients of the same process only, and in the handshake era by none.",
+            f"SharedSubscriptions({endpoint.alias!r}). What its handlers announce, such as a changed resource, "
+            "reaches only clients of the same process, and none of the handshake era.",
             "Build the server with MCPServer(..., subscriptions=mcp_sessions.subscriptions."
             f"SharedSubscriptions({endpoint.alias!r})). If it announces nothing, silence this check.",
         )

@@ -1,4 +1,4 @@
-"""Checks of MCP_SESSIONS itself: its shape, its keys and values, and how they go together."""
+"""Checks of MCP_SESSIONS itself: its shape, its keys and values, and how they fit together."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ def check_shape(app_configs: Apps, **_: Any) -> Found:
 
 @register(TAG)
 def check_any(app_configs: Apps, **_: Any) -> Found:
-    """W009: MCP_SESSIONS has an entry."""
+    """W009: MCP_SESSIONS has at least one entry."""
     if getattr(settings, "MCP_SESSIONS", {}) != {}:
         return []
     return [message(Advice, "W009", "MCP_SESSIONS is missing or empty: there is no endpoint.", _EXAMPLE)]
@@ -51,21 +51,21 @@ def check_keys(app_configs: Apps, **_: Any) -> Found:
 
 @register(TAG)
 def check_values(app_configs: Apps, **_: Any) -> Found:
-    """E003: every value is of its key's type."""
-    return _entry_errors("E003", conf.wrong_values, "docs/settings.md has the type of every key.")
+    """E003: every value fits its key."""
+    return _entry_errors("E003", conf.wrong_values, "docs/settings.md lists the type of every key.")
 
 
 @register(TAG)
 def check_server_named(app_configs: Apps, **_: Any) -> Found:
     """E004: every entry has SERVER."""
     return _entry_errors(
-        "E004", conf.missing_keys, 'Name it by its dotted path: "SERVER": "shop.mcp.server".'
+        "E004", conf.missing_keys, 'Name the server by its dotted path: "SERVER": "shop.mcp.server".'
     )
 
 
 @register(TAG)
 def check_paths(app_configs: Apps, **_: Any) -> Found:
-    """E006: no two endpoints answer at one path."""
+    """E006: no two endpoints have the same path."""
     by_path = defaultdict(list)
     for endpoint in endpoints():
         by_path[endpoint.path].append(endpoint.alias)
@@ -74,7 +74,7 @@ def check_paths(app_configs: Apps, **_: Any) -> Found:
             Error,
             "E006",
             f"MCP_SESSIONS: {names(aliases)} have the same PATH {path!r}; only the first would ever answer.",
-            "Give each endpoint a PATH of its own. The default is 'mcp'.",
+            "Give each endpoint its own PATH. The default is 'mcp'.",
         )
         for path, aliases in by_path.items()
         if len(aliases) > 1
@@ -83,13 +83,13 @@ def check_paths(app_configs: Apps, **_: Any) -> Found:
 
 @register(TAG)
 def check_token_metadata(app_configs: Apps, **_: Any) -> Found:
-    """E009: an endpoint with TOKEN_VERIFIER says who issues its tokens, and for what."""
+    """E009: an endpoint with TOKEN_VERIFIER also has ISSUER_URL and RESOURCE_URL."""
     return [
         message(
             Error,
             "E009",
-            f"MCP_SESSIONS[{endpoint.alias!r}] has TOKEN_VERIFIER, but no {key}.",
-            "ISSUER_URL names the authorization server, RESOURCE_URL the public URL of this endpoint: clients find "
+            f"MCP_SESSIONS[{endpoint.alias!r}] has TOKEN_VERIFIER but no {key}.",
+            "ISSUER_URL is the authorization server, RESOURCE_URL the public URL of this endpoint. Clients find "
             "both in the protected resource metadata (RFC 9728).",
         )
         for endpoint in endpoints()
@@ -101,7 +101,7 @@ def check_token_metadata(app_configs: Apps, **_: Any) -> Found:
 
 @register(TAG)
 def check_idle_ttl(app_configs: Apps, **_: Any) -> Found:
-    """W002: a session can become idle before it becomes too old."""
+    """W002: a session can become idle before it reaches its maximum age."""
     return [
         message(
             Advice,
@@ -117,14 +117,14 @@ def check_idle_ttl(app_configs: Apps, **_: Any) -> Found:
 
 @register(TAG)
 def check_first_ttl(app_configs: Apps, **_: Any) -> Found:
-    """W003: a session that nobody used does not outlive one that somebody used."""
+    """W003: a session that was never used does not outlive one that was."""
     return [
         message(
             Advice,
             "W003",
             f"MCP_SESSIONS[{endpoint.alias!r}]: FIRST_TTL ({endpoint.first_ttl:g} s) is longer than IDLE_TTL "
             f"({endpoint.idle_ttl:g} s): a session that was never used would outlive one that was.",
-            "Make FIRST_TTL at most IDLE_TTL. It only bounds the time between initialize and the next message.",
+            "Make FIRST_TTL at most IDLE_TTL. It limits only the time between initialize and the next message.",
         )
         for endpoint in endpoints()
         if endpoint.first_ttl > endpoint.idle_ttl
@@ -140,9 +140,9 @@ def check_authentication(app_configs: Apps, **_: Any) -> Found:
         message(
             Advice,
             "W006",
-            f"MCP_SESSIONS[{endpoint.alias!r}] has no TOKEN_VERIFIER: everybody who reaches {endpoint.path!r} may "
-            "call its tools, and whoever learns a session id has the session.",
-            "Set TOKEN_VERIFIER, ISSUER_URL and RESOURCE_URL. If something in front of this endpoint authenticates, "
+            f"MCP_SESSIONS[{endpoint.alias!r}] has no TOKEN_VERIFIER: everybody who can reach {endpoint.path!r} "
+            "may call its tools, and a session belongs to whoever knows its id.",
+            "Set TOKEN_VERIFIER, ISSUER_URL and RESOURCE_URL. If a proxy in front of this endpoint authenticates, "
             "silence this check.",
         )
         for endpoint in endpoints()

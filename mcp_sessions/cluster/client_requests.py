@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.calls import requests
 from mcp_sessions.transport import jsonrpc
 
 if TYPE_CHECKING:
@@ -101,15 +102,20 @@ class Questions:
             self._runtime.spawn(self._withdraw(question))
 
     async def _register(self, question: Question, timeout: float) -> None:  # noqa: ASYNC109 - for the store to keep
-        registered = await self._runtime.streams.ask(
-            question.fingerprint, question.id, node=self._runtime.bus.node, timeout_ms=round(timeout * 1000)
+        registered = await self._runtime.store.run(
+            requests.register(
+                question.fingerprint,
+                question.id,
+                node=self._runtime.bus.node,
+                timeout_ms=round(timeout * 1000),
+            )
         )
         if not registered:
             raise SessionEnded
 
     async def _withdraw(self, question: Question) -> None:
         try:
-            await self._runtime.streams.withdraw(question.fingerprint, question.id)
+            await self._runtime.store.run(requests.withdraw(question.fingerprint, question.id))
         except StoreUnavailable as error:
             logger.info("A question is left to its timeout: %s", error)
 
@@ -122,7 +128,7 @@ class Questions:
         if not _QUESTION_ID.match(question_id):
             return False
         payload = json.dumps([reply.result, reply.error]).encode("ascii")
-        node = await self._runtime.streams.answer(fingerprint, question_id, payload=payload)
+        node = await self._runtime.store.run(requests.answer(fingerprint, question_id, payload=payload))
         if node is None or await self._runtime.orphans.is_dead(node):
             return False
         self._tell(node, fingerprint, question_id)
@@ -134,7 +140,7 @@ class Questions:
         if not _QUESTION_ID.match(question_id):
             return
         payload = json.dumps(_said(params)).encode("ascii")
-        node = await self._runtime.streams.progress(fingerprint, question_id, payload=payload)
+        node = await self._runtime.store.run(requests.progress(fingerprint, question_id, payload=payload))
         if node is not None:
             self._tell(node, fingerprint, question_id)
 
@@ -153,8 +159,8 @@ class Questions:
 
     async def _take(self, question: Question) -> None:
         try:
-            replies = await self._runtime.streams.replies(
-                question.fingerprint, question.id, after=question.heard
+            replies = await self._runtime.store.run(
+                requests.replies(question.fingerprint, question.id, after=question.heard)
             )
         except StoreUnavailable as error:
             logger.warning("An answer is fetched later: %s", error)

@@ -18,7 +18,8 @@ from math import ceil
 from typing import Any, Final
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.streaming import StreamStore
+from mcp_sessions.store.calls import nodes
+from mcp_sessions.store.drivers import Store
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,7 @@ class Bus:
     `pause` says how many seconds pass between heartbeats, at most HEARTBEAT_SECONDS.
     """
 
-    def __init__(
-        self, store: StreamStore, *, answer: Answer, on_beat: Beat, pause: Callable[[], float]
-    ) -> None:
+    def __init__(self, store: Store, *, answer: Answer, on_beat: Beat, pause: Callable[[], float]) -> None:
         self.node = secrets.token_hex(8)
         self._store = store
         self._answer = answer
@@ -90,7 +89,7 @@ class Bus:
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
             await self._post_waiting()
-            await self._store.leave(self.node)
+            await self._store.run(nodes.leave(self.node))
         except StoreUnavailable as error:
             logger.info("Node %s could not say goodbye: %s", self.node, error)
 
@@ -109,7 +108,7 @@ class Bus:
     async def ring_all(self, doorbell: Doorbell) -> None:
         """Ring at every node, this one included; at this one alone if the store cannot be asked, which is logged."""
         try:
-            await self._store.ring_all(encode(doorbell))
+            await self._store.run(nodes.notify_all(encode(doorbell)))
         except StoreUnavailable as error:
             logger.warning("The other processes could not be told at once: %s", error)
             self._hear(encode(doorbell))
@@ -132,7 +131,7 @@ class Bus:
         async with self._posting:
             while self._unposted:
                 posted = self._unposted[0]
-                await self._store.post(posted)
+                await self._store.run(nodes.broadcast(posted))
                 if self._unposted and self._unposted[0] is posted:  # it may have made room meanwhile
                     self._unposted.popleft()
         await self.ring_all(LOOK_AT_NOTICES)
@@ -143,7 +142,7 @@ class Bus:
             while self._waiting:
                 waiting, self._waiting, self._count = self._waiting, {}, 0
                 try:
-                    await self._store.ring(waiting)
+                    await self._store.run(nodes.notify(waiting))
                 except StoreUnavailable as error:
                     logger.debug("Doorbells were lost: %s", error)
         finally:
@@ -151,7 +150,9 @@ class Bus:
 
     async def _register(self) -> None:
         about = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
-        await self._store.beat(self.node, about=about, forget_after_ms=round(DEAD_AFTER_SECONDS * 1000))
+        await self._store.run(
+            nodes.beat(self.node, about=about, forget_after_ms=round(DEAD_AFTER_SECONDS * 1000))
+        )
 
     async def _beat(self) -> None:
         while True:
@@ -195,9 +196,11 @@ class Bus:
             while self._unread:
                 self._unread = False
                 age = asyncio.get_running_loop().time() - self._since
-                self._read_until, notices = await self._store.notices(
-                    after=self._read_until,
-                    age_ms=ceil(age * 1000) + 1,  # the store's clock counts whole milliseconds
+                self._read_until, notices = await self._store.run(
+                    nodes.broadcasts(
+                        after=self._read_until,
+                        age_ms=ceil(age * 1000) + 1,  # the store's clock counts whole milliseconds
+                    )
                 )
                 self._unread = self._unread or bool(notices)
                 for notice in notices:

@@ -1,19 +1,22 @@
-"""daphne, mended and draining: `python -m mcp_sessions.daphne ARGS`, with every argument of the `daphne` command.
+"""daphne, patched and draining: `python -m mcp_sessions.daphne ARGS`, with every argument of the `daphne` command.
 
-`startup.mend_daphne` puts the same server into the `daphne` command itself.
+`startup.patch_daphne` puts the same server into the `daphne` command itself.
 
-On SIGTERM or SIGINT it stops listening, tells the application (`lifecycle.on_drain`), lets the requests in flight
-finish for `--drain-timeout` seconds, cancels what is left, runs `lifecycle.on_shutdown` and exits with 0. Requests that
-still arrive on connections which are open already are served, and the connection is closed with the answer. A request
-whose body is still arriving has not reached the application and is not waited for.
+On SIGTERM or SIGINT it stops listening, runs the `lifecycle.on_drain` hooks, waits up to `--drain-timeout` seconds for
+the requests in flight, cancels the rest, runs the `lifecycle.on_shutdown` hooks and exits with 0. Requests that still
+arrive on open connections are served, and the connection is closed after the response. A request whose body is still
+arriving has not reached the application and is not waited for.
 
-An application's `send` waits while its client does not read (`backpressure`); a client that reads nothing for
+An application's `send` waits while its client does not read (see `backpressure`). A client that reads nothing for
 `--send-timeout` seconds is cut off.
 
-Mended: an exception after the response has started no longer kills the loop that reaps applications; a half-sent
-request no longer breaks the shutdown; an application that ends without a response no longer leaves its client waiting;
-the header `Daphne-Root-Path`, which any client can send, is ignored; bodies are not parsed before the application gets
-them.
+What is patched:
+
+- An exception after the response has started no longer kills the loop that reaps applications.
+- A half-sent request no longer breaks the shutdown.
+- An application that ends without a response no longer leaves its client waiting.
+- The header `Daphne-Root-Path`, which any client can send, is ignored.
+- Bodies are not parsed before the application receives them.
 """
 
 import argparse
@@ -26,7 +29,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-# First: importing it installs the asyncio reactor, which must happen before anything imports twisted's default one.
+# First: this installs the asyncio reactor, which must happen before anything imports Twisted's default reactor.
 from mcp_sessions.daphne.backpressure import SEND_SECONDS, PacedServer  # isort: skip
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
 from daphne.http_protocol import WebRequest
@@ -43,12 +46,12 @@ DRAIN_SECONDS: Final = 10.0
 CANCEL_SECONDS: Final = 2.0
 FLUSH_SECONDS: Final = 2.0
 
-reactor: Any = twisted_reactor  # a module that poses as an object; its hints mislead
+reactor: Any = twisted_reactor  # an object in place of a module; its type hints are wrong
 logger = logging.getLogger(__name__)
 
 
 class Server(PacedServer):
-    """daphne's server with another end: of one application, and of the process."""
+    """daphne's server with another way to end an application, and to end the process."""
 
     def __init__(self, *args: Any, drain_seconds: float = DRAIN_SECONDS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -63,9 +66,10 @@ class Server(PacedServer):
         super().listen_success(port)
 
     def protocol_connected(self, protocol: Any) -> None:
-        """Leave a body to the application: what Twisted makes of a form goes nowhere, and costs every POST a seventh.
+        """Leave the body to the application: nothing uses the form that Twisted parses, and parsing takes a seventh
+        of the time of every POST.
 
-        The attribute is `parsePOSTFormSubmission` of Twisted's `Request`, which daphne does not let anybody give.
+        This sets the parameter `parsePOSTFormSubmission` of Twisted's `Request`, which daphne gives no way to pass.
         """
         super().protocol_connected(protocol)
         protocol._parsePOSTFormSubmission = False  # noqa: SLF001 - see above
@@ -73,9 +77,9 @@ class Server(PacedServer):
     # One application's end
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
-        """Start the application, and settle the request the moment it ends rather than up to a second later.
+        """Start the application, and finish its request as soon as it ends instead of up to a second later.
 
-        The root path is what `--root-path` says: daphne believes a `Daphne-Root-Path` header of anybody.
+        The root path is that of `--root-path`; daphne would accept it from any client's `Daphne-Root-Path` header.
         """
         scope["root_path"] = self.root_path
         queue = super().create_application(protocol, scope)
@@ -83,14 +87,14 @@ class Server(PacedServer):
             if self.draining:
                 _close_after_response(protocol)
             application = self.connections[protocol]["application_instance"]
-            application.add_done_callback(partial(self._settle, protocol))
+            application.add_done_callback(partial(self._finish, protocol))
         return queue
 
-    def _settle(self, protocol: WebRequest, application: "asyncio.Future[None]") -> None:
-        """See to it that an ended application's response has ended too, and forget both."""
+    def _finish(self, protocol: WebRequest, application: "asyncio.Future[None]") -> None:
+        """End the response of an application that has ended, and forget both."""
         error = None if application.cancelled() else application.exception()
         if isinstance(error, KeyboardInterrupt | SystemExit):
-            return  # daphne's own loop stops the server.
+            return  # daphne's own loop stops the server
         if error is not None:
             logger.error("Exception inside application: %s", error, exc_info=error)
         if protocol in self.connections and "disconnected" not in self.connections[protocol]:
@@ -98,16 +102,16 @@ class Server(PacedServer):
         self.connections.pop(protocol, None)
 
     def protocol_disconnected(self, protocol: Any) -> None:
-        # A connection that was settled before it is lost is no longer in the table, which daphne does not expect.
+        # daphne does not expect that `_finish` has already removed the connection.
         if protocol in self.connections:
             super().protocol_disconnected(protocol)
 
     def application_checker(self) -> None:
-        """daphne's loop, once a second. A WebSocket that cannot be told of its exception must not end it for all."""
+        """daphne's loop, once a second. A WebSocket that fails while being closed must not end the loop."""
         try:
             super().application_checker()
         except Exception:
-            logger.exception("An ended application could not be reaped.")
+            logger.exception("Cannot reap an application that has ended.")
             for details in self.connections.values():
                 if "application_instance" in details and details["application_instance"].done():
                     del details["application_instance"]
@@ -116,12 +120,12 @@ class Server(PacedServer):
     # The process's end
 
     def kill_all_applications(self) -> "Deferred[None]":
-        """What daphne calls before the reactor stops; the reactor goes on until the result is there."""
+        """daphne calls this before the reactor stops; the reactor runs on until the result is available."""
         ended: Deferred[None] = Deferred.fromFuture(asyncio.ensure_future(self._end()))
         return ended.addErrback(lambda failure: logger.error("The drain failed: %s", failure.getTraceback()))
 
     async def _end(self) -> None:
-        """Drain, cancel, shut down."""
+        """Drain, cancel and shut down."""
         deadline = time.monotonic() + self.drain_seconds
         await self._stop_listening()
         await lifecycle.drain(self.drain_seconds)
@@ -155,7 +159,7 @@ class Server(PacedServer):
             await asyncio.wait(running, timeout=CANCEL_SECONDS)
 
     def _running(self, kind: type) -> "list[asyncio.Future[None]]":
-        """The applications that have not ended, of connections of that kind. A half-sent request has none."""
+        """The applications still running, of connections of this kind. A half-sent request has none."""
         applications = [
             details.get("application_instance")
             for protocol, details in self.connections.items()
@@ -167,12 +171,12 @@ class Server(PacedServer):
 
 
 def _write_no_line(request: Any) -> None:
-    """Instead of Twisted's access log: daphne sends that nowhere and has one of its own, which stays."""
+    """Replaces Twisted's access log, which daphne discards; daphne's own access log stays."""
 
 
 def _end_response(protocol: WebRequest, rejection: Rejection) -> None:
-    """Answer if nothing was sent yet; else cut the connection, so that the client knows the response is incomplete."""
-    if protocol._response_started:  # noqa: SLF001 - Twisted's own flags say only whether headers have left
+    """Answer if nothing was sent yet. Otherwise close the connection, so that the response is seen to be incomplete."""
+    if protocol._response_started:  # noqa: SLF001 - Twisted's public flags say only whether headers were sent
         protocol.channel.loseConnection()
         return
     protocol.handle_reply(
@@ -182,8 +186,8 @@ def _end_response(protocol: WebRequest, rejection: Rejection) -> None:
 
 
 def _close_after_response(protocol: WebRequest) -> None:
-    """Let the connection end with this response, and tell the client so if its headers have not left yet."""
-    channel = getattr(protocol, "channel", None)  # Twisted deletes it when the response has ended
+    """Close the connection after this response, and tell the client so if the headers were not sent yet."""
+    channel = getattr(protocol, "channel", None)  # Twisted deletes it when the response ends
     if not isinstance(channel, HTTPChannel):
         return
     channel.persistent = False
@@ -192,7 +196,7 @@ def _close_after_response(protocol: WebRequest) -> None:
 
 
 async def _flush() -> None:
-    """Wait until the sockets have taken what was written. Twisted has no event for it."""
+    """Wait until the sockets have accepted everything written. Twisted has no event for it."""
     deadline = time.monotonic() + FLUSH_SECONDS
     while reactor.getWriters() and time.monotonic() < deadline:  # noqa: ASYNC110 - see above
         await asyncio.sleep(0.01)
@@ -210,7 +214,7 @@ def seconds(text: str) -> float:
 
 
 class CommandLineInterface(DaphneCommandLineInterface):  # type: ignore[misc]  # daphne has no type hints
-    """The `daphne` command with this server and two more options."""
+    """The `daphne` command with our server and two more options."""
 
     description = "Django HTTP/WebSocket server that drains on SIGTERM and waits for slow readers"
 
@@ -220,7 +224,7 @@ class CommandLineInterface(DaphneCommandLineInterface):  # type: ignore[misc]  #
         self.parser.add_argument(
             "--drain-timeout",
             type=seconds,
-            help="Seconds that requests in flight may take after SIGTERM (MCP_DRAIN_TIMEOUT, default %(default)s)",
+            help="Seconds to wait for requests in flight after SIGTERM (MCP_DRAIN_TIMEOUT, default %(default)s)",
             default=_from_environment("MCP_DRAIN_TIMEOUT", DRAIN_SECONDS),
         )
         self.parser.add_argument(
@@ -236,13 +240,13 @@ class CommandLineInterface(DaphneCommandLineInterface):  # type: ignore[misc]  #
         super().run(args)
 
 
-def mend_command() -> None:
-    """Put this server into the `daphne` command, for which `startup.mend_daphne` is the public way.
+def patch_command() -> None:
+    """Put this server into the `daphne` command, for which `startup.patch_daphne` is the public way.
 
-    Raises: SystemExit with a sentence for what the environment says and is no number of seconds.
+    Raises: SystemExit with a message for an environment variable that is not a number of seconds.
     """
     if DaphneCommandLineInterface.server_class is not DaphneServer:
-        return  # this command runs, or one of somebody else's
+        return  # our command is running, or somebody else has replaced the server
     _serve_with(
         drain_seconds=_seconds_from_environment("MCP_DRAIN_TIMEOUT", DRAIN_SECONDS),
         send_seconds=_seconds_from_environment("MCP_SEND_TIMEOUT", SEND_SECONDS),
@@ -250,12 +254,12 @@ def mend_command() -> None:
 
 
 def _serve_with(**options: float) -> None:
-    """daphne makes its server by an attribute of its command: where our own command and a mended one meet."""
+    """Set the attribute from which daphne's command, and ours, create their server."""
     DaphneCommandLineInterface.server_class = staticmethod(partial(Server, **options))
 
 
 def _from_environment(name: str, default: float) -> str:
-    """What is set to nothing is not set."""
+    """The variable, or the default if it is empty or not set."""
     return os.environ.get(name) or str(default)
 
 

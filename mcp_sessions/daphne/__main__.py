@@ -1,4 +1,4 @@
-"""`python -m mcp_sessions.daphne`: the `daphne` command with this package's server."""
+"""`python -m mcp_sessions.daphne`: the `daphne` command with our server."""
 
 from mcp_sessions.daphne import CommandLineInterface
 

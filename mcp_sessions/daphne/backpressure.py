@@ -1,8 +1,8 @@
-"""Back-pressure for daphne: `send` waits while the client is behind with reading, as it does under other servers.
+"""Back-pressure for daphne: `send` waits while the client is slow to read, as it does under other servers.
 
-daphne's own `send` returns at once, and what a client does not read piles up in its connection without a limit. Here a
-body leaves in parts, and each part waits until the connection has passed on what was written before: at most twice
-PART_BYTES wait in a connection, whatever the application sends. A client that takes none of it in time is cut off.
+daphne's own `send` returns at once, and what the client does not read accumulates in its connection without a limit.
+Here a body is sent in parts, and each part waits until the connection has passed on the previous one. So at most twice
+PART_BYTES wait in a connection, whatever the application sends. A client that reads nothing in time is cut off.
 """
 
 import asyncio
@@ -10,32 +10,32 @@ import logging
 from collections.abc import Awaitable
 from typing import Any, Final
 
-# First: importing it installs the asyncio reactor, which must happen before anything imports twisted's default one.
+# First: this installs the asyncio reactor, which must happen before anything imports Twisted's default reactor.
 from daphne import server as daphne_server  # isort: skip
 
 from mcp_sessions.transport.event_stream import PACED
 
-#: Bytes that are written at once. A connection counts as behind when as many wait in it (Twisted's `bufferSize`).
+#: Bytes written at once. A connection is behind when this many wait in it (Twisted's `bufferSize`).
 PART_BYTES: Final = 64 * 1024
-#: Seconds for a client to read what waits in its connection.
+#: Seconds in which a client must read what waits in its connection.
 SEND_SECONDS: Final = 60.0
 
 logger = logging.getLogger(__name__)
 
 
 class Room:
-    """Waits for one connection that is behind: Twisted's push producer, registered until it is told to resume."""
+    """Waits for one connection that is behind: a push producer in Twisted's terms, registered until it may resume."""
 
     __slots__ = ("_protocol", "given")
 
     def __init__(self, protocol: Any) -> None:
-        #: Done when everything written has left, or the connection is gone.
+        #: Done when everything written was passed on, or the connection is gone.
         self.given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._protocol = protocol
         protocol.registerProducer(self, True)  # noqa: FBT003 - Twisted's signature
 
     def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """Nothing to do: whoever waits for room waits already."""
+        """Nothing to do: `send` is already waiting."""
 
     def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
         self._protocol.unregisterProducer()
@@ -46,13 +46,13 @@ class Room:
             self.given.set_result(None)
 
     async def within(self, seconds: float) -> bool:
-        """Whether there is room in time. Several may wait."""
+        """Whether there is room in time. Several tasks may wait."""
         done, _ = await asyncio.wait([self.given], timeout=seconds)
         return bool(done)
 
 
 class PacedServer(daphne_server.Server):  # type: ignore[misc]  # daphne has no type hints
-    """daphne's server with a `send` that waits for the reader, and says so in the scope."""
+    """daphne's server with a `send` that waits for the reader; the scope says that it does."""
 
     def __init__(self, *args: Any, send_seconds: float = SEND_SECONDS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -64,7 +64,7 @@ class PacedServer(daphne_server.Server):  # type: ignore[misc]  # daphne has no 
         return super().create_application(protocol, scope)
 
     def handle_reply(self, protocol: Any, message: dict[str, Any]) -> Awaitable[None]:
-        """The application's `send`. A short body to a client that keeps up leaves at once."""
+        """The application's `send`. A short body is sent at once to a client that keeps up."""
         if message.get("type") == "http.response.body":
             if is_behind(protocol) or len(message.get("body", b"")) > PART_BYTES:
                 return self._reply_in_parts(protocol, message)
@@ -74,7 +74,7 @@ class PacedServer(daphne_server.Server):  # type: ignore[misc]  # daphne has no 
         return reply
 
     async def _reply_in_parts(self, protocol: Any, message: dict[str, Any]) -> None:
-        """Also the end waits for room: the next request on this connection is not read before."""
+        """Send a body in parts. Its end also waits for room, so that the next request is not read before."""
         reply, part = super().handle_reply, {"type": "http.response.body", "more_body": True}
         body = message.get("body", b"")
         for start in range(0, len(body) or 1, PART_BYTES):
@@ -86,7 +86,7 @@ class PacedServer(daphne_server.Server):  # type: ignore[misc]  # daphne has no 
             await reply(protocol, {**part, "more_body": False})
 
     async def _room(self, protocol: Any) -> None:
-        """Wait until the connection is not behind, or gone."""
+        """Wait until the connection is no longer behind, or is gone."""
         while is_behind(protocol) and self._is_connected(protocol):
             details = self.connections[protocol]
             room: Room | None = details.get("room")
@@ -100,11 +100,11 @@ class PacedServer(daphne_server.Server):  # type: ignore[misc]  # daphne has no 
         return "disconnected" not in self.connections.get(protocol, {"disconnected": None})
 
     def _bound_the_end(self, protocol: Any) -> None:
-        """Twisted gives up an idle connection that stays open, but waits for ever until one that closes is read."""
+        """Limit how long a closing connection may take: Twisted limits only idle connections that stay open."""
         channel = getattr(protocol, "channel", None)
         if channel is not None and not getattr(channel, "persistent", True):
             channel.setTimeout(self.send_seconds)
-            channel.abortTimeout = 0  # it was asked to close, and had its time
+            channel.abortTimeout = 0  # it was asked to close and had time to
 
     def protocol_disconnected(self, protocol: Any) -> None:
         room: Room | None = self.connections.get(protocol, {}).get("room")
@@ -114,10 +114,10 @@ class PacedServer(daphne_server.Server):  # type: ignore[misc]  # daphne has no 
 
 
 def is_behind(protocol: Any) -> bool:
-    """Whether more than PART_BYTES were written to the connection that the client's side has not taken yet.
+    """Whether more than PART_BYTES were written to the connection that the client has not read yet.
 
-    The flag is Twisted's own, raised and lowered by its transport; to be told of it by registering a producer with
-    every request would cost each of them more than to look.
+    The flag is Twisted's own, set and cleared by its transport. Registering a producer with every request, to be told
+    of it, would cost each request more than this look.
     """
-    channel = getattr(protocol, "channel", None)  # Twisted deletes it when the response has ended
+    channel = getattr(protocol, "channel", None)  # Twisted deletes it when the response ends
     return getattr(channel, "_waitingForTransport", False)

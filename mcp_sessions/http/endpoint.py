@@ -28,8 +28,8 @@ from mcp_sessions.serving.database import DatabaseScope
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.runtime import Runtime, runtime_for
 from mcp_sessions.signals import session_created, session_ended
-from mcp_sessions.store.session import Session, fingerprint, new_session_id
-from mcp_sessions.store.streaming import STANDALONE
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.session import STANDALONE, Session, fingerprint, new_session_id
 from mcp_sessions.streams.standalone import NoChannel
 from mcp_sessions.streams.writer import Follower
 from mcp_sessions.transport import jsonrpc, rejections
@@ -154,11 +154,13 @@ class _Call:
             return await send_json(self.send, jsonrpc.error_response(request.id, error))
         session_id = new_session_id()
         try:
-            session = await self.runtime.store.create(
-                fingerprint(session_id) or "",
-                principal=self.principal,
-                handshake=handshake,
-                limits=self.conf.limits,
+            session = await self.runtime.store.run(
+                sessions.create(
+                    fingerprint(session_id) or "",
+                    principal=self.principal,
+                    handshake=handshake,
+                    limits=self.conf.limits,
+                )
             )
         except TooManySessions as error:
             logger.warning("Refused a new session on endpoint %r: %s", self.conf.alias, error)
@@ -172,8 +174,10 @@ class _Call:
         digest = await self._fingerprint()
         if digest is None:
             return None
-        session = await self.runtime.store.touch(
-            digest, principal=self.principal, limits=self.conf.limits, call=call, initialized=initialized
+        session = await self.runtime.store.run(
+            sessions.touch(
+                digest, principal=self.principal, limits=self.conf.limits, call=call, initialized=initialized
+            )
         )
         if session is None:
             await self._miss(digest)
@@ -286,7 +290,9 @@ class _Call:
         digest = await self._fingerprint()
         if digest is None:
             return None
-        session = await self.runtime.store.end(digest, principal=self.principal, reason="deleted")
+        session = await self.runtime.store.run(
+            sessions.end(digest, principal=self.principal, reason="deleted")
+        )
         if session is None:
             return await self._miss(digest)
         logger.info("Session %.12s was ended by its client.", digest)

@@ -1,7 +1,7 @@
-"""How text that strangers chose, times and JSON are shown to an operator.
+"""How times, JSON and text from clients are shown to an operator.
 
-Clients choose their own names and versions: everything here bounds and cleans; escaping is the templates' business
-(`format_html` where there is none).
+Clients choose their own names and versions. Everything here truncates and cleans such text. Escaping is left to the
+templates, and to `format_html` where there is none.
 """
 
 import json
@@ -24,7 +24,7 @@ _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 def printable(text: str, limit: int) -> str:
-    """At most `limit` characters, without the control and direction characters that make text look like another."""
+    """At most `limit` characters, without control and direction characters, which could disguise the text."""
     shown = text[: limit + 1]
     clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
     return clean if len(shown) <= limit else clean[: limit - 1] + "…"
@@ -41,13 +41,13 @@ def ago(moment: datetime) -> str:
 
 
 def remaining(moment: datetime) -> str:
-    """How long until then: "48 s", "59 min", or "now" when that time has come."""
+    """How long until then: "48 s", "59 min", or "now" if the time has come."""
     left = moment - timezone.now()
     return _duration(left) if left > timedelta() else "now"
 
 
 def _duration(delta: timedelta) -> str:
-    """In the largest unit that it fills, rounded down."""
+    """In the largest unit that fits, rounded down."""
     seconds = max(0, int(delta.total_seconds()))
     for unit, size in _UNITS:
         if seconds >= size:
@@ -56,7 +56,7 @@ def _duration(delta: timedelta) -> str:
 
 
 def timed(words: str, moment: datetime) -> SafeString:
-    """Words about a moment, with the moment itself on hovering."""
+    """Words about a moment, with the moment itself as a tooltip."""
     local = timezone.localtime(moment)
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
@@ -72,13 +72,13 @@ def full_time(moment: datetime) -> str:
 
 
 def pretty_json(value: Any) -> SafeString:
-    """A JSON value, indented, for a page; cut at 10,000 characters."""
+    """A JSON value, indented, for a page; truncated to 10,000 characters."""
     text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
     return format_html('<pre class="mcp-json">{}</pre>', _cut(text, JSON_CHARS))
 
 
 def state_table(state: Mapping[str, Any]) -> SafeString:
-    """Names, sizes and the beginnings of the values of a session's state."""
+    """The names in a session's state, with the size and the beginning of each value."""
     if not state:
         return format_html('<span class="quiet">{}</span>', "nothing")
     rows = [_state_row(name, state[name]) for name in sorted(state)[:STATE_NAMES]]
@@ -97,6 +97,6 @@ def _state_row(name: str, value: Any) -> tuple[str, int, str]:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Lines stay lines; what is not printable beside them is replaced."""
+    """At most `limit` characters; all but printable ones and line breaks are replaced."""
     shown = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
     return shown if len(text) <= limit else f"{shown}… ({len(text) - limit} more characters)"

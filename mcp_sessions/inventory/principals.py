@@ -1,8 +1,10 @@
-"""Who owns a session, in words: principals as the admin and the commands show them."""
+"""Principals as the admin and the commands show them, and the principals that a name may stand for.
+
+A principal says who authentication found: a Django user, the subject or the OAuth client of a token, or nobody.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from django.contrib.auth import get_user_model
@@ -12,53 +14,46 @@ from mcp_sessions.inventory.display import printable
 from mcp_sessions.store.session import ANONYMOUS
 
 USER: Final = "user:"
-#: Principals of bearer tokens, `kind:["issuer","name"]` -> what the name is called.
+#: Principals of bearer tokens, `kind:["issuer","name"]` -> what precedes the name on a page.
 TOKENS: Final = {"oauth": "", "oauth-client": "client "}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
-    """A principal for people to read."""
+def names_of(principals: Iterable[str]) -> dict[str, str]:
+    """A name for each principal, with at most one database query.
 
-    #: User name, "anonymous", or the subject and its issuer. Printable, and at most 150 characters.
-    label: str
-    #: The Django user's primary key; None for everybody else, and for users that were deleted.
-    user_pk: Any | None = None
-
-
-def owners_of(principals: Iterable[str]) -> dict[str, Owner]:
-    """The owner of each principal, with at most one query for all of them."""
+    It is a user name, "anonymous", or a token's subject and issuer; printable, and at most 150 characters long.
+    """
     distinct = set(principals)
-    names = _user_names({pk for principal in distinct if (pk := _user_pk(principal)) is not None})
-    return {principal: _owner(principal, names) for principal in distinct}
+    user_names = _user_names({pk for principal in distinct if (pk := _user_pk(principal)) is not None})
+    return {principal: _name(principal, user_names) for principal in distinct}
 
 
 def principals_of_users(text: str, *, limit: int) -> list[str]:
-    """The principals of the Django users whose user name contains the text, so many at most."""
+    """The principals of at most `limit` Django users whose user names contain the text."""
     model = get_user_model()
     matching = model._default_manager.filter(**{f"{model.USERNAME_FIELD}__icontains": text})
     return [f"{USER}{pk}" for pk in matching.order_by("pk").values_list("pk", flat=True)[:limit]]
 
 
 def principals_of_tokens(name: str, issuer: str | None) -> list[str]:
-    """The principals of a subject, or of an OAuth client, of tokens that name this issuer or none."""
+    """The principals of tokens with this subject or OAuth client, and with this issuer or none."""
     issuers = [None] if issuer is None else [None, issuer.rstrip("/"), issuer.rstrip("/") + "/"]
     return [f"{kind}:{json.dumps([iss, name], separators=(',', ':'))}" for kind in TOKENS for iss in issuers]
 
 
-def _owner(principal: str, names: Mapping[Any, str]) -> Owner:
+def _name(principal: str, user_names: Mapping[Any, str]) -> str:
     if principal == ANONYMOUS:
-        return Owner(label="anonymous")
-    if principal.startswith(USER):
-        pk = _user_pk(principal)
-        if pk in names:
-            return Owner(label=printable(names[pk], 150), user_pk=pk)
-        return Owner(label=f"deleted user {printable(principal.removeprefix(USER), 40)}")
-    return Owner(label=_token_holder(principal) or printable(principal, 150))
+        return "anonymous"
+    if not principal.startswith(USER):
+        return _token_name(principal) or printable(principal, 150)
+    pk = _user_pk(principal)
+    if pk in user_names:
+        return printable(user_names[pk], 150)
+    return f"deleted user {printable(principal.removeprefix(USER), 40)}"
 
 
-def _token_holder(principal: str) -> str | None:
-    """ "subject (issuer)"; None for a principal that no token gave."""
+def _token_name(principal: str) -> str | None:
+    """The subject or client, with its issuer in parentheses; None if no token has such a principal."""
     kind, _, rest = principal.partition(":")
     try:
         issuer, name = json.loads(rest)
@@ -69,7 +64,7 @@ def _token_holder(principal: str) -> str | None:
 
 
 def _user_pk(principal: str) -> Any | None:
-    """The primary key in "user:<pk>", of the type that the user model has; None if it is none."""
+    """The primary key in "user:<pk>", in the user model's own type; None if there is no valid one."""
     if not principal.startswith(USER):
         return None
     try:

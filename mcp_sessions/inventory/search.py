@@ -1,4 +1,4 @@
-"""What the text in the admin's search box may mean: a fingerprint, a client, a user, a token's subject."""
+"""What the text in the admin's search box may mean: a fingerprint, a client, a user, or the subject of a token."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,15 +8,16 @@ from typing import Final
 from mcp_sessions import conf
 from mcp_sessions.inventory.listing import Match, Prefix
 from mcp_sessions.inventory.principals import principals_of_tokens, principals_of_users
-from mcp_sessions.store.base import Query
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.store.session import ANONYMOUS
 
 HELP: Final = (
     "The first 8 or more digits of a fingerprint, (part of) a client’s name, (part of) a user name, a token’s subject, "
     "or “anonymous”."
 )
-#: Each meaning is a read of its own: a text may mean so many clients, and so many users.
+#: Clients, and users, that one text may stand for. Each of them costs a read.
 MAX_MEANINGS: Final = 10
 _DIGITS: Final = re.compile(r"[0-9a-f]{8,64}\Z")
 
@@ -26,7 +27,7 @@ class Search:
     """What a text may mean."""
 
     matches: Sequence[Match]
-    #: Whether it may mean more clients or users than are looked for.
+    #: Whether more clients or users match than were taken.
     ambiguous: bool
 
 
@@ -36,9 +37,10 @@ def search(text: str, aliases: Iterable[str]) -> Search:
     clients = _client_names(text, aliases)
     users = principals_of_users(text, limit=MAX_MEANINGS + 1)
     principals = dict.fromkeys([*users[:MAX_MEANINGS], *_other_principals(text, aliases)])
+    prefixes = [Prefix(digits=text.lower())] if _DIGITS.match(text.lower()) else []
     return Search(
         matches=[
-            *_prefixes(text),
+            *prefixes,
             *(Query(client=name) for name in clients[:MAX_MEANINGS]),
             *(Query(principal=principal) for principal in principals),
         ],
@@ -46,19 +48,14 @@ def search(text: str, aliases: Iterable[str]) -> Search:
     )
 
 
-def _prefixes(text: str) -> Iterator[Prefix]:
-    if _DIGITS.match(text.lower()):
-        yield Prefix(digits=text.lower())
-
-
 def _client_names(text: str, aliases: Sequence[str]) -> list[str]:
-    """The name itself, and those lately seen that contain it."""
-    seen = [name for alias in aliases for name in directory_for(alias).clients()]
+    """The text itself, and the names of recently seen clients that contain it."""
+    seen = [name for alias in aliases for name in sync_store_for(alias).run(indexes.clients())]
     return list(dict.fromkeys([text, *(name for name in seen if text.casefold() in name.casefold())]))
 
 
 def _other_principals(text: str, aliases: Sequence[str]) -> Iterator[str]:
-    """Owners that are no Django users."""
+    """Principals that are not Django users."""
     if text.lower() == ANONYMOUS:
         yield ANONYMOUS
     for alias in aliases:

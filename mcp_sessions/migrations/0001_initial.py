@@ -1,4 +1,4 @@
-"""No table: what Django needs to make the permissions and the content type of sessions."""
+"""No table: only what Django needs to create the permissions and the content type of sessions."""
 
 from django.db import migrations, models
 
@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
                 ("endpoint", models.CharField(max_length=255)),
                 ("client_name", models.CharField(max_length=255, verbose_name="client")),
                 ("protocol_version", models.CharField(max_length=32, verbose_name="protocol")),
-                ("principal", models.CharField(max_length=255, verbose_name="user")),
+                ("principal", models.CharField(max_length=255)),
                 ("last_activity", models.DateTimeField()),
             ],
             options={

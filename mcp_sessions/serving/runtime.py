@@ -19,10 +19,11 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.sdk import ServerBinding, load_server
 from mcp_sessions.serving.exchange import PRIMED_SINCE, Exchange
 from mcp_sessions.serving.held import Held
-from mcp_sessions.store.base import SessionStore
-from mcp_sessions.store.registry import store_for, streams_for
-from mcp_sessions.store.session import Session
-from mcp_sessions.store.streaming import STANDALONE, Claim, StreamStore
+from mcp_sessions.store.calls import sessions, streams
+from mcp_sessions.store.calls.streams import Claim
+from mcp_sessions.store.drivers import Store
+from mcp_sessions.store.factory import store_for
+from mcp_sessions.store.session import STANDALONE, Session
 from mcp_sessions.streams.open_streams import Followers
 from mcp_sessions.streams.orphans import Orphans
 from mcp_sessions.streams.standalone import StandaloneChannel, pass_on
@@ -42,12 +43,11 @@ class Runtime:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        self.store: SessionStore = store_for(alias)
-        self.streams: StreamStore = streams_for(alias)
+        self.store: Store = store_for(alias)
         conf = self.conf
         server = load_server(conf.server)
         self.binding = ServerBinding(server, json_only=conf.response == "json", max_body=conf.max_body)
-        self.bus = Bus(self.streams, answer=self._hear, on_beat=self._beat, pause=self._pause)
+        self.bus = Bus(self.store, answer=self._hear, on_beat=self._beat, pause=self._pause)
         self.questions = Questions(self)
         #: Not by id: a client may use one twice, against the protocol, and each is to be found.
         self._exchanges: set[Exchange] = set()
@@ -90,7 +90,6 @@ class Runtime:
         for task in tuple(self._tasks):
             task.cancel()
         await self.binding.stop()
-        await self.streams.aclose()
         await self.store.aclose()
 
     def spawn(self, work: Any) -> None:
@@ -173,7 +172,7 @@ class Runtime:
     ) -> Follower | None:
         """Deliver a stream from here on, instead of whoever did so far. None if there is no such stream."""
         fingerprint = session.fingerprint
-        taken = await self.streams.claim(fingerprint, stream, node=self.bus.node, after=after)
+        taken = await self.store.run(streams.claim(fingerprint, stream, node=self.bus.node, after=after))
         if taken is None:
             return None
         if taken.replaced is not None and stream != STANDALONE:
@@ -197,7 +196,9 @@ class Runtime:
 
     async def _claim_for(self, follower: Follower) -> None:
         try:
-            taken = await self.streams.claim(follower.fingerprint, STANDALONE, node=self.bus.node, after=None)
+            taken = await self.store.run(
+                streams.claim(follower.fingerprint, STANDALONE, node=self.bus.node, after=None)
+            )
         except StoreUnavailable as error:
             logger.warning("A stream of session %.12s stays silent: %s", follower.fingerprint, error)
             return
@@ -237,7 +238,7 @@ class Runtime:
 
     async def _forget_streams(self, fingerprint: str) -> None:
         try:
-            await self.streams.forget(fingerprint)
+            await self.store.run(streams.forget(fingerprint))
         except StoreUnavailable as error:
             logger.info("The streams of session %.12s are left to their TTL: %s", fingerprint, error)
 
@@ -272,12 +273,12 @@ class Runtime:
     async def _beat(self) -> None:
         """What a heartbeat makes up for: sessions that would idle out, doorbells that were lost, nodes that died."""
         for held in _batches(list(self._held)):
-            alive = await self.store.keep(held, limits=self.conf.limits)
+            alive = await self.store.run(sessions.keep(held, limits=self.conf.limits))
             for gone in set(held) - alive:
                 self.close(gone)
-        streams = {(f.fingerprint, f.stream) for f in self.followers if f.valid} | set(self._streams)
-        for some in _batches(sorted(streams)):
-            await self.streams.keep_streams(some)
+        alive_here = {(f.fingerprint, f.stream) for f in self.followers if f.valid} | set(self._streams)
+        for some in _batches(sorted(alive_here)):
+            await self.store.run(streams.keep(some))
         await self.orphans.look()
         await self.questions.look()
         for followers in _batches(list(self.followers)):
@@ -292,7 +293,7 @@ def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 async def _remember_log_level(runtime: Runtime, fingerprint: str, params: Mapping[str, Any]) -> str | None:
-    await runtime.store.set_log_level(fingerprint, params["level"])
+    await runtime.store.run(sessions.set_log_level(fingerprint, params["level"]))
     return None
 
 
@@ -300,13 +301,13 @@ async def _remember_subscription(runtime: Runtime, fingerprint: str, params: Map
     if not runtime.binding.keeps_subscriptions:
         return None
     most = runtime.conf.max_subscriptions
-    kept = await runtime.streams.subscribe(fingerprint, params["uri"], max_subscriptions=most)
+    kept = await runtime.store.run(streams.subscribe(fingerprint, params["uri"], max_subscriptions=most))
     return f"A session subscribes to {most} resources at most" if kept is False else None
 
 
 async def _forget_subscription(runtime: Runtime, fingerprint: str, params: Mapping[str, Any]) -> str | None:
     if runtime.binding.keeps_subscriptions:
-        await runtime.streams.unsubscribe(fingerprint, params["uri"])
+        await runtime.store.run(streams.unsubscribe(fingerprint, params["uri"]))
     return None
 
 

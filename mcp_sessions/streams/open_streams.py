@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.serving.held import Held
-from mcp_sessions.store.streaming import STANDALONE
+from mcp_sessions.store.session import STANDALONE
 from mcp_sessions.streams.writer import Follower
 
 

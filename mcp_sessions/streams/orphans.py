@@ -18,6 +18,7 @@ from mcp_types import CONNECTION_CLOSED
 from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.store.calls import nodes, sessions, streams
 from mcp_sessions.streams.writer import Follower, patiently
 from mcp_sessions.transport import jsonrpc
 
@@ -62,7 +63,7 @@ class Orphans:
         return node not in await self._alive()
 
     async def _alive(self) -> frozenset[str]:
-        return frozenset(node.id for node in await self._runtime.streams.nodes())
+        return frozenset(node.id for node in await self._runtime.store.run(nodes.list_nodes()))
 
     def _settling_since(self) -> float:
         """Since when this node's heartbeats have come without a gap.
@@ -96,14 +97,14 @@ class Orphans:
             response = jsonrpc.error_response(request["id"], error)
         payload, limits = jsonrpc.encode(response), self._runtime.conf.stream_limits
         await patiently(
-            lambda: self._runtime.streams.close_orphan(
-                follower.fingerprint, follower.stream, payload=payload, limits=limits
+            lambda: self._runtime.store.run(
+                streams.close_orphan(follower.fingerprint, follower.stream, payload=payload, limits=limits)
             )
         )
 
     async def _run_again(self, follower: Follower, request: dict[str, Any]) -> dict[str, Any] | None:
         """The response of a call that does no harm twice; what it says before is not said again."""
-        session = await self._runtime.store.get(follower.fingerprint)
+        session = await self._runtime.store.run(sessions.get(follower.fingerprint))
         if session is None or not self._runtime.conf.rerun_lost_calls:
             return None
         again = jsonrpc.Request(id=request["id"], method=request["method"], params=request["params"])

@@ -12,8 +12,9 @@ from mcp_sessions.cluster.client_requests import Ask
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.exchange import below_log_level
-from mcp_sessions.store.session import Session
-from mcp_sessions.store.streaming import STANDALONE, Appended
+from mcp_sessions.store.calls import streams
+from mcp_sessions.store.calls.streams import Appended
+from mcp_sessions.store.session import STANDALONE, Session
 from mcp_sessions.streams.writer import patiently
 from mcp_sessions.transport import jsonrpc
 
@@ -32,7 +33,7 @@ async def publish(
     """
     payloads, key, limits = [jsonrpc.encode(message)], key or secrets.token_hex(8), runtime.conf.stream_limits
     appended: Appended | None = await patiently(
-        lambda: runtime.streams.publish(fingerprint, payloads=payloads, key=key, limits=limits)
+        lambda: runtime.store.run(streams.publish(fingerprint, payloads=payloads, key=key, limits=limits))
     )
     if appended is not None and appended.claim is not None:
         runtime.ring_for(appended.claim.node, fingerprint, STANDALONE)
@@ -44,7 +45,9 @@ async def pass_on(runtime: "Runtime", method: str, uri: str | None, *, key: str)
     listening = runtime.followers.listening
     try:
         if uri is not None:
-            listening &= await patiently(lambda: runtime.streams.subscribed(sorted(listening), uri))
+            listening &= await patiently(
+                lambda: runtime.store.run(streams.subscribed(sorted(listening), uri))
+            )
     except StoreUnavailable as away:
         logger.warning("An announcement was not passed on: %s", away)
         return

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.streaming import STANDALONE, Appended, Batch, Claim, Taken
+from mcp_sessions.store.calls import streams
+from mcp_sessions.store.calls.streams import Appended, Batch, Claim, Taken
+from mcp_sessions.store.session import STANDALONE
 from mcp_sessions.transport import jsonrpc, sse
 from mcp_sessions.transport.event_ids import EventId
 from mcp_sessions.transport.event_stream import Delivery
@@ -112,26 +114,30 @@ class ExchangeStream:
     async def _finish(self) -> None:
         """Tell the store that this log is complete: of a session it keeps the newest ones only."""
         try:
-            await self._runtime.streams.finished(
-                self._fingerprint,
-                self.name,
-                kept=KEPT_STREAMS,
-                kept_bytes=KEPT_FULL_STREAMS * self._runtime.conf.stream_max_bytes,
+            await self._runtime.store.run(
+                streams.finish(
+                    self._fingerprint,
+                    self.name,
+                    kept=KEPT_STREAMS,
+                    kept_bytes=KEPT_FULL_STREAMS * self._runtime.conf.stream_max_bytes,
+                )
             )
         except StoreUnavailable as error:
             logger.info("A stream of session %.12s is left to its TTL: %s", self._fingerprint, error)
 
     async def _open(self) -> None:
         self._opened = True
-        store, limits = self._runtime.streams, self._runtime.conf.stream_limits
+        store, limits = self._runtime.store, self._runtime.conf.stream_limits
         try:
             self.claim = await patiently(
-                lambda: store.open_stream(
-                    self._fingerprint,
-                    self.name,
-                    node=self._runtime.bus.node,
-                    request_id=self._request,
-                    limits=limits,
+                lambda: store.run(
+                    streams.open_stream(
+                        self._fingerprint,
+                        self.name,
+                        node=self._runtime.bus.node,
+                        request_id=self._request,
+                        limits=limits,
+                    )
                 )
             )
         except StoreUnavailable as error:
@@ -161,10 +167,12 @@ class ExchangeStream:
             self._runtime.ring_for(appended.claim.node, self._fingerprint, self.name)
 
     async def _append(self, first: int, payloads: Sequence[bytes], *, last: bool) -> Appended | None:
-        store, limits = self._runtime.streams, self._runtime.conf.stream_limits
+        store, limits = self._runtime.store, self._runtime.conf.stream_limits
         appended: Appended | None = await patiently(
-            lambda: store.append(
-                self._fingerprint, self.name, first=first, payloads=payloads, last=last, limits=limits
+            lambda: store.run(
+                streams.append(
+                    self._fingerprint, self.name, first=first, payloads=payloads, last=last, limits=limits
+                )
             )
         )
         return appended
@@ -258,12 +266,14 @@ class Follower:
         """Deliver what the log has; whether there may be more at once."""
         claim = self.claim
         try:
-            batch = await self._runtime.streams.read(
-                self.fingerprint,
-                self.stream,
-                token=claim.token,
-                after=self._after,
-                max_bytes=BATCH_BYTES,
+            batch = await self._runtime.store.run(
+                streams.read(
+                    self.fingerprint,
+                    self.stream,
+                    token=claim.token,
+                    after=self._after,
+                    max_bytes=BATCH_BYTES,
+                )
             )
         except StoreUnavailable as error:
             logger.warning("A stream of session %.12s cannot be read: %s", self.fingerprint, error)

@@ -1,1 +1,1 @@
-"""A library's books: what the demo's MCP tools work on."""
+"""The books of a library, which the demo's MCP tools work with."""

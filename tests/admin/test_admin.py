@@ -21,7 +21,8 @@ from redis.connection import Connection
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.factory import sync_store_for
 from tests.support.redis import RedisServer, run_server
 from tests.support.sessions import Opened, open_sessions
 
@@ -107,7 +108,7 @@ def confirmed(*sessions: Opened, **more: str) -> dict[str, Any]:
 
 
 def alive(session: Opened, alias: str = "default") -> bool:
-    return directory_for(alias).get(session.fingerprint) is not None
+    return sync_store_for(alias).run(sessions.get(session.fingerprint)) is not None
 
 
 # Who may do what.
@@ -353,7 +354,7 @@ def test_a_search_that_means_too_many_users_says_so(viewer: Client) -> None:
     open_sessions([Opened(principal=f"user:{user.pk}") for user in users])
     response = viewer.get(LIST, {"q": "user"})
     assert len(listed(response)) == 10
-    assert "type more of the name" in said(response)[0]
+    assert "Type more of the name" in said(response)[0]
 
 
 def test_a_search_within_a_filter_that_no_index_serves_is_explained(viewer: Client) -> None:
@@ -429,7 +430,7 @@ def test_a_session_that_never_was_leads_back_to_the_list(viewer: Client) -> None
     for unknown in ("f" * 64, "nonsense", "_3C_script_3E_"):
         response = viewer.get(f"{LIST}{unknown}/change/", follow=True)
         assert response.redirect_chain == [(LIST, 302)]
-        assert "no such session any more" in said(response)[0]
+        assert "session no longer exists" in said(response)[0]
 
 
 def test_no_page_runs_what_a_client_calls_itself(operator: Client) -> None:
@@ -488,7 +489,7 @@ def test_confirmed_sessions_end_and_others_go_on(operator: Client) -> None:
     response = operator.post(LIST, confirmed(one, two), follow=True)
     assert [alive(session) for session in (one, two, other)] == [False, False, True]
     assert listed(response) == [other.fingerprint]
-    assert said(response) == ["Force-expired 2 MCP sessions. No process answers them any more."]
+    assert said(response) == ["Force-expired 2 MCP sessions. No node serves them any more."]
 
 
 def test_each_ended_session_is_in_the_audit_log(operator: Client) -> None:
@@ -500,7 +501,7 @@ def test_each_ended_session_is_in_the_audit_log(operator: Client) -> None:
     assert (entry.user.get_username(), entry.action_flag) == ("operator", DELETION)
     assert entry.content_type == ContentType.objects.get(app_label="mcp_sessions", model="mcpsession")
     assert entry.object_repr == f"{one.fingerprint[:12]} (one 1.0)"
-    assert "Client: one 1.0. Owner: ada." in entry.change_message
+    assert "Client: one 1.0. Principal: ada." in entry.change_message
 
 
 def test_the_history_outlives_the_session(operator: Client) -> None:
@@ -522,21 +523,23 @@ def test_the_page_of_one_session_can_expire_it(operator: Client) -> None:
 
 def test_sessions_that_ended_in_the_meantime_are_told_apart(operator: Client) -> None:
     one, two = open_sessions([Opened(), Opened()])
-    directory_for("default").end(two.fingerprint)
+    sync_store_for("default").run(sessions.end(two.fingerprint, principal=None, reason="expired_by_operator"))
     page = body(operator.post(LIST, action(one, two)))
-    assert "1 of the selected sessions is gone already" in page
+    assert "1 of the selected sessions is already gone" in page
     response = operator.post(LIST, confirmed(one, two), follow=True)
-    assert said(response)[1] == "1 MCP session was gone already."
+    assert said(response)[1] == "1 MCP session was already gone."
     assert LogEntry.objects.count() == 1
 
 
 def test_nothing_left_to_end_offers_the_way_back(operator: Client) -> None:
     [session] = open_sessions([Opened()])
-    directory_for("default").end(session.fingerprint)
+    sync_store_for("default").run(
+        sessions.end(session.fingerprint, principal=None, reason="expired_by_operator")
+    )
     page = body(operator.post(LIST, action(session)))
-    assert "gone already" in page
+    assert "already gone" in page
     assert "Yes, I’m sure" not in page
-    assert said(operator.post(LIST, confirmed(session), follow=True)) == ["1 MCP session was gone already."]
+    assert said(operator.post(LIST, confirmed(session), follow=True)) == ["1 MCP session was already gone."]
 
 
 def test_all_pages_can_be_selected_and_only_what_the_filter_shows_ends(operator: Client) -> None:
@@ -547,7 +550,7 @@ def test_all_pages_can_be_selected_and_only_what_the_filter_shows_ends(operator:
     assert "and 70 more" in page
     assert page.count('name="_selected_action"') == 1
     response = operator.post(f"{LIST}?client=leaky", confirmed(wanted[0], select_across="1"), follow=True)
-    assert said(response) == ["Force-expired 120 MCP sessions. No process answers them any more."]
+    assert said(response) == ["Force-expired 120 MCP sessions. No node serves them any more."]
     assert not any(alive(session) for session in wanted)
     assert alive(other)
     assert LogEntry.objects.count() == 120
@@ -558,7 +561,7 @@ def test_an_action_has_a_bound_and_says_so(operator: Client, monkeypatch: pytest
     sessions = open_sessions([Opened() for _ in range(7)])
     assert "At most 5 are ended" in body(operator.post(LIST, action(sessions[0], select_across="1")))
     response = operator.post(LIST, confirmed(sessions[0], select_across="1"), follow=True)
-    assert "run the action again for the rest" in said(response)[1]
+    assert "Run the action again for the rest" in said(response)[1]
     assert len(listed(response)) == 2
 
 
@@ -583,7 +586,9 @@ def signals() -> Iterator[list[dict[str, Any]]]:
 
 def test_each_end_is_signalled_once(operator: Client, signals: list[dict[str, Any]]) -> None:
     one, gone = open_sessions([Opened(), Opened()])
-    directory_for("default").end(gone.fingerprint)
+    sync_store_for("default").run(
+        sessions.end(gone.fingerprint, principal=None, reason="expired_by_operator")
+    )
     operator.post(LIST, confirmed(one, gone))
     assert signals == [{"fingerprint": one.fingerprint, "alias": "default", "reason": "expired_by_operator"}]
 

@@ -10,7 +10,8 @@ from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.factory import sync_store_for
 from tests.support.redis import RedisServer
 from tests.support.sessions import Opened, open_sessions
 
@@ -70,7 +71,7 @@ def test_show_prints_everything_as_json() -> None:
     document = json.loads(run("show", session.fingerprint[:8].upper()))
     assert document["fingerprint"] == session.fingerprint
     assert document["client_info"] == {"name": "inspector", "version": "1.0"}
-    assert (document["owner"], document["endpoint"]) == ("anonymous", "shop")
+    assert (document["principal_name"], document["endpoint"]) == ("anonymous", "shop")
     assert (document["state"], document["tools"]) == ({"facts": [1]}, ["archive"])
 
 
@@ -79,16 +80,16 @@ def test_expire_ends_sessions_wherever_they_are() -> None:
     [two] = open_sessions([Opened()], "stock")
     said = run("expire", one.fingerprint, two.fingerprint[:10])
     assert said.count(": ended") == 2
-    assert directory_for("shop").get(one.fingerprint) is None
-    assert directory_for("stock").get(two.fingerprint) is None
-    assert directory_for("shop").get(kept.fingerprint) is not None
+    assert sync_store_for("shop").run(sessions.get(one.fingerprint)) is None
+    assert sync_store_for("stock").run(sessions.get(two.fingerprint)) is None
+    assert sync_store_for("shop").run(sessions.get(kept.fingerprint)) is not None
 
 
 def test_expire_ends_nothing_if_one_is_unknown() -> None:
     [one] = open_sessions([Opened()], "shop")
     with pytest.raises(CommandError, match="No open session"):
         run("expire", one.fingerprint, "f" * 64)
-    assert directory_for("shop").get(one.fingerprint) is not None
+    assert sync_store_for("shop").run(sessions.get(one.fingerprint)) is not None
 
 
 @pytest.mark.parametrize("digits", ["abc", "not hexadecimal", "a" * 65])
@@ -107,7 +108,7 @@ def test_a_store_that_is_down_is_one_sentence(settings: LazySettings) -> None:
     settings.CACHES = {
         "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
     }
-    with pytest.raises(CommandError, match="store cannot be asked"):
+    with pytest.raises(CommandError, match="store cannot be reached"):
         run("list")
 
 

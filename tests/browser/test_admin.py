@@ -43,12 +43,12 @@ def test_an_operator_on_one_process_ends_a_session_of_another(admin: Admin, proc
     admin.confirm()
     assert [ping(client, process).status_code for process in (a, b, a, b)] == [404] * 4
     assert ping(other, a).status_code == 200
-    assert admin.messages == ["Force-expired 1 MCP session. No process answers it any more."]
+    assert admin.messages == ["Force-expired 1 MCP session. No node serves it any more."]
     assert not any(ended[:12] in row for row in admin.rows())
     assert any(kept[:12] in row for row in admin.rows())
 
     admin.open(f"{ended}/history/")
-    assert "Client: desktop-client 3.2. Owner: anonymous." in admin.text
+    assert "Client: desktop-client 3.2. Principal: anonymous." in admin.text
     assert admin.complaints() == []
 
 
@@ -81,7 +81,7 @@ def test_all_pages_of_a_filter_end_together(admin: Admin) -> None:
     admin.force_expire_selected()
     assert "force-expire all 70 sessions" in admin.text
     admin.confirm()
-    assert admin.messages == ["Force-expired 70 MCP sessions. No process answers them any more."]
+    assert admin.messages == ["Force-expired 70 MCP sessions. No node serves them any more."]
     admin.open()
     assert [row.split()[1] for row in admin.rows()] == ["sound"]
 

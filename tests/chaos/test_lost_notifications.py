@@ -12,7 +12,7 @@ from django.conf import LazySettings
 from mcp_sessions import messages as to_clients
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.stream_directory import RedisStreamDirectory
+from mcp_sessions.store.calls import nodes
 from tests.chaos.harness import Service, join_from_outside, serving
 from tests.support.gates import Gate
 from tests.support.mcp_client import RawClient, cancelling, events, hearing_of_tools, messages
@@ -129,7 +129,7 @@ def test_an_announcement_from_no_process_of_the_service_reaches_it(
     service: Service, client: RawClient, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     join_from_outside(settings, service)
-    monkeypatch.setattr(RedisStreamDirectory, "ring", Mock(side_effect=StoreUnavailable))
+    monkeypatch.setattr(nodes, "notify", Mock(side_effect=StoreUnavailable))
     with client.get(service.urls[0]) as standalone:
         told = messages(standalone)
         to_clients.announce(to_clients.PROMPTS_CHANGED)

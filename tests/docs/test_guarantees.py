@@ -11,7 +11,8 @@ from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.http import endpoint
-from mcp_sessions.store import clients, record, session, stream_commands
+from mcp_sessions.store import clients, session
+from mcp_sessions.store.calls import nodes, requests, sessions
 from mcp_sessions.streams import writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
@@ -27,44 +28,44 @@ def in_words(seconds: float) -> str:
 #: What the table must say of a bound, in the words and units of the document.
 BOUNDS: Final = {
     "Request body": f"`MAX_BODY`, {ENDPOINT.max_body // 1024**2} MiB",
-    "JSON nested": f"{jsonrpc.MAX_DEPTH} levels",
+    "JSON nesting": f"{jsonrpc.MAX_DEPTH} levels",
     "A JSON-RPC id": f"{jsonrpc.MAX_ID_CHARS} characters, or 64 bits",
-    "What `initialize` leaves behind": f"{endpoint.MAX_HANDSHAKE_BYTES // 1024} KiB",
+    "What `initialize` stores": f"{endpoint.MAX_HANDSHAKE_BYTES // 1024} KiB",
     "Open sessions": f"`MAX_SESSIONS`, {ENDPOINT.max_sessions:,}",
     "Open sessions of one principal": f"`MAX_SESSIONS_PER_PRINCIPAL`, {ENDPOINT.max_sessions_per_principal}",
     "State of one session": f"`STATE_MAX_BYTES`, {ENDPOINT.state_max_bytes // 1024} KiB",
-    "Last call, as it is remembered": f"{record.CALL_LENGTH} characters",
-    "Silence of a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
-    "Bytes that wait for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",
-    "Time that a handler waits for a reader who is half as far behind": f"{event_stream.CATCH_UP_SECONDS:g} s",
-    "Bytes that wait in one connection besides": f"{2 * backpressure.PART_BYTES // 1024} KiB",
-    "Time for a client to read those": f"{backpressure.SEND_SECONDS:g} s (`--send-timeout`)",
+    "Name of the last call, as stored": f"{sessions.CALL_LENGTH} characters",
+    "Silence on a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
+    "Bytes queued for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",
+    "Time a handler waits for a reader with half as many bytes queued": f"{event_stream.CATCH_UP_SECONDS:g} s",
+    "Further bytes buffered in one connection": f"{2 * backpressure.PART_BYTES // 1024} KiB",
+    "Time a client has to read those": f"{backpressure.SEND_SECONDS:g} s (`--send-timeout`)",
     "Bytes of a stream on one connection, under plain daphne": (
         f"{event_stream.MAX_UNPACED_BYTES // 1024**2} MiB"
     ),
-    "One connection with a stream": f"`STREAM_MAX_AGE`, {in_words(ENDPOINT.stream_max_age)}",
+    "Age of a connection that carries a stream": f"`STREAM_MAX_AGE`, {in_words(ENDPOINT.stream_max_age)}",
     "Messages that a stream keeps": f"`STREAM_MAX_EVENTS`, {ENDPOINT.stream_max_events:,}",
     "Bytes that a stream keeps": f"`STREAM_MAX_BYTES`, {ENDPOINT.stream_max_bytes // 1024**2} MiB",
-    "Streams of a session that ended and are kept": (
+    "Ended streams kept for a session": (
         f"{writer.KEPT_STREAMS}, and {writer.KEPT_FULL_STREAMS} × `STREAM_MAX_BYTES`"
     ),
-    "Time that a stream is kept": f"`STREAM_TTL`, {in_words(ENDPOINT.stream_ttl)} after the last message",
+    "Time a stream is kept": f"`STREAM_TTL`, {in_words(ENDPOINT.stream_ttl)} after the last message",
     "Open streams of a process, and requests that may become one": f"`MAX_STREAMS`, {ENDPOINT.max_streams:,}",
     "Open streams of a session on a process": f"`MAX_STREAMS_PER_SESSION`, {ENDPOINT.max_streams_per_session}",
-    "Requests that a process answers at a time": f"`MAX_REQUESTS`, {ENDPOINT.max_requests:,}",
-    "Requests of a session, likewise": f"`MAX_REQUESTS_PER_SESSION`, {ENDPOINT.max_requests_per_session:,}",
-    "Resources that a session subscribes to": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
-    "Progress of an answer, for a process that does not look": f"the newest {stream_commands.MOST_PROGRESS}",
-    "Wait for the client's answer": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",
+    "Concurrent requests of a process": f"`MAX_REQUESTS`, {ENDPOINT.max_requests:,}",
+    "Requests of one session in a process": f"`MAX_REQUESTS_PER_SESSION`, {ENDPOINT.max_requests_per_session:,}",
+    "Resource subscriptions of a session": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
+    "Unread progress reports on a request to the client": f"the newest {requests.MOST_PROGRESS}",
+    "Wait for a client's response": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",
     "Announcements and cancellations that Redis keeps": (
-        f"{stream_commands.MOST_NOTICES:,}, {in_words(stream_commands.NOTICES_MS / 1000)} after the last"
+        f"{nodes.MOST_BROADCASTS:,}, {in_words(nodes.BROADCASTS_MS / 1000)} after the last"
     ),
-    "Those that wait in a process for Redis": f"{node.MAX_UNPOSTED:,}",
-    "Store away while a stream is written": f"{writer.PATIENCE_SECONDS:g} s",
-    "Wait for an answer of Redis": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
+    "The same, queued in a process for Redis": f"{node.MAX_UNPOSTED:,}",
+    "Store unavailable while a stream is written": f"{writer.PATIENCE_SECONDS:g} s",
+    "Wait for Redis to answer": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",
-    "Requests in flight when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
+    "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
     "Sessions ended by one action in the admin": f"{actions.MAX_ENDED:,}",
 }
 

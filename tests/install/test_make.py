@@ -7,7 +7,7 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def test_a_second_demo_joins_the_valkey_of_the_first(tmp_path: Path) -> None:
             kept.write_text(kept.read_text().replace(str(first.port), str(second.port)))
 
             assert second.ask("recall") == "likes sea stories\n"
-            assert "which ends with another `make run`" in second.output
+            assert "which belongs to another `make run`" in second.output
         assert "another `make run`" not in first.output
 
 
@@ -216,7 +216,7 @@ def test_a_redis_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path) -
 def test_a_port_that_is_none_is_refused_in_a_sentence(tmp_path: Path, port: str) -> None:
     with demo(tmp_path, PORT=port, MEMORY="1") as running:
         assert running.process.wait(30) == 1
-        assert running.output == f"PORT is a number from 1 to 65535, not {port!r}.\n"
+        assert running.output == f"PORT must be a number from 1 to 65535, not {port!r}.\n"
 
 
 def test_a_server_that_cannot_be_imported_is_refused_with_the_setting(tmp_path: Path) -> None:
@@ -240,24 +240,50 @@ def test_a_python_without_venv_is_refused_in_a_sentence(monkeypatch: pytest.Monk
         runpy.run_path(str(BOOTSTRAP))["_make_venv"]()
 
 
-def test_what_is_installed_already_is_not_installed_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    main = runpy.run_path(str(BOOTSTRAP))["main"]
+@pytest.fixture
+def bootstrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """What `make install` runs, with a virtual environment that has everything."""
+    main: Callable[[str], None] = runpy.run_path(str(BOOTSTRAP))["main"]
     monkeypatch.setitem(main.__globals__, "VENV", str(tmp_path))
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").touch()
-    installed: list[list[str]] = []
+    return main
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The constraints of every installation so far, line by line; nothing is installed."""
+    found: list[list[str]] = []
 
     def install(command: list[str], **_: Any) -> int:
-        installed.append(command)
+        constraints = ROOT / command[command.index("--constraint") + 1]
+        found.append(constraints.read_text().splitlines())
         return 0
 
     monkeypatch.setattr("subprocess.call", install)
-    main("run")
-    main("run")
+    monkeypatch.delenv("DJANGO", raising=False)
+    return found
 
-    assert [command[1:4] for command in installed] == [["-m", "pip", "--disable-pip-version-check"]]
+
+def test_what_is_installed_already_is_not_installed_again(
+    bootstrap: Callable[[str], None], installed: list[list[str]]
+) -> None:
+    bootstrap("run")
+    bootstrap("run")
+
+    assert len(installed) == 1
+
+
+def test_the_environment_chooses_the_release_of_django(
+    bootstrap: Callable[[str], None], installed: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootstrap("dev")
+    monkeypatch.setenv("DJANGO", "6.1")
+    bootstrap("dev")
+
+    locked, chosen = map(set, installed)
+    assert chosen - locked == {"Django==6.1.*"}
+    assert [line.split("==")[0] for line in locked - chosen] == ["Django"]
 
 
 def _children(pid: int) -> list[int]:

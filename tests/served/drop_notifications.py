@@ -1,20 +1,17 @@
 """The chaos server in processes whose notifications to each other are all lost on the way: `server`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from mcp_sessions.store.redis_streams import RedisStreams
+from mcp_sessions.store.call import Operation
+from mcp_sessions.store.calls import nodes
 from tests.served.chaos import server
 
 __all__ = ["server"]
 
 
-async def _lose(_: RedisStreams, __: Mapping[str, Sequence[bytes]]) -> None:
+def _lose(_: Mapping[str, Sequence[bytes]]) -> Operation[None]:
     """Notify nobody."""
+    yield []
 
 
-def _drop_notifications(streams: Any) -> None:
-    streams.ring = _lose
-
-
-_drop_notifications(RedisStreams)
+setattr(nodes, "notify", _lose)  # noqa: B010 - mypy lets nobody assign to a function

@@ -106,7 +106,9 @@ def test_an_entry_must_be_a_dictionary() -> None:
 
 def test_an_unknown_key_is_named_beside_the_known_ones() -> None:
     message = only(found({"default": entry(IDLE_TIMEOUT=3)}), "E002")
-    assert message.msg.startswith("MCP_SESSIONS['default'] has the unknown key 'IDLE_TIMEOUT'. Known are ")
+    assert message.msg.startswith(
+        "MCP_SESSIONS['default'] has the unknown key 'IDLE_TIMEOUT'. The known keys are "
+    )
     assert "IDLE_TTL" in message.msg
 
 
@@ -216,16 +218,19 @@ def test_a_verifier_that_cannot_be_had_is_an_error_that_says_why(path: str, reas
 @pytest.mark.parametrize("key", ["ISSUER_URL", "RESOURCE_URL"])
 def test_a_verifier_without_its_url_is_an_error(key: str) -> None:
     message = only(found({"default": {**with_tokens(), key: None}}), "E009")
-    assert message.msg == f"MCP_SESSIONS['default'] has TOKEN_VERIFIER, but no {key}."
+    assert message.msg == f"MCP_SESSIONS['default'] has TOKEN_VERIFIER but no {key}."
     assert "RFC 9728" in str(message.hint)
 
 
 @pytest.mark.parametrize(
     ("caches", "what"),
     [
-        ({"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}, "no django-redis cache"),
-        ({"default": {"BACKEND": "no_such_package.Cache"}}, "no django-redis cache"),
-        ({"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"}}, "no django-redis cache"),
+        (
+            {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}},
+            "not a django-redis cache",
+        ),
+        ({"default": {"BACKEND": "no_such_package.Cache"}}, "not a django-redis cache"),
+        ({"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"}}, "not a django-redis cache"),
         ({}, "not in CACHES"),
     ],
 )
@@ -235,6 +240,16 @@ def test_sessions_in_memory_are_a_warning_that_says_what_is_lost(caches: dict[st
     assert f"the cache 'default' is {what}" in message.msg
     assert "lost when it ends" in message.msg
     assert "django_redis.cache.RedisCache" in str(message.hint)
+
+
+def test_sessions_in_memory_without_lua_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_sessions.store.engine.lua51", None)
+    messages = found({"default": entry()}, caches={})
+    assert ids(messages) == {"E010", "W001"}
+    [error] = [message for message in messages if message.id == "mcp_sessions.E010"]
+    assert "the package lupa, which is missing" in error.msg
+    assert 'pip install "mcp-sessions[memory]"' in str(error.hint)
+    assert found({"default": entry()}) == []
 
 
 def test_an_idle_time_longer_than_the_maximum_age_is_a_warning() -> None:
@@ -326,7 +341,7 @@ def test_an_endpoint_that_authenticates_nobody_is_a_warning_before_a_deployment(
     caches = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     messages = found({"default": entry(PATH="shop")}, caches=caches, deploy=True, DEBUG=False)
     (message,) = [message for message in messages if message.id == "mcp_sessions.W006"]
-    assert "has no TOKEN_VERIFIER: everybody who reaches 'shop'" in message.msg
+    assert "has no TOKEN_VERIFIER: everybody who can reach 'shop'" in message.msg
     assert "TOKEN_VERIFIER" in str(message.hint)
 
 
@@ -373,7 +388,7 @@ def test_a_redis_that_cannot_be_asked_is_said_once_for_all_endpoints() -> None:
     entries = {"default": with_tokens(), "other": with_tokens(PATH="other")}
     message = only(found(entries, caches=caches, deploy=True), "I001")
     assert message.msg == (
-        "The Redis of the cache 'default' could not be asked for its maxmemory-policy: ConnectionError."
+        "The Redis of the cache 'default' did not report its maxmemory-policy: ConnectionError."
     )
 
 

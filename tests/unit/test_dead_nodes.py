@@ -20,10 +20,10 @@ class Watch:
         follower = SimpleNamespace(origin="other", valid=True, delivery=delivery, fingerprint="f" * 64)
         self.ended: list[Any] = []
         runtime: Any = SimpleNamespace(followers=[follower], spawn=self._end)
-        runtime.streams = SimpleNamespace(nodes=self._nodes)
+        runtime.store = SimpleNamespace(run=self._nodes)
         self.orphans = Orphans(runtime, clock=lambda: self.now)
 
-    async def _nodes(self) -> list[Any]:
+    async def _nodes(self, _: Any) -> list[Any]:
         return [SimpleNamespace(id=node) for node in self.nodes]
 
     def _end(self, work: Any) -> None:

@@ -15,7 +15,6 @@ def _own_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No hook of the application under test, and none left behind."""
     monkeypatch.setattr(lifecycle._drain, "hooks", {})
     monkeypatch.setattr(lifecycle._shutdown, "hooks", {})
-    monkeypatch.setattr(lifecycle, "_draining", False)
 
 
 def noting(said: list[str], word: str) -> Hook:
@@ -68,17 +67,6 @@ async def test_a_hanging_hook_is_given_up_and_the_next_still_has_time(
     await lifecycle.shutdown(0.05)
     assert said == ["next"]
     assert "hanging" in caplog.text
-
-
-async def test_a_process_drains_from_the_first_phase_on() -> None:
-    seen: list[bool] = [lifecycle.is_draining()]
-
-    @lifecycle.on_drain
-    async def look() -> None:
-        seen.append(lifecycle.is_draining())
-
-    await lifecycle.drain()
-    assert seen == [False, True]
 
 
 async def test_lifespan_runs_both_phases_before_it_says_complete(caplog: pytest.LogCaptureFixture) -> None:

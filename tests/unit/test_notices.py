@@ -2,51 +2,41 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from mcp_sessions.cluster.node import Bus, Doorbell
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.memory import Memory
-from mcp_sessions.store.memory_streams import MemoryStreams, StreamsOfMemory
+from mcp_sessions.store.call import Call
+from mcp_sessions.store.calls import nodes
+from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
+from mcp_sessions.store.engine import Engine
+from mcp_sessions.store.keys import Keys
 
 
-class Store(MemoryStreams):
-    """A store in memory that can be away, loses doorbells, and lets a test step between a read and its reply."""
+class Store(EmbeddedStore):
+    """A store that can be away, loses notifications, and lets a test step between a read and its reply."""
 
-    def __init__(self, shared: StreamsOfMemory) -> None:
-        super().__init__(shared)
+    def __init__(self) -> None:
+        super().__init__(SyncEmbeddedStore(Keys("notices", str), Engine()))
         self.away = False
         self.replies_are_lost = False
         self.reading: asyncio.Event | None = None
         self.go_on = asyncio.Event()
 
-    def _ask(self) -> None:
-        if self.away:
+    async def run(self, work: Any, /) -> Any:
+        if self.away or not isinstance(work, Call):  # a notification of every node is an operation
             raise StoreUnavailable
-
-    async def beat(self, node: str, *, about: str, forget_after_ms: int) -> None:
-        self._ask()
-        await super().beat(node, about=about, forget_after_ms=forget_after_ms)
-
-    async def ring_all(self, message: bytes) -> None:
-        raise StoreUnavailable
-
-    async def post(self, notice: bytes) -> None:
-        self._ask()
-        await super().post(notice)
-        if self.replies_are_lost:
+        result = await super().run(work)
+        if work.script is nodes.BROADCAST and self.replies_are_lost:
             raise StoreUnavailable
-
-    async def notices(self, *, after: str, age_ms: int = 0) -> tuple[str, Sequence[bytes]]:
-        self._ask()
-        read = await super().notices(after=after, age_ms=age_ms)
-        if self.reading is not None:
+        if work.script is nodes.BROADCASTS and self.reading is not None:
             self.reading.set()
             await self.go_on.wait()
-        return read
+        return result
 
 
 class Node:
@@ -77,7 +67,7 @@ class Node:
 
 @pytest.fixture
 def store() -> Store:
-    return Store(StreamsOfMemory(Memory()))
+    return Store()
 
 
 @asynccontextmanager
@@ -182,7 +172,7 @@ async def test_a_notice_of_another_release_silences_nothing(
 ) -> None:
     async with joined(store) as node:
         for unreadable in (b"not JSON", b"[]", json.dumps({"no": "type"}).encode()):
-            await store.post(unreadable)
+            await store.run(nodes.broadcast(unreadable))
         await node.bus.post({"t": "known"})
         assert await node.hears() == "known"
     assert caplog.text.count("could not be answered") == 3

@@ -11,6 +11,7 @@ import pytest
 from mcp_sessions.cluster.client_requests import Questions
 from mcp_sessions.cluster.node import Doorbell
 from mcp_sessions.serving.runtime import Runtime
+from mcp_sessions.store.call import Call
 from mcp_sessions.transport import jsonrpc
 
 LONGEST = 16 * 1024
@@ -30,10 +31,10 @@ async def passed_on(params: dict[str, Any]) -> bytes:
     """What is left of a client's progress for the process that waits."""
     left: list[bytes] = []
 
-    async def progress(*_: str, payload: bytes) -> None:
-        left.append(payload)
+    async def run(call: Call[Any]) -> None:
+        left.append(call.arguments[0])
 
-    questions = Questions(SimpleNamespace(streams=SimpleNamespace(progress=progress)))  # type: ignore[arg-type]
+    questions = Questions(SimpleNamespace(store=SimpleNamespace(run=run)))  # type: ignore[arg-type]
     await questions.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
     [payload] = left
     return payload

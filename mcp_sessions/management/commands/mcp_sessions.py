@@ -1,4 +1,4 @@
-"""`manage.py mcp_sessions`: list, show and force-expire sessions from a shell."""
+"""`manage.py mcp_sessions`: list, show and force-expire sessions from a shell, and list the nodes."""
 
 import json
 from argparse import ArgumentParser
@@ -11,27 +11,28 @@ from mcp_sessions import conf
 from mcp_sessions.ending import end_session
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory import display
-from mcp_sessions.inventory.listing import Listing, Prefix
-from mcp_sessions.inventory.nodes import server_processes
+from mcp_sessions.inventory.listing import Prefix, SessionQuery
+from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.models import MCPSession
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import state
+from mcp_sessions.store.factory import sync_store_for
 
 _ROW: Final = "{:<12}  {:<24}  {:<24}  {:<10}  {:>12}  {:>12}  {:>8}  {}"
 
 
 class Command(BaseCommand):
-    help = "List, show and force-expire the open MCP sessions of this project."
+    help = "List, show and force-expire the open MCP sessions of this project, and list its nodes."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="command", required=True)
-        listing = commands.add_parser("list", help="sessions, last active first")
-        listing.add_argument("--limit", type=int, default=50, help="how many; default 50")
-        show = commands.add_parser("show", help="all about one session")
+        list_ = commands.add_parser("list", help="list the sessions, most recently active first")
+        list_.add_argument("--limit", type=int, default=50, help="sessions to list at most; default 50")
+        show = commands.add_parser("show", help="show everything about one session, as JSON")
         _add_fingerprints(show, nargs=1)
-        expire = commands.add_parser("expire", help="end sessions, for every process at once")
+        expire = commands.add_parser("expire", help="end sessions, on every node at once")
         _add_fingerprints(expire, nargs="+")
-        nodes = commands.add_parser("nodes", help="the server processes, by their heartbeats")
-        for command in (listing, show, expire, nodes):
+        nodes = commands.add_parser("nodes", help="list the nodes (server processes) by their heartbeats")
+        for command in (list_, show, expire, nodes):
             command.add_argument("--endpoint", choices=conf.aliases(), help="default: all endpoints")
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
@@ -44,54 +45,63 @@ class Command(BaseCommand):
         aliases = (options["endpoint"],) if options["endpoint"] else conf.aliases()
         self._warn_about_memory(aliases)
         try:
-            acts[command](Listing(aliases=aliases), **options)
+            acts[command](aliases, **options)
         except StoreUnavailable as error:
-            raise CommandError(f"The session store cannot be asked: {error}") from error
+            raise CommandError(f"The session store cannot be reached: {error}") from error
 
-    def print_all(self, listing: Listing, *, limit: int, **_: Any) -> None:
-        """Print a table."""
-        page = listing.page(offset=0, limit=max(1, limit))
+    def print_all(self, aliases: tuple[str, ...], *, limit: int, **_: Any) -> None:
+        """Print a table of sessions."""
+        page = SessionQuery(aliases=aliases).page(offset=0, limit=max(1, limit))
         self.stdout.write(
-            _ROW.format("SESSION", "CLIENT", "USER", "PROTOCOL", "ACTIVE", "EXPIRES IN", "REQUESTS", "AT")
+            _ROW.format(
+                "SESSION", "CLIENT", "PRINCIPAL", "PROTOCOL", "ACTIVE", "EXPIRES IN", "REQUESTS", "ENDPOINT"
+            )
         )
         for session in MCPSession.from_rows(page.rows):
             self.stdout.write(_ROW.format(*_cells(session)))
         self.stdout.write(f"{page.total} open")
 
-    def print_one(self, listing: Listing, *, fingerprints: list[str], **_: Any) -> None:
+    def print_one(self, aliases: tuple[str, ...], *, fingerprints: list[str], **_: Any) -> None:
         """Print one session as JSON."""
-        session = self._one(listing, fingerprints[0])
+        session = _only(aliases, fingerprints[0])
         self.stdout.write(json.dumps(_document(session), indent=2, default=str))
 
-    def print_nodes(self, listing: Listing, **_: Any) -> None:
-        """Print a table of the processes."""
-        for process in server_processes(listing.aliases):
-            seen = display.ago(process.seen)
-            self.stdout.write(f"{process.node}  {process.host}  {process.pid}  {seen}  {process.endpoint}")
+    def print_nodes(self, aliases: tuple[str, ...], **_: Any) -> None:
+        """Print a table of nodes."""
+        for node in nodes_of(aliases):
+            self.stdout.write(
+                f"{node.id}  {node.host}  {node.pid}  {display.ago(node.seen)}  {node.endpoint}"
+            )
 
-    def end(self, listing: Listing, *, fingerprints: list[str], **_: Any) -> None:
-        """End each; none if one of them is unknown."""
-        for session in [self._one(listing, prefix) for prefix in fingerprints]:
+    def end(self, aliases: tuple[str, ...], *, fingerprints: list[str], **_: Any) -> None:
+        """End each session, or none if one of them is unknown."""
+        for session in [_only(aliases, prefix) for prefix in fingerprints]:
             ended = end_session(session.endpoint, session.fingerprint)
-            self.stdout.write(f"{session}: {'ended' if ended is not None else 'gone already'}")
-
-    def _one(self, listing: Listing, prefix: str) -> MCPSession:
-        found = Listing(aliases=listing.aliases, matches=(Prefix(digits=prefix),)).page(offset=0, limit=2)
-        if len(found.rows) != 1:
-            problem = "No open session" if not found.rows else "More than one open session"
-            raise CommandError(f"{problem} has a fingerprint that starts with {prefix}.")
-        return MCPSession.from_rows(found.rows)[0]
+            self.stdout.write(f"{session}: {'ended' if ended is not None else 'already gone'}")
 
     def _warn_about_memory(self, aliases: tuple[str, ...]) -> None:
-        local = [alias for alias in aliases if not directory_for(alias).shared]
+        local = [alias for alias in aliases if not sync_store_for(alias).shared]
         if local:
             where = f"{', '.join(local)}: sessions are in the memory of the server processes"
-            self.stderr.write(self.style.WARNING(f"{where}, and cannot be seen from here."))
+            self.stderr.write(self.style.WARNING(f"{where} and cannot be seen from here."))
+
+
+def _only(aliases: tuple[str, ...], prefix: str) -> MCPSession:
+    """The session whose fingerprint starts so. Raises: CommandError if there is none, or more than one."""
+    found = SessionQuery(aliases=aliases, matches=(Prefix(digits=prefix),)).page(offset=0, limit=2)
+    if len(found.rows) != 1:
+        problem = "No open session" if not found.rows else "More than one open session"
+        raise CommandError(f"{problem} has a fingerprint that starts with {prefix}.")
+    return MCPSession.from_rows(found.rows)[0]
 
 
 def _add_fingerprints(parser: ArgumentParser, *, nargs: int | str) -> None:
     parser.add_argument(
-        "fingerprints", nargs=nargs, type=_prefix, metavar="FINGERPRINT", help="or its first 8 digits"
+        "fingerprints",
+        nargs=nargs,
+        type=_prefix,
+        metavar="FINGERPRINT",
+        help="all of it, or its first 8 or more digits",
     )
 
 
@@ -105,7 +115,7 @@ def _prefix(text: str) -> str:
 def _cells(session: MCPSession) -> Iterator[Any]:
     yield session.short_fingerprint
     yield display.printable(session.client, 24)
-    yield display.printable(session.owner.label, 24)
+    yield display.printable(session.principal_name, 24)
     yield display.printable(session.protocol_version, 10)
     yield display.ago(session.last_activity)
     yield display.remaining(session.record.expires)
@@ -122,7 +132,7 @@ def _document(session: MCPSession) -> dict[str, Any]:
         "capabilities": record.handshake.capabilities,
         "protocol_version": record.handshake.protocol_version,
         "principal": record.principal,
-        "owner": session.owner.label,
+        "principal_name": session.principal_name,
         "created": record.created,
         "last_activity": record.last_activity,
         "expires": record.expires,
@@ -132,5 +142,5 @@ def _document(session: MCPSession) -> dict[str, Any]:
         "last_call": record.last_call,
         "log_level": record.log_level,
         "tools": sorted(record.tools),
-        "state": dict(directory_for(session.endpoint).state(record.fingerprint)),
+        "state": dict(sync_store_for(session.endpoint).run(state.items(record.fingerprint))),
     }

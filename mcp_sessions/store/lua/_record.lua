@@ -4,7 +4,7 @@
 -- Flags: a active, i initialized, f has features, s has state.
 local PATTERN = '^1 (%d+) (%d+) (%-?%d+) (%-?%d+) (%-?%d+) (%d+) %-(%l*)\n([^\n]*)\n([^\n]*)\n(%[[^\n]*%])$'
 
--- The store's clock in milliseconds; tests inject theirs.
+-- The store's clock in milliseconds, unless tests inject theirs.
 local function clock(injected)
   if injected and injected ~= '' then return tonumber(injected) end
   local time = redis.call('TIME')

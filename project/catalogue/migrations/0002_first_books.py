@@ -1,4 +1,4 @@
-"""A few books, so that the demo has something to talk about."""
+"""A few books, so that the demo has data to work with."""
 
 from django.apps.registry import Apps
 from django.db import migrations

@@ -1,0 +1,53 @@
+"""What the app's own pages in the admin share, and the page that stands in when a session store is down."""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final, TypeVar, cast
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from mcp_sessions import conf
+from mcp_sessions.errors import StoreUnavailable
+
+logger: Final = logging.getLogger(__name__)
+
+View = TypeVar("View", bound=Callable[..., HttpResponse])
+
+
+def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: str) -> dict[str, Any]:
+    """What Django's form page needs to serve as the base of a page of ours. The title is also its last breadcrumb."""
+    return {
+        **modeladmin.admin_site.each_context(request),
+        "title": title,
+        "original": title,
+        "opts": modeladmin.opts,
+        "media": modeladmin.media,
+        "has_view_permission": modeladmin.has_view_permission(request),
+    }
+
+
+def explains_store_outages(view: View) -> View:
+    """Make a view of a ModelAdmin answer 503 with a page for people, instead of a traceback."""
+
+    @wraps(view)
+    def guarded(
+        self: "admin.ModelAdmin[Any]", request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        try:
+            return view(self, request, *args, **kwargs)
+        except StoreUnavailable as error:
+            logger.warning("The admin cannot reach a session store: %s", error)
+            return _store_unavailable(self, request)
+
+    return cast("View", guarded)
+
+
+def _store_unavailable(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest) -> HttpResponse:
+    aliases = conf.aliases()
+    shown = context(modeladmin, request, "The session store does not answer")
+    shown["aliases"] = aliases if len(aliases) > 1 else ()
+    template = "admin/mcp_sessions/mcpsession/store_unavailable.html"
+    return TemplateResponse(request, template, shown, status=503, headers={"Retry-After": "5"})
