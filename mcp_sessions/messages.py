@@ -18,8 +18,8 @@ from mcp_sessions.conf import endpoint as endpoint_conf
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes, streams
 from mcp_sessions.store.factory import sync_store_for
-from mcp_sessions.store.session import STANDALONE
 from mcp_sessions.transport import jsonrpc
+from mcp_sessions.transport.event_ids import STANDALONE
 
 logger = logging.getLogger(__name__)
 

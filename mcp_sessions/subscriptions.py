@@ -49,7 +49,8 @@ class SharedSubscriptions:
         from mcp_sessions.serving.runtime import runtime_for
 
         runtime = await runtime_for(self.endpoint)
-        await runtime.announce(_METHODS[type(event)], getattr(event, "uri", None))
+        notice = announcement(_METHODS[type(event)], getattr(event, "uri", None))
+        await runtime.context.node.post(notice)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Register a listener of this process; returns what unregisters it."""
@@ -88,8 +89,3 @@ def hear(endpoint: str, method: str, uri: str | None) -> None:
 def announcement(method: str, uri: str | None) -> Mapping[str, Any]:
     """The notice by which every process hears of it."""
     return {"t": "announce", "m": method, "u": uri}
-
-
-def params_of(uri: str | None) -> Mapping[str, Any] | None:
-    """The params of an announcement as the handshake era sends it."""
-    return None if uri is None else {"uri": uri}

@@ -11,16 +11,16 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from mcp_sessions.cluster.node import Bus
+from mcp_sessions.conf import Endpoint
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import requests
+from mcp_sessions.store.drivers import Store
 from mcp_sessions.transport import jsonrpc
-
-if TYPE_CHECKING:
-    from mcp_sessions.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ MAX_PROGRESS_CHARS: Final = 1_000
 
 #: Puts a message on the stream that the question belongs to.
 Say = Callable[[Mapping[str, Any]], Any]
-#: Gets the params of the client's `notifications/progress`.
-OnProgress = Callable[[Mapping[str, Any]], Awaitable[None]]
+#: Called with the params of the client's `notifications/progress`.
+OnProgress = Callable[[Mapping[str, Any]], Coroutine[Any, Any, None]]
 
 
 class TimedOut(Exception):
@@ -45,7 +45,7 @@ class SessionEnded(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class ClientRequest:
     """A request to the client, as a handler makes it."""
 
     method: str
@@ -72,16 +72,28 @@ class Question:
 class Questions:
     """The questions that one node waits for."""
 
-    def __init__(self, runtime: "Runtime") -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        store: Store,
+        node: Bus,
+        *,
+        conf: Callable[[], Endpoint],
+        spawn: Callable[[Coroutine[Any, Any, Any]], None],
+        is_dead: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        self._store = store
+        self._node = node
+        self._conf = conf
+        self._spawn = spawn
+        self._is_dead = is_dead
         self._open: dict[tuple[str, str], Question] = {}
 
-    async def ask(self, fingerprint: str, ask: Ask, say: Say) -> jsonrpc.Reply:
+    async def ask(self, fingerprint: str, ask: ClientRequest, say: Say) -> jsonrpc.Reply:
         """Send a request on the stream that `say` puts messages on, and wait for its response.
 
         Raises: TimedOut, and the client is told that it need not answer any more. SessionEnded. StoreUnavailable.
         """
-        timeout = self._runtime.conf.request_timeout if ask.timeout is None else ask.timeout
+        timeout = self._conf().request_timeout if ask.timeout is None else ask.timeout
         question = Question(
             fingerprint=fingerprint, id=f"q{secrets.token_hex(8)}", on_progress=ask.on_progress
         )
@@ -99,15 +111,12 @@ class Questions:
             raise
         finally:
             del self._open[fingerprint, question.id]
-            self._runtime.spawn(self._withdraw(question))
+            self._spawn(self._withdraw(question))
 
     async def _register(self, question: Question, timeout: float) -> None:  # noqa: ASYNC109 - for the store to keep
-        registered = await self._runtime.store.run(
+        registered = await self._store.run(
             requests.register(
-                question.fingerprint,
-                question.id,
-                node=self._runtime.bus.node,
-                timeout_ms=round(timeout * 1000),
+                question.fingerprint, question.id, node=self._node.node, timeout_ms=round(timeout * 1000)
             )
         )
         if not registered:
@@ -115,7 +124,7 @@ class Questions:
 
     async def _withdraw(self, question: Question) -> None:
         try:
-            await self._runtime.store.run(requests.withdraw(question.fingerprint, question.id))
+            await self._store.run(requests.withdraw(question.fingerprint, question.id))
         except StoreUnavailable as error:
             logger.info("A question is left to its timeout: %s", error)
 
@@ -128,8 +137,8 @@ class Questions:
         if not _QUESTION_ID.match(question_id):
             return False
         payload = json.dumps([reply.result, reply.error]).encode("ascii")
-        node = await self._runtime.store.run(requests.answer(fingerprint, question_id, payload=payload))
-        if node is None or await self._runtime.orphans.is_dead(node):
+        node = await self._store.run(requests.answer(fingerprint, question_id, payload=payload))
+        if node is None or await self._is_dead(node):
             return False
         self._tell(node, fingerprint, question_id)
         return True
@@ -140,18 +149,18 @@ class Questions:
         if not _QUESTION_ID.match(question_id):
             return
         payload = json.dumps(_said(params)).encode("ascii")
-        node = await self._runtime.store.run(requests.progress(fingerprint, question_id, payload=payload))
+        node = await self._store.run(requests.progress(fingerprint, question_id, payload=payload))
         if node is not None:
             self._tell(node, fingerprint, question_id)
 
     def _tell(self, node: str, fingerprint: str, question_id: str) -> None:
-        self._runtime.bus.ring(node, {"t": "reply", "s": fingerprint, "q": question_id})
+        self._node.ring(node, {"t": "reply", "s": fingerprint, "q": question_id})
 
     def hear(self, fingerprint: str, question_id: str) -> None:
         """A doorbell says that the client said something."""
         question = self._open.get((fingerprint, question_id))
         if question is not None:
-            self._runtime.spawn(self._take(question))
+            self._spawn(self._take(question))
 
     async def look(self) -> None:
         """A heartbeat: look for replies whose doorbell was lost."""
@@ -159,7 +168,7 @@ class Questions:
 
     async def _take(self, question: Question) -> None:
         try:
-            replies = await self._runtime.store.run(
+            replies = await self._store.run(
                 requests.replies(question.fingerprint, question.id, after=question.heard)
             )
         except StoreUnavailable as error:
@@ -170,7 +179,7 @@ class Questions:
         new, question.heard = replies.place - question.heard, max(replies.place, question.heard)
         if new > 0 and question.on_progress is not None:
             for payload in replies.progress[-new:]:
-                self._runtime.spawn(question.on_progress(json.loads(payload)))
+                self._spawn(question.on_progress(json.loads(payload)))
         if replies.answer is not None and not question.reply.done():
             result, error_data = json.loads(replies.answer)
             question.reply.set_result(jsonrpc.Reply(id=question.id, result=result, error=error_data))

@@ -14,8 +14,6 @@ _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,256}\Z")
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 ANONYMOUS: Final = "anonymous"
-#: The name of a session's standalone stream; exchanges have streams with random names of 16 hexadecimal digits.
-STANDALONE: Final = "standalone"
 
 #: Characters of a handshake that is kept once it was parsed. Those of real clients are shorter, and often the same;
 #: a thousand that somebody made long and different on purpose would fill the memory of every process.

@@ -13,7 +13,7 @@ from mcp_sessions.daphne import backpressure
 from mcp_sessions.http import endpoint
 from mcp_sessions.store import clients, session
 from mcp_sessions.store.calls import nodes, requests, sessions
-from mcp_sessions.streams import writer
+from mcp_sessions.streams import retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
 
@@ -61,7 +61,7 @@ BOUNDS: Final = {
         f"{nodes.MOST_BROADCASTS:,}, {in_words(nodes.BROADCASTS_MS / 1000)} after the last"
     ),
     "The same, queued in a process for Redis": f"{node.MAX_UNPOSTED:,}",
-    "Store unavailable while a stream is written": f"{writer.PATIENCE_SECONDS:g} s",
+    "Store unavailable while a stream is written": f"{retry.GIVE_UP_SECONDS:g} s",
     "Wait for Redis to answer": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",

@@ -46,13 +46,13 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[Runtime]:
 
 
 def cancelling_at_once(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = runtime.run
+    run = runtime.admission.run
 
     def run_and_cancel(exchange: Exchange) -> None:
         run(exchange)
         exchange.cancel()
 
-    monkeypatch.setattr(runtime, "run", run_and_cancel)
+    monkeypatch.setattr(runtime.admission, "run", run_and_cancel)
 
 
 @pytest.mark.protocol("H12")

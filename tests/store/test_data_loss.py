@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mcp_sessions.store.calls import nodes, streams
-from mcp_sessions.store.session import STANDALONE
+from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store.harness import Harness, payloads
 from tests.support.redis import RedisServer
 

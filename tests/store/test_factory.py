@@ -15,7 +15,8 @@ from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
 from mcp_sessions.store.factory import store_for, sync_store_for
-from mcp_sessions.store.session import ANONYMOUS, STANDALONE
+from mcp_sessions.store.session import ANONYMOUS
+from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import CLAUDE, MINUTE, STREAM_LIMITS, a_fingerprint, a_namespace

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mcp_sessions.store.calls import streams
 from mcp_sessions.store.calls.streams import MOST_PUBLISHED, Batch, Claim
-from mcp_sessions.store.session import STANDALONE
+from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store.harness import MINUTE, Harness, events, payloads
 
 

@@ -12,7 +12,7 @@ from pytest_django import Settings
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes, requests, streams
 from mcp_sessions.store.drivers.listener import MARGIN
-from mcp_sessions.store.session import STANDALONE
+from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import EXCHANGE, MINUTE, Harness

@@ -13,7 +13,7 @@ import pytest
 from mcp_sessions.conf import StreamLimits
 from mcp_sessions.store.calls import nodes, requests, sessions, streams
 from mcp_sessions.store.calls.streams import Appended, Claim, Taken
-from mcp_sessions.store.session import STANDALONE
+from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store.harness import EXCHANGE, MINUTE, Harness, gather
 from tests.support.redis import RedisServer
 

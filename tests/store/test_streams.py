@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.store.calls.streams import Claim
-from mcp_sessions.store.session import STANDALONE
+from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store.harness import EXCHANGE, HOUR, MINUTE, Harness, a_fingerprint, events, payloads
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from mcp_sessions.cluster.client_requests import Questions
 from mcp_sessions.cluster.node import Doorbell
-from mcp_sessions.serving.runtime import Runtime
+from mcp_sessions.serving.admission import Admission
+from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.store.call import Call
 from mcp_sessions.transport import jsonrpc
 
@@ -34,7 +35,8 @@ async def passed_on(params: dict[str, Any]) -> bytes:
     async def run(call: Call[Any]) -> None:
         left.append(call.arguments[0])
 
-    questions = Questions(SimpleNamespace(store=SimpleNamespace(run=run)))  # type: ignore[arg-type]
+    store: Any = SimpleNamespace(run=run)
+    questions = Questions(store, Mock(), conf=Mock(), spawn=Mock(), is_dead=Mock())
     await questions.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
     [payload] = left
     return payload
@@ -59,9 +61,9 @@ def test_progress_that_is_passed_on_is_bounded(params: dict[str, Any]) -> None:
 
 def test_a_cancellation_of_an_id_that_no_request_can_have_is_not_passed_on() -> None:
     bus = Bus()
-    runtime: Any = Mock(bus=bus, _cancel_here=Mock(return_value=False))
-    session: Any = Mock(fingerprint="f" * 64)
+    context: Any = SimpleNamespace(node=bus)
+    inbox = Inbox(context, Admission(Mock()), Mock(), Mock())
     ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * jsonrpc.MAX_ID_CHARS, 7]
     for request_id in ids:
-        asyncio.run(Runtime.cancel(runtime, session, {"requestId": request_id}))
+        asyncio.run(inbox.cancel("f" * 64, {"requestId": request_id}))
     assert [notice["id"] for notice in bus.posted] == ["x" * jsonrpc.MAX_ID_CHARS, 7]

@@ -15,7 +15,8 @@ from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script, is_readable, log, warn_unreadable
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
-from mcp_sessions.store.session import STANDALONE, Handshake, Session, parse_handshake
+from mcp_sessions.store.session import Handshake, Session, parse_handshake
+from mcp_sessions.transport.event_ids import STANDALONE
 
 #: Why a session was ended; the tombstone keeps it.
 EndReason = Literal["deleted", "expired_by_operator"]

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from mcp_sessions.conf import StreamLimits
 from mcp_sessions.store.call import Call, Operation, Script, is_readable
-from mcp_sessions.store.session import STANDALONE
+from mcp_sessions.transport.event_ids import STANDALONE
 
 #: How long, and how many of a session at most, the names of publications are remembered.
 PUBLISHED_MS: Final = 60_000

@@ -1,12 +1,11 @@
-"""What a request is, and what an answer looks like."""
+"""JSON-RPC messages: which bodies are messages, and how messages are encoded."""
 
 import json
 import time
 
 import pytest
 
-from mcp_sessions.http import headers
-from mcp_sessions.transport import jsonrpc, rejections, sse
+from mcp_sessions.transport import jsonrpc, rejections
 
 
 def parse(value: object) -> jsonrpc.Message | rejections.Rejection:
@@ -110,40 +109,5 @@ def test_the_deepest_allowed_nesting_is_allowed() -> None:
     assert parse({"jsonrpc": "2.0", "method": "n", "params": {"x": [nested]}}) is rejections.TOO_DEEP
 
 
-@pytest.mark.protocol("H13")
-@pytest.mark.parametrize(
-    ("accept", "expected"),
-    [
-        (b"application/json, text/event-stream", (True, True)),
-        (b"text/event-stream,application/json;q=0.5", (True, True)),
-        (b"*/*", (True, True)),
-        (b"application/*, text/*", (True, True)),
-        (b"APPLICATION/JSON", (True, False)),
-        (b"text/event-stream", (False, True)),
-        (b"text/html", (False, False)),
-        (b"", (False, False)),
-    ],
-)
-def test_accept_admits_json_and_event_streams(accept: bytes, expected: tuple[bool, bool]) -> None:
-    assert headers.accepts(accept) == expected
-
-
 def test_a_message_that_utf_8_cannot_carry_is_still_encoded() -> None:
     assert json.loads(jsonrpc.encode({"text": "\ud800é\n"})) == {"text": "\ud800é\n"}
-
-
-def test_an_event_carries_its_message_on_one_line() -> None:
-    frame = sse.event(jsonrpc.encode({"text": "a\nb\r\n\u2028"}), "s-1")
-    assert frame == b'event: message\nid: s-1\ndata: {"text":"a\\nb\\r\\n\\u2028"}\n\n'
-
-
-def test_the_priming_event_has_an_id_a_retry_and_empty_data() -> None:
-    assert sse.priming("s-0", 1.5) == b"id: s-0\nretry: 1500\ndata: \n\n"
-
-
-def test_a_rejection_is_a_jsonrpc_error_without_an_id() -> None:
-    assert json.loads(rejections.SESSION_NOT_FOUND.body) == {
-        "jsonrpc": "2.0",
-        "id": None,
-        "error": {"code": -32600, "message": "Session not found"},
-    }
