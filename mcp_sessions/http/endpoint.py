@@ -298,13 +298,9 @@ class _HandshakeRequest:
         digest = await self._fingerprint()
         if digest is None:
             return None
+        node, principal = self.runtime.context.node, self.principal
         ended = await aend_session(
-            self.runtime.context.node,
-            self.conf.alias,
-            digest,
-            reason="deleted",
-            by=self.principal,
-            principal=self.principal,
+            node, self.conf.alias, digest, reason="deleted", by=principal, principal=principal
         )
         if ended is None:
             return await self._not_found(digest)
