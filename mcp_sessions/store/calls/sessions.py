@@ -98,8 +98,9 @@ def end(fingerprint: str, *, principal: str | None, reason: EndReason) -> Operat
     """Delete the session with all its parts and leave a tombstone; it can never come back.
 
     `principal=None` ends anybody's. Returns the session that this call ended; None if there was none, or if it is
-    somebody else's. Of several concurrent calls exactly one gets the session. The reason "max_age" gets only a session
-    that reached its deadline in the last ten seconds, which nothing else finds any more.
+    somebody else's. Of several concurrent calls exactly one gets the session. With the reason "max_age", only a
+    session that does not expire before its deadline is ended, and still for ten seconds after it, when nothing else
+    finds the session any more.
     """
     ended: Session | None
     [ended] = yield [_end(fingerprint, principal, reason)]

@@ -1,6 +1,6 @@
 -- End a session: delete its parts and leave a tombstone. Atomic so that exactly one of several callers gets the session,
--- and nobody writes a part of it between the deletions. The reason 'max_age' gets only a session that reached its
--- deadline lately, which nothing else finds any more.
+-- and nobody writes a part of it between the deletions. With the reason 'max_age', only a session that does not
+-- expire before its deadline is ended, and still for a while after it, when nothing else finds the session any more.
 -- KEYS: 1 record, 2 features, 3 state, 4 tombstone, then other parts.
 -- ARGV: 1 now or '', 2 '=' and the principal, or '' for anybody's, 3 reason, 4 tombstone ms.
 -- Returns: nil for a stranger or no session; a string if the record cannot be read; else {record, 0, features}.
