@@ -26,7 +26,7 @@ async def keep_sessions(
     """Keep the sessions of long requests and open streams from idling out; `close` those that have ended."""
     busy = {exchange.session.fingerprint for exchange in admission if exchange.keeps_session}
     for fingerprints in _batches(sorted(busy | {reader.fingerprint for reader in open_streams})):
-        alive = await context.store.run(sessions.keep(fingerprints, limits=context.conf.limits))
+        alive = await context.store.run(sessions.keep(fingerprints, limits=context.conf().limits))
         for ended in set(fingerprints) - alive:
             close(ended)
 

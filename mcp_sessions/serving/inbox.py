@@ -47,7 +47,7 @@ class Inbox:
                 self.close_session(fingerprint)
             case "announce":
                 method, uri = doorbell["m"], doorbell["u"]
-                subscriptions.hear(self._context.conf.alias, method, uri)
+                subscriptions.hear(self._context.conf().alias, method, uri)
                 listening = self._open_streams.listening
                 self._context.spawn(publish_to_all(self._context, listening, method, uri, key=doorbell["k"]))
 

@@ -46,20 +46,26 @@ class Runtime:
                 on_beat=self._beat,
                 pause=self._pause,
             ),
-            read_conf=partial(endpoint, alias),
+            conf=partial(endpoint, alias),
             spawn=self.spawn,
         )
-        self.admission = Admission(self.context.read_conf)
+        self.admission = Admission(self.context.conf)
         self.open_streams = OpenStreams(self.context)
         self._orphans = Orphans(self.context, self.open_streams, run_again=self._run_again)
         self.client_requests = Questions(
             store,
             self.context.node,
-            conf=self.context.read_conf,
+            conf=self.context.conf,
             spawn=self.spawn,
             is_dead=self._orphans.is_dead,
         )
         self.inbox = Inbox(self.context, self.admission, self.open_streams, self.client_requests)
+        self.new_exchange = partial(
+            Exchange,
+            context=self.context,
+            kernel=self.server.kernel,
+            client_requests=self.client_requests,
+        )
 
     async def start(self) -> None:
         """Enter the server's lifespan and join the other nodes, once. Raises: what the lifespan raises; then again."""
@@ -97,7 +103,7 @@ class Runtime:
 
     def _pause(self) -> float:
         """Seconds between heartbeats: several in each idle TTL."""
-        return min(HEARTBEAT_SECONDS, self.context.conf.idle_ttl / 3)
+        return min(HEARTBEAT_SECONDS, self.context.conf().idle_ttl / 3)
 
     async def _beat(self) -> None:
         await heartbeat.keep_sessions(
@@ -112,25 +118,11 @@ class Runtime:
         self, request: jsonrpc.Request, scope: Mapping[str, Any], session: Session
     ) -> dict[str, Any] | None:
         """The response to a request whose process died. Only what is repeatable may be run again."""
-        exchange = self.exchange(request, scope, session, may_stream=False)
+        exchange = self.new_exchange(request=request, scope=scope, session=session, may_stream=False)
         exchange.keeps_session = True
         self.admission.run(exchange)
         await exchange.settled(None)
         return exchange.response
-
-    def exchange(
-        self, request: jsonrpc.Request, scope: Mapping[str, Any], session: Session, *, may_stream: bool
-    ) -> Exchange:
-        """A new exchange, to be admitted."""
-        return Exchange(
-            request=request,
-            scope=scope,
-            session=session,
-            may_stream=may_stream,
-            context=self.context,
-            kernel=self.server.kernel,
-            client_requests=self.client_requests,
-        )
 
 
 _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runtime]] = WeakKeyDictionary()
