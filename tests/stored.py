@@ -39,7 +39,9 @@ class Opened:
     log_level: str | None = None
     #: When all that happened; only with Redis.
     minutes_ago: float = 0
-    fingerprint: str = field(default_factory=lambda: hashlib.sha256(str(next(_numbers)).encode()).hexdigest())
+    fingerprint: str = field(
+        default_factory=lambda: hashlib.sha256(f"opened {next(_numbers)}".encode()).hexdigest()
+    )
 
     @property
     def handshake(self) -> Handshake:

@@ -12,6 +12,7 @@ from mcp_types import INVALID_PARAMS
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.ending import aend_session
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http import access
 from mcp_sessions.http.guard import Guard
@@ -27,7 +28,7 @@ from mcp_sessions.http.responses import PREFLIGHT, Headers, reject, respond, wit
 from mcp_sessions.sdk.kernel import Refused
 from mcp_sessions.sdk.server import HANDSHAKE_VERSIONS
 from mcp_sessions.serving.runtime import Runtime, runtime_for
-from mcp_sessions.signals import session_created, session_ended
+from mcp_sessions.signals import session_created
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.session import Session, fingerprint, new_session_id
 from mcp_sessions.streams.reader import StreamReader
@@ -217,6 +218,7 @@ class _HandshakeRequest:
                 await exchange.settled(self.conf.grace)
             if exchange.response is None:
                 exchange.keeps_session = True
+                runtime.deadlines.watch(session)
                 if not may_stream:
                     await exchange.settled(None)
             if exchange.response is not None and exchange.stream is None:
@@ -266,6 +268,7 @@ class _HandshakeRequest:
         if not runtime.admission.open_stream():
             return await reject(self.send, rejections.TOO_MANY_STREAMS)
         try:
+            runtime.deadlines.watch(session)
             reader = await self._take_over(session)
             del session  # it would live as long as the stream
             if reader is None:
@@ -294,17 +297,10 @@ class _HandshakeRequest:
         digest = await self._fingerprint()
         if digest is None:
             return None
-        context = self.runtime.context
-        end = sessions.end(digest, principal=self.principal, reason="deleted")
-        session = await context.store.run(end)
-        if session is None:
+        node, alias, principal = self.runtime.context.node, self.conf.alias, self.principal
+        ended = await aend_session(node, alias, digest, reason="deleted", by=principal, principal=principal)
+        if ended is None:
             return await self._not_found(digest)
-        logger.info("Session %.12s was ended by its client.", digest)
-        await session_ended.asend_robust(
-            sender=Session, fingerprint=digest, alias=self.conf.alias, reason="deleted"
-        )
-        self.runtime.inbox.close_session(digest)
-        await context.node.ring_all({"t": "ended", "s": digest})
         await respond(self.send, 204)
 
     async def _body(self) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS
 
-from mcp_sessions.cluster.client_requests import ClientRequest, Questions
+from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import SessionGone
 from mcp_sessions.sdk.kernel import Kernel
@@ -44,7 +44,7 @@ class Exchange:
     may_stream: bool
     context: Context
     kernel: Kernel
-    client_requests: Questions
+    client_requests: ClientRequests
     stream: StreamWriter | None = None
     response: dict[str, Any] | None = None
     #: The task that runs the handler; None once it has ended.
@@ -127,7 +127,7 @@ class Exchange:
 
     async def send_request(self, request: ClientRequest) -> jsonrpc.Reply:
         with self.waiting():
-            return await self.client_requests.ask(self.session.fingerprint, request, self._put)
+            return await self.client_requests.send(self.session.fingerprint, request, self._put)
 
     async def _put(self, message: Mapping[str, Any]) -> None:
         stream = self.open()

@@ -5,8 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcp_sessions import subscriptions
-from mcp_sessions.cluster.client_requests import Questions
-from mcp_sessions.cluster.node import Doorbell
+from mcp_sessions.cluster.client_requests import ClientRequests
+from mcp_sessions.cluster.notifications import (
+    Announced,
+    Cancelled,
+    Notification,
+    ReplyArrived,
+    SessionsEnded,
+    StreamChanged,
+    StreamClaimed,
+    StreamReleased,
+)
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.store.calls import streams
@@ -22,34 +31,37 @@ class Inbox:
     """Takes the notifications of one endpoint to the parts that they concern."""
 
     def __init__(
-        self, context: Context, admission: Admission, open_streams: OpenStreams, client_requests: Questions
+        self,
+        context: Context,
+        admission: Admission,
+        open_streams: OpenStreams,
+        client_requests: ClientRequests,
     ) -> None:
         self._context = context
         self._admission = admission
         self._open_streams = open_streams
         self._client_requests = client_requests
 
-    def hear(self, doorbell: Doorbell) -> None:
-        """Act on a notification."""
-        fingerprint = doorbell.get("s", "")
-        match doorbell["t"]:
-            case "stream":
-                self._open_streams.nudge(fingerprint, doorbell["n"])
-            case "claimed":
-                self._claimed(fingerprint, doorbell["n"], doorbell["k"])
-            case "left":
+    def hear(self, notification: Notification, name: str) -> None:
+        """Act on a notification; `name` is that of a broadcast."""
+        match notification:
+            case StreamChanged(fingerprint=fingerprint, stream=stream):
+                self._open_streams.nudge(fingerprint, stream)
+            case StreamClaimed(fingerprint=fingerprint, stream=stream, token=token):
+                self._claimed(fingerprint, stream, token)
+            case StreamReleased(fingerprint=fingerprint):
                 self._open_streams.hand_back(fingerprint, None)
-            case "reply":
-                self._client_requests.hear(fingerprint, doorbell["q"])
-            case "cancel":
-                self._admission.cancel(fingerprint, doorbell["id"])
-            case "ended":
-                self.close_session(fingerprint)
-            case "announce":
-                method, uri = doorbell["m"], doorbell["u"]
-                subscriptions.hear(self._context.conf().alias, method, uri)
+            case ReplyArrived(fingerprint=fingerprint, request_id=request_id):
+                self._client_requests.hear(fingerprint, request_id)
+            case Cancelled(fingerprint=fingerprint, request_id=cancelled):
+                self._admission.cancel(fingerprint, cancelled)
+            case SessionsEnded(fingerprints=fingerprints):
+                for fingerprint in fingerprints:
+                    self.close_session(fingerprint)
+            case Announced(method=method, uri=uri):
+                subscriptions.hear(self._context.conf().alias, notification)
                 listening = self._open_streams.listening
-                self._context.spawn(publish_to_all(self._context, listening, method, uri, key=doorbell["k"]))
+                self._context.spawn(publish_to_all(self._context, listening, method, uri, key=name))
 
     def _claimed(self, fingerprint: str, stream: str, token: int) -> None:
         """Another process delivers a stream from now on: close the connections that this process has for it."""
@@ -63,7 +75,7 @@ class Inbox:
         """Cancel the request that a `notifications/cancelled` names, in whichever process it runs."""
         request_id = params.get("requestId")
         if jsonrpc.is_request_id(request_id) and not self._admission.cancel(fingerprint, request_id):
-            await self._context.node.post({"t": "cancel", "s": fingerprint, "id": request_id})
+            await self._context.node.broadcast(Cancelled(fingerprint=fingerprint, request_id=request_id))
 
     def close_session(self, fingerprint: str) -> None:
         """Close the open streams of a session that ended, and cancel the handlers that wait for its client."""

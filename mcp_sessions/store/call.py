@@ -60,6 +60,8 @@ class Call(NamedTuple, Generic[T_co]):
     decode: Callable[[str, Any], T_co]
     #: Gives, for the result and the reply, another call to send without waiting for it. Best effort.
     follow_up: "Callable[[Any, Any], Call[Any] | None] | None" = None
+    #: Whether an error reply, as StoreUnavailable, is this call's result, and not a failure of the calls beside it.
+    fails_alone: bool = False
 
 
 #: An operation of several round trips.

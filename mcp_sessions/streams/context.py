@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_sessions.cluster.node import Bus
+from mcp_sessions.cluster.node import Node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.store.drivers import Store
 
@@ -14,7 +14,7 @@ class Context:
     """The store, this process as a node, the settings, and a way to run something in the background."""
 
     store: Store
-    node: Bus
+    node: Node
     #: Reads the settings anew: a change holds from the next request on.
     conf: Callable[[], Endpoint]
     #: Runs a coroutine in a task that is cancelled when the process stops.

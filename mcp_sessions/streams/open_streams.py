@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mcp_sessions.cluster.notifications import StreamClaimed, StreamReleased
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import streams
 from mcp_sessions.store.calls.streams import Claim
@@ -45,13 +46,13 @@ class OpenStreams:
         Raises: StoreUnavailable.
         """
         context, fingerprint = self._context, session.fingerprint
-        claim = streams.claim(fingerprint, stream, node=context.node.node, after=after)
+        claim = streams.claim(fingerprint, stream, node=context.node.id, after=after)
         taken = await context.store.run(claim)
         if taken is None:
             return None
         if taken.replaced is not None and stream != STANDALONE:
-            doorbell = {"t": "claimed", "s": fingerprint, "n": stream, "k": taken.claim.token}
-            context.node.ring(taken.replaced.node, doorbell)
+            claimed = StreamClaimed(fingerprint=fingerprint, stream=stream, token=taken.claim.token)
+            context.node.notify(taken.replaced.node, claimed)
         primed = session.handshake.protocol_version >= sse.PRIMED_SINCE
         return StreamReader(context, fingerprint, stream, taken=taken, primed=primed, scope=scope)
 
@@ -80,11 +81,11 @@ class OpenStreams:
         listening = [reader for reader in mine if reader.stream == STANDALONE and reader.event_stream.open]
         if listening:
             self._context.spawn(self._claim_for(listening[-1]))
-        elif replaced is not None and replaced.node != self._context.node.node:
-            self._context.node.ring(replaced.node, {"t": "left", "s": fingerprint})
+        elif replaced is not None and replaced.node != self._context.node.id:
+            self._context.node.notify(replaced.node, StreamReleased(fingerprint=fingerprint))
 
     async def _claim_for(self, reader: StreamReader) -> None:
-        node = self._context.node.node
+        node = self._context.node.id
         claim = streams.claim(reader.fingerprint, STANDALONE, node=node, after=None)
         try:
             taken = await self._context.store.run(claim)

@@ -8,7 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_sessions.cluster.client_requests import ClientRequest, Questions
+from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
+from mcp_sessions.cluster.notifications import StreamChanged
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import streams
@@ -36,7 +37,7 @@ async def publish(
     )
     appended = await retry_while_unavailable(lambda: context.store.run(put))
     if appended is not None and appended.claim is not None:
-        context.node.ring(appended.claim.node, {"t": "stream", "s": fingerprint, "n": STANDALONE})
+        context.node.notify(appended.claim.node, StreamChanged(fingerprint=fingerprint, stream=STANDALONE))
 
 
 async def publish_to_all(
@@ -68,7 +69,7 @@ class StandaloneChannel:
     """The standalone stream of one session, for the SDK."""
 
     context: Context
-    client_requests: Questions
+    client_requests: ClientRequests
     session: Session
 
     @property
@@ -89,7 +90,7 @@ class StandaloneChannel:
     async def send_request(self, request: ClientRequest) -> jsonrpc.Reply:
         exchange = current_exchange.get(None)
         with nullcontext() if exchange is None else exchange.waiting():
-            return await self.client_requests.ask(self.session.fingerprint, request, self._put)
+            return await self.client_requests.send(self.session.fingerprint, request, self._put)
 
     async def _put(self, message: Mapping[str, Any]) -> None:
         await publish(self.context, self.session.fingerprint, message)

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from mcp_sessions.cluster.notifications import StreamChanged
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import streams
 from mcp_sessions.store.calls.streams import Claim
@@ -118,7 +119,7 @@ class StreamWriter:
         opening = streams.open_stream(
             self._fingerprint,
             self.name,
-            node=context.node.node,
+            node=context.node.id,
             request_id=self._request,
             limits=conf.stream_limits,
         )
@@ -157,8 +158,8 @@ class StreamWriter:
             self._send(payloads, first)
         elif appended.claim is not None:
             self.event_stream.end()
-            doorbell = {"t": "stream", "s": self._fingerprint, "n": self.name}
-            context.node.ring(appended.claim.node, doorbell)
+            changed = StreamChanged(fingerprint=self._fingerprint, stream=self.name)
+            context.node.notify(appended.claim.node, changed)
 
     def _send(self, payloads: Sequence[bytes], first: int | None) -> None:
         """Send on the exchange's connection; `first` is the position of the first message, None without ids."""

@@ -19,7 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from redis.connection import Connection
 
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import NotAllEnded
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.factory import sync_store_for
@@ -593,6 +593,27 @@ def test_each_end_is_signalled_once(operator: Client, signals: list[dict[str, An
     assert signals == [{"fingerprint": one.fingerprint, "alias": "default", "reason": "expired_by_operator"}]
 
 
+def test_the_log_says_who_ended_a_session(operator: Client, caplog: pytest.LogCaptureFixture) -> None:
+    [session] = open_sessions([Opened()])
+    with caplog.at_level("INFO", "mcp_sessions.ending"):
+        operator.post(LIST, confirmed(session))
+    assert f"Session {session.fingerprint[:12]} ended: expired_by_operator, by 'operator'." in caplog.messages
+
+
+def test_sessions_of_two_endpoints_end_in_one_action(operator: Client, two_endpoints: None) -> None:
+    opened = [*open_sessions([Opened(), Opened()], "shop"), *open_sessions([Opened()], "stock")]
+    gone = opened.pop(0)
+    sync_store_for("shop").run(sessions.end(gone.fingerprint, principal=None, reason="deleted"))
+    response = operator.post(LIST, confirmed(gone, *opened), follow=True)
+    assert said(response) == [
+        "Force-expired 2 MCP sessions. No node serves them any more.",
+        "1 MCP session was already gone.",
+    ]
+    assert LogEntry.objects.count() == 2
+    assert not alive(opened[0], "shop")
+    assert not alive(opened[1], "stock")
+
+
 def test_a_receiver_that_raises_stops_nothing(
     operator: Client, signals: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -650,8 +671,8 @@ def test_the_rest_of_the_admin_goes_on_without_the_store(admin_client: Client, l
 
 def test_what_ended_before_the_store_went_down_is_recorded(operator: Client) -> None:
     sessions = open_sessions([Opened() for _ in range(3)])
-    ends = mock.Mock(side_effect=[mock.sentinel.ended, StoreUnavailable("down")])
-    with mock.patch("mcp_sessions.admin.actions.end_session", ends):
+    ends = mock.Mock(side_effect=NotAllEnded([sessions[0].fingerprint]))
+    with mock.patch("mcp_sessions.admin.actions.end_sessions", ends):
         response = operator.post(LIST, confirmed(*sessions))
     assert response.status_code == 503
     assert "Force-expired 1 MCP session." in body(response)

@@ -147,7 +147,7 @@ async def test_an_unknown_session_is_gone_for_every_method(harness: Harness) -> 
 
     assert await harness.touch(fingerprint) is None
     assert await harness.store.run(sessions.get(fingerprint)) is None
-    assert await harness.store.run(sessions.keep([fingerprint], limits=harness.limits)) == frozenset()
+    assert await harness.store.run(sessions.keep([fingerprint], limits=harness.limits)) == {}
     assert await harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted")) is None
     assert await harness.store.run(sessions.set_log_level(fingerprint, "debug")) is False
     assert await harness.store.run(sessions.change_tools(fingerprint, enable=["paint"])) is None

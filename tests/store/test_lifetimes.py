@@ -1,5 +1,7 @@
 """How long sessions live: FIRST_TTL, IDLE_TTL, MAX_AGE. The clock is moved by hand."""
 
+import asyncio
+
 import pytest
 
 from mcp_sessions.errors import SessionGone
@@ -59,7 +61,7 @@ async def test_work_in_flight_keeps_sessions_without_counting_as_requests(harnes
     kept, left = await harness.open(), await harness.open()
     harness.clock.advance(HOUR - 1)
 
-    assert await harness.store.run(sessions.keep([kept], limits=harness.limits)) == {kept}
+    assert set(await harness.store.run(sessions.keep([kept], limits=harness.limits))) == {kept}
     harness.clock.advance(HOUR - 1)
 
     session = await harness.store.run(sessions.get(kept))
@@ -67,11 +69,11 @@ async def test_work_in_flight_keeps_sessions_without_counting_as_requests(harnes
     assert session.requests == 1
     assert session.last_activity_ms == harness.clock.now - HOUR + 1
     assert await is_gone(harness, left)
-    assert await harness.store.run(sessions.keep([kept, left], limits=harness.limits)) == {kept}
+    assert set(await harness.store.run(sessions.keep([kept, left], limits=harness.limits))) == {kept}
 
 
 async def test_keeping_nothing_is_nothing(harness: Harness) -> None:
-    assert await harness.store.run(sessions.keep([], limits=harness.limits)) == frozenset()
+    assert await harness.store.run(sessions.keep([], limits=harness.limits)) == {}
 
 
 @pytest.mark.parametrize("how", ["touch", "keep"])
@@ -145,3 +147,37 @@ async def test_a_clock_that_goes_back_breaks_no_session(harness: Harness) -> Non
     assert touched is not None
     assert touched.last_activity_ms == harness.clock.now < touched.created_ms
     assert await harness.store.run(sessions.get(fingerprint)) == touched
+
+
+async def test_at_its_maximum_age_exactly_one_of_many_gets_a_session(harness: Harness) -> None:
+    harness.limit(max_age_ms=HOUR)
+    fingerprint = await harness.open()
+    harness.clock.advance(HOUR)
+    assert await is_gone(harness, fingerprint)
+
+    gained = await asyncio.gather(
+        *[
+            store.run(sessions.end(fingerprint, principal=None, reason="max_age"))
+            for store in [harness.store, harness.other] * 5
+        ]
+    )
+
+    [session] = [each for each in gained if each is not None]
+    assert session.fingerprint == fingerprint
+    with pytest.raises(ValueError, match="ended"):
+        await harness.open(fingerprint=fingerprint)
+
+
+async def test_nobody_gets_a_session_long_after_its_maximum_age_or_one_that_idled_out(
+    harness: Harness,
+) -> None:
+    harness.limit(max_age_ms=HOUR + MINUTE)
+    idle = await harness.open()
+    harness.clock.advance(HOUR)
+    assert await harness.store.run(sessions.end(idle, principal=None, reason="max_age")) is None
+
+    old = await harness.open()
+    harness.clock.advance(HOUR - 1)
+    assert await harness.touch(old)
+    harness.clock.advance(MINUTE + 10_001)
+    assert await harness.store.run(sessions.end(old, principal=None, reason="max_age")) is None

@@ -48,7 +48,9 @@ async def act(store: Any, name: str, fingerprint: str) -> str:
         return "gone"
     except ValueError:
         return "refused"
-    gone = result is False or result == frozenset() or (result is None and name != "state_set")
+    gone = (
+        result is False or result == frozenset() or result == {} or (result is None and name != "state_set")
+    )
     return "gone" if gone else "done"
 
 

@@ -47,7 +47,7 @@ async def assert_gone(harness: Harness, fingerprint: str) -> None:
     store = harness.store
     assert await harness.touch(fingerprint) is None
     assert await store.run(sessions.get(fingerprint)) is None
-    assert await store.run(sessions.keep([fingerprint], limits=harness.limits)) == frozenset()
+    assert await store.run(sessions.keep([fingerprint], limits=harness.limits)) == {}
     assert harness.sync.run(sessions.get(fingerprint)) is None
 
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mcp_sessions import conf
-from mcp_sessions.ending import end_session
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.ending import end_sessions
+from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.listing import Prefix, SessionQuery
 from mcp_sessions.inventory.nodes import nodes_of
@@ -74,10 +74,23 @@ class Command(BaseCommand):
             )
 
     def end(self, aliases: tuple[str, ...], *, fingerprints: list[str], **_: Any) -> None:
-        """End each session, or none if one of them is unknown."""
+        """End the sessions, or none if one of them is unknown."""
+        by_endpoint: dict[str, list[MCPSession]] = {}
         for session in [_only(aliases, prefix) for prefix in fingerprints]:
-            ended = end_session(session.endpoint, session.fingerprint)
-            self.stdout.write(f"{session}: {'ended' if ended is not None else 'already gone'}")
+            by_endpoint.setdefault(session.endpoint, []).append(session)
+        for alias, sessions in by_endpoint.items():
+            failure = None
+            try:
+                ended = end_sessions(alias, [session.fingerprint for session in sessions], by="shell")
+            except NotAllEnded as error:
+                ended, failure = error.ended, error
+            for session in sessions:
+                if session.fingerprint in ended:
+                    self.stdout.write(f"{session}: ended")
+                elif failure is None:
+                    self.stdout.write(f"{session}: already gone")
+            if failure is not None:
+                raise failure
 
     def _warn_about_memory(self, aliases: tuple[str, ...]) -> None:
         local = [alias for alias in aliases if not sync_store_for(alias).shared]

@@ -19,7 +19,7 @@ from mcp_sessions.store.session import Handshake, Session, parse_handshake
 from mcp_sessions.transport.event_ids import STANDALONE
 
 #: Why a session was ended; the tombstone keeps it.
-EndReason = Literal["deleted", "expired_by_operator"]
+EndReason = Literal["deleted", "expired_by_operator", "max_age"]
 
 CALL_LENGTH: Final = 128
 TOMBSTONE_MS: Final = 600_000
@@ -79,14 +79,14 @@ def touch(
     return Call(TOUCH, fingerprint, _SLIDING, arguments, parse_session, partial(_index_if_due, limits))
 
 
-def keep(fingerprints: Sequence[str], *, limits: Limits) -> Operation[frozenset[str]]:
+def keep(fingerprints: Sequence[str], *, limits: Limits) -> Operation[dict[str, Session]]:
     """Slide the idle TTL of sessions that have work in flight or open streams; not counted as requests.
 
-    Returns those that still exist. Never slides past the deadline.
+    Returns those that still exist, by fingerprint. Never slides past the deadline.
     """
     arguments, follow_up = (limits.idle_ms, INDEX_INTERVAL_MS), partial(_index_if_due, limits)
     kept = yield [Call(KEEP, each, _SLIDING, arguments, parse_session, follow_up) for each in fingerprints]
-    return frozenset(session.fingerprint for session in kept if session is not None)
+    return {session.fingerprint: session for session in kept if session is not None}
 
 
 def get(fingerprint: str) -> Call[Session | None]:
@@ -98,15 +98,40 @@ def end(fingerprint: str, *, principal: str | None, reason: EndReason) -> Operat
     """Delete the session with all its parts and leave a tombstone; it can never come back.
 
     `principal=None` ends anybody's. Returns the session that this call ended; None if there was none, or if it is
-    somebody else's. Of several concurrent calls exactly one gets the session.
+    somebody else's. Of several concurrent calls exactly one gets the session. The reason "max_age" gets only a session
+    that reached its deadline in the last ten seconds, which nothing else finds any more.
     """
-    arguments = ("" if principal is None else "=" + _escape(principal), reason, TOMBSTONE_MS)
-    parts = (*_SLIDING, "ended", *_LASTING)
     ended: Session | None
-    [ended] = yield [Call(END, fingerprint, parts, arguments, parse_session)]
+    [ended] = yield [_end(fingerprint, principal, reason)]
     if ended is not None:
         yield from _unindex(fingerprint, ended.principal, ended.handshake)
     return ended
+
+
+def end_many(
+    fingerprints: Sequence[str], *, reason: EndReason
+) -> Operation[list[Session | StoreUnavailable | None]]:
+    """End anybody's sessions in two round trips. The outcome of each: as of `end`, or why it is not known."""
+    outcomes = yield [_end(fingerprint, None, reason, fails_alone=True) for fingerprint in fingerprints]
+    indexed: dict[tuple[str, ...], list[str]] = {}
+    for session in outcomes:
+        if isinstance(session, Session):
+            places = (*indexes.of(session.handshake, session.principal), keys.NEW)
+            indexed.setdefault(places, []).append(session.fingerprint)
+    try:
+        if indexed:
+            yield [indexes.unindex(places, ended) for places, ended in indexed.items()]
+    except StoreUnavailable as error:
+        log.debug("%d sessions stay in the indexes for a while: %s", len(fingerprints), error)
+    return outcomes
+
+
+def _end(
+    fingerprint: str, principal: str | None, reason: EndReason, *, fails_alone: bool = False
+) -> Call[Session | None]:
+    arguments = ("" if principal is None else "=" + _escape(principal), reason, TOMBSTONE_MS)
+    parts = (*_SLIDING, "ended", *_LASTING)
+    return Call(END, fingerprint, parts, arguments, parse_session, fails_alone=fails_alone)
 
 
 def set_log_level(fingerprint: str, level: str) -> Call[bool]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, log
@@ -93,7 +93,9 @@ class RedisStore:
     def _result(self, loop: _Loop, call: Call[T], reply: Any) -> T:
         """Raises: as `checked`, and what the call's decoder raises."""
         if isinstance(reply, Exception):
-            reply = checked(call.script, reply)
+            reply = checked(call, reply)
+            if isinstance(reply, StoreUnavailable):
+                return cast("T", reply)
         result = call.decode(call.home, reply)
         if call.follow_up is not None:
             following = call.follow_up(result, reply)

@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.call import Script
+from mcp_sessions.store.call import Call, Script
 
 #: One script, its keys, and its arguments, of which the first is the time.
 Job = tuple[Script, Sequence[str], Sequence[Any]]
@@ -83,15 +83,19 @@ def _joined(jobs: Sequence[Job]) -> Job:
     return script, every_key, [rest[0], *(argument for _, _, rest in jobs for argument in rest[1:])]
 
 
-def checked(script: Script, reply: Any) -> Any:
+def checked(call: Call[Any], reply: Any) -> Any:
     """The reply unless it is an error. A key of another type is a record that cannot be read; the rest is not ours.
 
-    Raises: StoreUnavailable (out of memory, loading, read-only, a cluster that is down).
+    Raises: StoreUnavailable (out of memory, loading, read-only, a cluster that is down), or returns it if the call
+    fails alone.
     """
     if isinstance(reply, Exception):
-        if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply) and script.reads_record:
+        if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply) and call.script.reads_record:
             return reply
-        raise unavailable(reply)
+        error = unavailable(reply)
+        if call.fails_alone:
+            return error
+        raise error
     return reply
 
 

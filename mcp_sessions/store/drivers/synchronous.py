@@ -56,7 +56,9 @@ class SyncRunner(ABC):
     def _result(self, call: Call[Any], reply: Any) -> Any:
         if call.script.takes_many and isinstance(reply, list):
             [reply] = reply
-        reply = checked(call.script, reply)
+        reply = checked(call, reply)
+        if isinstance(reply, StoreUnavailable):
+            return reply
         result = call.decode(call.home, reply)
         following = None if call.follow_up is None else call.follow_up(result, reply)
         if following is not None:

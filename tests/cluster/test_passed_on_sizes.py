@@ -8,8 +8,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from mcp_sessions.cluster.client_requests import Questions
-from mcp_sessions.cluster.node import Doorbell
+from mcp_sessions.cluster.client_requests import ClientRequests
+from mcp_sessions.cluster.notifications import Cancelled
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.store.call import Call
@@ -18,14 +18,14 @@ from mcp_sessions.transport import jsonrpc
 LONGEST = 16 * 1024
 
 
-class Bus:
-    """Remembers what was posted."""
+class Node:
+    """Remembers what was broadcast."""
 
     def __init__(self) -> None:
-        self.posted: list[Doorbell] = []
+        self.told: list[Cancelled] = []
 
-    async def post(self, notice: Doorbell) -> None:
-        self.posted.append(notice)
+    async def broadcast(self, message: Cancelled) -> None:
+        self.told.append(message)
 
 
 async def passed_on(params: dict[str, Any]) -> bytes:
@@ -36,8 +36,8 @@ async def passed_on(params: dict[str, Any]) -> bytes:
         left.append(call.arguments[0])
 
     store: Any = SimpleNamespace(run=run)
-    questions = Questions(store, Mock(), conf=Mock(), spawn=Mock(), is_dead=Mock())
-    await questions.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
+    requests = ClientRequests(store, Mock(), conf=Mock(), spawn=Mock(), is_dead=Mock())
+    await requests.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
     [payload] = left
     return payload
 
@@ -60,10 +60,10 @@ def test_progress_that_is_passed_on_is_bounded(params: dict[str, Any]) -> None:
 
 
 def test_a_cancellation_of_an_id_that_no_request_can_have_is_not_passed_on() -> None:
-    bus = Bus()
-    context: Any = SimpleNamespace(node=bus)
+    node = Node()
+    context: Any = SimpleNamespace(node=node)
     inbox = Inbox(context, Admission(Mock()), Mock(), Mock())
     ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * jsonrpc.MAX_ID_CHARS, 7]
     for request_id in ids:
         asyncio.run(inbox.cancel("f" * 64, {"requestId": request_id}))
-    assert [notice["id"] for notice in bus.posted] == ["x" * jsonrpc.MAX_ID_CHARS, 7]
+    assert [cancelled.request_id for cancelled in node.told] == ["x" * jsonrpc.MAX_ID_CHARS, 7]
