@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from mcp_sessions.conf import Endpoint
 from mcp_sessions.store.drivers import Store
 from mcp_sessions.store.session import Session
 
@@ -27,7 +26,9 @@ class CurrentExchange(Protocol):
     def store(self) -> Store: ...
 
     @property
-    def conf(self) -> Endpoint: ...
+    def state_max_bytes(self) -> int:
+        """STATE_MAX_BYTES of the endpoint."""
+        ...
 
     @property
     def opt_in_tools(self) -> frozenset[str]:

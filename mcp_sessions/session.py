@@ -80,7 +80,7 @@ class CurrentSession:
     def state(self) -> State:
         """The session's state, for async handlers."""
         exchange = self._exchange
-        return State(exchange.store, self.fingerprint, max_bytes=exchange.conf.state_max_bytes)
+        return State(exchange.store, self.fingerprint, max_bytes=exchange.state_max_bytes)
 
     @property
     def state_sync(self) -> SyncState:

@@ -150,21 +150,18 @@ class _HandshakeRequest:
         except Refused as refused:
             return await self._send_json(refused.message)
         if len(handshake.to_json()) > MAX_HANDSHAKE_BYTES:
-            error = {
-                "code": INVALID_PARAMS,
-                "message": f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes",
-            }
+            message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
+            error = {"code": INVALID_PARAMS, "message": message}
             return await self._send_json(jsonrpc.error_response(request.id, error))
         session_id = new_session_id()
         try:
-            session = await self.runtime.context.store.run(
-                sessions.create(
-                    fingerprint(session_id) or "",
-                    principal=self.principal,
-                    handshake=handshake,
-                    limits=self.conf.limits,
-                )
+            create = sessions.create(
+                fingerprint(session_id) or "",
+                principal=self.principal,
+                handshake=handshake,
+                limits=self.conf.limits,
             )
+            session = await self.runtime.context.store.run(create)
         except TooManySessions as error:
             logger.warning("Refused a new session on endpoint %r: %s", self.conf.alias, error)
             return await reject(self.send, rejections.TOO_MANY_SESSIONS)
@@ -211,7 +208,9 @@ class _HandshakeRequest:
             return await reject(self.send, rejections.TOO_MANY_REQUESTS)
         may_stream = mode != "json" and runtime.admission.open_stream()
         try:
-            exchange = runtime.exchange(request, self.scope, session, may_stream=may_stream)
+            exchange = runtime.new_exchange(
+                request=request, scope=self.scope, session=session, may_stream=may_stream
+            )
             runtime.admission.run(exchange)
             if mode == "sse" and may_stream:
                 exchange.open()
@@ -298,10 +297,8 @@ class _HandshakeRequest:
         digest = await self._fingerprint()
         if digest is None:
             return None
-        node, principal = self.runtime.context.node, self.principal
-        ended = await aend_session(
-            node, self.conf.alias, digest, reason="deleted", by=principal, principal=principal
-        )
+        node, alias, principal = self.runtime.context.node, self.conf.alias, self.principal
+        ended = await aend_session(node, alias, digest, reason="deleted", by=principal, principal=principal)
         if ended is None:
             return await self._not_found(digest)
         await respond(self.send, 204)

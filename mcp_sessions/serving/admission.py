@@ -11,8 +11,8 @@ from mcp_sessions.transport import jsonrpc
 class Admission:
     """Keeps to MAX_REQUESTS, MAX_REQUESTS_PER_SESSION and MAX_STREAMS, and knows the exchanges in flight."""
 
-    def __init__(self, read_conf: Callable[[], Endpoint]) -> None:
-        self._read_conf = read_conf
+    def __init__(self, conf: Callable[[], Endpoint]) -> None:
+        self._conf = conf
         #: By session. Not by request id: a client may use one twice, against the protocol, and each must be found.
         self._exchanges: dict[str, set[Exchange]] = {}
         self._requests = 0
@@ -28,7 +28,7 @@ class Admission:
 
     def may_run(self, fingerprint: str) -> bool:
         """Whether one more request of a session may be answered now."""
-        conf, own = self._read_conf(), self._exchanges.get(fingerprint, ())
+        conf, own = self._conf(), self._exchanges.get(fingerprint, ())
         return self._requests < conf.max_requests and len(own) < conf.max_requests_per_session
 
     def run(self, exchange: Exchange) -> None:
@@ -60,7 +60,7 @@ class Admission:
 
     def open_stream(self) -> bool:
         """Count one more stream, or response that may become one, until `close_stream`. False if there are too many."""
-        if self._streams >= self._read_conf().max_streams:
+        if self._streams >= self._conf().max_streams:
             return False
         self._streams += 1
         return True

@@ -10,7 +10,6 @@ from typing import Any, Final
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS
 
 from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
-from mcp_sessions.conf import Endpoint
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import SessionGone
 from mcp_sessions.sdk.kernel import Kernel
@@ -167,7 +166,7 @@ class Exchange:
     def _request_as_json(self) -> str:
         """What a process that takes the stream over must know: the request's id, and all of it if it is repeatable."""
         request = {"id": self.request.id}
-        if self.conf.rerun_lost_calls and self.kernel.is_repeatable(self.request):
+        if self.context.conf().rerun_lost_calls and self.kernel.is_repeatable(self.request):
             whole = json.dumps({**request, "method": self.request.method, "params": self.request.params})
             if len(whole) <= MAX_KEPT_REQUEST_BYTES:
                 return whole
@@ -205,8 +204,8 @@ class Exchange:
         return self.context.store
 
     @property
-    def conf(self) -> Endpoint:
-        return self.context.conf
+    def state_max_bytes(self) -> int:
+        return self.context.conf().state_max_bytes
 
     @property
     def opt_in_tools(self) -> frozenset[str]:
@@ -233,7 +232,7 @@ async def _remember_log_level(exchange: Exchange, params: Mapping[str, Any]) -> 
 async def _remember_subscription(exchange: Exchange, params: Mapping[str, Any]) -> str | None:
     if not exchange.kernel.keeps_subscriptions:
         return None
-    most = exchange.conf.max_subscriptions
+    most = exchange.context.conf().max_subscriptions
     kept = await exchange.store.run(
         streams.subscribe(exchange.session.fingerprint, params["uri"], max_subscriptions=most)
     )

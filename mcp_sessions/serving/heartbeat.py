@@ -4,15 +4,19 @@ It keeps sessions and streams alive on which nothing happens, and makes up for l
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from mcp_sessions.cluster.client_requests import ClientRequests
+from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
+from mcp_sessions.conf import endpoint
 from mcp_sessions.ending import Deadlines
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
-from mcp_sessions.streams.reader import StreamReader
+from mcp_sessions.streams.orphans import Orphans
 
 T = TypeVar("T")
 #: Sessions or streams that are looked after at once: thousands would make a burst of memory and latency.
@@ -21,39 +25,64 @@ BATCH: Final = 100
 PAUSE_SECONDS: Final = 0.02
 
 
-async def keep_sessions(
-    context: Context,
-    admission: Admission,
-    open_streams: OpenStreams,
-    deadlines: Deadlines,
-    *,
-    close: Callable[[str], None],
-) -> None:
-    """Keep the sessions of long requests and open streams from idling out; `close` those that have ended."""
-    busy = {exchange.session.fingerprint for exchange in admission if exchange.keeps_session}
-    for fingerprints in _batches(sorted(busy | {reader.fingerprint for reader in open_streams})):
-        alive = await context.store.run(sessions.keep(fingerprints, limits=context.conf.limits))
-        for fingerprint in fingerprints:
-            if fingerprint in alive:
-                deadlines.watch(alive[fingerprint])
-            else:
-                close(fingerprint)
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Looks after the sessions, streams and requests of one endpoint in this process."""
+
+    context: Context
+    admission: Admission
+    open_streams: OpenStreams
+    client_requests: ClientRequests
+    orphans: Orphans
+    deadlines: Deadlines
+    #: Called with the fingerprint of a session that has ended.
+    close_session: Callable[[str], None]
+
+    async def beat(self) -> None:
+        """Do it once. Raises: StoreUnavailable."""
+        await self._keep_sessions()
+        await self._keep_streams()
+        await self.orphans.look()
+        await self.client_requests.look()
+        await self._read_again()
+
+    async def _keep_sessions(self) -> None:
+        """Keep the sessions of long requests and open streams from idling out."""
+        busy = {exchange.session.fingerprint for exchange in self.admission if exchange.keeps_session}
+        busy |= {reader.fingerprint for reader in self.open_streams}
+        for fingerprints in _batches(sorted(busy)):
+            keep = sessions.keep(fingerprints, limits=self.context.conf().limits)
+            alive = await self.context.store.run(keep)
+            for fingerprint in fingerprints:
+                if fingerprint in alive:
+                    self.deadlines.watch(alive[fingerprint])
+                else:
+                    self.close_session(fingerprint)
+
+    async def _keep_streams(self) -> None:
+        """Keep the logs of the streams that are written or delivered here."""
+        names = {(e.session.fingerprint, e.stream.name) for e in self.admission if e.stream is not None}
+        names |= {(reader.fingerprint, reader.stream) for reader in self.open_streams if reader.is_current}
+        for batch in _batches(sorted(names)):
+            await self.context.store.run(streams.keep(batch))
+
+    async def _read_again(self) -> None:
+        """Let every open stream look at its log: a notification may have been lost."""
+        for batch in _batches(list(self.open_streams)):
+            for reader in batch:
+                reader.nudge()
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def keep_streams(context: Context, admission: Admission, open_streams: OpenStreams) -> None:
-    """Keep the logs of the streams that are written or delivered here."""
-    written = {(e.session.fingerprint, e.stream.name) for e in admission if e.stream is not None}
-    delivered = {(reader.fingerprint, reader.stream) for reader in open_streams if reader.is_current}
-    for names in _batches(sorted(written | delivered)):
-        await context.store.run(streams.keep(names))
+def keeps(admission: Admission, open_streams: OpenStreams, fingerprint: str) -> bool:
+    """Whether heartbeats keep a session alive: a long request of it runs here, or a stream of it is open."""
+    exchanges = admission.of(fingerprint)
+    return bool(open_streams.of(fingerprint)) or any(each.keeps_session for each in exchanges)
 
 
-async def read_again(readers: Iterable[StreamReader]) -> None:
-    """Let every open stream look at its log: a notification may have been lost."""
-    for batch in _batches(list(readers)):
-        for reader in batch:
-            reader.nudge()
-        await asyncio.sleep(PAUSE_SECONDS)
+def seconds_between(alias: str) -> float:
+    """The time between two heartbeats of an endpoint: several fit into each idle TTL."""
+    return min(HEARTBEAT_SECONDS, endpoint(alias).idle_ttl / 3)
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -59,7 +59,7 @@ class Inbox:
                 for fingerprint in fingerprints:
                     self.close_session(fingerprint)
             case Announced(method=method, uri=uri):
-                subscriptions.hear(self._context.conf.alias, notification)
+                subscriptions.hear(self._context.conf().alias, notification)
                 listening = self._open_streams.listening
                 self._context.spawn(publish_to_all(self._context, listening, method, uri, key=name))
 

@@ -11,13 +11,13 @@ from weakref import WeakKeyDictionary
 
 from mcp_sessions import lifecycle, subscriptions
 from mcp_sessions.cluster.client_requests import ClientRequests
-from mcp_sessions.cluster.node import HEARTBEAT_SECONDS, Node
+from mcp_sessions.cluster.node import Node
 from mcp_sessions.conf import endpoint
 from mcp_sessions.ending import Deadlines
 from mcp_sessions.sdk.server import HostedServer, load_server
-from mcp_sessions.serving import heartbeat
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.store.factory import store_for
 from mcp_sessions.store.session import Session
@@ -39,34 +39,38 @@ class Runtime:
             load_server(conf.server), json_only=conf.response == "json", max_body=conf.max_body
         )
         store = store_for(alias)
-        self.context = Context(
-            store=store,
-            node=Node(
-                store,
-                hear=lambda notification, name: self.inbox.hear(notification, name),
-                on_beat=self._beat,
-                pause=self._pause,
-            ),
-            read_conf=partial(endpoint, alias),
-            spawn=self.spawn,
-        )
-        self.admission = Admission(self.context.read_conf)
-        self.open_streams = OpenStreams(self.context)
-        self._orphans = Orphans(self.context, self.open_streams, run_again=self._run_again)
-        self.client_requests = ClientRequests(
+        node = Node(
             store,
-            self.context.node,
-            conf=self.context.read_conf,
-            spawn=self.spawn,
-            is_dead=self._orphans.is_dead,
+            hear=lambda notification, name: self.inbox.hear(notification, name),
+            on_beat=lambda: self._heartbeat.beat(),
+            pause=partial(seconds_between, alias),
+        )
+        self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
+        self.admission = Admission(self.context.conf)
+        self.open_streams = OpenStreams(self.context)
+        orphans = Orphans(self.context, self.open_streams, run_again=self._run_again)
+        self.client_requests = ClientRequests(
+            store, node, conf=self.context.conf, spawn=self.spawn, is_dead=orphans.is_dead
+        )
+        self.new_exchange = partial(
+            Exchange, context=self.context, kernel=self.server.kernel, client_requests=self.client_requests
         )
         self.inbox = Inbox(self.context, self.admission, self.open_streams, self.client_requests)
         self.deadlines = Deadlines(
             alias,
-            self.context.node,
-            is_held=self._is_held,
-            horizon=lambda: 2 * self._pause(),
+            node,
+            is_held=partial(keeps, self.admission, self.open_streams),
+            horizon=lambda: 2 * seconds_between(alias),
             spawn=self.spawn,
+        )
+        self._heartbeat = Heartbeat(
+            self.context,
+            self.admission,
+            self.open_streams,
+            self.client_requests,
+            orphans,
+            self.deadlines,
+            self.inbox.close_session,
         )
 
     async def start(self) -> None:
@@ -75,7 +79,7 @@ class Runtime:
             if not self.started:
                 await self.server.start()
                 await self.context.node.start()
-                subscriptions.attach(self.context.conf.alias, self.context.node.broadcast)
+                subscriptions.attach(self.context.conf().alias, self.context.node.broadcast)
                 self.started = True
 
     async def drain(self) -> None:
@@ -92,7 +96,7 @@ class Runtime:
             exchange.abort()
         if running:
             await asyncio.wait(running)
-        subscriptions.detach(self.context.conf.alias)
+        subscriptions.detach(self.context.conf().alias)
         await self.context.node.stop()
         for task in tuple(self._tasks):
             task.cancel()
@@ -105,51 +109,15 @@ class Runtime:
         self._tasks.add(task)  # the event loop holds tasks only weakly
         task.add_done_callback(self._tasks.discard)
 
-    def _pause(self) -> float:
-        """Seconds between heartbeats: several in each idle TTL."""
-        return min(HEARTBEAT_SECONDS, self.context.conf.idle_ttl / 3)
-
-    def _is_held(self, fingerprint: str) -> bool:
-        """Whether a long request of a session runs here, or a stream of it is open."""
-        exchanges = self.admission.of(fingerprint)
-        return bool(self.open_streams.of(fingerprint)) or any(each.keeps_session for each in exchanges)
-
-    async def _beat(self) -> None:
-        await heartbeat.keep_sessions(
-            self.context,
-            self.admission,
-            self.open_streams,
-            self.deadlines,
-            close=self.inbox.close_session,
-        )
-        await heartbeat.keep_streams(self.context, self.admission, self.open_streams)
-        await self._orphans.look()
-        await self.client_requests.look()
-        await heartbeat.read_again(self.open_streams)
-
     async def _run_again(
         self, request: jsonrpc.Request, scope: Mapping[str, Any], session: Session
     ) -> dict[str, Any] | None:
         """The response to a request whose process died. Only what is repeatable may be run again."""
-        exchange = self.exchange(request, scope, session, may_stream=False)
+        exchange = self.new_exchange(request=request, scope=scope, session=session, may_stream=False)
         exchange.keeps_session = True
         self.admission.run(exchange)
         await exchange.settled(None)
         return exchange.response
-
-    def exchange(
-        self, request: jsonrpc.Request, scope: Mapping[str, Any], session: Session, *, may_stream: bool
-    ) -> Exchange:
-        """A new exchange, to be admitted."""
-        return Exchange(
-            request=request,
-            scope=scope,
-            session=session,
-            may_stream=may_stream,
-            context=self.context,
-            kernel=self.server.kernel,
-            client_requests=self.client_requests,
-        )
 
 
 _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runtime]] = WeakKeyDictionary()

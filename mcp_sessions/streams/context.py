@@ -16,10 +16,6 @@ class Context:
     store: Store
     node: Node
     #: Reads the settings anew: a change holds from the next request on.
-    read_conf: Callable[[], Endpoint]
+    conf: Callable[[], Endpoint]
     #: Runs a coroutine in a task that is cancelled when the process stops.
     spawn: Callable[[Coroutine[Any, Any, Any]], None]
-
-    @property
-    def conf(self) -> Endpoint:
-        return self.read_conf()

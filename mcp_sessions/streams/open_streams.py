@@ -62,7 +62,7 @@ class OpenStreams:
         readers.append(reader)
         # A session may have only so many open streams in a process: the oldest make room.
         open_ = [each for each in readers if each.event_stream.open]
-        for surplus in open_[: max(0, len(open_) - self._context.conf.max_streams_per_session)]:
+        for surplus in open_[: max(0, len(open_) - self._context.conf().max_streams_per_session)]:
             surplus.event_stream.end()
         return asyncio.create_task(reader.run())
 

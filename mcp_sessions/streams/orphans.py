@@ -102,7 +102,7 @@ class Orphans:
     async def _close(self, reader: StreamReader, request: dict[str, Any]) -> None:
         """Raises: StoreUnavailable."""
         context, response = self._context, None
-        if "method" in request and context.conf.rerun_lost_calls:
+        if "method" in request and context.conf().rerun_lost_calls:
             session = await context.store.run(sessions.get(reader.fingerprint))
             if session is not None:
                 # Its messages before the response are not sent again.
@@ -114,6 +114,6 @@ class Orphans:
             reader.fingerprint,
             reader.stream,
             payload=jsonrpc.encode(response),
-            limits=context.conf.stream_limits,
+            limits=context.conf().stream_limits,
         )
         await retry_while_unavailable(lambda: context.store.run(close))

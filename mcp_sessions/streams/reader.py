@@ -70,7 +70,7 @@ class StreamReader:
         self._after = taken.after
         if primed:
             start = EventId.of(fingerprint, stream, taken.after)
-            self.event_stream.put(sse.priming(str(start), context.conf.retry))
+            self.event_stream.put(sse.priming(str(start), context.conf().retry))
         # Not an asyncio.Event: that takes three times the memory, on each of thousands of idle streams.
         self._nudged = False
         self._nudge: asyncio.Future[None] | None = None

@@ -33,7 +33,7 @@ async def publish(
         fingerprint,
         payloads=[jsonrpc.encode(message)],
         key=key or secrets.token_hex(8),
-        limits=context.conf.stream_limits,
+        limits=context.conf().stream_limits,
     )
     appended = await retry_while_unavailable(lambda: context.store.run(put))
     if appended is not None and appended.claim is not None:

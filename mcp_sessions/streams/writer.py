@@ -96,7 +96,7 @@ class StreamWriter:
                 await self._log(payloads, last=self._ended)
             if self._disconnect:
                 self._disconnect = False
-                self.event_stream.put(sse.retry(self._context.conf.retry))
+                self.event_stream.put(sse.retry(self._context.conf().retry))
                 self.event_stream.end()
             if self._ended:
                 self.event_stream.end()
@@ -106,7 +106,7 @@ class StreamWriter:
 
     async def _finish(self) -> None:
         """Tell the store that this log is complete: it keeps only the newest ones of a session."""
-        kept_bytes = KEPT_FULL_STREAMS * self._context.conf.stream_max_bytes
+        kept_bytes = KEPT_FULL_STREAMS * self._context.conf().stream_max_bytes
         finish = streams.finish(self._fingerprint, self.name, kept=KEPT_STREAMS, kept_bytes=kept_bytes)
         try:
             await self._context.store.run(finish)
@@ -115,7 +115,7 @@ class StreamWriter:
 
     async def _open(self) -> None:
         self._opened = True
-        context, conf = self._context, self._context.conf
+        context, conf = self._context, self._context.conf()
         opening = streams.open_stream(
             self._fingerprint,
             self.name,
@@ -144,7 +144,7 @@ class StreamWriter:
             first=first,
             payloads=payloads,
             last=last,
-            limits=context.conf.stream_limits,
+            limits=context.conf().stream_limits,
         )
         try:
             appended = await retry_while_unavailable(lambda: context.store.run(append))

@@ -21,7 +21,7 @@ async def test_a_stream_that_cannot_be_ended_now_is_ended_later(
     monkeypatch.setattr("mcp_sessions.streams.retry.GIVE_UP_SECONDS", 0)
     context: Any = SimpleNamespace(
         store=SimpleNamespace(run=away),
-        conf=Endpoint(alias="default", server="shop.mcp.server", rerun_lost_calls=True),
+        conf=lambda: Endpoint(alias="default", server="shop.mcp.server", rerun_lost_calls=True),
     )
     reader: Any = SimpleNamespace(
         fingerprint="f" * 64, stream="s", origin="dead", request=json.dumps(request_)
