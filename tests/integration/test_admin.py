@@ -634,7 +634,7 @@ def test_a_store_that_is_down_is_explained(
         assert response["Retry-After"] == "5"
         assert "Sessions are not lost" in body(response)
         assert "redis://" not in body(response)
-    assert "The admin cannot ask a session store" in caplog.text
+    assert "The admin cannot reach a session store" in caplog.text
     assert LogEntry.objects.count() == 0
 
 
