@@ -1,27 +1,27 @@
-# `make` alone lists the targets.
+# `make` without a target lists the targets.
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
-# None of the commands below uses the Redis: the address only says that there would be one.
+# Neither command below connects to Redis: the address only makes the settings name one.
 MANAGE := DJANGO_DEBUG=1 REDIS_URL=redis://127.0.0.1:6379/0 $(BIN)/python manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format bench coverage tools lock clean
+.PHONY: help run install test check format bench paths coverage tools lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
 
-run: ## start the demo on 127.0.0.1 with its own Valkey (PORT=8000, REDIS_URL=..., MEMORY=1 for none)
+run: ## start the demo on 127.0.0.1 with its own Valkey (PORT=8000, REDIS_URL=..., or MEMORY=1 for no Redis)
 	@$(PYTHON) tools/bootstrap.py run
 	@exec $(BIN)/python -m project.run
 
 install: ## install what the targets below need into .venv (DJANGO=6.1 for another release of Django)
 	@$(PYTHON) tools/bootstrap.py dev
 
-test: install ## run every test, against servers that the tests start themselves
+test: install ## run all tests, against servers that the tests start themselves
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-check: install ## lint, format, types, migrations, Django's checks, and the tests of the documents
+check: install ## lint, formatting, types, migrations, Django's checks, and the tests of the documentation
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -33,20 +33,23 @@ format: install ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: install ## measure this app and others side by side (docs/benchmarks.md)
+bench: install ## run the benchmarks, side by side with other servers (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.events
 
-coverage: install ## run every test and show the code that none of them reaches
+paths: install ## count the functions and files that one request crosses (docs/benchmarks.md)
+	@$(BIN)/python -m benchmarks.paths
+
+coverage: install ## run all tests and show what they do not reach
 	@$(BIN)/coverage erase
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-report=html:data/coverage
 
 tools: install ## install the conformance suite and the MCP clients that the tests drive into .cache
 	@$(BIN)/python -m tests.installed
 
-lock: ## rewrite constraints.txt with the newest versions that pyproject.toml allows
+lock: ## update constraints.txt to the newest versions that pyproject.toml allows
 	@$(PYTHON) tools/lock.py
 
-clean: ## delete everything that was installed or generated, and the demo's data
+clean: ## delete everything installed or generated, and the demo's data
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .coverage* dist staticfiles
 	find data -mindepth 1 ! -name .gitkeep -delete

@@ -1,6 +1,7 @@
 """Who is measured. Each is served by the same launcher, in a process of its own."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 
@@ -10,25 +11,27 @@ class Contestant:
 
     #: How the command line and the results call it.
     name: str
-    #: How the tables call it.
+    #: Its name in the tables.
     title: str
-    #: What serves it: "daphne" (its command), "mended" (`mcp_sessions.daphne`) or "uvicorn".
+    #: What serves it: "daphne" (its command), "patched" (`mcp_sessions.daphne`) or "uvicorn".
     server: str
     #: `module:attribute` of the ASGI application.
     application: str
     path: str = "/mcp"
     #: Name of a requirements file under peers/, for those that need an environment of their own.
     peer: str | None = None
+    #: The checkout whose code is served; None for this one.
+    checkout: Path | None = None
 
 
-#: This app as its documentation sets it up: the `daphne` command, and an `asgi.py` that mends it.
+#: This app as its documentation sets it up: the `daphne` command, and an `asgi.py` that patches it.
 OURS: Final = "ours-daphne"
 #: The same without that line of `asgi.py`.
-UNMENDED: Final = "ours-unmended"
+UNPATCHED: Final = "ours-unpatched"
 SDK_SSE: Final = "sdk-sse-daphne"
 SDK_JSON: Final = "sdk-json-daphne"
-#: The SDK in this app's server: what is left of a ratio when both have the same one.
-MENDED: Final = {SDK_SSE: "sdk-sse-mended", SDK_JSON: "sdk-json-mended"}
+#: The SDK in this app's server: what remains of a ratio when both have the same one.
+PATCHED: Final = {SDK_SSE: "sdk-sse-patched", SDK_JSON: "sdk-json-patched"}
 DJANGO_MCP: Final = "django-mcp-server"
 #: The other Python servers that keep their sessions in Redis.
 REDIS_PEERS: Final = ("mcp-persist", "drf-mcp-server")
@@ -41,10 +44,10 @@ CONTESTANTS: Final = (
         application="benchmarks.servers.ours:application",
     ),
     Contestant(
-        name=UNMENDED,
-        title="this app, Redis (daphne unmended)",
+        name=UNPATCHED,
+        title="this app, Redis (plain daphne)",
         server="daphne",
-        application="benchmarks.servers.ours_unmended:application",
+        application="benchmarks.servers.ours_unpatched:application",
     ),
     Contestant(
         name=SDK_SSE,
@@ -59,15 +62,15 @@ CONTESTANTS: Final = (
         application="benchmarks.servers.sdk:json",
     ),
     Contestant(
-        name=MENDED[SDK_SSE],
-        title="SDK in memory, default mode (our daphne)",
-        server="mended",
+        name=PATCHED[SDK_SSE],
+        title="SDK in memory, default mode (patched daphne)",
+        server="patched",
         application="benchmarks.servers.sdk:sse",
     ),
     Contestant(
-        name=MENDED[SDK_JSON],
-        title="SDK in memory, JSON mode (our daphne)",
-        server="mended",
+        name=PATCHED[SDK_JSON],
+        title="SDK in memory, JSON mode (patched daphne)",
+        server="patched",
         application="benchmarks.servers.sdk:json",
     ),
     Contestant(
@@ -118,9 +121,9 @@ CONTESTANTS: Final = (
         application="benchmarks.servers.floor:application",
     ),
     Contestant(
-        name="floor-mended",
-        title="only the SDK's kernel, no sessions (our daphne)",
-        server="mended",
+        name="floor-patched",
+        title="only the SDK's kernel, no sessions (patched daphne)",
+        server="patched",
         application="benchmarks.servers.floor:application",
     ),
 )

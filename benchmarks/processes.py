@@ -22,6 +22,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+def tree() -> Path:
+    """The checkout whose app is measured: the first in PYTHONPATH that has one, else this one."""
+    named = [Path(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    return next((path.resolve() for path in named if (path / "mcp_sessions").is_dir()), ROOT)
+
+
 class ServerError(Exception):
     """The server did not start; the message ends with its last words."""
 
@@ -50,8 +56,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time that the process has used so far; in steps of 10 ms."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return cpu_seconds(self.process.pid)
 
     def give_back(self) -> None:
         """Make the process collect its garbage and return free memory; it does so soon, not at once."""
@@ -60,6 +65,12 @@ class Server:
     def resident_bytes(self) -> int:
         """Resident memory."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * _PAGE
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that a process has used so far; in steps of 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 @contextmanager
@@ -77,10 +88,11 @@ def running(
         str(port),
         contestant.application,
     ]
-    environment = {**os.environ, "REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)}
+    checkout = contestant.checkout or ROOT
+    environment = {**os.environ, "REDIS_URL": redis_url, "PYTHONPATH": str(checkout)}
     environment.pop("DJANGO_SETTINGS_MODULE", None)
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=output, stderr=output)
     try:
         os.sched_setaffinity(process.pid, {core})
         wait_for_port(process, port, log)
@@ -134,8 +146,8 @@ def free_port() -> int:
         return port
 
 
-def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Return once the port accepts connections. Raises: ServerError."""
+def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path, *, pause: float = 0.05) -> None:
+    """Return once the port accepts connections, which is tried every so many seconds. Raises: ServerError."""
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -143,7 +155,7 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        time.sleep(0.05)
+        time.sleep(pause)
     raise ServerError(f"not listening after {START_TIMEOUT:.0f} s: {_last_words(log)}")
 
 

@@ -130,8 +130,8 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> str:
             verdict.text,
             _value(verdict),
             _mark(verdict.met),
-            _ratio(verdict.unmended),
-            _ratio(verdict.both_mended),
+            _ratio(verdict.unpatched),
+            _ratio(verdict.both_patched),
         )
         for verdict in verdicts
     ]
@@ -139,8 +139,8 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> str:
         "target, at 16 connections",
         "measured (lowest to highest round)",
         "",
-        "both on daphne as it is",
-        "both on ours",
+        "both on plain daphne",
+        "both on patched daphne",
     )
     return _table(head, rows)
 

@@ -60,14 +60,9 @@ class Runner:
 
     @contextmanager
     def redis(self) -> Iterator[str]:
-        """The load and Redis share one core; a child inherits it."""
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {self.cores.load})
-        try:
-            with redis_server(self.folder) as url:
-                yield url
-        finally:
-            os.sched_setaffinity(0, before)
+        """The load and Redis share one core."""
+        with pinned(self.cores.load), redis_server(self.folder) as url:
+            yield url
 
     def calls(self, redis_url: str) -> list[Sample]:
         """Requests per second and latency at each number of sessions, each time with fresh servers."""
@@ -160,6 +155,17 @@ class Runner:
     def _drop(self, contestant: Contestant, error: Exception) -> None:
         self.missing[contestant.name] = f"{type(error).__name__}: {str(error)[:200]}"
         self.say(f"LEFT OUT {contestant.name}: {self.missing[contestant.name]}")
+
+
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Keep this process on one core, and the children that it starts meanwhile."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def environment(cores: Cores, redis_url: str) -> dict[str, str]:

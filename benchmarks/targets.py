@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from benchmarks.contestants import DJANGO_MCP, MENDED, OURS, REDIS_PEERS, SDK_JSON, SDK_SSE, UNMENDED
+from benchmarks.contestants import DJANGO_MCP, OURS, PATCHED, REDIS_PEERS, SDK_JSON, SDK_SSE, UNPATCHED
 from benchmarks.measure import Sample
 from benchmarks.memory import Footprint
 
@@ -44,9 +44,9 @@ class Verdict:
     value: float | None
     lowest: float | None = None
     highest: float | None = None
-    #: The same with daphne as it is under this app, too; and with this app's server under the other, too.
-    unmended: float | None = None
-    both_mended: float | None = None
+    #: The same with plain daphne under this app, too, and with patched daphne under the other, too.
+    unpatched: float | None = None
+    both_patched: float | None = None
     met: bool | None
 
 
@@ -95,14 +95,14 @@ def _compare(promise: Promise, samples: Sequence[Sample]) -> Verdict:
     if not found:
         return Verdict(text=promise.text, value=None, met=None)
     value = statistics.median(found)
-    mended = MENDED.get(promise.other)
+    patched = PATCHED.get(promise.other)
     return Verdict(
         text=promise.text,
         value=value,
         lowest=min(found),
         highest=max(found),
-        unmended=_median(ratios(promise, samples, ours=UNMENDED)),
-        both_mended=_median(ratios(promise, samples, other=mended)) if mended else None,
+        unpatched=_median(ratios(promise, samples, ours=UNPATCHED)),
+        both_patched=_median(ratios(promise, samples, other=patched)) if patched else None,
         met=promise.holds(value),
     )
 

@@ -25,7 +25,7 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(*THRESHOLDS)
 
 
-def mend_daphne() -> None:
+def patch_daphne() -> None:
     """Make the `daphne` command serve as `python -m mcp_sessions.daphne` does. Call it in `asgi.py`.
 
     The `daphne` command imports the application before it creates its server, whose class it takes from an attribute.
@@ -41,3 +41,7 @@ def mend_daphne() -> None:
     from mcp_sessions.daphne import patch_command
 
     patch_command()
+
+
+#: The former name of `patch_daphne`, until 1.0.
+mend_daphne = patch_daphne

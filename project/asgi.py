@@ -1,4 +1,4 @@
-"""The ASGI application: the MCP endpoints beside Django's own pages."""
+"""The ASGI application: the MCP endpoints and Django's own pages."""
 
 import os
 
@@ -10,18 +10,18 @@ from django.urls import re_path
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django_application = get_asgi_application()
 
-from mcp_sessions.lifecycle import lifespan  # noqa: E402 - needs Django to be set up
+from mcp_sessions.lifecycle import lifespan  # noqa: E402 - must come after Django is set up
 from mcp_sessions.routing import mcp_urlpatterns  # noqa: E402
-from mcp_sessions.startup import mend_daphne, tune_garbage_collector  # noqa: E402
+from mcp_sessions.startup import patch_daphne, tune_garbage_collector  # noqa: E402
 
 django_pages = re_path("", django_application)  # type: ignore[arg-type]  # Channels routes applications, not views
 application = ProtocolTypeRouter(
     {
         "http": URLRouter([*mcp_urlpatterns(), django_pages]),
-        "websocket": WebsocketDenier.as_asgi(),  # else each attempt leaves a traceback in the log
-        "lifespan": lifespan,  # daphne has none; uvicorn would not stop the endpoints without it
+        "websocket": WebsocketDenier.as_asgi(),  # otherwise Channels logs a traceback for each attempt
+        "lifespan": lifespan,  # for uvicorn, which would not stop the endpoints without it; daphne has none
     }
 )
 
-mend_daphne()  # for `daphne project.asgi:application`
+patch_daphne()  # for `daphne project.asgi:application`
 tune_garbage_collector()

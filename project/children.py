@@ -1,4 +1,4 @@
-"""Processes that the demo starts and stops."""
+"""Child processes that the demo starts and ends."""
 
 import ctypes
 import signal
@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-#: Longer than a server needs to drain, or a store to save.
+#: Longer than a server takes to drain, or Valkey to save its data.
 STOP_SECONDS: Final = 20.0
 _PR_SET_PDEATHSIG: Final = 1
 
 
 @contextmanager
 def child(command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that gets SIGTERM at the end of the block, and SIGKILL if that does not stop it.
+    """Run a process that gets SIGTERM at the end of the block, and SIGKILL if that does not end it.
 
-    It has its own process group: Ctrl-C at the terminal reaches only this process, which stops its children in order.
+    It has its own process group, so that Ctrl-C at the terminal reaches only us and we choose the order in which
+    processes end.
     """
     process = subprocess.Popen(
         command,
@@ -33,7 +34,7 @@ def child(command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Iterator["
 
 
 def _end_with_parent() -> None:
-    """Have Linux send SIGTERM if the parent is killed."""
+    """Ask Linux to send SIGTERM if the parent is killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -1,4 +1,4 @@
-"""The home page, and the number of sessions that it keeps up to date."""
+"""The home page, and the live count of sessions on it."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -16,7 +16,7 @@ DEMO = "project.mcp.server"
 
 @never_cache
 def home(request: HttpRequest) -> HttpResponse:
-    """Say what this is and how to connect a client to it."""
+    """Explain what this is and how to connect a client."""
     served = endpoint("default")
     context = {
         "mcp_url": request.build_absolute_uri("/" + served.path),
@@ -31,7 +31,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @never_cache
 def live(request: HttpRequest) -> JsonResponse:
-    """How many sessions are open: `{"sessions": 3, "shared": true}`. `sessions` is null if the store is down."""
+    """Count the open sessions: `{"sessions": 3, "shared": true}`. `sessions` is null if the store does not answer."""
     return JsonResponse(_live())
 
 

@@ -80,6 +80,6 @@ def _replaced(text: str, old: str, new: str) -> str:
 def variables_read() -> set[str]:
     """Every environment variable that the demo and its server read."""
     settings = (ROOT / "project" / "settings.py").read_text()
-    server = (ROOT / "mcp_sessions" / "daphne.py").read_text()
+    server = (ROOT / "mcp_sessions" / "daphne" / "__init__.py").read_text()
     named = re.findall(r'\bread\(\s*"(\w+)"', settings) + re.findall(r'_from_environment\("(\w+)"', server)
     return {*named, *(f"MCP_{key}" for key in READERS)}

@@ -1,6 +1,6 @@
 """An ASGI application that does on request what an application should not do, for tests of the servers around it.
 
-With GUARDED=1 in the environment it stands behind the guard; with MENDED=1 it mends the `daphne` command.
+With GUARDED=1 in the environment it stands behind the guard; with PATCHED=1 it patches the `daphne` command.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from mcp_sessions import lifecycle
 from mcp_sessions.http.guard import Guard
-from mcp_sessions.startup import mend_daphne
+from mcp_sessions.startup import patch_daphne
 from mcp_sessions.transport.asgi import Receive, Scope, Send
 
 LARGE_BYTES = 16 * 1024 * 1024
@@ -166,5 +166,5 @@ async def misbehaving(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 application = Guard(misbehaving) if os.environ.get("GUARDED") == "1" else misbehaving
-if os.environ.get("MENDED") == "1":
-    mend_daphne()
+if os.environ.get("PATCHED") == "1":
+    patch_daphne()

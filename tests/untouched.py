@@ -1,10 +1,10 @@
-"""The demo under a command as it is: what users get whose `asgi.py` does not mend daphne's."""
+"""The demo under a command as it is: what users get whose `asgi.py` does not patch it."""
 
 from daphne.cli import CommandLineInterface
 
 before = vars(CommandLineInterface)["server_class"]
 
-from project.asgi import application  # noqa: E402 - it mends the command
+from project.asgi import application  # noqa: E402 - it patches the command
 
 CommandLineInterface.server_class = before
 

@@ -1,4 +1,4 @@
-"""Serve one contestant: `python -m benchmarks.servers.launch {daphne,mended,uvicorn} PORT MODULE:APPLICATION`.
+"""Serve one contestant: `python -m benchmarks.servers.launch {daphne,patched,uvicorn} PORT MODULE:APPLICATION`.
 
 Uses the standard library and the server only, because it runs in every contestant's own environment. Every contestant
 gets the same garbage-collector settings, applied once everything is imported.
@@ -18,7 +18,7 @@ GC_THRESHOLDS = (20_000, 20, 100)
 def main(server: str, port: str, target: str) -> None:
     """Import the application, settle the garbage collector, serve on 127.0.0.1 until told to stop."""
     signal.signal(signal.SIGUSR1, give_back)
-    serve = {"daphne": serve_daphne, "mended": serve_mended_daphne, "uvicorn": serve_uvicorn}[server]
+    serve = {"daphne": serve_daphne, "patched": serve_patched_daphne, "uvicorn": serve_uvicorn}[server]
     serve(int(port), target)
 
 
@@ -29,7 +29,7 @@ def serve_daphne(port: int, target: str) -> None:
     run_daphne(CommandLineInterface, port, target)
 
 
-def serve_mended_daphne(port: int, target: str) -> None:
+def serve_patched_daphne(port: int, target: str) -> None:
     """Run this app's daphne, which drains and waits for slow readers."""
     from mcp_sessions.daphne import CommandLineInterface
 

@@ -1,8 +1,8 @@
-"""This app, as its documentation sets it up: with the line that mends the `daphne` command."""
+"""This app, as its documentation sets it up: with the line that patches the `daphne` command."""
 
-from benchmarks.servers.ours_unmended import application
-from mcp_sessions.startup import mend_daphne
+from benchmarks.servers.ours_unpatched import application
+from mcp_sessions.startup import patch_daphne
 
-mend_daphne()
+patch_daphne()
 
 __all__ = ["application"]

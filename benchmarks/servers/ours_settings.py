@@ -9,7 +9,7 @@ USE_TZ = True
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "channels", "mcp_sessions"]
 CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": os.environ["REDIS_URL"]}}
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
-ROOT_URLCONF = "benchmarks.servers.ours_unmended"
+ROOT_URLCONF = "benchmarks.servers.ours_unpatched"
 MCP_SESSIONS = {
     "default": {"SERVER": "benchmarks.servers.tool.server", "PATH": "mcp", "NAMESPACE": "benchmark"}
 }

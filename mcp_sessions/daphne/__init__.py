@@ -1,6 +1,6 @@
 """daphne, patched and draining: `python -m mcp_sessions.daphne ARGS`, with every argument of the `daphne` command.
 
-`startup.mend_daphne` puts the same server into the `daphne` command itself.
+`startup.patch_daphne` puts the same server into the `daphne` command itself.
 
 On SIGTERM or SIGINT it stops listening, runs the `lifecycle.on_drain` hooks, waits up to `--drain-timeout` seconds for
 the requests in flight, cancels the rest, runs the `lifecycle.on_shutdown` hooks and exits with 0. Requests that still
@@ -241,7 +241,7 @@ class CommandLineInterface(DaphneCommandLineInterface):  # type: ignore[misc]  #
 
 
 def patch_command() -> None:
-    """Put this server into the `daphne` command, for which `startup.mend_daphne` is the public way.
+    """Put this server into the `daphne` command, for which `startup.patch_daphne` is the public way.
 
     Raises: SystemExit with a message for an environment variable that is not a number of seconds.
     """

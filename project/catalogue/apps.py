@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class CatalogueConfig(AppConfig):
-    """A library's books."""
+    """The books of a library."""
 
     name = "project.catalogue"
     verbose_name = "Library"

@@ -1,4 +1,4 @@
-// Keeps the count of sessions fresh while the page is seen, and copies what the buttons name.
+// Updates the count of sessions while the page is visible, and copies the text that a button names.
 "use strict";
 
 const live = document.querySelector("[data-live]").dataset.live;
@@ -26,7 +26,7 @@ async function copy(button) {
     await navigator.clipboard.writeText(source.textContent);
     label.textContent = "Copied";
   } catch {
-    getSelection().selectAllChildren(source); // no clipboard without HTTPS or consent: leave it selected
+    getSelection().selectAllChildren(source); // no clipboard without HTTPS or permission: leave the text selected
     label.textContent = "Selected";
   }
   setTimeout(() => { label.textContent = "Copy"; }, 2000);

@@ -101,10 +101,15 @@ def test_a_ratio_is_the_median_over_rounds_of_this_app_over_the_other() -> None:
 
 
 def test_a_ratio_is_given_with_either_server_under_both() -> None:
-    rates = {"ours-daphne": 200.0, "ours-unmended": 150.0, "sdk-json-daphne": 100.0, "sdk-json-mended": 125.0}
+    rates = {
+        "ours-daphne": 200.0,
+        "ours-unpatched": 150.0,
+        "sdk-json-daphne": 100.0,
+        "sdk-json-patched": 125.0,
+    }
     samples = [sample(name, 0, rate=rate) for name, rate in rates.items()]
     verdict = verdict_of("requests/s against sdk-json-daphne, 1 session", samples)
-    assert (verdict.value, verdict.unmended, verdict.both_mended) == (2.0, 1.5, 1.6)
+    assert (verdict.value, verdict.unpatched, verdict.both_patched) == (2.0, 1.5, 1.6)
 
 
 def test_a_ratio_below_its_bound_is_missed() -> None:

@@ -347,11 +347,11 @@ def test_an_idle_process_ends_at_once(tmp_path: Path) -> None:
         assert exit_code(process) == 0
 
 
-# daphne's own command, mended by the application that it imports
+# daphne's own command, patched by the application that it imports
 
 
-def test_the_mended_command_ends_as_ours_does(tmp_path: Path) -> None:
-    with running("daphne", tmp_path, MENDED="1", MCP_DRAIN_TIMEOUT="0.1") as process:
+def test_the_patched_command_ends_as_ours_does(tmp_path: Path) -> None:
+    with running("daphne", tmp_path, PATCHED="1", MCP_DRAIN_TIMEOUT="0.1") as process:
         waiting = Client(process).send("/for-ever")
         until_it_says(process, "waiting")
         half = Client(process)
@@ -362,8 +362,8 @@ def test_the_mended_command_ends_as_ours_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "nan", "-1", "inf"])
-def test_the_mended_command_says_what_is_wrong_with_its_environment(text: str) -> None:
-    process = server("daphne", Path(os.devnull), MENDED="1", MCP_SEND_TIMEOUT=text)
+def test_the_patched_command_says_what_is_wrong_with_its_environment(text: str) -> None:
+    process = server("daphne", Path(os.devnull), PATCHED="1", MCP_SEND_TIMEOUT=text)
     done = subprocess.run(
         process.command,
         env=os.environ | process.environment,
@@ -383,34 +383,34 @@ def test_our_command_goes_by_its_arguments_whatever_the_environment_says(tmp_pat
         tmp_path,
         "--send-timeout",
         "5",
-        MENDED="1",
+        PATCHED="1",
         MCP_SEND_TIMEOUT="soon",
         MCP_DRAIN_TIMEOUT="",
     ) as process:
         assert ask(process, "/healthz").status == 200
 
 
-def test_mending_leaves_a_server_of_somebody_elses() -> None:
+def test_patching_leaves_a_server_of_somebody_elses() -> None:
     program = (
         "from daphne.cli import CommandLineInterface as Command; Command.server_class = str; "
-        "from mcp_sessions.startup import mend_daphne; mend_daphne(); assert Command.server_class is str"
+        "from mcp_sessions.startup import patch_daphne; patch_daphne(); assert Command.server_class is str"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=START_BOUND)
 
 
-def test_a_mended_command_makes_its_server_without_itself() -> None:
+def test_a_patched_command_makes_its_server_without_itself() -> None:
     """From Python 3.14 on, a `partial` in a class is a method, and would be given the command."""
     program = (
         "from daphne.cli import CommandLineInterface as Command; "
-        "from mcp_sessions.startup import mend_daphne; mend_daphne(); "
+        "from mcp_sessions.startup import patch_daphne; patch_daphne(); "
         "assert isinstance(vars(Command)['server_class'], staticmethod)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=START_BOUND)
 
 
-def test_mending_starts_no_reactor_where_no_daphne_runs() -> None:
+def test_patching_starts_no_reactor_where_no_daphne_runs() -> None:
     program = (
-        "import sys; from mcp_sessions.startup import mend_daphne; mend_daphne(); "
+        "import sys; from mcp_sessions.startup import patch_daphne; patch_daphne(); "
         "assert not {'twisted', 'daphne'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=START_BOUND)

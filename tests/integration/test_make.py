@@ -115,7 +115,7 @@ def test_a_second_demo_joins_the_valkey_of_the_first(tmp_path: Path) -> None:
             kept.write_text(kept.read_text().replace(str(first.port), str(second.port)))
 
             assert second.ask("recall") == "likes sea stories\n"
-            assert "which belongs to another `make run`" in second.output
+            assert "which ends with another `make run`" in second.output
         assert "another `make run`" not in first.output
 
 
@@ -216,7 +216,7 @@ def test_a_redis_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path) -
 def test_a_port_that_is_none_is_refused_in_a_sentence(tmp_path: Path, port: str) -> None:
     with demo(tmp_path, PORT=port, MEMORY="1") as running:
         assert running.process.wait(30) == 1
-        assert running.output == f"PORT is a number from 1 to 65535, not {port!r}.\n"
+        assert running.output == f"PORT must be a number from 1 to 65535, not {port!r}.\n"
 
 
 def test_a_server_that_cannot_be_imported_is_refused_with_the_setting(tmp_path: Path) -> None:

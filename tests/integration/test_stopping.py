@@ -106,7 +106,7 @@ def refuses(process: Process) -> bool:
 def test_a_call_in_flight_is_answered_before_the_lifespan_is_left(
     tmp_path: Path, gate: Gate, module: str
 ) -> None:
-    """Under our command, and under daphne's once `asgi.py` has mended it."""
+    """Under our command, and under daphne's once `asgi.py` has patched it."""
     with served_by(module, tmp_path, response="json", MCP_DRAIN_TIMEOUT="60") as process:
         call = Call(process, gate)
         tell_to_stop(process)

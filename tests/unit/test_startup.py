@@ -1,7 +1,9 @@
-"""The garbage collector's settings, in a process of their own: they cannot be taken back cleanly."""
+"""What `asgi.py` calls at its end. A separate process tunes the garbage collector: that cannot be undone cleanly."""
 
 import subprocess
 import sys
+
+from mcp_sessions import startup
 
 PROGRAM = """
 import gc
@@ -18,3 +20,7 @@ assert gc.get_freeze_count() <= frozen
 
 def test_tuning_freezes_what_is_imported_and_a_second_call_does_nothing() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=30)
+
+
+def test_the_former_name_of_patch_daphne_still_works() -> None:
+    assert startup.mend_daphne is startup.patch_daphne

@@ -1,0 +1,123 @@
+"""`python -m benchmarks.compare OTHER`: this checkout and another one of this project, in turns on one machine.
+
+Both run in this Python environment, each on the `daphne` command as the README sets it up, with a database of one Redis
+each. Printed are medians over the rounds of each and the ratio, this one to the other: requests per second, p99, CPU of
+the process and time of Redis per `tools/call`, and the CPU that an event of a stream costs.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from benchmarks import events
+from benchmarks.contestants import BY_NAME, OURS
+from benchmarks.mcp_http import open_sessions
+from benchmarks.measure import Load, Sample, measure
+from benchmarks.processes import Cores, Server, redis_server, running
+from benchmarks.runner import pinned
+
+THIS, OTHER = "this", "other"
+EVENTS_PER_SECOND = 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one server did in one round."""
+
+    sample: Sample
+    #: Microseconds of Redis for each call, index updates included.
+    redis_us: float
+
+
+def take_turn(server: Server, load: Load, client: "redis.Redis") -> Turn:
+    """One stretch of calls. The warm-up counts for Redis on both sides of the division."""
+    before = redis_time(client)
+    sample = measure(server, load)
+    usec, calls = (after - earlier for after, earlier in zip(redis_time(client), before, strict=True))
+    return Turn(sample=sample, redis_us=usec / max(calls, 1))
+
+
+def redis_time(client: "redis.Redis") -> tuple[int, int]:
+    """Microseconds that Redis has spent on scripts, and requests that touched a session, since it started."""
+    stats: Any = client.info("commandstats")
+    scripts = [stats.get(f"cmdstat_{name}", {}) for name in ("evalsha", "eval")]
+    touched: Any = stats.get("cmdstat_set", {})
+    return sum(each.get("usec", 0) for each in scripts), touched.get("calls", 0)
+
+
+def compare(other: Path, *, rounds: int, seconds: float, sessions: int, connections: int) -> None:
+    """Run and print. Raises: LoadError, ServerError."""
+    cores = Cores.pick()
+    with tempfile.TemporaryDirectory(prefix="mcp-compare-") as folder, ExitStack() as stack:
+        logs = Path(folder)
+        stack.enter_context(pinned(cores.load))
+        url = stack.enter_context(redis_server(logs))
+        client = stack.enter_context(redis.Redis.from_url(url, socket_timeout=10))
+        ours = BY_NAME[OURS]
+        servers = {
+            name: stack.enter_context(
+                running(
+                    replace(ours, name=name, checkout=checkout),
+                    Path(sys.executable),
+                    redis_url=f"{url}/{database}",
+                    core=cores.server,
+                    logs=logs,
+                )
+            )
+            for database, (name, checkout) in enumerate({THIS: None, OTHER: other}.items())
+        }
+        opened = {name: open_sessions(server.target, sessions) for name, server in servers.items()}
+        turns: dict[str, list[Turn]] = {THIS: [], OTHER: []}
+        flows: dict[str, list[events.Flow]] = {THIS: [], OTHER: []}
+        for number in range(rounds):
+            for name in (THIS, OTHER) if number % 2 else (OTHER, THIS):
+                server = servers[name]
+                load = Load(sessions=opened[name], connections=connections, round=number, seconds=seconds)
+                turns[name].append(take_turn(server, load, client))
+                flows[name].append(
+                    events.measure(
+                        name, server, server, count=round(EVENTS_PER_SECOND), per_second=EVENTS_PER_SECOND
+                    )
+                )
+    show("requests/s", turns, lambda turn: turn.sample.requests_per_second)
+    show("p99, ms", turns, lambda turn: turn.sample.p99_ms)
+    show("CPU per call, µs", turns, lambda turn: turn.sample.cpu_us)
+    show("Redis per call, µs", turns, lambda turn: turn.redis_us)
+    show("events/s", flows, lambda flow: flow.arrived)
+    show("CPU per event, µs", flows, lambda flow: flow.origin_cpu_us)
+
+
+def show(title: str, found: dict[str, list[Any]], figure: Callable[[Any], float]) -> None:
+    """A line: the median of each, and the median of the ratios within the rounds."""
+    mine, others = ([figure(each) for each in found[name]] for name in (THIS, OTHER))
+    ratio = statistics.median(a / b for a, b in zip(mine, others, strict=True) if b)
+    print(
+        f"{title:20} this {statistics.median(mine):9,.1f}   other {statistics.median(others):9,.1f}   ratio {ratio:.3f}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
+    parser.add_argument("other", type=Path, help="the folder of the other checkout")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each server and round")
+    parser.add_argument("--sessions", type=int, default=1000)
+    parser.add_argument("--connections", type=int, default=16)
+    arguments = parser.parse_args(argv)
+    compare(
+        arguments.other.resolve(),
+        **{key: value for key, value in vars(arguments).items() if key != "other"},
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
