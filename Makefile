@@ -21,10 +21,11 @@ install: ## install what the targets below need into .venv (DJANGO=6.1 for anoth
 test: install ## run all tests, against servers that the tests start themselves
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-check: install ## lint, formatting, types, migrations, Django's checks, and the tests of the documentation
+check: install ## lint, formatting, types, layers, migrations, Django's checks, and the tests of the documentation
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .cache/import-linter --no-logo
 	$(MANAGE) check --fail-level WARNING
 	$(MANAGE) makemigrations --check --dry-run
 	$(BIN)/python -m pytest -q tests/docs

@@ -15,11 +15,39 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from mcp_sessions.store.base import Limits
-from mcp_sessions.store.streaming import StreamLimits
-
 Response = Literal["auto", "sse", "json"]
 RESPONSES: Final = ("auto", "sse", "json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The lifetimes and caps of the sessions of one endpoint. Durations are milliseconds; None is "no cap"."""
+
+    #: A session ends when nothing happens for so long.
+    idle_ms: int
+    #: A session ends at this age, however active.
+    max_age_ms: int
+    #: A session that never became active ends after so long.
+    first_ms: int
+    #: Open sessions of the endpoint.
+    max_sessions: int | None
+    #: Open sessions of one principal; anonymous clients share none.
+    max_sessions_per_principal: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLimits:
+    """What a stream keeps for clients that resume it.
+
+    What exceeds a bound is dropped from the old end, but never the newest message, so never a response.
+    """
+
+    #: Events.
+    max_events: int
+    #: Bytes of payloads.
+    max_bytes: int
+    #: Milliseconds after the last sign of life.
+    ttl_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +131,6 @@ class Endpoint:
             first_ms=round(self.first_ttl * 1000),
             max_sessions=self.max_sessions,
             max_sessions_per_principal=self.max_sessions_per_principal,
-            state_max_bytes=self.state_max_bytes,
         )
         object.__setattr__(self, "limits", limits)
         stream_limits = StreamLimits(

@@ -1,10 +1,49 @@
-"""Which exchange the running code belongs to. Apart from `exchange` so that both sides can import it."""
+"""Which exchange the running code belongs to."""
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.conf import Endpoint
+from mcp_sessions.store.drivers import Store
+from mcp_sessions.store.session import Session
+
+
+class CurrentExchange(Protocol):
+    """The part of an exchange that is open to the code that runs inside it."""
+
+    @property
+    def session(self) -> Session:
+        """The session as this request found it, with the tools that it has enabled since."""
+        ...
+
+    @property
+    def user(self) -> Any:
+        """What authentication left in the ASGI scope; None if nothing."""
+        ...
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def conf(self) -> Endpoint: ...
+
+    @property
+    def opt_in_tools(self) -> frozenset[str]:
+        """The names of the server's opt-in tools."""
+        ...
+
+    async def change_tools(
+        self, *, enable: Iterable[str] = (), disable: Iterable[str] = ()
+    ) -> frozenset[str]:
+        """Enable or disable opt-in tools and tell the client. Raises: SessionGone, StoreUnavailable."""
+        ...
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Says that the handler waits for its client, and must be cancelled if the session ends meanwhile."""
+        ...
+
 
 #: Set in the task that runs a handler, and so in the worker threads of sync handlers.
-current_exchange: ContextVar["Exchange"] = ContextVar("mcp_sessions_current_exchange")
+current_exchange: ContextVar[CurrentExchange] = ContextVar("mcp_sessions_current_exchange")

@@ -1,5 +1,7 @@
 """The errors of mcp_sessions. The docstring of each says when it is raised."""
 
+from collections.abc import Iterable
+
 
 class MCPSessionsError(Exception):
     """The base of every error that mcp_sessions raises."""
@@ -7,6 +9,15 @@ class MCPSessionsError(Exception):
 
 class StoreUnavailable(MCPSessionsError):
     """The store did not answer: it is down, hung, loading, read-only or full. Nothing is known of the session."""
+
+
+class NotAllEnded(StoreUnavailable):
+    """The store could not be reached while several sessions were being ended. `ended` has those that did end."""
+
+    def __init__(self, ended: Iterable[str]) -> None:
+        super().__init__("The store could not be reached for all of the sessions.")
+        #: Fingerprints.
+        self.ended = frozenset(ended)
 
 
 class SessionGone(MCPSessionsError):

@@ -8,7 +8,8 @@ from django.utils.module_loading import import_string
 
 from mcp_sessions.conf import aliases, endpoint
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import nodes
+from mcp_sessions.store.factory import sync_store_for
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -54,6 +55,6 @@ def _missing_servers() -> Iterator[str]:
 def _silent_stores() -> Iterator[str]:
     for alias in aliases():
         try:
-            directory_for(alias).ping()
+            sync_store_for(alias).run(nodes.list_nodes())
         except StoreUnavailable:
             yield f"The session store of the endpoint {alias!r} does not answer."

@@ -1,26 +1,23 @@
 """Messages to clients from anywhere: a task queue, a signal handler, a management command, the admin.
 
-The sync functions are for code outside an event loop, the others, whose names start with `a`, for code inside one. A
-message to a session goes to its standalone stream: to the client's open GET stream, on whichever process, or else to
-the next one. All raise StoreUnavailable if the store cannot be asked; with sessions in memory, only this process hears.
+The sync functions are for code outside an event loop; the others, whose names start with `a`, are for code inside one.
+A message to a session goes to its standalone stream: to the client's open GET stream, on whichever process, or else to
+the next one. All raise StoreUnavailable if the store cannot be asked. With sessions in memory, only this process hears.
 """
 
-import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 
-from mcp_sessions import subscriptions
-from mcp_sessions.cluster.node import LOOK_AT_NOTICES, Doorbell, as_notice, encode
+from mcp_sessions.cluster import outside
+from mcp_sessions.cluster.notifications import Announced, StreamChanged
 from mcp_sessions.conf import endpoint as endpoint_conf
-from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.registry import stream_directory_for
-from mcp_sessions.store.streaming import STANDALONE
+from mcp_sessions.store.calls import streams
+from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.transport import jsonrpc
-
-logger = logging.getLogger(__name__)
+from mcp_sessions.transport.event_ids import STANDALONE
 
 #: What `announce` takes.
 TOOLS_CHANGED: Final = "notifications/tools/list_changed"
@@ -37,19 +34,19 @@ def send(
 
     False if the session is gone. The client's log level is not looked at.
     """
-    directory = stream_directory_for(endpoint)
-    appended = directory.publish(
-        fingerprint,
-        payloads=[jsonrpc.encode(jsonrpc.notification(method, params))],
-        key=secrets.token_hex(8),
-        limits=endpoint_conf(endpoint).stream_limits,
+    appended = sync_store_for(endpoint).run(
+        streams.publish(
+            fingerprint,
+            payloads=[jsonrpc.encode(jsonrpc.notification(method, params))],
+            key=secrets.token_hex(8),
+            limits=endpoint_conf(endpoint).stream_limits,
+        )
     )
     if appended is None:
         return False
     if appended.claim is not None:
-        node = appended.claim.node
-        doorbell = encode({"t": "stream", "s": fingerprint, "n": STANDALONE})
-        _hint(lambda: directory.ring({node: [doorbell]}))
+        changed = StreamChanged(fingerprint=fingerprint, stream=STANDALONE)
+        outside.notify(endpoint, appended.claim.node, changed)
     return True
 
 
@@ -61,10 +58,10 @@ async def asend(
 
 
 def announce(method: str, uri: str | None = None, *, endpoint: str = "default") -> None:
-    """Tell every client that wants to know that something changed: TOOLS_CHANGED and its sisters.
+    """Tell every client that wants to know that something changed: TOOLS_CHANGED and the other constants.
 
-    RESOURCE_UPDATED takes the resource's `uri`, and reaches those who subscribed to it. Reaches open streams of both
-    eras, on every process; who does not listen fetches anew anyway.
+    RESOURCE_UPDATED takes the resource's `uri`, and reaches the clients that subscribed to it. An announcement reaches
+    open streams of both eras, on every process; a client that does not listen fetches anew anyway.
 
     Raises: ValueError for another method, or a `uri` that is missing or too much.
     """
@@ -72,24 +69,9 @@ def announce(method: str, uri: str | None = None, *, endpoint: str = "default") 
         raise ValueError(
             f"announce() takes {sorted(_ANNOUNCEMENTS)}, and a uri with {RESOURCE_UPDATED} only."
         )
-    directory = stream_directory_for(endpoint)
-    directory.post(as_notice(subscriptions.announcement(method, uri)))
-    ring_all(LOOK_AT_NOTICES, endpoint=endpoint)
+    outside.broadcast(endpoint, Announced(method=method, uri=uri))
 
 
 async def aannounce(method: str, uri: str | None = None, *, endpoint: str = "default") -> None:
     """As `announce`."""
     await sync_to_async(announce, thread_sensitive=False)(method, uri, endpoint=endpoint)
-
-
-def ring_all(doorbell: Doorbell, *, endpoint: str) -> None:
-    """Ring at every process of an endpoint, from outside any event loop; a heartbeat makes up for what fails."""
-    _hint(lambda: stream_directory_for(endpoint).ring_all(encode(doorbell)))
-
-
-def _hint(ring: Callable[[], None]) -> None:
-    """What the doorbell is about is in the store already: the caller has nothing to do again."""
-    try:
-        ring()
-    except StoreUnavailable as error:
-        logger.warning("The processes could not be told at once: %s", error)

@@ -6,9 +6,8 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
-from mcp_sessions.current import current_exchange
-from mcp_sessions.errors import NoCurrentSession, SessionGone
-from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.current import CurrentExchange, current_exchange
+from mcp_sessions.errors import NoCurrentSession
 from mcp_sessions.state import State, SyncState
 from mcp_sessions.store.session import Session
 
@@ -16,11 +15,11 @@ __all__ = ["CurrentSession", "Session", "current_session"]
 
 
 class _NoSessionHere(NoCurrentSession, ToolError, ResourceError):
-    """As the SDK passes it on: with its text, so that who uses a client of the modern era reads what is missing."""
+    """The SDK sends the text of these errors to the client, so that its user can read what is missing."""
 
 
 def current_session() -> "CurrentSession":
-    """The session of the request being handled; from async handlers and from sync ones.
+    """The session of the request that is being handled, in async handlers and in sync ones.
 
     Raises: NoCurrentSession outside a handler, during `initialize`, and in the modern era, which has no sessions.
     """
@@ -30,27 +29,27 @@ def current_session() -> "CurrentSession":
             "There is no session here. current_session() works inside tools, resources and prompts of a client "
             "that initialized a session; requests of protocol version 2026-07-28 and later have none."
         )
-    return CurrentSession(exchange, exchange.session)
+    return CurrentSession(exchange)
 
 
 class CurrentSession:
-    """One session, seen from a handler. What it shows is as of this request; `state` is always the store's."""
+    """One session, as a handler sees it. Its attributes are as this request found them; `state` is always current."""
 
-    def __init__(self, exchange: Exchange, session: Session) -> None:
+    def __init__(self, exchange: CurrentExchange) -> None:
         self._exchange = exchange
-        self._session = session
+        self._session = exchange.session
 
     def __repr__(self) -> str:
         return f"<CurrentSession {self._session.fingerprint:.12}>"
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the session id: names the session in logs and in the admin, opens nothing."""
+        """The SHA-256 of the session id. It names the session in logs and in the admin, and gives no access to it."""
         return self._session.fingerprint
 
     @property
     def client_info(self) -> Mapping[str, Any]:
-        """The client's `clientInfo`: what it says of itself, so never proof of anything."""
+        """The client's `clientInfo`: its own description of itself, which proves nothing."""
         return self._session.handshake.client_info
 
     @property
@@ -80,33 +79,26 @@ class CurrentSession:
     @property
     def state(self) -> State:
         """The session's state, for async handlers."""
-        return State(self._exchange)
+        exchange = self._exchange
+        return State(exchange.store, self.fingerprint, max_bytes=exchange.conf.state_max_bytes)
 
     @property
     def state_sync(self) -> SyncState:
         """The session's state, for sync handlers, which run in worker threads."""
-        return SyncState(State(self._exchange))
+        return SyncState(self.state)
 
     async def enable_tools(self, *names: str) -> frozenset[str]:
         """Enable opt-in tools for this session; returns all that are enabled now.
 
         Raises: ValueError for a name that is no opt-in tool. SessionGone. StoreUnavailable.
         """
-        opt_in = self._exchange.runtime.binding.opt_in
-        unknown = sorted(set(names) - (opt_in.names if opt_in is not None else frozenset()))
+        unknown = sorted(set(names) - self._exchange.opt_in_tools)
         if unknown:
             raise ValueError(
                 f"Not opt-in tools of this server: {', '.join(unknown)}. Register them with OptInTools."
             )
-        return await self._change_tools(enable=names)
+        return await self._exchange.change_tools(enable=names)
 
     async def disable_tools(self, *names: str) -> frozenset[str]:
         """Disable opt-in tools for this session; returns those still enabled. Raises: SessionGone, StoreUnavailable."""
-        return await self._change_tools(disable=names)
-
-    async def _change_tools(self, **change: tuple[str, ...]) -> frozenset[str]:
-        tools = await self._exchange.runtime.store.change_tools(self.fingerprint, **change)
-        if tools is None:
-            raise SessionGone("The session ended.")
-        await self._exchange.tools_changed(tools)
-        return tools
+        return await self._exchange.change_tools(disable=names)

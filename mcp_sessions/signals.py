@@ -4,9 +4,10 @@ from typing import Final
 
 from django.dispatch import Signal
 
-#: A session was ended on purpose and is already deleted from the store. Sent once, in the process that ended it, with
-#: `fingerprint`, `alias` (the endpoint) and `reason` (a `store.base.EndReason`); the sender is `session.Session`.
-#: Nothing is sent for a session that expires.
+#: A session was ended and is already deleted from the store. Sent once, in the process that ended it, with
+#: `fingerprint`, `alias` (the endpoint) and `reason`; the sender is `session.Session`. Reasons are "deleted" (by its
+#: client), "expired_by_operator", and "max_age" (a request of it ran, or a stream of it was open, when it reached
+#: MAX_AGE). A session that has nothing open expires without a signal.
 session_ended: Final = Signal()
 
 #: A session was initialized and is in the store. Sent once, in the process that answered `initialize`, with `session`

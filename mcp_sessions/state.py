@@ -1,4 +1,4 @@
-"""Session state: names and JSON values that live and die with a session, for async and for sync handlers."""
+"""Session state: names and JSON values that end with the session, for async and for sync handlers."""
 
 import json
 from collections.abc import Mapping
@@ -7,25 +7,26 @@ from typing import Any
 from anyio import from_thread
 
 from mcp_sessions.errors import StateError
-from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.store.calls import state as calls
+from mcp_sessions.store.drivers import Store
 
 
 class State:
-    """The session's state: names and JSON values. It lives and dies with the session.
+    """The session's state: names and JSON values. It ends with the session.
 
-    Each method is one atomic act in the store, whichever process serves the session at the same time. All raise
-    SessionGone once the session ended, StoreUnavailable if the store cannot be asked, and StateError for values that
-    are not JSON, are of the wrong type, or exceed STATE_MAX_BYTES (StateTooLarge).
+    Each method is one atomic operation in the store, whichever processes serve the session at the same time. All raise
+    SessionGone once the session has ended, StoreUnavailable if the store cannot be reached, and StateError for values
+    that are not JSON, are of the wrong type, or exceed STATE_MAX_BYTES (StateTooLarge).
     """
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._store = exchange.runtime.store
-        self._fingerprint = exchange.fingerprint
-        self._max_bytes = exchange.runtime.conf.state_max_bytes
+    def __init__(self, store: Store, fingerprint: str, *, max_bytes: int) -> None:
+        self._store = store
+        self._fingerprint = fingerprint
+        self._max_bytes = max_bytes
 
     async def get(self, name: str, default: Any = None) -> Any:
         """The value, or the default if the name is not set."""
-        [text] = await self._store.state_get(self._fingerprint, [_name(name)])
+        [text] = await self._store.run(calls.get(self._fingerprint, [_name(name)]))
         return default if text is None else json.loads(text)
 
     async def set(self, name: str, value: Any) -> None:
@@ -35,30 +36,32 @@ class State:
         """Set several values: all or none."""
         texts = {_name(name): _text(value) for name, value in values.items()}
         if texts:
-            await self._store.state_set(self._fingerprint, texts, max_bytes=self._max_bytes)
+            await self._store.run(calls.set_values(self._fingerprint, texts, max_bytes=self._max_bytes))
 
     async def delete(self, *names: str) -> int:
         """Delete names; how many of them were set."""
-        return (
-            await self._store.state_delete(self._fingerprint, [_name(name) for name in names]) if names else 0
-        )
+        if not names:
+            return 0
+        return await self._store.run(calls.delete(self._fingerprint, [_name(name) for name in names]))
 
     async def incr(self, name: str, amount: float = 1) -> Any:
         """Add to a number, 0 if not set; the sum."""
         if isinstance(amount, bool) or not isinstance(amount, (int, float)):
             raise StateError(f"incr() adds numbers, not {amount!r}.")
-        text = await self._store.state_incr(self._fingerprint, _name(name), amount, max_bytes=self._max_bytes)
+        text = await self._store.run(
+            calls.incr(self._fingerprint, _name(name), amount, max_bytes=self._max_bytes)
+        )
         return json.loads(text)
 
     async def append(self, name: str, item: Any) -> int:
         """Append to a list, empty if not set; its new length."""
-        return await self._store.state_append(
-            self._fingerprint, _name(name), _text(item), max_bytes=self._max_bytes
+        return await self._store.run(
+            calls.append(self._fingerprint, _name(name), _text(item), max_bytes=self._max_bytes)
         )
 
     async def keys(self) -> list[str]:
         """The names that are set, sorted."""
-        return await self._store.state_names(self._fingerprint)
+        return await self._store.run(calls.names(self._fingerprint))
 
 
 class SyncState:

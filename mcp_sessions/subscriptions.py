@@ -1,14 +1,16 @@
 """What a server announces, to every client that asked for it, on every process.
 
-The SDK's `ctx.notify_tools_changed()` and its sisters reach `subscriptions/listen` streams of the modern era. With this
-bus they reach those of all processes, and the standalone streams of the handshake era as well.
+The SDK's `ctx.notify_tools_changed()` and the other notification methods reach `subscriptions/listen` streams of the
+modern era. With this bus they reach those of all processes, and the standalone streams of the handshake era as well.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Final
-from weakref import WeakSet
+from collections.abc import Awaitable, Callable
+from typing import Final
+from weakref import WeakKeyDictionary, WeakSet
 
+from asgiref.sync import sync_to_async
 from mcp.server.subscriptions import (
     PromptsListChanged,
     ResourcesListChanged,
@@ -17,9 +19,14 @@ from mcp.server.subscriptions import (
     ToolsListChanged,
 )
 
+from mcp_sessions.cluster import outside
+from mcp_sessions.cluster.notifications import Announced
+
 logger = logging.getLogger(__name__)
 
 Listener = Callable[[ServerEvent], None]
+#: Tells every node of an endpoint.
+Publish = Callable[[Announced], Awaitable[None]]
 
 _KINDS: Final[dict[str, Callable[..., ServerEvent]]] = {
     "notifications/tools/list_changed": ToolsListChanged,
@@ -30,6 +37,8 @@ _KINDS: Final[dict[str, Callable[..., ServerEvent]]] = {
 _METHODS: Final = {kind: method for method, kind in _KINDS.items()}
 
 _buses: WeakSet["SharedSubscriptions"] = WeakSet()
+#: Of each event loop, by endpoint.
+_publishers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Publish]] = WeakKeyDictionary()
 
 
 class SharedSubscriptions:
@@ -45,11 +54,16 @@ class SharedSubscriptions:
         _buses.add(self)
 
     async def publish(self, event: ServerEvent) -> None:
-        """Tell every process; later, if the store cannot be asked now."""
-        from mcp_sessions.serving.runtime import runtime_for
+        """Tell every process; later, if the store cannot be asked now.
 
-        runtime = await runtime_for(self.endpoint)
-        await runtime.announce(_METHODS[type(event)], getattr(event, "uri", None))
+        Raises: StoreUnavailable, in an event loop that does not serve the endpoint: nothing there would try later.
+        """
+        announced = Announced(method=_METHODS[type(event)], uri=getattr(event, "uri", None))
+        publish = _publishers.get(asyncio.get_running_loop(), {}).get(self.endpoint)
+        if publish is not None:
+            await publish(announced)
+        else:
+            await sync_to_async(outside.broadcast, thread_sensitive=False)(self.endpoint, announced)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Register a listener of this process; returns what unregisters it."""
@@ -71,25 +85,25 @@ class SharedSubscriptions:
                 logger.exception("A subscription listener raised.")
 
 
+def attach(endpoint: str, publish: Publish) -> None:
+    """From here on, `publish` tells the nodes of an endpoint what is announced in the running event loop."""
+    _publishers.setdefault(asyncio.get_running_loop(), {})[endpoint] = publish
+
+
+def detach(endpoint: str) -> None:
+    """The running event loop does not serve the endpoint any more."""
+    _publishers.get(asyncio.get_running_loop(), {}).pop(endpoint, None)
+
+
 def are_shared(endpoint: str) -> bool:
     """Whether a server was built with this endpoint's bus."""
     return any(bus.endpoint == endpoint for bus in _buses)
 
 
-def hear(endpoint: str, method: str, uri: str | None) -> None:
+def hear(endpoint: str, announced: Announced) -> None:
     """An announcement arrived at this process: tell the modern era's listeners."""
-    kind = _KINDS[method]
-    event = kind(uri=uri) if uri is not None else kind()
+    kind = _KINDS[announced.method]
+    event = kind(uri=announced.uri) if announced.uri is not None else kind()
     for bus in tuple(_buses):
         if bus.endpoint == endpoint:
             bus.hear(event)
-
-
-def announcement(method: str, uri: str | None) -> Mapping[str, Any]:
-    """The notice by which every process hears of it."""
-    return {"t": "announce", "m": method, "u": uri}
-
-
-def params_of(uri: str | None) -> Mapping[str, Any] | None:
-    """The params of an announcement as the handshake era sends it."""
-    return None if uri is None else {"uri": uri}

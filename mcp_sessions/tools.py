@@ -1,18 +1,16 @@
-"""Opt-in tools: a server has them, and each session enables those that it wants."""
+"""Opt-in tools: tools that a session sees once it has enabled them."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from mcp.server import MCPServer
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
 from mcp_sessions.current import current_exchange
-
-if TYPE_CHECKING:
-    from mcp.server import MCPServer
-    from mcp.server.context import ServerRequestContext
-    from mcp.server.lowlevel.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +20,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 class OptInTools:
     """The tools of one server that a session sees only after `current_session().enable_tools(name)`.
 
-    With an MCPServer, decorate with `tool` instead of the server's; with a low-level server, pass the `names` that its
-    own handlers list and call. A session keeps only names: whichever process serves it next looks the tools up again,
-    and a name that the running release no longer has is logged and skipped. Where there is no session, in the modern
-    era, opt-in tools do not exist.
+    With an MCPServer, decorate with `tool` of this class in the place of the server's; with a low-level server, pass
+    the `names` of tools that its own handlers list and call. A session stores only names: whichever process serves it
+    next looks the tools up again, and a name that the running release no longer has is logged and skipped. In the
+    modern era there are no sessions, and so no opt-in tools.
     """
 
-    def __init__(self, server: "MCPServer[Any] | Server[Any]", names: Iterable[str] = ()) -> None:
+    def __init__(self, server: MCPServer[Any] | Server[Any], names: Iterable[str] = ()) -> None:
         self._server = server
         self._names = set(names)
         server.middleware.append(self)
@@ -52,8 +50,8 @@ class OptInTools:
 
     async def __call__(
         self,
-        ctx: "ServerRequestContext[Any, Any]",
-        call_next: "Callable[[ServerRequestContext[Any, Any]], Awaitable[Any]]",
+        ctx: ServerRequestContext[Any, Any],
+        call_next: Callable[[ServerRequestContext[Any, Any]], Awaitable[Any]],
     ) -> Any:
         """The SDK's middleware: hides from a session the tools that it has not enabled."""
         name = (ctx.params or {}).get("name")
@@ -67,13 +65,13 @@ class OptInTools:
 
     def _enabled(self) -> frozenset[str]:
         exchange = current_exchange.get(None)
-        if exchange is None or exchange.session is None:
+        if exchange is None:
             return frozenset()
         enabled = exchange.session.tools
         for name in sorted(enabled - self._names):
             logger.info(
                 "Session %.12s enabled the tool %r, which this release does not have.",
-                exchange.fingerprint,
+                exchange.session.fingerprint,
                 name,
             )
         return enabled & self._names

@@ -1,7 +1,7 @@
 """A client in one file, for a first look: `python -m project.ask recall`, `... remember note="I like sea stories"`.
 
-Without the name of a tool, it lists the tools. It keeps its session in data/client.json, so that the next call finds it
-again, also after a restart of the server. It needs nothing but Python.
+Without the name of a tool, it lists the tools. It keeps its session in data/client.json, so that the next call can
+resume it, even after the server was restarted. Needs nothing but Python.
 """
 
 import argparse
@@ -21,14 +21,14 @@ VERSION: Final = "2025-11-25"
 
 
 class Client:
-    """One session with one endpoint, which continues where the last call left it."""
+    """One session with one endpoint, resumed from the last call."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.session = _kept().get(url)
 
     def call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Return the result of a request. Opens a session if there is none, or if the saved one has ended."""
+        """The result of a request. Opens a session if there is none or if it has ended."""
         if self.session is None:
             self._initialize()
         try:
@@ -66,7 +66,7 @@ class Client:
 
 
 def _messages(response: HTTPResponse) -> Iterator[dict[str, Any]]:
-    """Yield the JSON-RPC messages of the answer, one JSON object or an event stream, as they arrive."""
+    """The JSON-RPC messages of a response as they arrive, from one JSON object or an event stream."""
     if response.headers.get_content_type() == "application/json":
         yield json.load(response)
         return
@@ -87,7 +87,7 @@ def _result(messages: Iterator[dict[str, Any]]) -> dict[str, Any]:
                 f"{params['progress']:g}/{params.get('total', 0):g} {params.get('message', '')}",
                 file=sys.stderr,
             )
-    sys.exit("The stream ended without an answer.")
+    sys.exit("The stream ended without a response.")
 
 
 def _kept() -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _keep(url: str, session: str | None) -> None:
 
 
 def _arguments(words: list[str]) -> dict[str, Any]:
-    """Parse `note=text copies=3` as arguments of a tool. A value is JSON if it parses as JSON, otherwise text."""
+    """`note=text copies=3` as a tool's arguments: values that are not JSON are strings."""
     return {name: _value(text) for name, _, text in (word.partition("=") for word in words)}
 
 
@@ -114,9 +114,9 @@ def _value(text: str) -> Any:
 
 
 def main() -> None:
-    """Call one tool, or list all tools."""
+    """Call one tool, or list them all."""
     parser = argparse.ArgumentParser(prog="python -m project.ask", description="Call a tool of the demo.")
-    parser.add_argument("tool", nargs="?", help="the name of a tool; without it, the tools are listed")
+    parser.add_argument("tool", nargs="?", help="name of a tool; without it, list the tools")
     parser.add_argument("argument", nargs="*", help="name=value")
     parser.add_argument("--url", default=DEFAULT_URL)
     options = parser.parse_args()
@@ -126,7 +126,7 @@ def main() -> None:
     except urllib.error.HTTPError as error:
         sys.exit(f"HTTP {error.code}: {error.read().decode()}")
     except OSError as error:
-        sys.exit(f"{client.url} does not answer ({error}). Is `make run` running?")
+        sys.exit(f"There is no answer from {client.url} ({error}). Is `make run` running?")
 
 
 def _show(client: Client, tool: str | None, arguments: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Child processes that the demo starts and ends."""
+"""Processes that the demo starts and stops."""
 
 import ctypes
 import signal
@@ -8,17 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-#: Longer than a server takes to drain, or Valkey to save its data.
+#: Longer than a server needs to drain, or a store to save.
 STOP_SECONDS: Final = 20.0
 _PR_SET_PDEATHSIG: Final = 1
 
 
 @contextmanager
 def child(command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a process that gets SIGTERM at the end of the block, and SIGKILL if that does not end it.
+    """A process that gets SIGTERM at the end of the block, and SIGKILL if that does not stop it.
 
-    It has its own process group, so that Ctrl-C at the terminal reaches only us and we choose the order in which
-    processes end.
+    It has its own process group: Ctrl-C at the terminal reaches only this process, which stops its children in order.
     """
     process = subprocess.Popen(
         command,
@@ -34,7 +33,7 @@ def child(command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Iterator["
 
 
 def _end_with_parent() -> None:
-    """Ask Linux to send SIGTERM if the parent is killed."""
+    """Have Linux send SIGTERM if the parent is killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -1,11 +1,11 @@
-"""The demo's entry in MCP_SESSIONS, read from the environment variables that start with MCP_."""
+"""The demo's entry in MCP_SESSIONS, from the environment variables that start with MCP_."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
 from project.environment import boolean, cap, count, read, seconds, words
 
-#: Setting -> the parser of its variable, MCP_<setting>.
+#: Setting -> how to read its variable, MCP_<setting>.
 READERS: Final[dict[str, Callable[[str], object]]] = {
     "SERVER": str,
     "PATH": str,
@@ -45,7 +45,7 @@ _UNSET: Final = object()
 
 
 def endpoint_from_environment() -> dict[str, Any]:
-    """Return the entry. A variable that is not set leaves the app's own default.
+    """The entry. Without its variable, a setting has the app's default.
 
     Raises: ImproperlyConfigured for a value that cannot be read.
     """

@@ -1,9 +1,8 @@
-"""Settings from environment variables. An error about an invalid value names the variable.
+"""Settings from environment variables. A value that does not fit is refused with a sentence that names the variable.
 
-By hand, because the errors of django-environ (0.14) do not. With it, DJANGO_HTTPS=ture means False, and so does an
-empty variable; the error for MCP_MAX_BODY=many is "invalid literal for int() with base 10: 'many'"; "1,5" means 1.5
-seconds; and a DATABASE_URL without a scheme gives an empty configuration, where dj-database-url names the schemes it
-knows.
+By hand, because django-environ (0.14) does not do that. There, DJANGO_HTTPS=ture is False, and so is an empty variable;
+the error for MCP_MAX_BODY=many is "invalid literal for int() with base 10: 'many'", without the name; "1,5" is 1.5
+seconds; and a DATABASE_URL without a scheme is an empty configuration. dj-database-url refuses that one by its scheme.
 """
 
 import os
@@ -14,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
 D = TypeVar("D")
-#: Parses a string, or raises ValueError with a message that says what was expected.
+#: Converts a string, or raises ValueError with a message that says what was expected.
 Parser = Callable[[str], Any]
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -22,9 +21,9 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 def read(name: str, parse: Callable[[str], T], default: D) -> T | D:
-    """Return the value of the variable, or the default if it is empty or not set.
+    """The variable's value, or the default if it is empty or not set.
 
-    Raises: ImproperlyConfigured, when `parse` raises ValueError with a message that says what was expected.
+    Raises: ImproperlyConfigured if `parse` raises ValueError; its message says what was expected.
     """
     value = os.environ.get(name, "").strip()
     if not value:
@@ -36,14 +35,14 @@ def read(name: str, parse: Callable[[str], T], default: D) -> T | D:
 
 
 def boolean(value: str) -> bool:
-    """Parse 1 or 0, in any of the usual spellings."""
+    """1 or 0, in any usual spelling."""
     if value.lower() not in _TRUE | _FALSE:
         raise ValueError("1 or 0")
     return value.lower() in _TRUE
 
 
 def seconds(value: str) -> float:
-    """Parse a duration in seconds."""
+    """A duration in seconds."""
     try:
         return float(value)
     except ValueError:
@@ -51,7 +50,7 @@ def seconds(value: str) -> float:
 
 
 def count(value: str) -> int:
-    """Parse a whole number."""
+    """A whole number."""
     try:
         return int(value)
     except ValueError:
@@ -59,10 +58,10 @@ def count(value: str) -> int:
 
 
 def cap(value: str) -> int | None:
-    """Parse a whole number, or `none` for no limit."""
+    """A whole number, or `none` for no limit."""
     return None if value.lower() == "none" else count(value)
 
 
 def words(value: str) -> list[str]:
-    """Parse a list separated by commas."""
+    """A list separated by commas."""
     return [word.strip() for word in value.split(",") if word.strip()]

@@ -1,4 +1,4 @@
-"""The demo's MCP server: a small library. Clients look up books and take notes about the reader."""
+"""The demo's MCP server: a small library. Clients can look up its books and take notes about a reader."""
 
 from contextlib import suppress
 from typing import Annotated
@@ -20,18 +20,18 @@ server = MCPServer(
     "library",
     title="A small library",
     instructions=(
-        "Look up books with search_books. Note whatever the reader likes or dislikes with remember, and read your "
-        "notes with recall before you recommend something. Notes last as long as this session. Call "
-        "open_stock_room before you change the stock."
+        "Look up books with search_books. Use remember to note what the reader likes or dislikes, and read your notes "
+        "with recall before you recommend something. Notes last as long as this session. The stock can be changed "
+        "after open_stock_room."
     ),
-    # All processes share the keys that seal the request state of clients of the modern era.
+    # Every process can open what another one sealed for a client of the modern era.
     request_state_security=request_state_security(),
-    # What one process announces reaches the clients of every process.
+    # Announcements of one process reach the clients of every process.
     subscriptions=SharedSubscriptions(),
 )
 opt_in = OptInTools(server)
 
-Title = Annotated[str, Field(description="The exact title, as search_books returns it.", max_length=200)]
+Title = Annotated[str, Field(description="The exact title, as search_books gives it.", max_length=200)]
 
 
 @server.tool()
@@ -46,9 +46,9 @@ async def search_books(
 
 @server.tool()
 def copies_on_shelf(title: Title) -> int:
-    """Count the copies of a book that can be borrowed."""
-    # A sync tool runs in a thread: it uses the ORM as a view does, and the sync methods of the session's state.
-    with suppress(NoCurrentSession):  # a client of the modern era has no session that could remember it
+    """How many copies of a book can be borrowed."""
+    # A sync tool runs in a thread. It uses the ORM as a view does, and the session's synchronous state.
+    with suppress(NoCurrentSession):  # a client of the modern era has no session to remember it in
         current_session().state_sync.set("last_book", title)
     return _book(title).copies
 
@@ -64,7 +64,7 @@ async def remember(
 
 @server.tool()
 async def recall() -> list[str]:
-    """List everything noted in this session, and the book that was looked at last."""
+    """Everything noted in this session, and the book that was last looked up."""
     state = current_session().state
     last_book = await state.get("last_book")
     looked_at = [f"Last looked at: {last_book}"] if last_book else []
@@ -81,9 +81,11 @@ async def forget() -> str:
 @server.tool()
 async def take_inventory(
     ctx: Context,
-    seconds_per_book: Annotated[float, Field(ge=0, le=5, description="How long to look at each book.")] = 0.2,
+    seconds_per_book: Annotated[
+        float, Field(ge=0, le=5, description="How carefully to look at each book.")
+    ] = 0.2,
 ) -> str:
-    """Walk along the shelves and count every copy. Takes a while, and reports progress for every book."""
+    """Walk along the shelves and count every copy. Takes a while and reports progress after each book."""
     books = [book async for book in Book.objects.all()]
     for number, book in enumerate(books, start=1):
         await anyio.sleep(seconds_per_book)
@@ -100,7 +102,7 @@ async def open_stock_room() -> str:
 
 @server.tool()
 async def close_stock_room() -> str:
-    """Remove the tool set_copies from this session."""
+    """Make the tool set_copies unavailable in this session."""
     await current_session().disable_tools("set_copies")
     return "The stock room is closed."
 
@@ -123,7 +125,7 @@ async def summary() -> str:
 
 @server.resource("library://authors/{author}", mime_type="text/plain")
 async def by_author(author: str) -> str:
-    """All books of one author, one per line."""
+    """All books of one author, one on each line."""
     books = Book.objects.filter(author__iexact=author).order_by("year")
     return "\n".join([str(book) async for book in books])
 
@@ -133,7 +135,7 @@ def recommend(mood: Annotated[str, Field(description="What the reader is in the 
     """Ask for a book that fits the reader."""
     return (
         f"Recommend one book of this library to a reader who is in the mood for: {mood}. Call recall first and "
-        "consider your notes, find candidates with search_books, and check with copies_on_shelf that one can be "
+        "follow your notes, find candidates with search_books, and check with copies_on_shelf that one can be "
         "borrowed."
     )
 

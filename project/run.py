@@ -1,4 +1,4 @@
-"""`make run`: run the demo with everything it needs, until Ctrl-C."""
+"""`make run`: the demo and everything that it needs, until Ctrl-C."""
 
 import os
 import signal
@@ -24,11 +24,11 @@ MEMORY: Final = "this process's memory"
 
 
 class CannotStart(Exception):
-    """The reason why the demo cannot start, as a sentence."""
+    """The demo cannot start; the message is a sentence that says why."""
 
 
 def main() -> int:
-    """Run until a signal arrives or the server ends. Returns the exit status."""
+    """Run until a signal arrives or the server stops, and return the exit status."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
@@ -51,18 +51,18 @@ def _run(stop: threading.Event) -> int:
                 print(_banner(port, store, login), flush=True)
             while server.poll() is None and not stop.wait(0.2):
                 pass
-            ended_by_itself = server.poll() is not None and not stop.is_set()
+            stopped_by_itself = server.poll() is not None and not stop.is_set()
             print("\nStopping ...", flush=True)
-    if ended_by_itself:
-        raise CannotStart(f"The server ended by itself, with status {server.returncode}.")
-    print("Stopped." if store == MEMORY else "Stopped. The sessions are kept.")
+    if stopped_by_itself:
+        raise CannotStart(f"The server stopped by itself, with status {server.returncode}.")
+    print("Stopped." if store == MEMORY else "Stopped; the sessions are kept.")
     return 0
 
 
 def _port() -> int:
     text = os.environ.get("PORT") or "8000"
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65_536:
-        raise CannotStart(f"PORT must be a number from 1 to 65535, not {text!r}.")
+        raise CannotStart(f"PORT is a number from 1 to 65535, not {text!r}.")
     port = int(text)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -75,7 +75,7 @@ def _port() -> int:
 
 @contextmanager
 def _store() -> Iterator[str]:
-    """Say where sessions live: in the Redis of REDIS_URL, in memory if it is empty or MEMORY=1, else in our Valkey."""
+    """The sessions live in the Redis of REDIS_URL, in memory if it is empty or MEMORY=1, else in our own Valkey."""
     from project.valkey import NoServer, answers, server
 
     if os.environ.get("MEMORY", "0") != "0":
@@ -85,14 +85,14 @@ def _store() -> Iterator[str]:
         if given and not answers(given):
             raise CannotStart(
                 f"The Redis that REDIS_URL names, {_without_password(given)}, does not answer. Start it, name "
-                "another one, or unset REDIS_URL: the demo then starts its own Valkey."
+                "another one, or unset REDIS_URL: then the demo starts its own Valkey."
             )
         yield "the Redis that REDIS_URL names" if given else MEMORY
         return
     try:
         with server(DATA / "valkey") as (url, is_ours):
             os.environ["REDIS_URL"] = url
-            yield f"the Valkey at {url}" + ("" if is_ours else ", which ends with another `make run`")
+            yield f"the Valkey at {url}" + ("" if is_ours else ", which belongs to another `make run`")
     except NoServer as problem:
         raise CannotStart(problem) from problem
 
@@ -103,7 +103,7 @@ def _without_password(url: str) -> str:
 
 
 def _prepare_database() -> str:
-    """Migrate, and create the demo administrator. Returns how to log in."""
+    """Migrate, create the demo administrator, and return how to log in."""
     import django
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
@@ -143,7 +143,7 @@ def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, stop: thread
     problem = "It does not answer."
     while problem:
         if server.poll() is not None:
-            raise CannotStart("The server did not start; the reason is above.")
+            raise CannotStart("The server did not start; see the reason above.")
         if monotonic() > deadline:
             raise CannotStart(f"The server is not ready. {problem}")
         if stop.wait(0.1):
@@ -152,14 +152,14 @@ def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, stop: thread
 
 
 def _what_is_not_ready(port: int) -> str:
-    """Return the answer of /readyz while it is not ready; an empty string once it is."""
+    """The problems that /readyz reports; empty if there are none."""
     try:
         with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=5):
             return ""
     except urllib.error.HTTPError as refusal:
         with refusal:
             if refusal.code != 503:
-                raise CannotStart(f"The server answers HTTP {refusal.code}; the reason is above.") from None
+                raise CannotStart(f"The server answers HTTP {refusal.code}; see the reason above.") from None
             return refusal.read().decode()
     except OSError as error:
         return str(error)
@@ -172,7 +172,7 @@ def _banner(port: int, store: str, login: str) -> str:
     site = f"http://{HOST}:{port}"
     url = f"{site}/{endpoint('default').path}"
     ask = ".venv/bin/python -m project.ask" + ("" if url == DEFAULT_URL else f" --url {url}")
-    lives = "end with it" if store == MEMORY else "survive a restart"
+    lives = "end with it" if store == MEMORY else "outlive a restart"
     return f"""
   MCP endpoint   {url}
   Home page      {site}/

@@ -11,7 +11,7 @@ from project.environment import boolean, read, words
 
 BASE_DIR = paths.BASE
 
-DEBUG = read("DJANGO_DEBUG", boolean, False)  # noqa: FBT003 - the name of the variable explains the default
+DEBUG = read("DJANGO_DEBUG", boolean, False)  # noqa: FBT003 - the default's name is the variable's
 
 SECRET_KEY = read("DJANGO_SECRET_KEY", str, "insecure-and-only-for-debugging" if DEBUG else "")
 SECRET_KEY_FALLBACKS = read("DJANGO_SECRET_KEY_FALLBACKS", words, [])
@@ -22,10 +22,10 @@ if not SECRET_KEY:
     raise ImproperlyConfigured("DJANGO_SECRET_KEY is not set. Give every process the same long random value.")
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured(
-        "DJANGO_ALLOWED_HOSTS is not set. Without DJANGO_DEBUG=1, list the host names that this site serves."
+        "DJANGO_ALLOWED_HOSTS is not set. Outside DJANGO_DEBUG=1, name the host names that this site answers to."
     )
 
-# Send cookies over HTTPS only. Turn it off to try the production setup over plain HTTP.
+# Send cookies over HTTPS only. Turn this off to try the production set-up over plain HTTP.
 HTTPS = read("DJANGO_HTTPS", boolean, not DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # Only behind a proxy that sets this header itself. Otherwise any client could send it.
@@ -80,7 +80,7 @@ def _database() -> dict[str, Any]:
     url = read("DATABASE_URL", str, f"sqlite:///{paths.DATA / 'db.sqlite3'}")
     config: dict[str, Any] = dict(dj_database_url.parse(url))
     if config["ENGINE"] == "django.db.backends.sqlite3":
-        # Several processes share the file. WAL allows many readers and one writer; writers wait for each other.
+        # Several processes share the file: any number of readers and one writer, for which other writers wait.
         config["OPTIONS"] = {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
@@ -121,7 +121,7 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "project" / "static"]
 STATIC_ROOT = BASE_DIR / "staticfiles"
-# Serve from the apps' folders when debugging, otherwise from STATIC_ROOT, which collectstatic fills.
+# While debugging, from the apps' own folders; otherwise from STATIC_ROOT, after collectstatic.
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 
 LOGGING = {

@@ -1,4 +1,4 @@
-"""The home page, and the live count of sessions on it."""
+"""The home page, and the number of sessions that it keeps up to date."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -7,7 +7,8 @@ from django.views.decorators.cache import never_cache
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.factory import sync_store_for
 from project.catalogue.models import Book
 
 #: The server that the page describes; MCP_SERVER may name another.
@@ -16,7 +17,7 @@ DEMO = "project.mcp.server"
 
 @never_cache
 def home(request: HttpRequest) -> HttpResponse:
-    """Explain what this is and how to connect a client."""
+    """Say what this is and how to connect a client to it."""
     served = endpoint("default")
     context = {
         "mcp_url": request.build_absolute_uri("/" + served.path),
@@ -31,13 +32,16 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @never_cache
 def live(request: HttpRequest) -> JsonResponse:
-    """Count the open sessions: `{"sessions": 3, "shared": true}`. `sessions` is null if the store does not answer."""
+    """How many sessions are open: `{"sessions": 3, "shared": true}`. `sessions` is null if the store is down."""
     return JsonResponse(_live())
 
 
 def _live() -> dict[str, int | bool | None]:
-    directory = directory_for("default")
+    store = sync_store_for("default")
     try:
-        return {"sessions": directory.count(), "shared": directory.shared}
+        return {
+            "sessions": store.run(indexes.count(limits=endpoint("default").limits)),
+            "shared": store.shared,
+        }
     except StoreUnavailable:
-        return {"sessions": None, "shared": directory.shared}
+        return {"sessions": None, "shared": store.shared}

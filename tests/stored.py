@@ -6,15 +6,16 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
-from unittest import mock
 
 from mcp_sessions import conf
-from mcp_sessions.store.base import SessionStore
-from mcp_sessions.store.redis import RedisStore
-from mcp_sessions.store.registry import store_for
+from mcp_sessions.store.calls import sessions, state
+from mcp_sessions.store.clients import make_async_client, make_key_of
+from mcp_sessions.store.drivers import Store
+from mcp_sessions.store.drivers.asynchronous import RedisStore
+from mcp_sessions.store.factory import store_for
+from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.session import ANONYMOUS, Handshake
 
 _numbers: Final[Iterator[int]] = itertools.count()
@@ -38,7 +39,9 @@ class Opened:
     log_level: str | None = None
     #: When all that happened; only with Redis.
     minutes_ago: float = 0
-    fingerprint: str = field(default_factory=lambda: hashlib.sha256(str(next(_numbers)).encode()).hexdigest())
+    fingerprint: str = field(
+        default_factory=lambda: hashlib.sha256(f"opened {next(_numbers)}".encode()).hexdigest()
+    )
 
     @property
     def handshake(self) -> Handshake:
@@ -49,28 +52,28 @@ class Opened:
         )
 
 
-def open_sessions(sessions: Iterable[Opened], alias: str = "default") -> list[Opened]:
+def open_sessions(opened: Iterable[Opened], alias: str = "default") -> list[Opened]:
     """Open them one after the other: the last one was active last."""
-    sessions = list(sessions)
-    asyncio.run(_open_all(sessions, alias))
-    return sessions
+    opened = list(opened)
+    asyncio.run(_open_all(opened, alias))
+    return opened
 
 
-async def _open_all(sessions: Iterable[Opened], alias: str) -> None:
-    store, limits = store_for(alias), conf.endpoint(alias).limits
-    try:
-        for session in sessions:
-            with _turned_back(store, session.minutes_ago):
-                await store.create(
-                    session.fingerprint,
-                    principal=session.principal,
-                    handshake=session.handshake,
-                    limits=limits,
-                )
-                await _use(store, session, alias)
-            _reach_the_next_millisecond()
-    finally:
-        await store.aclose()
+async def _open_all(opened: Iterable[Opened], alias: str) -> None:
+    for session in opened:
+        store = _store_of(alias, session.minutes_ago)
+        create = sessions.create(
+            session.fingerprint,
+            principal=session.principal,
+            handshake=session.handshake,
+            limits=conf.endpoint(alias).limits,
+        )
+        try:
+            await store.run(create)
+            await _use(store, session, alias)
+        finally:
+            await store.aclose()
+        _reach_the_next_millisecond()
 
 
 def _reach_the_next_millisecond() -> None:
@@ -80,28 +83,31 @@ def _reach_the_next_millisecond() -> None:
         pass
 
 
-@contextmanager
-def _turned_back(store: SessionStore, minutes: float) -> Iterator[None]:
-    """Put the store's clock back for this process."""
-    if not minutes:
-        yield
-        return
-    assert isinstance(store, RedisStore)
-    moment = time.time_ns() // 1_000_000 - round(minutes * 60_000)
-    with mock.patch.object(store._commands, "_clock", return_value=moment):
-        yield
+def _store_of(alias: str, minutes_ago: float) -> Store:
+    """The store of an endpoint; one in Redis whose clock is behind, if so asked."""
+    if not minutes_ago:
+        return store_for(alias)
+    entry = conf.endpoint(alias)
+    moment = time.time_ns() // 1_000_000 - round(minutes_ago * 60_000)
+    return RedisStore(
+        Keys(entry.namespace, make_key_of(entry.cache)),
+        lambda timeout: make_async_client(entry.cache, socket_timeout=timeout),
+        clock=lambda: moment,
+    )
 
 
-async def _use(store: SessionStore, session: Opened, alias: str) -> None:
+async def _use(store: Store, session: Opened, alias: str) -> None:
     limits = conf.endpoint(alias).limits
     for call in session.calls:
-        await store.touch(
+        touch = sessions.touch(
             session.fingerprint, principal=session.principal, limits=limits, call=call, initialized=True
         )
+        await store.run(touch)
     if session.state:
         values = {name: json.dumps(value) for name, value in session.state.items()}
-        await store.state_set(session.fingerprint, values, max_bytes=limits.state_max_bytes)
+        most = conf.endpoint(alias).state_max_bytes
+        await store.run(state.set_values(session.fingerprint, values, max_bytes=most))
     if session.tools:
-        await store.change_tools(session.fingerprint, enable=session.tools)
+        await store.run(sessions.change_tools(session.fingerprint, enable=session.tools))
     if session.log_level:
-        await store.set_log_level(session.fingerprint, session.log_level)
+        await store.run(sessions.set_log_level(session.fingerprint, session.log_level))

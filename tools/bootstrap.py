@@ -1,8 +1,8 @@
 """Create .venv and install into it: `python3 tools/bootstrap.py run` or `... dev`. Needs nothing but Python.
 
 Does nothing if .venv already holds what pyproject.toml and constraints.txt ask for. The environment variable DJANGO
-chooses another release of Django than constraints.txt has: DJANGO=6.1 installs the newest 6.1. An old Python can still
-parse this file and report that it is too old.
+chooses another release of Django than constraints.txt has: DJANGO=6.1 installs the newest 6.1. Written so that an old
+Python can still read it and say that it is too old.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 OLDEST = (3, 11)
 NEWER = ["python3.14", "python3.13", "python3.12", "python3.11"]
-#: Purpose -> extras to install. `dev` includes all of `run`.
-EXTRAS = {"run": "demo,embedded", "dev": "dev"}
+#: Purpose -> extras to install; `dev` includes all of `run`.
+EXTRAS = {"run": "demo,embedded,memory", "dev": "dev"}
 
 
 def main(purpose):
-    """Install what the purpose needs, or exit with the reason why that is impossible."""
+    """Install what the purpose needs, or exit with a sentence that says what prevents it."""
     if sys.version_info < OLDEST:
         _start_again_with_a_newer_python()
     if _stamp(purpose) in _stamps():
@@ -39,7 +39,7 @@ def _start_again_with_a_newer_python():
         if found and subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0:
             os.execv(found, [found, *sys.argv])  # noqa: S606 - a path that `which` found
     sys.exit(
-        "This project needs Python %d.%d or newer; %s is Python %d.%d. Install a newer one, or name it: "
+        "This project needs Python %d.%d or newer; %s is Python %d.%d. Install one, or name it: "
         "make PYTHON=/path/to/python." % (*OLDEST, sys.executable, *sys.version_info[:2])
     )
 
@@ -75,7 +75,7 @@ def _constraints():
 def _pip(*arguments):
     command = [_python(), "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL) != 0:
-        sys.exit("Installation failed; the reason is above.")
+        sys.exit("The installation failed; see the reason above.")
 
 
 def _python():
@@ -83,7 +83,7 @@ def _python():
 
 
 def _stamp(purpose):
-    """A digest that changes whenever the packages to install change."""
+    """Changes whenever what should be installed changes."""
     digest = hashlib.sha256((purpose + os.environ.get("DJANGO", "")).encode())
     for name in ("pyproject.toml", "constraints.txt"):
         with open(os.path.join(ROOT, name), "rb") as file:

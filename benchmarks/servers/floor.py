@@ -10,14 +10,14 @@ from mcp.server.connection import Connection
 from mcp.server.runner import ServerRunner
 
 from benchmarks.servers.tool import server
+from mcp_sessions.sdk.channel import NoChannel
 from mcp_sessions.sdk.dispatch import DispatchContext, Outbound
+from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.sdk.server import lowlevel_server
-from mcp_sessions.sdk.telemetry import Kernel
-from mcp_sessions.streams.standalone import NoChannel
 from mcp_sessions.transport import jsonrpc
 
 REVISION: Final = "2025-11-25"
-_kernel = Kernel(lowlevel_server(server))
+_kernel = Kernel(server, lowlevel_server(server))
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -35,10 +35,10 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     )
     if request.method != "initialize":
         connection.initialized.set()
-    runner = ServerRunner(_kernel.server, connection, {})
+    runner = ServerRunner(_kernel.lowlevel, connection, {})
     context = DispatchContext(request, scope, NoChannel(), connection)
     result = await runner.on_request(context, request.method, request.params)
-    await respond(send, 200, jsonrpc.encode(jsonrpc.response(request.id, result)))
+    await respond(send, 200, jsonrpc.encode({"jsonrpc": "2.0", "id": request.id, "result": result}))
 
 
 async def respond(send: Any, status: int, body: bytes) -> None:

@@ -21,7 +21,7 @@ from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.inventory import display, search
 from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.models import MCPSession
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.factory import sync_store_for
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[MCPSession]
@@ -129,7 +129,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     ) -> HttpResponse:
         if request.POST.get("action") == force_expire.__name__ and not self.has_expire_permission(request):
             raise PermissionDenied
-        context = {"local_only": not all(directory_for(alias).shared for alias in conf.aliases())}
+        context = {"local_only": not all(sync_store_for(alias).shared for alias in conf.aliases())}
         try:
             return super().changelist_view(request, {**context, **(extra_context or {})})
         except UnsupportedLookup as error:

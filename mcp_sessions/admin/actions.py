@@ -13,7 +13,8 @@ from django.template.response import TemplateResponse
 
 from mcp_sessions import conf
 from mcp_sessions.admin import pages
-from mcp_sessions.ending import end_session
+from mcp_sessions.ending import end_sessions
+from mcp_sessions.errors import NotAllEnded
 from mcp_sessions.models import MCPSession
 
 #: Sessions that one run of the action ends at most.
@@ -87,16 +88,27 @@ def _end(
     sessions: Iterable[MCPSession],
     outcome: _Outcome,
 ) -> None:
-    """End them one by one; whatever happens, record and say which ended."""
+    """End them; whatever happens, record and say which ended."""
+    by_endpoint: dict[str, list[MCPSession]] = {}
+    for session in sessions:
+        by_endpoint.setdefault(session.endpoint, []).append(session)
     try:
-        for session in sessions:
-            if end_session(session.endpoint, session.fingerprint) is None:
-                outcome.gone += 1
-            else:
-                outcome.ended.append(session)
+        for alias, some in by_endpoint.items():
+            _end_some(alias, some, request.user.get_username(), outcome)
     finally:
         _record(request, outcome.ended)
         _tell(modeladmin, request, outcome)
+
+
+def _end_some(alias: str, sessions: Sequence[MCPSession], by: str, outcome: _Outcome) -> None:
+    """End sessions of one endpoint. Raises: StoreUnavailable; those that ended all the same are in `outcome`."""
+    try:
+        ended = end_sessions(alias, [session.fingerprint for session in sessions], by=by)
+    except NotAllEnded as error:
+        outcome.ended += [session for session in sessions if session.fingerprint in error.ended]
+        raise
+    outcome.ended += [session for session in sessions if session.fingerprint in ended]
+    outcome.gone += len(sessions) - len(ended)
 
 
 def _record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:

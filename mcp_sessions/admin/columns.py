@@ -9,7 +9,8 @@ from django.utils.safestring import SafeString
 
 from mcp_sessions.inventory import display
 from mcp_sessions.models import MCPSession
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls.state import items
+from mcp_sessions.store.factory import sync_store_for
 
 
 class SessionColumns:
@@ -97,4 +98,4 @@ class SessionColumns:
 
     @admin.display(description="names and values")
     def state(self, obj: MCPSession) -> SafeString:
-        return display.state_table(directory_for(obj.endpoint).state(obj.fingerprint))
+        return display.state_table(sync_store_for(obj.endpoint).run(items(obj.fingerprint)))

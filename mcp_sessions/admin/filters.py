@@ -12,7 +12,8 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_sessions import conf
 from mcp_sessions.inventory.display import printable
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.factory import sync_store_for
 
 #: Clients offered as a filter, last seen first. The others can be searched for.
 MAX_CLIENTS: Final = 15
@@ -76,7 +77,9 @@ class ClientFilter(_Filter):
     lookup = "client_name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        seen = (name for alias in chosen_aliases(request) for name in directory_for(alias).clients())
+        seen = (
+            name for alias in chosen_aliases(request) for name in sync_store_for(alias).run(indexes.clients())
+        )
         names = list(dict.fromkeys(name for name in seen if _fits_address(name)))[:MAX_CLIENTS]
         return [(name, printable(name, 30) or "(no name)") for name in _with_current(names, self.value())]
 

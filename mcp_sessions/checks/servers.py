@@ -15,7 +15,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_sessions import subscriptions
 from mcp_sessions.checks import caches
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message
-from mcp_sessions.sdk import load_server
+from mcp_sessions.sdk.server import load_server
 from mcp_sessions.security import request_state_security
 
 

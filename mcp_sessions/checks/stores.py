@@ -10,6 +10,7 @@ from django.core.checks import Warning as Advice
 
 from mcp_sessions.checks import caches
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message, names
+from mcp_sessions.store import engine
 from mcp_sessions.store.clients import REDIS_ERRORS
 
 
@@ -46,6 +47,22 @@ def check_cache(app_configs: Apps, **_: Any) -> Found:
         )
         for endpoint in endpoints()
         if not caches.is_django_redis(endpoint.cache)
+    ]
+
+
+@register(TAG)
+def check_lua(app_configs: Apps, **_: Any) -> Found:
+    """E010: without Redis, the package that sessions in memory need is installed."""
+    return [
+        message(
+            Error,
+            "E010",
+            f"MCP_SESSIONS[{endpoint.alias!r}]: the cache {endpoint.cache!r} is {caches.shortcoming(endpoint.cache)}, "
+            "and sessions in the memory of one process need the package lupa, which is missing.",
+            'Configure CACHES with django_redis.cache.RedisCache, or run pip install "mcp-sessions[memory]".',
+        )
+        for endpoint in endpoints()
+        if not caches.is_django_redis(endpoint.cache) and not engine.is_available()
     ]
 
 

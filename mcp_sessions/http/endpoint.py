@@ -5,12 +5,14 @@ A plain callable under Channels' URLRouter: it sees a client leave while it stre
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mcp_types import INVALID_PARAMS
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.ending import aend_session
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http import access
 from mcp_sessions.http.guard import Guard
@@ -22,27 +24,25 @@ from mcp_sessions.http.headers import (
     post_rejection,
     repetition,
 )
-from mcp_sessions.http.responses import PREFLIGHT, reject, respond, send_json, with_cors
-from mcp_sessions.sdk import HANDSHAKE_VERSIONS, Refused
-from mcp_sessions.serving.database import DatabaseScope
-from mcp_sessions.serving.exchange import Exchange
+from mcp_sessions.http.responses import PREFLIGHT, Headers, reject, respond, with_cors
+from mcp_sessions.sdk.kernel import Refused
+from mcp_sessions.sdk.server import HANDSHAKE_VERSIONS
 from mcp_sessions.serving.runtime import Runtime, runtime_for
-from mcp_sessions.signals import session_created, session_ended
+from mcp_sessions.signals import session_created
+from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.session import Session, fingerprint, new_session_id
-from mcp_sessions.store.streaming import STANDALONE
-from mcp_sessions.streams.standalone import NoChannel
-from mcp_sessions.streams.writer import Follower
+from mcp_sessions.streams.reader import StreamReader
+from mcp_sessions.streams.standalone import StandaloneChannel
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Application, Receive, Scope, Send
-from mcp_sessions.transport.event_ids import EventId
-from mcp_sessions.transport.event_stream import Delivery, max_bytes
+from mcp_sessions.transport.event_ids import STANDALONE, EventId
+from mcp_sessions.transport.event_stream import EventStream, max_bytes
+from mcp_sessions.transport.rejections import JSON_HEADERS
 
 logger = logging.getLogger(__name__)
 
-Headers = dict[bytes, bytes]
-
 _HANDSHAKE: Final = frozenset(version.encode() for version in HANDSHAKE_VERSIONS)
-_MODERN: Final = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
+_KNOWN: Final = _HANDSHAKE | {version.encode() for version in MODERN_PROTOCOL_VERSIONS}
 #: Bytes of what `initialize` leaves in the store; more is refused.
 MAX_HANDSHAKE_BYTES: Final = 16 * 1024
 
@@ -61,12 +61,14 @@ class MCPEndpoint:
 
     @classmethod
     def as_asgi(cls, alias: str, **options: Any) -> Application:
-        """The application for a URLRouter; nothing that goes wrong inside escapes into the server."""
+        """The application for a URLRouter; no exception escapes from it into the server."""
         return Guard(cls(alias, **options))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = dict(scope["headers"])
-        rejection = repetition(scope["headers"]) or access.rejection(headers, endpoint(self.alias))
+        raw = scope["headers"]
+        headers = dict(raw)
+        rejection = repetition(raw) if len(headers) < len(raw) else None
+        rejection = rejection or access.rejection(headers, endpoint(self.alias))
         if rejection is not None:
             return await reject(send, rejection)
         origin = headers.get(b"origin")
@@ -74,47 +76,49 @@ class MCPEndpoint:
             send = with_cors(send, origin)
         if scope["method"] == "OPTIONS":
             return await respond(send, 204, PREFLIGHT)
-        del headers  # a stream lives for hours, and what stands here with it
+        del raw, headers  # a stream lives for hours, and the locals of this frame with it
         await self._serve(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request of either era, from an authenticated client."""
-        headers: Headers = dict(scope["headers"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         version, method = headers.get(PROTOCOL_VERSION), scope["method"]
         handler = _HANDLERS.get(method)
         if handler is None:
             return await reject(send, rejections.BAD_METHOD)
-        if version is not None and version not in _HANDSHAKE | _MODERN and method != "POST":
+        if version is not None and version not in _KNOWN and method != "POST":
             return await reject(send, rejections.BAD_VERSION)
         try:
             runtime = await runtime_for(self.alias)
             if version is not None and version not in _HANDSHAKE:
                 return await _serve_modern(runtime, scope, receive, send)
-            await handler(_Call(runtime, scope, headers, receive, send))
+            conf, principal = endpoint(self.alias), access.principal_of(scope.get("user"))
+            await handler(_HandshakeRequest(runtime, conf, scope, headers, principal, receive, send))
         except StoreUnavailable as error:
             logger.warning("The session store of endpoint %r cannot be reached: %s", self.alias, error)
             await reject(send, rejections.STORE_UNAVAILABLE)
 
 
-class _Call:
+@dataclass(frozen=True, slots=True)
+class _HandshakeRequest:
     """One HTTP request of the handshake era."""
 
-    __slots__ = ("conf", "headers", "principal", "receive", "runtime", "scope", "send")
-
-    def __init__(
-        self, runtime: Runtime, scope: Scope, headers: Headers, receive: Receive, send: Send
-    ) -> None:
-        self.runtime = runtime
-        self.conf: Endpoint = runtime.conf
-        self.scope = scope
-        self.headers = headers
-        self.receive = receive
-        self.send = send
-        self.principal = access.principal_of(scope.get("user"))
+    runtime: Runtime
+    conf: Endpoint
+    scope: Scope
+    headers: dict[bytes, bytes]
+    principal: str
+    receive: Receive
+    send: Send
 
     async def post(self) -> None:
         """Sending Messages to the Server."""
-        rejection = post_rejection(self.headers, json_only=self.conf.response == "json")
+        headers = self.headers
+        rejection = post_rejection(
+            headers.get(b"content-type", b""),
+            headers.get(b"accept", b""),
+            json_only=self.conf.response == "json",
+        )
         if rejection is not None:
             return await reject(self.send, rejection)
         body = await self._body()
@@ -123,60 +127,62 @@ class _Call:
             return await reject(self.send, message)
         if isinstance(message, jsonrpc.Request) and message.method == "initialize":
             return await self._initialize(message)
-        session = await self._touch(_call_name(message), initialized=_says_initialized(message))
-        if session is not None:
-            await self._receive_message(message, session)
-
-    async def _receive_message(self, message: jsonrpc.Message, session: Session) -> None:
+        session = await self._touch(
+            _call_name(message),
+            initialized=isinstance(message, jsonrpc.Notification)
+            and message.method == "notifications/initialized",
+        )
+        if session is None:
+            return None
         if isinstance(message, jsonrpc.Request):
             await self._answer(message, session)
         elif isinstance(message, jsonrpc.Notification):
-            await self._pass_on(message, session)
-            self.runtime.spawn(self._notify(message, session))
-            await respond(self.send, 202)
-        elif await self.runtime.questions.answer(session.fingerprint, message):
+            await self._accept(message, session)
+        elif await self.runtime.client_requests.answer(session.fingerprint, message):
             await respond(self.send, 202)
         else:
             await reject(self.send, rejections.NOT_AWAITED)
 
     async def _initialize(self, request: jsonrpc.Request) -> None:
-        """Lifecycle → Initialization. The session exists for every process before the response leaves."""
+        """Lifecycle → Initialization. The session exists for every process before the response is sent."""
         try:
-            async with DatabaseScope():
-                response, handshake = await self.runtime.binding.initialize(request, self.scope, NoChannel())
+            response, handshake = await self.runtime.server.kernel.initialize(request, self.scope)
         except Refused as refused:
-            return await send_json(self.send, refused.message)
+            return await self._send_json(refused.message)
         if len(handshake.to_json()) > MAX_HANDSHAKE_BYTES:
             error = {
                 "code": INVALID_PARAMS,
                 "message": f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes",
             }
-            return await send_json(self.send, jsonrpc.error_response(request.id, error))
+            return await self._send_json(jsonrpc.error_response(request.id, error))
         session_id = new_session_id()
         try:
-            session = await self.runtime.store.create(
-                fingerprint(session_id) or "",
-                principal=self.principal,
-                handshake=handshake,
-                limits=self.conf.limits,
+            session = await self.runtime.context.store.run(
+                sessions.create(
+                    fingerprint(session_id) or "",
+                    principal=self.principal,
+                    handshake=handshake,
+                    limits=self.conf.limits,
+                )
             )
         except TooManySessions as error:
             logger.warning("Refused a new session on endpoint %r: %s", self.conf.alias, error)
             return await reject(self.send, rejections.TOO_MANY_SESSIONS)
         logger.info("Session %.12s initialized by %r.", session.fingerprint, handshake.client_name)
         await session_created.asend_robust(sender=Session, alias=self.conf.alias, session=session)
-        await send_json(self.send, response, ((SESSION_ID, session_id.encode("ascii")),))
+        await self._send_json(response, ((SESSION_ID, session_id.encode("ascii")),))
 
     async def _touch(self, call: str, *, initialized: bool = False) -> Session | None:
         """The session of this request, slid and counted. None: the request was refused."""
         digest = await self._fingerprint()
         if digest is None:
             return None
-        session = await self.runtime.store.touch(
+        touch = sessions.touch(
             digest, principal=self.principal, limits=self.conf.limits, call=call, initialized=initialized
         )
+        session = await self.runtime.context.store.run(touch)
         if session is None:
-            await self._miss(digest)
+            await self._not_found(digest)
         return session
 
     async def _fingerprint(self) -> str | None:
@@ -187,113 +193,121 @@ class _Call:
             return None
         digest = fingerprint(session_id.decode("latin-1"))
         if digest is None:
-            await self._miss("malformed")
+            await self._not_found("malformed")
         return digest
 
-    async def _miss(self, digest: str) -> None:
-        """The client re-initializes when it reads 404 (Session Management, rule 4)."""
+    async def _not_found(self, digest: str) -> None:
+        """The client initializes again when it reads 404 (Session Management, rule 4)."""
         logger.info("Session %.12s is unknown, over, or another principal's: answered 404.", digest)
         await reject(self.send, rejections.SESSION_NOT_FOUND)
 
     async def _answer(self, request: jsonrpc.Request, session: Session) -> None:
-        """One JSON object if the handler ends soon and silently, or where no stream may be; else an event stream."""
-        runtime, response = self.runtime, self.conf.response
-        if not runtime.may_run(session.fingerprint):
+        """Send one JSON object if the handler ends soon and sends nothing before, else an event stream.
+
+        Where there may be no stream, send one JSON object however long that takes.
+        """
+        runtime, mode = self.runtime, self.conf.response
+        if not runtime.admission.may_run(session.fingerprint):
             return await reject(self.send, rejections.TOO_MANY_REQUESTS)
-        may_stream = response != "json" and runtime.followers.admit()
+        may_stream = mode != "json" and runtime.admission.open_stream()
         try:
-            exchange = Exchange(
-                request, self.scope, runtime=runtime, session=session, json_only=not may_stream
-            )
-            runtime.run(exchange)
-            if response == "sse" and may_stream:
+            exchange = runtime.exchange(request, self.scope, session, may_stream=may_stream)
+            runtime.admission.run(exchange)
+            if mode == "sse" and may_stream:
                 exchange.open()
             else:
                 await exchange.settled(self.conf.grace)
             if exchange.response is None:
-                runtime.hold_while_running(exchange)
+                exchange.keeps_session = True
+                runtime.deadlines.watch(session)
                 if not may_stream:
                     await exchange.settled(None)
             if exchange.response is not None and exchange.stream is None:
-                await send_json(self.send, exchange.response)
+                await self._send_json(exchange.response)
             else:
-                await self._deliver(exchange.open().delivery)
+                await self._send_stream(exchange.open().event_stream)
         finally:
             if may_stream:
-                runtime.followers.leave()
+                runtime.admission.close_stream()
 
-    def _deliver(self, delivery: Delivery) -> Awaitable[None]:
-        return delivery.run(
+    async def _send_json(self, message: dict[str, Any], headers: Headers = ()) -> None:
+        body = jsonrpc.encode(message)
+        length = (b"content-length", b"%d" % len(body))
+        await self.send(
+            {"type": "http.response.start", "status": 200, "headers": [*JSON_HEADERS, *headers, length]}
+        )
+        await self.send({"type": "http.response.body", "body": body})
+
+    def _send_stream(self, event_stream: EventStream) -> Awaitable[None]:
+        return event_stream.run(
             self.receive,
             self.send,
             max_seconds=self.conf.stream_max_age,
             max_bytes=max_bytes(self.scope),
         )
 
-    async def _pass_on(self, notification: jsonrpc.Notification, session: Session) -> None:
-        """What the client says in passing, to those who wait for it: accepted when it is where they find it."""
+    async def _accept(self, notification: jsonrpc.Notification, session: Session) -> None:
+        """Accept a notification once it is where those who wait for it find it; the server's handler runs after."""
         runtime, params = self.runtime, notification.params or {}
         if notification.method == "notifications/cancelled":
-            await runtime.cancel(session, params)
+            await runtime.inbox.cancel(session.fingerprint, params)
         elif notification.method == "notifications/progress":
-            await runtime.questions.progress(session.fingerprint, params)
-
-    async def _notify(self, notification: jsonrpc.Notification, session: Session) -> None:
-        """The same, to the server's own handler."""
-        runtime = self.runtime
-        async with DatabaseScope():
-            await runtime.binding.notify(notification, self.scope, session, runtime.standalone(session))
+            await runtime.client_requests.progress(session.fingerprint, params)
+        channel = StandaloneChannel(runtime.context, runtime.client_requests, session)
+        runtime.spawn(runtime.server.kernel.notify(notification, self.scope, session, channel))
+        await respond(self.send, 202)
 
     async def get(self) -> None:
         """Listening for Messages from the Server, and Resumability and Redelivery."""
-        rejection = get_rejection(self.headers)
+        rejection = get_rejection(self.headers.get(b"accept", b""))
         if rejection is not None:
             return await reject(self.send, rejection)
         session = await self._touch("GET")
         if session is None:
             return None
-        followers = self.runtime.followers
-        if not followers.admit():
+        runtime = self.runtime
+        if not runtime.admission.open_stream():
             return await reject(self.send, rejections.TOO_MANY_STREAMS)
         try:
-            follower = await self._take_over(session)
+            runtime.deadlines.watch(session)
+            reader = await self._take_over(session)
             del session  # it would live as long as the stream
-            if follower is None:
+            if reader is None:
                 return await reject(self.send, rejections.BAD_EVENT_ID)
-            task = followers.follow(follower)
+            task = runtime.open_streams.start(reader)
             try:
-                await self._deliver(follower.delivery)
+                await self._send_stream(reader.event_stream)
             finally:
-                followers.unfollow(follower, task)
-                self.runtime.hand_back(follower)
+                runtime.open_streams.stop(reader, task)
         finally:
-            followers.leave()
+            runtime.admission.close_stream()
 
-    async def _take_over(self, session: Session) -> Follower | None:
+    async def _take_over(self, session: Session) -> StreamReader | None:
         """The stream that the client wants: the standalone one, or the one of its `Last-Event-ID`."""
+        stream, after = STANDALONE, None
         header = self.headers.get(LAST_EVENT_ID)
-        if header is None:
-            return await self.runtime.take_over(session, STANDALONE, after=None, scope=self.scope)
-        event_id = EventId.parse(header.decode("latin-1"), fingerprint=session.fingerprint)
-        if event_id is None:
-            return None
-        return await self.runtime.take_over(
-            session, event_id.stream, after=event_id.position, scope=self.scope
-        )
+        if header is not None:
+            event_id = EventId.parse(header.decode("latin-1"), fingerprint=session.fingerprint)
+            if event_id is None:
+                return None
+            stream, after = event_id.stream, event_id.position
+        return await self.runtime.open_streams.take_over(session, stream, after=after, scope=self.scope)
 
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""
         digest = await self._fingerprint()
         if digest is None:
             return None
-        session = await self.runtime.store.end(digest, principal=self.principal, reason="deleted")
-        if session is None:
-            return await self._miss(digest)
-        logger.info("Session %.12s was ended by its client.", digest)
-        await session_ended.asend_robust(
-            sender=Session, fingerprint=digest, alias=self.conf.alias, reason="deleted"
+        ended = await aend_session(
+            self.runtime.context.node,
+            self.conf.alias,
+            digest,
+            reason="deleted",
+            by=self.principal,
+            principal=self.principal,
         )
-        await self.runtime.end(digest)
+        if ended is None:
+            return await self._not_found(digest)
         await respond(self.send, 204)
 
     async def _body(self) -> bytes | None:
@@ -312,21 +326,21 @@ class _Call:
                 return body
 
 
-_HANDLERS: Final[dict[str, Callable[[_Call], Awaitable[None]]]] = {
-    "POST": _Call.post,
-    "GET": _Call.get,
-    "DELETE": _Call.delete,
+_HANDLERS: Final[dict[str, Callable[[_HandshakeRequest], Awaitable[None]]]] = {
+    "POST": _HandshakeRequest.post,
+    "GET": _HandshakeRequest.get,
+    "DELETE": _HandshakeRequest.delete,
 }
 
 
 async def _serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
     """Hand a request of the modern era to the SDK. Each may become a stream, and is counted as one."""
-    if not runtime.followers.admit():
+    if not runtime.admission.open_stream():
         return await reject(send, rejections.TOO_MANY_STREAMS)
     try:
-        await runtime.binding.serve_modern(scope, receive, send)
+        await runtime.server.serve_modern(scope, receive, send)
     finally:
-        runtime.followers.leave()
+        runtime.admission.close_stream()
 
 
 def _call_name(message: jsonrpc.Message) -> str:
@@ -336,7 +350,3 @@ def _call_name(message: jsonrpc.Message) -> str:
     if message.method == "tools/call" and message.params is not None:
         return f"tools/call:{message.params.get('name')}"
     return message.method
-
-
-def _says_initialized(message: jsonrpc.Message) -> bool:
-    return isinstance(message, jsonrpc.Notification) and message.method == "notifications/initialized"

@@ -1,13 +1,15 @@
-"""What stands outermost around the endpoint: whatever the application does, its client gets an answer that ends.
+"""Ends every HTTP response, whatever the application inside does.
 
-daphne needs it. There, an exception after the response has started kills the loop that reaps applications; one before
-it is answered up to a second later, in HTML; and an application that ends cancelled, or without a word, leaves its
-client waiting for ever. `mcp_sessions.daphne` mends daphne itself; the guard holds under daphne as it is.
+Daphne needs this. There, an exception after the response has started kills the loop that reaps applications; an
+exception before it is answered up to a second later, in HTML; and an application that is cancelled, or returns without
+a response, leaves its client waiting forever. `mcp_sessions.daphne` patches daphne; the guard is for daphne as it is.
+Starlette's ServerErrorMiddleware raises the exception again, ignores cancellation, and sends plain text.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable
+from dataclasses import dataclass
 
 from mcp_sessions.http.responses import reject
 from mcp_sessions.transport.asgi import Application, Message, Receive, Scope, Send
@@ -19,13 +21,13 @@ logger = logging.getLogger(__name__)
 class Guard:
     """An ASGI application around another that always ends its HTTP response, and never raises an `Exception`.
 
-    - An exception before the response: 500 with a JSON-RPC error; the log has the traceback.
+    - An exception before the response: 500 with a JSON-RPC error; the traceback is logged.
     - Cancelled before the response: 503 with `Retry-After` and a JSON-RPC error.
-    - No response at all: 500 (nobody is there to read it if the client had left).
-    - Any of these after the response has started: the response is ended where it stands.
+    - No response at all: 500 (if the client has left, nobody reads it).
+    - Any of these after the response has started: the response ends where it is.
 
-    A cancellation that the server asked for is raised again after the answer; one that merely leaked out of the
-    application is not, for nobody waits for it. `KeyboardInterrupt` and `SystemExit` pass.
+    A cancellation that the server asked for is raised again after the answer; one that only leaked out of the
+    application is not, because nobody waits for it. `KeyboardInterrupt` and `SystemExit` pass.
     """
 
     __slots__ = ("_application",)
@@ -45,7 +47,7 @@ class Guard:
             if _is_cancelled_from_outside():
                 raise
         except Exception:
-            # The wire: whatever the application did not expect ends here, or daphne's reaper dies of it.
+            # The edge to the wire: an exception that went further would kill daphne's reaper.
             logger.exception("The application raised: %s", _described(scope, response))
             await response.end_with(FAILED)
         else:
@@ -54,16 +56,15 @@ class Guard:
                 await response.end_with(FAILED)
 
 
+@dataclass(slots=True)
 class _Response:
-    """What has been sent so far. `send` is no coroutine function: the application awaits the server's own awaitable."""
+    """What has been sent so far."""
 
-    __slots__ = ("_send", "ended", "started")
+    _send: Send
+    started: bool = False
+    ended: bool = False
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.started = False
-        self.ended = False
-
+    # Not a coroutine function: the application awaits the server's own awaitable.
     def send(self, message: Message) -> Awaitable[None]:
         match message["type"]:
             case "http.response.body":
@@ -80,12 +81,12 @@ class _Response:
             elif not self.ended:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         except Exception:
-            # The server refuses the answer: its connection is beyond help, and the process must go on.
+            # The server refuses the answer: nothing can be done for the connection, and the process must go on.
             logger.warning("The response could not be ended.", exc_info=True)
 
 
 def _is_cancelled_from_outside() -> bool:
-    """Whether somebody cancelled this task, and did not take it back."""
+    """Whether somebody cancelled this task and did not revoke that."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -1,14 +1,13 @@
-"""How the endpoint's whole answers are written: refusals, JSON, empty ones, and what browsers must be told."""
+"""How answers that are no event streams are sent."""
 
-from typing import Any, Final
+from typing import Final
 
-from mcp_sessions.transport import jsonrpc
 from mcp_sessions.transport.asgi import Message, Send
-from mcp_sessions.transport.rejections import JSON_HEADERS, Rejection
+from mcp_sessions.transport.rejections import Rejection
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-#: Answer to OPTIONS: what pages of allowed origins may send (Fetch Standard, CORS-preflight request).
+#: The answer to OPTIONS: what pages of allowed origins may send (Fetch Standard, CORS-preflight request).
 PREFLIGHT: Final[Headers] = (
     (b"allow", b"GET, POST, DELETE, OPTIONS"),
     (b"access-control-allow-methods", b"GET, POST, DELETE"),
@@ -26,18 +25,20 @@ async def reject(send: Send, rejection: Rejection) -> None:
     await send({"type": "http.response.body", "body": rejection.body, "more_body": False})
 
 
-async def send_json(send: Send, message: dict[str, Any], headers: Headers = ()) -> None:
-    await respond(send, 200, (*JSON_HEADERS, *headers), jsonrpc.encode(message))
-
-
-async def respond(send: Send, status: int, headers: Headers = (), body: bytes = b"") -> None:
-    length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)
+async def respond(send: Send, status: int, headers: Headers = ()) -> None:
+    """Send a response without a body."""
+    length = () if status == 204 else ((b"content-length", b"0"),)
     await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def with_cors(send: Send, origin: bytes) -> Send:
-    """Let a page of an allowed origin read the answer and the session id (Fetch Standard, CORS protocol)."""
+    """Let a page of an allowed origin read the answer and the session id (Fetch Standard, CORS protocol).
+
+    Written by hand because Starlette's CORSMiddleware cannot know the endpoint's own origin, which is that of the
+    request's Host, answers a preflight with 200 and 400 instead of 204 and 403, and takes 9 µs of each request, with
+    an Origin or without.
+    """
 
     async def cors_send(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import UnsupportedLookup
-from mcp_sessions.store.base import Query
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import queries, sessions
+from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.store.session import FINGERPRINT, Session
 
 #: How deep a merged list can be paged, and how many sessions one page or one action may hold.
@@ -142,18 +144,20 @@ def _activity(row: Located) -> tuple[int, str]:
 
 
 def _indexed(alias: str, query: Query, *, offset: int, limit: int) -> LocatedPage:
-    page = directory_for(alias).page(query, offset=offset, limit=limit)
+    page = sync_store_for(alias).run(
+        queries.page(query, offset=offset, limits=endpoint(alias).limits, limit=limit)
+    )
     return LocatedPage(
         rows=[Located(alias=alias, session=session) for session in page.sessions], total=page.total
     )
 
 
 def _looked_up(alias: str, match: Prefix | Picked) -> Iterable[Session]:
-    directory = directory_for(alias)
+    store = sync_store_for(alias)
     if isinstance(match, Prefix):
-        return directory.find(match.digits, limit=MAX_FOUND)
+        return store.run(queries.find(match.digits, limit=MAX_FOUND, limits=endpoint(alias).limits))
     valid = [fingerprint for fingerprint in match.fingerprints if FINGERPRINT.match(fingerprint)]
-    return [session for fingerprint in valid if (session := directory.get(fingerprint)) is not None]
+    return [session for fingerprint in valid if (session := store.run(sessions.get(fingerprint))) is not None]
 
 
 def _passes(session: Session, filters: Query, match: Match) -> bool:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from mcp_sessions.store.registry import stream_directory_for
+from mcp_sessions.store.calls import nodes
+from mcp_sessions.store.factory import sync_store_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,6 @@ def nodes_of(aliases: Iterable[str]) -> Sequence[ServingNode]:
             seen=datetime.fromtimestamp(node.seen_ms / 1000, UTC),
         )
         for alias in aliases
-        for node in stream_directory_for(alias).nodes()
+        for node in sync_store_for(alias).run(nodes.list_nodes())
         for about in [json.loads(node.about)]
     ]

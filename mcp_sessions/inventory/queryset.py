@@ -21,7 +21,7 @@ from mcp_sessions.inventory.listing import (
     SessionQuery,
     combine,
 )
-from mcp_sessions.store.base import Query
+from mcp_sessions.store.calls.queries import Query
 
 Row = TypeVar("Row", bound=Model)
 

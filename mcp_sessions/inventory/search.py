@@ -8,8 +8,9 @@ from typing import Final
 from mcp_sessions import conf
 from mcp_sessions.inventory.listing import Match, Prefix
 from mcp_sessions.inventory.principals import principals_of_tokens, principals_of_users
-from mcp_sessions.store.base import Query
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.store.session import ANONYMOUS
 
 HELP: Final = (
@@ -49,7 +50,7 @@ def search(text: str, aliases: Iterable[str]) -> Search:
 
 def _client_names(text: str, aliases: Sequence[str]) -> list[str]:
     """The text itself, and the names of recently seen clients that contain it."""
-    seen = [name for alias in aliases for name in directory_for(alias).clients()]
+    seen = [name for alias in aliases for name in sync_store_for(alias).run(indexes.clients())]
     return list(dict.fromkeys([text, *(name for name in seen if text.casefold() in name.casefold())]))
 
 

@@ -1,10 +1,10 @@
-"""What the SDK's kernel sees of us: a restored connection, and a dispatch context that leads to our streams."""
+"""What the SDK's kernel sees of us: a restored connection, and a dispatch context that leads to our channels."""
 
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, Final, cast
 
 import anyio
 from mcp.server.connection import Connection
@@ -30,62 +30,46 @@ from mcp_types import (
 from starlette.datastructures import Headers
 from starlette.requests import Request as HTTPRequest
 
-from mcp_sessions.cluster.client_requests import Ask, OnProgress, SessionEnded, TimedOut
+from mcp_sessions.cluster.client_requests import ClientRequest, OnProgress, SessionEnded, TimedOut
+from mcp_sessions.sdk.channel import Channel
 from mcp_sessions.store.session import Handshake, Session
 from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)
 
 
-class Channel(Protocol):
-    """Where what a handler says goes: a stream of ours."""
-
-    @property
-    def can_ask(self) -> bool:
-        """Whether a request to the client has a stream to go by."""
-        ...
-
-    async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
-        """Send a notification; best effort."""
-        ...
-
-    async def ask(self, ask: Ask) -> jsonrpc.Reply:
-        """Send a request to the client and wait for its response. Raises: TimedOut, SessionEnded, StoreUnavailable."""
-        ...
+#: Severities of `notifications/message`, ascending (Server → Utilities → Logging).
+LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 
-def _none() -> None:
-    """No connection yet."""
+def _no_connection() -> None:
+    """In place of a weak reference."""
 
 
 class Outbound:
-    """The SDK's view of a stream of ours."""
+    """The SDK's view of a channel of ours."""
 
-    __slots__ = ("_channel", "_connection")
+    __slots__ = ("_channel", "connection")
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        #: Set as soon as there is one: what the client declared decides what it may be asked. Not owned: a connection
-        #: owns its outbound side, and a cycle of them with each request would keep the garbage collector busy.
-        self._connection: Callable[[], Connection | None] = _none
-
-    def attach(self, connection: Connection) -> None:
-        """From here on the client can be asked."""
-        self._connection = weakref.ref(connection)
+        #: What the client declared there decides what may be requested of it. A weak reference: a connection owns its
+        #: outbound side, and such a cycle with each request would keep the garbage collector busy.
+        self.connection: Callable[[], Connection | None] = _no_connection
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
-        connection = self._connection()
-        if not self._channel.can_ask or connection is None:
+        connection = self.connection()
+        if not self._channel.can_send_request or connection is None:
             raise NoBackChannelError(method)
         require_capability(connection, method, params)
         options = opts or {}
-        ask = Ask(
+        request = ClientRequest(
             method=method, params=params, timeout=options.get("timeout"), on_progress=_on_progress(options)
         )
         try:
-            reply = await self._channel.ask(ask)
+            reply = await self._channel.send_request(request)
         except TimedOut:
             raise MCPError(code=REQUEST_TIMEOUT, message=f"Request {method!r} timed out") from None
         except SessionEnded:
@@ -95,11 +79,12 @@ class Outbound:
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> None:
-        await self._channel.notify(method, params)
+        if not is_below_log_level(self._channel.log_level, method, params):
+            await self._channel.notify(method, params)
 
 
 class DispatchContext(Outbound):
-    """The SDK's view of one message being handled: its transport, its id, and its stream."""
+    """The SDK's view of one message being handled: its transport, its id, and its channel."""
 
     __slots__ = ("_cancel_requested", "_scope", "_token", "message_metadata", "request_id")
 
@@ -113,7 +98,7 @@ class DispatchContext(Outbound):
         disconnect: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(channel)
-        self.attach(connection)
+        self.connection = weakref.ref(connection)
         self.request_id = request.id if isinstance(request, jsonrpc.Request) else None
         self._scope = scope
         self.message_metadata = ServerMessageMetadata(
@@ -126,12 +111,12 @@ class DispatchContext(Outbound):
     def transport(self) -> TransportContext:
         headers = Headers(scope=cast("Any", self._scope))
         return TransportContext(
-            kind="streamable-http", can_send_request=self.can_send_request, headers=headers
+            kind="streamable-http", can_send_request=self._channel.can_send_request, headers=headers
         )
 
     @property
     def can_send_request(self) -> bool:
-        return self._channel.can_ask
+        return self._channel.can_send_request
 
     @property
     def cancel_requested(self) -> anyio.Event:
@@ -144,6 +129,14 @@ class DispatchContext(Outbound):
             return
         params = {"progressToken": self._token, "progress": progress, "total": total, "message": message}
         await self.notify("notifications/progress", {key: v for key, v in params.items() if v is not None})
+
+
+def is_below_log_level(level: str | None, method: str, params: Mapping[str, Any] | None) -> bool:
+    """Whether a message is a log entry less severe than what the client asked for with `logging/setLevel`."""
+    if level is None or method != "notifications/message" or params is None:
+        return False
+    severity = params.get("level")
+    return severity in LOG_LEVELS and LOG_LEVELS.index(severity) < LOG_LEVELS.index(level)
 
 
 def _on_progress(options: CallOptions) -> OnProgress | None:
@@ -207,21 +200,20 @@ def _required_capability(method: str, params: Mapping[str, Any]) -> ClientCapabi
 def restored(session: Session, standalone: Channel) -> Connection:
     """The connection as it was after the handshake, whichever process saw that."""
     outbound = Outbound(standalone)
+    handshake = session.handshake
     connection = Connection.for_loop(
-        outbound, session_id=session.fingerprint, protocol_version_hint=session.handshake.protocol_version
+        outbound, session_id=session.fingerprint, protocol_version_hint=handshake.protocol_version
     )
-    outbound.attach(connection)
-    connection.client_params = _client_params(session.handshake)
+    outbound.connection = weakref.ref(connection)
+    connection.client_params = (
+        _kept_client_params(handshake) if handshake.is_kept else _client_params(handshake)
+    )
     if session.initialized:
         connection.initialized.set()
     return connection
 
 
 def _client_params(handshake: Handshake) -> InitializeRequestParams:
-    return _kept_params(handshake) if handshake.is_kept else _params(handshake)
-
-
-def _params(handshake: Handshake) -> InitializeRequestParams:
     return InitializeRequestParams.model_validate(
         {
             "protocolVersion": handshake.protocol_version,
@@ -232,4 +224,4 @@ def _params(handshake: Handshake) -> InitializeRequestParams:
     )
 
 
-_kept_params = lru_cache(maxsize=1024)(_params)
+_kept_client_params = lru_cache(maxsize=1024)(_client_params)

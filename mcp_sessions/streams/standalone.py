@@ -3,97 +3,94 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from mcp_sessions import subscriptions
-from mcp_sessions.cluster.client_requests import Ask
+from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
+from mcp_sessions.cluster.notifications import StreamChanged
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.serving.exchange import below_log_level
+from mcp_sessions.store.calls import streams
 from mcp_sessions.store.session import Session
-from mcp_sessions.store.streaming import STANDALONE, Appended
-from mcp_sessions.streams.writer import patiently
+from mcp_sessions.streams.context import Context
+from mcp_sessions.streams.retry import retry_while_unavailable
 from mcp_sessions.transport import jsonrpc
-
-if TYPE_CHECKING:
-    from mcp_sessions.serving.runtime import Runtime
+from mcp_sessions.transport.event_ids import STANDALONE
 
 logger = logging.getLogger(__name__)
 
 
 async def publish(
-    runtime: "Runtime", fingerprint: str, message: Mapping[str, Any], *, key: str | None = None
-) -> bool:
-    """Put a message on a session's standalone stream, once for each `key`. False if the session is gone.
+    context: Context, fingerprint: str, message: Mapping[str, Any], *, key: str | None = None
+) -> None:
+    """Put a message on a session's standalone stream, once for each `key`; nothing if the session has ended.
 
     Raises: StoreUnavailable.
     """
-    payloads, key, limits = [jsonrpc.encode(message)], key or secrets.token_hex(8), runtime.conf.stream_limits
-    appended: Appended | None = await patiently(
-        lambda: runtime.streams.publish(fingerprint, payloads=payloads, key=key, limits=limits)
+    put = streams.publish(
+        fingerprint,
+        payloads=[jsonrpc.encode(message)],
+        key=key or secrets.token_hex(8),
+        limits=context.conf.stream_limits,
     )
+    appended = await retry_while_unavailable(lambda: context.store.run(put))
     if appended is not None and appended.claim is not None:
-        runtime.ring_for(appended.claim.node, fingerprint, STANDALONE)
-    return appended is not None
+        context.node.notify(appended.claim.node, StreamChanged(fingerprint=fingerprint, stream=STANDALONE))
 
 
-async def pass_on(runtime: "Runtime", method: str, uri: str | None, *, key: str) -> None:
-    """Put an announcement on the standalone streams that are delivered by this process, once for each `key`."""
-    listening = runtime.followers.listening
+async def publish_to_all(
+    context: Context, listening: Set[str], method: str, uri: str | None, *, key: str
+) -> None:
+    """Put an announcement on the standalone streams of these sessions, once for each `key`.
+
+    That a resource was updated is sent only to the sessions that subscribed to its `uri`.
+    """
     try:
         if uri is not None:
-            listening &= await patiently(lambda: runtime.streams.subscribed(sorted(listening), uri))
-    except StoreUnavailable as away:
-        logger.warning("An announcement was not passed on: %s", away)
+            subscribed = streams.subscribed(sorted(listening), uri)
+            listening = await retry_while_unavailable(lambda: context.store.run(subscribed))
+    except StoreUnavailable as error:
+        logger.warning("An announcement was not passed on: %s", error)
         return
-    message = jsonrpc.notification(method, subscriptions.params_of(uri))
+    message = jsonrpc.notification(method, None if uri is None else {"uri": uri})
     results = await asyncio.gather(
-        *(publish(runtime, fingerprint, message, key=key) for fingerprint in listening),
+        *(publish(context, fingerprint, message, key=key) for fingerprint in listening),
         return_exceptions=True,
     )
-    for error in results:
-        if isinstance(error, BaseException):
-            logger.warning("An announcement was not passed on: %s", error)
+    for result in results:
+        if isinstance(result, BaseException):
+            logger.warning("An announcement was not passed on: %s", result)
 
 
+@dataclass(frozen=True, slots=True)
 class StandaloneChannel:
     """The standalone stream of one session, for the SDK."""
 
-    __slots__ = ("_runtime", "_session")
+    context: Context
+    client_requests: ClientRequests
+    session: Session
 
-    can_ask = True
+    @property
+    def can_send_request(self) -> bool:
+        return True
 
-    def __init__(self, runtime: "Runtime", session: Session) -> None:
-        self._runtime = runtime
-        self._session = session
+    @property
+    def log_level(self) -> str | None:
+        return self.session.log_level
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
-        """Best effort: a store that stays away is logged."""
-        if below_log_level(self._session.log_level, method, params):
-            return
+        """Best effort: if the store stays away, the notification is dropped and logged."""
         try:
-            await self._say(jsonrpc.notification(method, params))
+            await self._put(jsonrpc.notification(method, params))
         except StoreUnavailable as error:
-            logger.warning("%s of session %.12s was dropped: %s", method, self._session.fingerprint, error)
+            logger.warning("%s of session %.12s was dropped: %s", method, self.session.fingerprint, error)
 
-    async def ask(self, ask: Ask) -> jsonrpc.Reply:
+    async def send_request(self, request: ClientRequest) -> jsonrpc.Reply:
         exchange = current_exchange.get(None)
         with nullcontext() if exchange is None else exchange.waiting():
-            return await self._runtime.questions.ask(self._session.fingerprint, ask, self._say)
+            return await self.client_requests.send(self.session.fingerprint, request, self._put)
 
-    async def _say(self, message: Mapping[str, Any]) -> None:
-        await publish(self._runtime, self._session.fingerprint, message)
-
-
-class NoChannel:
-    """The channel of `initialize`: no stream exists yet."""
-
-    can_ask = False
-
-    async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
-        logger.debug("Dropped %s: the session does not exist yet.", method)
-
-    async def ask(self, ask: Ask) -> jsonrpc.Reply:
-        raise RuntimeError(f"{ask.method} cannot be sent before the session exists")
+    async def _put(self, message: Mapping[str, Any]) -> None:
+        await publish(self.context, self.session.fingerprint, message)

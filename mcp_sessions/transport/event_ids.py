@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
-from mcp_sessions.store.streaming import STANDALONE
+#: The name of a session's standalone stream; exchanges have streams with random names of 16 hexadecimal digits.
+STANDALONE: Final = "standalone"
 
 _EVENT_ID: Final = re.compile(rf"([0-9a-f]{{8}})-([0-9a-f]{{16}}|{STANDALONE})-(0|[1-9][0-9]{{0,14}})\Z")
 

@@ -1,7 +1,6 @@
 """JSON-RPC messages: parsed from request bodies, and encoded. Pure.
 
-Sections are those of the Model Context Protocol
-specification, Basic → Transports → Streamable HTTP.
+Sections are those of the Model Context Protocol specification, Basic → Transports → Streamable HTTP.
 """
 
 import json
@@ -24,7 +23,7 @@ RequestId = str | int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A JSON-RPC request: it is owed a response."""
+    """A JSON-RPC request: it gets a response."""
 
     id: RequestId
     method: str
@@ -33,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """A JSON-RPC notification: accepted or not, never answered."""
+    """A JSON-RPC notification: it gets no response."""
 
     method: str
     params: dict[str, Any] | None
@@ -52,40 +51,34 @@ Message = Request | Notification | Reply
 
 
 def parse(body: bytes) -> Message | Rejection:
-    """The one JSON-RPC message of a body (section Sending Messages to the Server), or why it is none."""
-    if _too_deep(body):
+    """The one JSON-RPC message of a body (section Sending Messages to the Server), or the reason why there is none."""
+    # Only what has many brackets can be nested too deeply; there are few in most bodies.
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
         return TOO_DEEP
     try:
-        value = _decoded(body)
-    except (ValueError, RecursionError):
-        return UNPARSABLE
+        value = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError:
+        # The fast parser refuses lone surrogates, which JSON allows: let the other one decide.
+        try:
+            value = json.loads(body.decode(), parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            return UNPARSABLE
     if isinstance(value, list):
         return BATCH
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         return NOT_JSONRPC
-    return _message(value)
+    return _message(value) if "method" in value else _reply(value)
 
 
-def _decoded(body: bytes) -> Any:
-    """The JSON value of UTF-8 text. The fast parser refuses lone surrogates, which JSON allows: then the other."""
-    try:
-        return pydantic_core.from_json(body, allow_inf_nan=False)
-    except ValueError:
-        return json.loads(body.decode(), parse_constant=_refuse_constant)
-
-
-def _message(value: dict[str, Any]) -> Message | Rejection:
-    params = value.get("params")
-    if "method" in value:
-        method = value["method"]
-        if not isinstance(method, str) or not (isinstance(params, dict) or "params" not in value):
-            return NOT_JSONRPC
-        if "id" not in value:
-            return Notification(method=method, params=params)
-        if not is_request_id(value["id"]):
-            return NOT_JSONRPC
-        return Request(id=value["id"], method=method, params=params)
-    return _reply(value)
+def _message(value: dict[str, Any]) -> Request | Notification | Rejection:
+    method, params = value["method"], value.get("params")
+    if not isinstance(method, str) or not (isinstance(params, dict) or "params" not in value):
+        return NOT_JSONRPC
+    if "id" not in value:
+        return Notification(method=method, params=params)
+    if not is_request_id(value["id"]):
+        return NOT_JSONRPC
+    return Request(id=value["id"], method=method, params=params)
 
 
 def _reply(value: dict[str, Any]) -> Reply | Rejection:
@@ -109,33 +102,27 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-#: A string, also one that nobody ends: matched once from each opening quote, and never again from within.
+#: A string, also one without an end: matched once from each opening quote, and never again from within.
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS: Final = [1 if byte in b"[{" else -1 for byte in range(256)]
 
 
-def _too_deep(body: bytes) -> bool:
-    """Whether the body nests deeper than MAX_DEPTH, in linear time. Counting brackets settles nearly all bodies."""
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return False
+def _depth(body: bytes) -> int:
+    """How deep the JSON of a body is nested, in linear time."""
     brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKETS)
-    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """A message as compact ASCII JSON, NaN as null: no text or number that a handler returns can fail to encode.
+    """A message as compact ASCII JSON, NaN as null: no text or number that a handler returns fails to encode.
 
-    ASCII also because some clients split the lines of event streams at every line end that Unicode knows.
+    ASCII also because some clients split the lines of event streams at each of Unicode's line ends.
     """
     try:
         return pydantic_core.to_json(message, ensure_ascii=True, inf_nan_mode="null")
     except ValueError:  # a lone surrogate
         return json.dumps(message, separators=(",", ":")).encode("ascii")
-
-
-def response(request_id: RequestId, result: Mapping[str, Any]) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": request_id, "result": result}
 
 
 def error_response(request_id: RequestId | None, error: Mapping[str, Any]) -> dict[str, Any]:

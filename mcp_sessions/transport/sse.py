@@ -9,6 +9,10 @@ STREAM_HEADERS: Final = (
 )
 
 
+#: From this protocol version on, clients understand an event without data, and resume from it.
+PRIMED_SINCE: Final = "2025-11-25"
+
+
 def event(payload: bytes, event_id: str | None = None) -> bytes:
     """An encoded message as one event of an event stream (HTML Living Standard, section Server-sent events)."""
     head = (
@@ -29,7 +33,7 @@ def retry(seconds: float) -> bytes:
     return b"retry: %d\n\n" % round(seconds * 1000)
 
 
-#: What a stream begins with: it carries the headers to the client.
+#: The first part of a stream: servers send the headers with it.
 OPENING: Final = b":\n\n"
-#: Keeps proxies from closing a silent stream; parsers skip it.
+#: Keeps proxies from closing a silent stream; clients skip it.
 KEEP_ALIVE: Final = b": keep-alive\n\n"

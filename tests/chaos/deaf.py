@@ -1,20 +1,17 @@
 """The same server in processes whose doorbells are all lost on the way: `server`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from mcp_sessions.store.redis_streams import RedisStreams
+from mcp_sessions.store.call import Operation
+from mcp_sessions.store.calls import nodes
 from tests.chaos.server import server
 
 __all__ = ["server"]
 
 
-async def _lose(_: RedisStreams, __: Mapping[str, Sequence[bytes]]) -> None:
-    """Ring at nobody."""
+def _lose(_: Mapping[str, Sequence[bytes]]) -> Operation[None]:
+    """Notify nobody."""
+    yield []
 
 
-def _deafen(streams: Any) -> None:
-    streams.ring = _lose
-
-
-_deafen(RedisStreams)
+setattr(nodes, "notify", _lose)  # noqa: B010 - mypy lets nobody assign to a function

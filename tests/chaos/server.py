@@ -1,9 +1,11 @@
 """The MCP server of the chaos tests: `server`. It counts and asks at a pace, and says which process it is."""
 
+import logging
 import os
 from typing import Any
 
 import anyio
+from django.dispatch import receiver
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.shared.message import ServerMessageMetadata
@@ -11,12 +13,19 @@ from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult
 from pydantic import BaseModel
 
 from mcp_sessions.security import request_state_security
+from mcp_sessions.signals import session_ended
 from mcp_sessions.subscriptions import SharedSubscriptions
 from tests.gates import passes
 
 server: MCPServer[Any] = MCPServer(
     "chaos", request_state_security=request_state_security(), subscriptions=SharedSubscriptions()
 )
+
+
+@receiver(session_ended)
+def log_the_signal(fingerprint: str, reason: str, **_: Any) -> None:
+    """In the process's log, where tests find it."""
+    logging.getLogger(__name__).warning("signal: session %s ended: %s", fingerprint, reason)
 
 
 class Number(BaseModel):

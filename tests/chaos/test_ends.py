@@ -1,5 +1,6 @@
 """The end of a session closes what is open of it, on every process, and nothing of it comes back."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,6 +101,12 @@ def assert_nothing_comes_back(client: RawClient, service: Service, gate: Gate) -
     assert service.looking.left_of(client) <= {"ended"}
 
 
+def reasons_signalled(service: Service, client: RawClient) -> list[str]:
+    """The reasons of every `session_ended` that any process sent for a session."""
+    said = re.compile(rf"signal: session {fingerprint_of(client)} ended: (\w+)")
+    return [reason for process in service.processes for reason in said.findall(process.log.read_text())]
+
+
 def new_client(service: Service) -> RawClient:
     client = RawClient()
     client.initialize(service.urls[0])
@@ -134,7 +141,10 @@ def test_maximum_age_closes_every_stream_however_busy(short_lived: Service, gate
     with streams_of(client, short_lived, gate) as streams:
         ended = [stream.within(AGE + SLACK) for stream in streams]
     assert min(ended) - begun > AGE - 1
+    assert max(ended) - min(ended) < AT_ONCE
+    wait_until(lambda: reasons_signalled(short_lived, client) != [], what="the signal")
     assert_nothing_comes_back(client, short_lived, gate)
+    assert reasons_signalled(short_lived, client) == ["max_age"]
 
 
 def test_an_open_stream_keeps_its_session_and_without_one_it_idles_out(short_lived: Service) -> None:
@@ -147,6 +157,6 @@ def test_an_open_stream_keeps_its_session_and_without_one_it_idles_out(short_liv
             lambda: not short_lived.looking.left_of(other), what="a session without a stream to idle out"
         )
         assert "session" in short_lived.looking.left_of(client)
-    wait_until(lambda: "session" not in short_lived.looking.left_of(client), what="the session to idle out")
-    assert client.post(short_lived.urls[0], client.request("ping")).status_code == 404
     wait_until(lambda: not short_lived.looking.left_of(client), what="everything of it to go")
+    assert client.post(short_lived.urls[0], client.request("ping")).status_code == 404
+    assert reasons_signalled(short_lived, other) == reasons_signalled(short_lived, client) == []

@@ -12,7 +12,7 @@ from django.conf import LazySettings
 from mcp_sessions import messages as to_clients
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.stream_directory import RedisStreamDirectory
+from mcp_sessions.store.calls import nodes
 from tests.chaos.crowd import calling
 from tests.chaos.services import Service, join_from_outside, serving
 from tests.gates import Gate
@@ -132,7 +132,7 @@ def test_an_announcement_from_no_process_of_the_service_reaches_it(
     deaf: Service, client: RawClient, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     join_from_outside(settings, deaf)
-    monkeypatch.setattr(RedisStreamDirectory, "ring", Mock(side_effect=StoreUnavailable))
+    monkeypatch.setattr(nodes, "notify", Mock(side_effect=StoreUnavailable))
     with client.get(deaf.urls[0]) as standalone:
         told = standalone.iter_lines()
         next(told)

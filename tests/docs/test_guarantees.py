@@ -11,8 +11,9 @@ from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.http import endpoint
-from mcp_sessions.store import clients, record, session, stream_commands
-from mcp_sessions.streams import writer
+from mcp_sessions.store import clients, session
+from mcp_sessions.store.calls import nodes, requests, sessions
+from mcp_sessions.streams import retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
 
@@ -33,7 +34,7 @@ BOUNDS: Final = {
     "Open sessions": f"`MAX_SESSIONS`, {ENDPOINT.max_sessions:,}",
     "Open sessions of one principal": f"`MAX_SESSIONS_PER_PRINCIPAL`, {ENDPOINT.max_sessions_per_principal}",
     "State of one session": f"`STATE_MAX_BYTES`, {ENDPOINT.state_max_bytes // 1024} KiB",
-    "Name of the last call, as stored": f"{record.CALL_LENGTH} characters",
+    "Name of the last call, as stored": f"{sessions.CALL_LENGTH} characters",
     "Silence on a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
     "Bytes queued for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",
     "Time a handler waits for a reader with half as many bytes queued": f"{event_stream.CATCH_UP_SECONDS:g} s",
@@ -54,13 +55,13 @@ BOUNDS: Final = {
     "Concurrent requests of a process": f"`MAX_REQUESTS`, {ENDPOINT.max_requests:,}",
     "Requests of one session in a process": f"`MAX_REQUESTS_PER_SESSION`, {ENDPOINT.max_requests_per_session:,}",
     "Resource subscriptions of a session": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
-    "Unread progress reports on a request to the client": f"the newest {stream_commands.MOST_PROGRESS}",
+    "Unread progress reports on a request to the client": f"the newest {requests.MOST_PROGRESS}",
     "Wait for a client's response": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",
     "Announcements and cancellations that Redis keeps": (
-        f"{stream_commands.MOST_NOTICES:,}, {in_words(stream_commands.NOTICES_MS / 1000)} after the last"
+        f"{nodes.MOST_BROADCASTS:,}, {in_words(nodes.BROADCASTS_MS / 1000)} after the last"
     ),
     "The same, queued in a process for Redis": f"{node.MAX_UNPOSTED:,}",
-    "Store unavailable while a stream is written": f"{writer.PATIENCE_SECONDS:g} s",
+    "Store unavailable while a stream is written": f"{retry.GIVE_UP_SECONDS:g} s",
     "Wait for Redis to answer": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",

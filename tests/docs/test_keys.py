@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.test import override_settings
@@ -10,9 +11,9 @@ from redis import Redis
 
 from mcp_sessions import conf
 from mcp_sessions.store import keys
-from mcp_sessions.store.registry import store_for, streams_for
+from mcp_sessions.store.calls import nodes, requests, sessions, state, streams
+from mcp_sessions.store.factory import store_for
 from mcp_sessions.store.session import Handshake, fingerprint, new_session_id
-from mcp_sessions.store.streaming import StreamLimits
 from tests.docs import markdown
 from tests.servers import RedisServer, run_server
 
@@ -47,38 +48,38 @@ async def open_session(*, used: bool = True) -> str:
     """Its fingerprint."""
     store, limits = store_for("default"), conf.endpoint("default").limits
     opened = fingerprint(new_session_id()) or ""
-    await store.create(opened, principal="anonymous", handshake=ORDINARY, limits=limits)
+    await store.run(sessions.create(opened, principal="anonymous", handshake=ORDINARY, limits=limits))
     if used:
-        await store.touch(
+        touch = sessions.touch(
             opened, principal="anonymous", limits=limits, call="tools/call:add", initialized=True
         )
+        await store.run(touch)
     return opened
 
 
 async def leave_every_key() -> None:
     store = store_for("default")
     kept, ended, _ = await open_session(), await open_session(), await open_session(used=False)
-    await store.set_log_level(kept, "info")
-    await store.state_set(kept, {"size": '"M"'}, max_bytes=100)
-    await leave_streams(kept)
-    await store.end(ended, principal="anonymous", reason="deleted")
+    await store.run(sessions.set_log_level(kept, "info"))
+    await store.run(state.set_values(kept, {"size": '"M"'}, max_bytes=100))
+    for work in what_leaves_keys(kept):
+        await store.run(work)
+    await store.run(sessions.end(ended, principal="anonymous", reason="deleted"))
     await store.aclose()
 
 
-async def leave_streams(fingerprint: str) -> None:
-    streams, limits = streams_for("default"), StreamLimits(max_events=10, max_bytes=1000, ttl_ms=60_000)
-    await streams.beat("node1", about="{}", forget_after_ms=60_000)
-    await streams.ring_all(b"look")
-    await streams.post(b"hear")
-    await streams.open_stream(fingerprint, "aa", node="node1", request_id="1", limits=limits)
-    await streams.append(fingerprint, "aa", first=1, payloads=[b"{}"], last=False, limits=limits)
-    await streams.open_stream(fingerprint, "bb", node="node1", request_id="2", limits=limits)
-    await streams.append(fingerprint, "bb", first=1, payloads=[b"{}"], last=True, limits=limits)
-    await streams.finished(fingerprint, "bb", kept=16, kept_bytes=1000)
-    await streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits)
-    await streams.ask(fingerprint, "q1", node="node1", timeout_ms=60_000)
-    await streams.subscribe(fingerprint, "book://1", max_subscriptions=10)
-    await streams.aclose()
+def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
+    limits = conf.StreamLimits(max_events=10, max_bytes=1000, ttl_ms=60_000)
+    yield nodes.beat("node1", about="{}", forget_after_ms=60_000)
+    yield nodes.notify_all(b"look")
+    yield nodes.broadcast(b"hear")
+    for stream, last in (("aa", False), ("bb", True)):
+        yield streams.open_stream(fingerprint, stream, node="node1", request_id="1", limits=limits)
+        yield streams.append(fingerprint, stream, first=1, payloads=[b"{}"], last=last, limits=limits)
+    yield streams.finish(fingerprint, "bb", kept=16, kept_bytes=1000)
+    yield streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits)
+    yield requests.register(fingerprint, "q1", node="node1", timeout_ms=60_000)
+    yield streams.subscribe(fingerprint, "book://1", max_subscriptions=10)
 
 
 async def open_sessions(count: int) -> None:

@@ -19,9 +19,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from redis.connection import Connection
 
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import NotAllEnded
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.factory import sync_store_for
 from tests.servers import RedisServer, run_server
 from tests.stored import Opened, open_sessions
 
@@ -107,7 +108,7 @@ def confirmed(*sessions: Opened, **more: str) -> dict[str, Any]:
 
 
 def alive(session: Opened, alias: str = "default") -> bool:
-    return directory_for(alias).get(session.fingerprint) is not None
+    return sync_store_for(alias).run(sessions.get(session.fingerprint)) is not None
 
 
 # Who may do what.
@@ -522,7 +523,7 @@ def test_the_page_of_one_session_can_expire_it(operator: Client) -> None:
 
 def test_sessions_that_ended_in_the_meantime_are_told_apart(operator: Client) -> None:
     one, two = open_sessions([Opened(), Opened()])
-    directory_for("default").end(two.fingerprint)
+    sync_store_for("default").run(sessions.end(two.fingerprint, principal=None, reason="expired_by_operator"))
     page = body(operator.post(LIST, action(one, two)))
     assert "1 of the selected sessions is already gone" in page
     response = operator.post(LIST, confirmed(one, two), follow=True)
@@ -532,7 +533,9 @@ def test_sessions_that_ended_in_the_meantime_are_told_apart(operator: Client) ->
 
 def test_nothing_left_to_end_offers_the_way_back(operator: Client) -> None:
     [session] = open_sessions([Opened()])
-    directory_for("default").end(session.fingerprint)
+    sync_store_for("default").run(
+        sessions.end(session.fingerprint, principal=None, reason="expired_by_operator")
+    )
     page = body(operator.post(LIST, action(session)))
     assert "already gone" in page
     assert "Yes, I’m sure" not in page
@@ -583,9 +586,32 @@ def signals() -> Iterator[list[dict[str, Any]]]:
 
 def test_each_end_is_signalled_once(operator: Client, signals: list[dict[str, Any]]) -> None:
     one, gone = open_sessions([Opened(), Opened()])
-    directory_for("default").end(gone.fingerprint)
+    sync_store_for("default").run(
+        sessions.end(gone.fingerprint, principal=None, reason="expired_by_operator")
+    )
     operator.post(LIST, confirmed(one, gone))
     assert signals == [{"fingerprint": one.fingerprint, "alias": "default", "reason": "expired_by_operator"}]
+
+
+def test_the_log_says_who_ended_a_session(operator: Client, caplog: pytest.LogCaptureFixture) -> None:
+    [session] = open_sessions([Opened()])
+    with caplog.at_level("INFO", "mcp_sessions.ending"):
+        operator.post(LIST, confirmed(session))
+    assert f"Session {session.fingerprint[:12]} ended: expired_by_operator, by 'operator'." in caplog.messages
+
+
+def test_sessions_of_two_endpoints_end_in_one_action(operator: Client, two_endpoints: None) -> None:
+    opened = [*open_sessions([Opened(), Opened()], "shop"), *open_sessions([Opened()], "stock")]
+    gone = opened.pop(0)
+    sync_store_for("shop").run(sessions.end(gone.fingerprint, principal=None, reason="deleted"))
+    response = operator.post(LIST, confirmed(gone, *opened), follow=True)
+    assert said(response) == [
+        "Force-expired 2 MCP sessions. No node serves them any more.",
+        "1 MCP session was already gone.",
+    ]
+    assert LogEntry.objects.count() == 2
+    assert not alive(opened[0], "shop")
+    assert not alive(opened[1], "stock")
 
 
 def test_a_receiver_that_raises_stops_nothing(
@@ -645,8 +671,8 @@ def test_the_rest_of_the_admin_goes_on_without_the_store(admin_client: Client, l
 
 def test_what_ended_before_the_store_went_down_is_recorded(operator: Client) -> None:
     sessions = open_sessions([Opened() for _ in range(3)])
-    ends = mock.Mock(side_effect=[mock.sentinel.ended, StoreUnavailable("down")])
-    with mock.patch("mcp_sessions.admin.actions.end_session", ends):
+    ends = mock.Mock(side_effect=NotAllEnded([sessions[0].fingerprint]))
+    with mock.patch("mcp_sessions.admin.actions.end_sessions", ends):
         response = operator.post(LIST, confirmed(*sessions))
     assert response.status_code == 503
     assert "Force-expired 1 MCP session." in body(response)

@@ -9,6 +9,7 @@ import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 
+from mcp_sessions.ending import aend_session
 from mcp_sessions.http.endpoint import MCPEndpoint
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.runtime import Runtime, runtime_for, stop_runtimes
@@ -46,13 +47,13 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[Runtime]:
 
 
 def cancelling_at_once(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = runtime.run
+    run = runtime.admission.run
 
     def run_and_cancel(exchange: Exchange) -> None:
         run(exchange)
         exchange.cancel()
 
-    monkeypatch.setattr(runtime, "run", run_and_cancel)
+    monkeypatch.setattr(runtime.admission, "run", run_and_cancel)
 
 
 @pytest.mark.protocol("H12")
@@ -80,7 +81,8 @@ async def test_who_waits_for_its_client_on_the_standalone_stream_is_cancelled_wh
         call = asyncio.create_task(post(application, client, message))
         async with asyncio.timeout(BOUND):
             assert await heard.get().get() == "began"
-            await runtime.end(fingerprint(client.session_id or "") or "")
+            digest = fingerprint(client.session_id or "") or ""
+            await aend_session(runtime.context.node, "default", digest, reason="deleted", by="test")
             assert await heard.get().get() == "CancelledError"
             await call
         await stop_runtimes()

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from mcp.server import MCPServer
 
-from mcp_sessions.sdk import ServerBinding
+from mcp_sessions.sdk.server import HostedServer
 
 
 class Fatal(BaseException):
     """What no server expects."""
 
 
-def binding_of(lifespan: Callable[[Any], Any]) -> ServerBinding:
+def hosted(lifespan: Callable[[Any], Any]) -> HostedServer:
     server = MCPServer("shop", lifespan=lifespan)
-    return ServerBinding(server, json_only=False, max_body=1000)
+    return HostedServer(server, json_only=False, max_body=1000)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the database is not there yet"), asyncio.CancelledError()])
@@ -32,12 +32,12 @@ async def test_a_lifespan_that_raised_is_entered_by_the_next_request(error: Base
         yield {}
         attempts.append("left")
 
-    binding = binding_of(lifespan)
+    server = hosted(lifespan)
     with pytest.raises(RuntimeError):
-        await binding.start()
-    await binding.start()
-    await binding.start()
-    await binding.stop()
+        await server.start()
+    await server.start()
+    await server.start()
+    await server.stop()
 
     assert attempts == ["entered", "entered", "left"]
 
@@ -52,8 +52,8 @@ async def test_who_waits_for_a_lifespan_is_told_of_any_end_of_it() -> None:
             raise Fatal
         yield {}
 
-    binding = binding_of(lifespan)
-    outcomes = await asyncio.gather(*[binding.start() for _ in range(3)], return_exceptions=True)
+    server = hosted(lifespan)
+    outcomes = await asyncio.gather(*[server.start() for _ in range(3)], return_exceptions=True)
 
     assert [type(outcome) for outcome in outcomes] == [RuntimeError] * 3
 
@@ -68,14 +68,14 @@ async def test_a_lifespan_is_entered_once_although_the_first_who_asked_has_left(
         await ready.wait()
         yield {}
 
-    binding = binding_of(lifespan)
-    first = asyncio.create_task(binding.start())
+    server = hosted(lifespan)
+    first = asyncio.create_task(server.start())
     while not attempts:
         await asyncio.sleep(0)
     first.cancel()
-    second = asyncio.create_task(binding.start())
+    second = asyncio.create_task(server.start())
     ready.set()
     await second
-    await binding.stop()
+    await server.stop()
 
     assert (attempts, first.cancelled()) == (["entered"], True)

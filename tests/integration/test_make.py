@@ -115,7 +115,7 @@ def test_a_second_demo_joins_the_valkey_of_the_first(tmp_path: Path) -> None:
             kept.write_text(kept.read_text().replace(str(first.port), str(second.port)))
 
             assert second.ask("recall") == "likes sea stories\n"
-            assert "which ends with another `make run`" in second.output
+            assert "which belongs to another `make run`" in second.output
         assert "another `make run`" not in first.output
 
 

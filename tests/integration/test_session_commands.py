@@ -4,13 +4,16 @@ import itertools
 import json
 from io import StringIO
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.errors import NotAllEnded
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.factory import sync_store_for
 from tests.servers import RedisServer
 from tests.stored import Opened, open_sessions
 
@@ -79,16 +82,36 @@ def test_expire_ends_sessions_wherever_they_are() -> None:
     [two] = open_sessions([Opened()], "stock")
     said = run("expire", one.fingerprint, two.fingerprint[:10])
     assert said.count(": ended") == 2
-    assert directory_for("shop").get(one.fingerprint) is None
-    assert directory_for("stock").get(two.fingerprint) is None
-    assert directory_for("shop").get(kept.fingerprint) is not None
+    assert sync_store_for("shop").run(sessions.get(one.fingerprint)) is None
+    assert sync_store_for("stock").run(sessions.get(two.fingerprint)) is None
+    assert sync_store_for("shop").run(sessions.get(kept.fingerprint)) is not None
+
+
+def test_expire_says_in_the_log_that_it_was_the_shell(caplog: pytest.LogCaptureFixture) -> None:
+    [session] = open_sessions([Opened()], "shop")
+    with caplog.at_level("INFO", "mcp_sessions.ending"):
+        run("expire", session.fingerprint)
+    assert f"Session {session.fingerprint[:12]} ended: expired_by_operator, by 'shell'." in caplog.messages
+
+
+def test_expire_says_what_ended_although_the_store_went_away() -> None:
+    one, two = open_sessions([Opened(), Opened()], "shop")
+    failed = mock.Mock(side_effect=NotAllEnded([two.fingerprint]))
+    out = StringIO()
+    with (
+        mock.patch("mcp_sessions.management.commands.mcp_sessions.end_sessions", failed),
+        pytest.raises(CommandError, match="store cannot be reached"),
+    ):
+        call_command("mcp_sessions", "expire", one.fingerprint, two.fingerprint, stdout=out, skip_checks=True)
+    assert two.fingerprint[:12] in out.getvalue()
+    assert one.fingerprint[:12] not in out.getvalue()
 
 
 def test_expire_ends_nothing_if_one_is_unknown() -> None:
     [one] = open_sessions([Opened()], "shop")
     with pytest.raises(CommandError, match="No open session"):
         run("expire", one.fingerprint, "f" * 64)
-    assert directory_for("shop").get(one.fingerprint) is not None
+    assert sync_store_for("shop").run(sessions.get(one.fingerprint)) is not None
 
 
 @pytest.mark.parametrize("digits", ["abc", "not hexadecimal", "a" * 65])

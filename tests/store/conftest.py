@@ -1,4 +1,4 @@
-"""Worlds over each backend: `world` for what every store promises, `redis_world` for what Redis holds."""
+"""Harnesses over each driver: `harness` for what every store promises, `redis_harness` for what Redis holds."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -7,10 +7,11 @@ import pytest
 from django.core.cache import caches
 from pytest_django import Settings
 
+from mcp_sessions.store.calls import sessions
 from tests.servers import RedisCluster, RedisServer, SentinelTrio, run_cluster, run_sentinels
-from tests.store import worlds
-from tests.store.stream_worlds import Streams, streams_of
-from tests.store.worlds import World
+from tests.store import harness as harnesses
+from tests.store.engines import Both
+from tests.store.harness import Harness
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +26,19 @@ def cluster() -> Iterator[RedisCluster]:
         yield nodes
 
 
-@pytest.fixture(params=["memory", *worlds.CACHES])
+@pytest.fixture(params=["embedded", *harnesses.CACHES])
 def kind(request: pytest.FixtureRequest, settings: Settings) -> Iterator[str]:
-    """The kind of backend; CACHES["default"] is configured for it."""
-    if request.param in worlds.CACHES:
-        fixture, entry = worlds.CACHES[request.param]
+    """The kind of store; CACHES["default"] is configured for it."""
+    if request.param in harnesses.CACHES:
+        fixture, entry = harnesses.CACHES[request.param]
         settings.CACHES = {"default": entry(request.getfixturevalue(fixture))}
     yield request.param
     disconnect()
 
 
 @pytest.fixture
-async def world(kind: str) -> AsyncIterator[World]:
-    made = worlds.memory_world() if kind == "memory" else worlds.redis_world(kind)
+async def harness(kind: str) -> AsyncIterator[Harness]:
+    made = harnesses.embedded_harness() if kind == "embedded" else harnesses.redis_harness(kind)
     yield made
     await made.aclose()
 
@@ -45,30 +46,28 @@ async def world(kind: str) -> AsyncIterator[World]:
 @pytest.fixture
 def redis_caches(redis_server: RedisServer, settings: Settings) -> Iterator[dict[str, Any]]:
     """CACHES["default"] is the standalone server."""
-    settings.CACHES = {"default": worlds.standalone_cache(redis_server)}
+    settings.CACHES = {"default": harnesses.standalone_cache(redis_server)}
     yield settings.CACHES
     disconnect()
 
 
 @pytest.fixture
-async def redis_world(redis_caches: dict[str, Any]) -> AsyncIterator[World]:
-    made = worlds.redis_world("standalone")
+async def redis_harness(
+    redis_caches: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Harness]:
+    made = harnesses.redis_harness("standalone")
+    # A process looks once in a second of its own clock for sessions that are gone: here of the test's.
+    monkeypatch.setattr(sessions, "healing", sessions.Healing(lambda: made.clock() / 1000))
     yield made
     await made.aclose()
 
 
 @pytest.fixture
-async def streams(world: World) -> AsyncIterator[Streams]:
-    made = streams_of(world)
-    yield made
-    await made.aclose()
-
-
-@pytest.fixture
-async def redis_streams(redis_world: World) -> AsyncIterator[Streams]:
-    made = streams_of(redis_world)
-    yield made
-    await made.aclose()
+def both(redis_server: RedisServer) -> Iterator[Both]:
+    """The server is emptied, as the engine is."""
+    with redis_server.client(protocol=2) as client:
+        client.flushall()
+        yield Both(client)
 
 
 def disconnect() -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from mcp_sessions.store.redis import RedisStore
+from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.drivers.asynchronous import RedisStore
 from tests.servers import RedisServer, run_server
-from tests.store import worlds
+from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
-from tests.store.worlds import World
+from tests.store.harness import Harness
 
 WARM, MEASURED, BUDGET = 200, 3_000, 1024
 
@@ -19,26 +20,26 @@ WARM, MEASURED, BUDGET = 200, 3_000, 1024
 @pytest.fixture
 def server(settings: Settings) -> Iterator[RedisServer]:
     with run_server() as running:
-        settings.CACHES = {"default": worlds.standalone_cache(running)}
+        settings.CACHES = {"default": harnesses.standalone_cache(running)}
         yield running
         disconnect()
 
 
-async def open_many(world: World, count: int, principal: str | None) -> list[str]:
+async def open_many(harness: Harness, count: int, principal: str | None) -> list[str]:
     """Active sessions, as clients leave them: initialized, and with a last call."""
     opened = []
     for start in range(0, count, 100):
         owners = [principal or f"https://issuer.example|{n}" for n in range(start, min(start + 100, count))]
-        batch = await asyncio.gather(*[world.open(principal=owner, active=False) for owner in owners])
+        batch = await asyncio.gather(*[harness.open(principal=owner, active=False) for owner in owners])
         await asyncio.gather(
             *[
-                world.touch(fingerprint, principal=owner, call="tools/call:remember", initialized=True)
+                harness.touch(fingerprint, principal=owner, call="tools/call:remember", initialized=True)
                 for fingerprint, owner in zip(batch, owners, strict=True)
             ]
         )
         opened += batch
-    await world.settled()
-    await world.aclose()
+    await harness.settled()
+    await harness.aclose()
     return opened
 
 
@@ -50,35 +51,33 @@ def used(client: Any) -> int:
 async def test_an_idle_session_costs_at_most_a_kibibyte_of_redis(
     server: RedisServer, principal: str, record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world = worlds.redis_world("standalone")
+    harness = harnesses.redis_harness("standalone")
     with server.client() as client:
-        await open_many(world, WARM, principal)
+        await open_many(harness, WARM, principal)
         before = used(client)
-        opened = await open_many(world, MEASURED, principal)
+        opened = await open_many(harness, MEASURED, principal)
         each = (used(client) - before) / MEASURED
-        assert world.commands is not None
-        record = client.memory_usage(world.commands.keys.session(opened[0]))
-        indexes = {
+        record = client.memory_usage(harness.key(opened[0], "session"))
+        sizes = {
             key.decode().split("index:")[1].split(":")[0]: client.memory_usage(key, samples=0)
             / (WARM + MEASURED)
             for key in client.scan_iter("*index:*")
         }
     record_property("bytes_per_session", each)
     with capsys.disabled():
-        shares = ", ".join(f"{name} {share:.0f}" for name, share in sorted(indexes.items()))
+        shares = ", ".join(f"{name} {share:.0f}" for name, share in sorted(sizes.items()))
         print(f"\n{each:.0f} bytes of Redis per {principal} session: record {record}, indexes: {shares}")  # noqa: T201
 
     assert each <= BUDGET
-    assert world.directory.count() == WARM + MEASURED
+    assert harness.sync.run(indexes.count(limits=harness.limits)) == WARM + MEASURED
 
 
 async def test_idle_sessions_cost_the_process_nothing(server: RedisServer) -> None:
     """Whatever the store keeps is per event loop, not per session."""
-    world = worlds.redis_world("standalone")
-    await open_many(world, 300, None)
+    harness = harnesses.redis_harness("standalone")
+    await open_many(harness, 300, None)
 
-    store = world.store
+    store = harness.store
     assert isinstance(store, RedisStore)
-    assert set(vars(store)) == {"_commands", "_healing", "_loops"}
-    assert set(vars(store._commands)) == {"keys", "_clock"}
-    assert not store._loops._values
+    assert set(vars(store)) == {"_keys", "_make_client", "_clock", "_loops"}
+    assert not store._loops

@@ -8,14 +8,14 @@ from unittest import mock
 import pytest
 
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
-from mcp_sessions.store import directory
-from mcp_sessions.store import redis as redis_store
-from mcp_sessions.store.base import Query
-from mcp_sessions.store.commands import INDEX_INTERVAL_MS
-from mcp_sessions.store.operations import HEAL_INTERVAL_MS
+from mcp_sessions.store.calls import indexes, queries, sessions
+from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
+from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.calls.sessions import HEAL_INTERVAL_MS
+from mcp_sessions.store.drivers import asynchronous, synchronous
 from mcp_sessions.store.session import ANONYMOUS
 from tests.servers import RedisServer
-from tests.store.worlds import CLAUDE, HOUR, MINUTE, World
+from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness
 
 
 @pytest.fixture
@@ -25,191 +25,189 @@ def redis(redis_server: RedisServer) -> Any:
         yield client
 
 
-def lose(redis: Any, world: World, fingerprint: str) -> None:
+def lose(redis: Any, harness: Harness, fingerprint: str) -> None:
     """The record goes and nobody tells the indexes, as when its TTL ends."""
-    assert world.commands is not None
-    assert redis.delete(world.commands.keys.session(fingerprint)) == 1
+    assert redis.delete(harness.key(fingerprint, "session")) == 1
 
 
-def indexed(redis: Any, world: World) -> dict[str, set[str]]:
+def indexed(redis: Any, harness: Harness) -> dict[str, set[str]]:
     """What each index holds."""
-    assert world.commands is not None
     keys = {key.decode() for key in redis.scan_iter("*index:*")}
     return {key.split("index:")[1]: {member.hex() for member in redis.zrange(key, 0, -1)} for key in keys}
 
 
-async def test_a_session_is_in_each_of_its_indexes_by_last_activity(redis: Any, redis_world: World) -> None:
-    fingerprint = await redis_world.open()
-    await redis_world.settled()
+async def test_a_session_is_in_each_of_its_indexes_by_last_activity(
+    redis: Any, redis_harness: Harness
+) -> None:
+    fingerprint = await redis_harness.open()
+    await redis_harness.settled()
 
-    assert redis_world.commands is not None
-    assert set(map(frozenset, indexed(redis, redis_world).values())) == {frozenset({fingerprint})}
-    for key in redis_world.commands.keys.indexes(CLAUDE, ANONYMOUS):
+    assert set(map(frozenset, indexed(redis, redis_harness).values())) == {frozenset({fingerprint})}
+    for key in redis_harness.keys.resolve("", indexes.of(CLAUDE, ANONYMOUS)):
         assert redis.zrange(key, 0, -1, withscores=True) == [
-            (bytes.fromhex(fingerprint), float(redis_world.clock.now))
+            (bytes.fromhex(fingerprint), float(redis_harness.clock.now))
         ]
 
 
-async def test_only_sessions_that_never_became_active_are_new(redis: Any, redis_world: World) -> None:
-    active, new = await redis_world.open(), await redis_world.open(active=False)
-    await redis_world.settled()
+async def test_only_sessions_that_never_became_active_are_new(redis: Any, redis_harness: Harness) -> None:
+    active, new = await redis_harness.open(), await redis_harness.open(active=False)
+    await redis_harness.settled()
 
-    assert indexed(redis, redis_world)["new"] == {new}
-    assert indexed(redis, redis_world)["activity"] == {active, new}
-
-
-async def test_a_busy_session_is_indexed_once_in_five_seconds(redis: Any, redis_world: World) -> None:
-    fingerprint = await redis_world.open()
-    await redis_world.settled()
-    store = redis_world.store
-    assert isinstance(store, redis_store.RedisStore)
-
-    with mock.patch.object(store, "_index", wraps=store._index) as index:
-        for _ in range(100):
-            redis_world.clock.advance(INDEX_INTERVAL_MS // 25)
-            await redis_world.touch(fingerprint)
-            await store.keep([fingerprint], limits=redis_world.limits)
-
-    assert index.call_count == 4
-    await redis_world.settled()
+    assert indexed(redis, redis_harness)["new"] == {new}
+    assert indexed(redis, redis_harness)["activity"] == {active, new}
 
 
-async def test_the_first_request_is_indexed_at_once(redis: Any, redis_world: World) -> None:
-    fingerprint = await redis_world.open(active=False)
-    redis_world.clock.advance(1)
-    await redis_world.touch(fingerprint)
-    await redis_world.settled()
+async def test_a_busy_session_is_indexed_once_in_five_seconds(redis: Any, redis_harness: Harness) -> None:
+    fingerprint = await redis_harness.open()
+    await redis_harness.settled()
+    redis.config_resetstat()
 
-    assert "new" not in indexed(redis, redis_world)
+    for _ in range(100):
+        redis_harness.clock.advance(INDEX_INTERVAL_MS // 25)
+        await redis_harness.touch(fingerprint)
+        await redis_harness.store.run(sessions.keep([fingerprint], limits=redis_harness.limits))
+
+    await redis_harness.settled()
+    assert calls(redis)["evalsha"] == 100 + 100 + 4
+
+
+async def test_the_first_request_is_indexed_at_once(redis: Any, redis_harness: Harness) -> None:
+    fingerprint = await redis_harness.open(active=False)
+    redis_harness.clock.advance(1)
+    await redis_harness.touch(fingerprint)
+    await redis_harness.settled()
+
+    assert "new" not in indexed(redis, redis_harness)
 
 
 @pytest.mark.parametrize("query", [Query(), Query(client="claude-ai"), Query(principal=ANONYMOUS)])
 async def test_a_reader_drops_the_entries_of_sessions_that_are_gone(
-    redis: Any, redis_world: World, query: Query
+    redis: Any, redis_harness: Harness, query: Query
 ) -> None:
-    opened = [await redis_world.open() for _ in range(4)]
-    await redis_world.settled()
-    lose(redis, redis_world, opened[1])
+    opened = [await redis_harness.open() for _ in range(4)]
+    await redis_harness.settled()
+    lose(redis, redis_harness, opened[1])
 
-    page = redis_world.directory.page(query, offset=0, limit=10)
+    page = redis_harness.sync.run(queries.page(query, offset=0, limit=10, limits=redis_harness.limits))
 
     assert {session.fingerprint for session in page.sessions} == {opened[0], opened[2], opened[3]}
     assert page.total == 3
-    assert redis_world.directory.count() == 3
-    assert redis_world.directory.page(query, offset=0, limit=10).total == 3
+    assert redis_harness.sync.run(indexes.count(limits=redis_harness.limits)) == 3
+    assert (
+        redis_harness.sync.run(queries.page(query, offset=0, limit=10, limits=redis_harness.limits)).total
+        == 3
+    )
 
 
-async def test_a_lost_session_makes_room_under_a_full_cap(redis: Any, redis_world: World) -> None:
-    redis_world.limit(max_sessions=3, max_sessions_per_principal=2)
+async def test_a_lost_session_makes_room_under_a_full_cap(redis: Any, redis_harness: Harness) -> None:
+    redis_harness.limit(max_sessions=3, max_sessions_per_principal=2)
     for principal in ("issuer|ann", "issuer|ann", "issuer|bob"):
-        last = await redis_world.open(principal=principal)
-    await redis_world.settled()
+        last = await redis_harness.open(principal=principal)
+    await redis_harness.settled()
     with pytest.raises(TooManySessions):
-        await redis_world.open(principal="issuer|bob")
+        await redis_harness.open(principal="issuer|bob")
 
-    lose(redis, redis_world, last)
-    redis_world.clock.advance(HEAL_INTERVAL_MS)
+    lose(redis, redis_harness, last)
+    redis_harness.clock.advance(HEAL_INTERVAL_MS)
 
-    await redis_world.open(principal="issuer|bob")
+    await redis_harness.open(principal="issuer|bob")
 
 
-async def test_a_principals_lost_session_makes_room_under_its_cap(redis: Any, redis_world: World) -> None:
-    redis_world.limit(max_sessions_per_principal=2)
-    first, _ = [await redis_world.open(principal="issuer|ann") for _ in range(2)]
+async def test_a_principals_lost_session_makes_room_under_its_cap(redis: Any, redis_harness: Harness) -> None:
+    redis_harness.limit(max_sessions_per_principal=2)
+    first, _ = [await redis_harness.open(principal="issuer|ann") for _ in range(2)]
     with pytest.raises(TooManySessions):
-        await redis_world.open(principal="issuer|ann")
+        await redis_harness.open(principal="issuer|ann")
 
-    lose(redis, redis_world, first)
-    redis_world.clock.advance(HEAL_INTERVAL_MS)
+    lose(redis, redis_harness, first)
+    redis_harness.clock.advance(HEAL_INTERVAL_MS)
 
-    await redis_world.open(principal="issuer|ann")
+    await redis_harness.open(principal="issuer|ann")
 
 
 async def test_a_flood_of_refused_sessions_looks_for_gone_ones_once_a_second(
-    redis: Any, redis_world: World
+    redis: Any, redis_harness: Harness
 ) -> None:
-    redis_world.limit(max_sessions=50)
-    await asyncio.gather(*[redis_world.open() for _ in range(50)])
-    await redis_world.settled()
+    redis_harness.limit(max_sessions=50)
+    await asyncio.gather(*[redis_harness.open() for _ in range(50)])
+    await redis_harness.settled()
     redis.config_resetstat()
 
-    refused = await asyncio.gather(*[redis_world.open() for _ in range(100)], return_exceptions=True)
+    refused = await asyncio.gather(*[redis_harness.open() for _ in range(100)], return_exceptions=True)
 
     assert all(isinstance(each, TooManySessions) for each in refused)
     assert calls(redis)["evalsha"] < 100 + 50 + 10
 
 
 async def test_an_index_that_was_lost_fills_again_as_sessions_are_used(
-    redis: Any, redis_world: World
+    redis: Any, redis_harness: Harness
 ) -> None:
-    opened = [await redis_world.open() for _ in range(3)]
-    await redis_world.settled()
-    assert redis_world.commands is not None
-    redis.delete(redis_world.commands.keys.activity)
-    assert redis_world.directory.count() == 0
+    opened = [await redis_harness.open() for _ in range(3)]
+    await redis_harness.settled()
+    redis.delete(redis_harness.key("", "index:activity"))
+    assert redis_harness.sync.run(indexes.count(limits=redis_harness.limits)) == 0
 
-    redis_world.clock.advance(INDEX_INTERVAL_MS)
+    redis_harness.clock.advance(INDEX_INTERVAL_MS)
     for fingerprint in opened:
-        await redis_world.touch(fingerprint)
-    await redis_world.settled()
+        await redis_harness.touch(fingerprint)
+    await redis_harness.settled()
 
-    assert redis_world.directory.count() == 3
+    assert redis_harness.sync.run(indexes.count(limits=redis_harness.limits)) == 3
 
 
 async def test_sessions_that_idled_out_leave_the_indexes_when_others_are_used(
-    redis: Any, redis_world: World
+    redis: Any, redis_harness: Harness
 ) -> None:
-    idle = {await redis_world.open(), await redis_world.open(active=False)}
-    redis_world.clock.advance(HOUR + MINUTE)
-    used = await redis_world.open()
-    await redis_world.settled()
+    idle = {await redis_harness.open(), await redis_harness.open(active=False)}
+    redis_harness.clock.advance(HOUR + MINUTE)
+    used = await redis_harness.open()
+    await redis_harness.settled()
 
-    assert not idle & set().union(*indexed(redis, redis_world).values())
-    assert indexed(redis, redis_world)["activity"] == {used}
+    assert not idle & set().union(*indexed(redis, redis_harness).values())
+    assert indexed(redis, redis_harness)["activity"] == {used}
 
 
-async def test_a_late_index_update_does_not_move_a_session_back(redis: Any, redis_world: World) -> None:
-    fingerprint = await redis_world.open()
-    early = await redis_world.store.get(fingerprint)
-    redis_world.clock.advance(MINUTE)
-    await redis_world.touch(fingerprint)
-    await redis_world.settled()
-    store, commands = redis_world.store, redis_world.commands
+async def test_a_late_index_update_does_not_move_a_session_back(redis: Any, redis_harness: Harness) -> None:
+    fingerprint = await redis_harness.open()
+    early = await redis_harness.store.run(sessions.get(fingerprint))
+    redis_harness.clock.advance(MINUTE)
+    await redis_harness.touch(fingerprint)
+    await redis_harness.settled()
     assert early is not None
-    assert commands is not None
-    assert isinstance(store, redis_store.RedisStore)
 
-    await store._one(commands.index(early, redis_world.limits))
+    await redis_harness.store.run(indexes.update(early, limits=redis_harness.limits))
 
-    assert redis.zscore(commands.keys.activity, bytes.fromhex(fingerprint)) == redis_world.clock.now
+    activity = redis_harness.key("", "index:activity")
+    assert redis.zscore(activity, bytes.fromhex(fingerprint)) == redis_harness.clock.now
 
 
 async def test_an_index_update_that_fails_fails_no_request(
-    redis: Any, redis_world: World, caplog: pytest.LogCaptureFixture
+    redis: Any, redis_harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert redis_world.commands is not None
-    fingerprint = await redis_world.open(active=False)
-    redis.set(redis_world.commands.keys.activity, "of another type", px=HOUR)
+    fingerprint = await redis_harness.open(active=False)
+    redis.set(redis_harness.key("", "index:activity"), "of another type", px=HOUR)
     caplog.set_level(logging.DEBUG, logger="mcp_sessions.store")
 
-    assert await redis_world.touch(fingerprint) is not None
-    await redis_world.settled()
+    assert await redis_harness.touch(fingerprint) is not None
+    await redis_harness.settled()
 
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
     with pytest.raises(StoreUnavailable):
-        redis_world.directory.count()
-    assert await redis_world.store.end(fingerprint, principal=None, reason="deleted") is not None
+        redis_harness.sync.run(indexes.count(limits=redis_harness.limits))
+    assert (
+        await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted")) is not None
+    )
 
 
-async def test_index_updates_that_would_pile_up_are_dropped(redis: Any, redis_world: World) -> None:
-    opened = [await redis_world.open(active=False) for _ in range(3)]
+async def test_index_updates_that_would_pile_up_are_dropped(redis: Any, redis_harness: Harness) -> None:
+    opened = [await redis_harness.open(active=False) for _ in range(3)]
 
-    with mock.patch.object(redis_store, "MOST_INDEX_UPDATES", 0):
-        touched = await asyncio.gather(*[redis_world.touch(each) for each in opened])
+    with mock.patch.object(asynchronous, "MOST_FOLLOW_UPS", 0):
+        touched = await asyncio.gather(*[redis_harness.touch(each) for each in opened])
 
     assert all(touched)
-    await redis_world.settled()
-    assert indexed(redis, redis_world)["new"] == set(opened)
+    await redis_harness.settled()
+    assert indexed(redis, redis_harness)["new"] == set(opened)
 
 
 def calls(redis: Any) -> dict[str, int]:
@@ -219,47 +217,49 @@ def calls(redis: Any) -> dict[str, int]:
 
 
 async def test_a_page_is_one_range_read_and_one_pipeline_however_many_sessions(
-    redis: Any, redis_world: World
+    redis: Any, redis_harness: Harness
 ) -> None:
     for _ in range(60):
-        await redis_world.open()
-    await redis_world.settled()
-    redis_world.directory.page(Query(), offset=0, limit=50)
+        await redis_harness.open()
+    await redis_harness.settled()
+    redis_harness.sync.run(queries.page(Query(), offset=0, limit=50, limits=redis_harness.limits))
     executed: list[int] = []
 
     def execute(client: Any, commands: Any) -> Any:
         executed.append(len(commands))
         return really_execute(client, commands)
 
-    really_execute = directory._execute
-    with mock.patch.object(directory, "_execute", execute):
+    really_execute = synchronous._execute
+    with mock.patch.object(synchronous, "_execute", execute):
         for query in (Query(), Query(client="claude-ai"), Query(active_since_ms=1)):
-            redis_world.directory.page(query, offset=5, limit=50)
+            redis_harness.sync.run(queries.page(query, offset=5, limit=50, limits=redis_harness.limits))
 
     assert executed == [1, 50] * 3
 
 
-async def test_nothing_ever_walks_over_the_keys(redis: Any, redis_world: World) -> None:
+async def test_nothing_ever_walks_over_the_keys(redis: Any, redis_harness: Harness) -> None:
     redis.config_resetstat()
     for _ in range(5):
-        fingerprint = await redis_world.open()
-    redis_world.directory.page(Query(), offset=0, limit=10)
-    redis_world.directory.find(fingerprint[:8], limit=10)
-    redis_world.directory.count()
-    redis_world.directory.clients()
-    redis_world.directory.end(fingerprint)
-    await redis_world.settled()
+        fingerprint = await redis_harness.open()
+    redis_harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=redis_harness.limits))
+    redis_harness.sync.run(queries.find(fingerprint[:8], limit=10, limits=redis_harness.limits))
+    redis_harness.sync.run(indexes.count(limits=redis_harness.limits))
+    redis_harness.sync.run(indexes.clients())
+    redis_harness.sync.run(sessions.end(fingerprint, principal=None, reason="expired_by_operator"))
+    await redis_harness.settled()
 
     assert not {"keys", "scan", "zscan", "hscan"} & set(calls(redis))
 
 
-async def test_touches_of_one_tick_are_one_command_in_one_round_trip(redis: Any, redis_world: World) -> None:
-    opened = [await redis_world.open() for _ in range(10)]
-    await redis_world.settled()
+async def test_touches_of_one_tick_are_one_command_in_one_round_trip(
+    redis: Any, redis_harness: Harness
+) -> None:
+    opened = [await redis_harness.open() for _ in range(10)]
+    await redis_harness.settled()
     redis.config_resetstat()
     before = redis.info("stats")["total_reads_processed"]
 
-    await asyncio.gather(*[redis_world.touch(each) for each in opened])
+    await asyncio.gather(*[redis_harness.touch(each) for each in opened])
 
     reads = redis.info("stats")["total_reads_processed"] - before
     assert calls(redis)["evalsha"] == 1

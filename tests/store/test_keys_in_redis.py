@@ -9,22 +9,23 @@ import pytest
 from pytest_django import Settings
 from redis import Redis
 
-from mcp_sessions.store.base import Query
-from mcp_sessions.store.commands import TOMBSTONE_MS, matters_ms
+from mcp_sessions.store.calls import indexes, queries, sessions, state
+from mcp_sessions.store.calls.indexes import INDEX_SLACK_MS
+from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.calls.sessions import TOMBSTONE_MS
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.session import ANONYMOUS, new_session_id
 from mcp_sessions.store.session import fingerprint as fingerprint_of
 from tests.servers import RedisServer
-from tests.store.worlds import (
+from tests.store.harness import (
     CLAUDE,
     DAY,
     HOUR,
-    LIMITS,
     MINUTE,
-    World,
+    Harness,
     a_fingerprint,
     client_named,
-    redis_world,
+    redis_harness,
 )
 
 
@@ -37,40 +38,44 @@ def redis(redis_server: RedisServer) -> Any:
 
 
 @asynccontextmanager
-async def another_namespace(name: str) -> AsyncIterator[World]:
-    world = redis_world("standalone", namespace=name)
+async def another_namespace(name: str) -> AsyncIterator[Harness]:
+    harness = redis_harness("standalone", namespace=name)
     try:
-        yield world
+        yield harness
     finally:
-        await world.aclose()
+        await harness.aclose()
 
 
-async def live_through_everything(world: World) -> None:
+async def live_through_everything(harness: Harness) -> None:
     """Every method of both faces, on sessions of every sort."""
-    store, limits = world.store, world.limits
-    kept, ended, expired = await world.open(), await world.open(principal="issuer|ann"), await world.open()
-    await world.open(active=False)
+    store, limits = harness.store, harness.limits
+    kept, ended, expired = (
+        await harness.open(),
+        await harness.open(principal="issuer|ann"),
+        await harness.open(),
+    )
+    await harness.open(active=False)
     for fingerprint in (kept, ended):
-        await store.set_log_level(fingerprint, "debug")
-        await store.change_tools(fingerprint, enable=["paint", "sing"], disable=["sing"])
-        await store.state_set(fingerprint, {"a": "1", "b": "[]"}, max_bytes=1_000)
-        await store.state_incr(fingerprint, "n", 1, max_bytes=1_000)
-        await store.state_append(fingerprint, "b", "1", max_bytes=1_000)
-        await store.state_delete(fingerprint, ["a"])
-        await store.state_get(fingerprint, ["n"])
-        await store.state_names(fingerprint)
-        await store.keep([fingerprint], limits=limits)
-    await world.touch(kept, initialized=True)
-    await store.end(ended, principal="issuer|ann", reason="deleted")
-    world.directory.end(expired)
-    world.directory.page(Query(), offset=0, limit=10)
-    world.directory.find(kept[:8], limit=10)
-    world.directory.state(kept)
-    await world.settled()
+        await store.run(sessions.set_log_level(fingerprint, "debug"))
+        await store.run(sessions.change_tools(fingerprint, enable=["paint", "sing"], disable=["sing"]))
+        await store.run(state.set_values(fingerprint, {"a": "1", "b": "[]"}, max_bytes=1_000))
+        await store.run(state.incr(fingerprint, "n", 1, max_bytes=1_000))
+        await store.run(state.append(fingerprint, "b", "1", max_bytes=1_000))
+        await store.run(state.delete(fingerprint, ["a"]))
+        await store.run(state.get(fingerprint, ["n"]))
+        await store.run(state.names(fingerprint))
+        await store.run(sessions.keep([fingerprint], limits=limits))
+    await harness.touch(kept, initialized=True)
+    await store.run(sessions.end(ended, principal="issuer|ann", reason="deleted"))
+    harness.sync.run(sessions.end(expired, principal=None, reason="expired_by_operator"))
+    harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))
+    harness.sync.run(queries.find(kept[:8], limit=10, limits=harness.limits))
+    harness.sync.run(state.items(kept))
+    await harness.settled()
 
 
-async def test_every_key_has_a_ttl_whatever_happened(redis: "Redis", redis_world: World) -> None:
-    await live_through_everything(redis_world)
+async def test_every_key_has_a_ttl_whatever_happened(redis: "Redis", redis_harness: Harness) -> None:
+    await live_through_everything(redis_harness)
 
     left = {key: redis.pttl(key) for key in redis.scan_iter("*")}
 
@@ -79,73 +84,69 @@ async def test_every_key_has_a_ttl_whatever_happened(redis: "Redis", redis_world
     assert {kind for key in left for kind in [redis.type(key)]} == {"string", "hash", "zset"}
 
 
-async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_world: World) -> None:
+async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_harness: Harness) -> None:
     """The record: first FIRST_TTL, then IDLE_TTL; its parts as the record; indexes as long as they can matter."""
-    assert redis_world.commands is not None
-    keys = redis_world.commands.keys
-    fingerprint = await redis_world.open(active=False)
-    record, features, state = (part(fingerprint) for part in (keys.session, keys.features, keys.state))
+    fingerprint = await redis_harness.open(active=False)
+    parts = redis_harness.keys.resolve(fingerprint, ["session", "features", "state"])
+    record = parts[0]
     assert 0 < redis.pttl(record) <= MINUTE
 
-    await redis_world.store.set_log_level(fingerprint, "debug")
-    await redis_world.store.state_set(fingerprint, {"a": "1"}, max_bytes=100)
-    for key in (record, features, state):
+    await redis_harness.store.run(sessions.set_log_level(fingerprint, "debug"))
+    await redis_harness.store.run(state.set_values(fingerprint, {"a": "1"}, max_bytes=100))
+    for key in parts:
         assert 0 < redis.pttl(key) <= MINUTE
 
-    await redis_world.touch(fingerprint)
-    await redis_world.settled()
-    for key in (record, features, state):
+    await redis_harness.touch(fingerprint)
+    await redis_harness.settled()
+    for key in parts:
         assert HOUR - MINUTE < redis.pttl(key) <= HOUR
-    for index in keys.indexes(CLAUDE, ANONYMOUS):
-        assert HOUR < redis.pttl(index) <= matters_ms(LIMITS)
-    assert DAY - MINUTE < redis.pttl(keys.clients) <= DAY
+    for index in redis_harness.keys.resolve("", indexes.of(CLAUDE, ANONYMOUS)):
+        assert HOUR < redis.pttl(index) <= HOUR + INDEX_SLACK_MS
+    assert DAY - MINUTE < redis.pttl(redis_harness.key("", "clients")) <= DAY
 
-    await redis_world.store.end(fingerprint, principal=None, reason="deleted")
-    assert TOMBSTONE_MS - MINUTE < redis.pttl(keys.ended(fingerprint)) <= TOMBSTONE_MS
-    assert redis.get(keys.ended(fingerprint)) == "deleted"
+    await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
+    tombstone = redis_harness.key(fingerprint, "ended")
+    assert TOMBSTONE_MS - MINUTE < redis.pttl(tombstone) <= TOMBSTONE_MS
+    assert redis.get(tombstone) == "deleted"
 
 
-async def test_of_an_ended_session_only_the_tombstone_is_left(redis: "Redis", redis_world: World) -> None:
-    assert redis_world.commands is not None
-    await live_through_everything(redis_world)
+async def test_of_an_ended_session_only_the_tombstone_is_left(redis: "Redis", redis_harness: Harness) -> None:
+    await live_through_everything(redis_harness)
     redis.flushall()
-    fingerprint = await redis_world.open()
-    await redis_world.store.set_log_level(fingerprint, "debug")
-    await redis_world.store.state_set(fingerprint, {"a": "1"}, max_bytes=100)
-    await redis_world.settled()
+    fingerprint = await redis_harness.open()
+    await redis_harness.store.run(sessions.set_log_level(fingerprint, "debug"))
+    await redis_harness.store.run(state.set_values(fingerprint, {"a": "1"}, max_bytes=100))
+    await redis_harness.settled()
 
-    await redis_world.store.end(fingerprint, principal=None, reason="deleted")
+    await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
 
-    keys = redis_world.commands.keys
-    assert set(redis.scan_iter("*")) == {keys.ended(fingerprint), keys.clients}
+    left = {redis_harness.key(fingerprint, "ended"), redis_harness.key("", "clients")}
+    assert set(redis.scan_iter("*")) == left
 
 
-async def test_a_parts_last_entry_takes_the_key_with_it(redis: "Redis", redis_world: World) -> None:
-    assert redis_world.commands is not None
-    keys = redis_world.commands.keys
-    fingerprint = await redis_world.open()
-    await redis_world.store.change_tools(fingerprint, enable=["paint"])
-    await redis_world.store.state_set(fingerprint, {"a": "1"}, max_bytes=100)
+async def test_a_parts_last_entry_takes_the_key_with_it(redis: "Redis", redis_harness: Harness) -> None:
+    fingerprint = await redis_harness.open()
+    await redis_harness.store.run(sessions.change_tools(fingerprint, enable=["paint"]))
+    await redis_harness.store.run(state.set_values(fingerprint, {"a": "1"}, max_bytes=100))
 
-    await redis_world.store.change_tools(fingerprint, disable=["paint"])
-    await redis_world.store.state_delete(fingerprint, ["a"])
+    await redis_harness.store.run(sessions.change_tools(fingerprint, disable=["paint"]))
+    await redis_harness.store.run(state.delete(fingerprint, ["a"]))
 
-    assert redis.exists(keys.features(fingerprint), keys.state(fingerprint)) == 0
+    assert redis.exists(*redis_harness.keys.resolve(fingerprint, ["features", "state"])) == 0
 
 
 async def test_an_idle_session_without_features_or_state_is_one_key(
-    redis: "Redis", redis_world: World
+    redis: "Redis", redis_harness: Harness
 ) -> None:
-    fingerprint = await redis_world.open()
+    fingerprint = await redis_harness.open()
 
     assert [key for key in redis.scan_iter("*") if fingerprint in key] == [
-        f":1:mcp:v1:{namespace_of(redis_world)}:{{{fingerprint}}}:session"
+        f":1:mcp:v1:{namespace_of(redis_harness)}:{{{fingerprint}}}:session"
     ]
 
 
-def namespace_of(world: World) -> str:
-    assert world.commands is not None
-    return world.commands.keys.clients.split("{")[1].split("}")[0]
+def namespace_of(harness: Harness) -> str:
+    return harness.key("", "clients").split("{")[1].split("}")[0]
 
 
 @pytest.mark.parametrize(
@@ -165,20 +166,21 @@ async def test_services_with_different_namespaces_share_no_key_and_see_no_sessio
         assert min(len(of_one), len(of_two)) > 10
         assert {key: redis.dump(key) if redis.type(key) == "string" else None for key in of_one} == before
         fingerprint = await one.open()
-        assert await two.store.get(fingerprint) is None
+        assert await two.store.run(sessions.get(fingerprint)) is None
         assert await two.touch(fingerprint) is None
-        assert await two.store.end(fingerprint, principal=None, reason="deleted") is None
-        assert two.directory.get(fingerprint) is None
+        assert await two.store.run(sessions.end(fingerprint, principal=None, reason="deleted")) is None
+        assert two.sync.run(sessions.get(fingerprint)) is None
         assert fingerprint not in {
-            s.fingerprint for s in two.directory.page(Query(), offset=0, limit=50).sessions
+            s.fingerprint
+            for s in two.sync.run(queries.page(Query(), offset=0, limit=50, limits=two.limits)).sessions
         }
-        assert await one.store.get(fingerprint) is not None
+        assert await one.store.run(sessions.get(fingerprint)) is not None
 
 
 def test_namespaces_that_quoting_could_confuse_stay_apart() -> None:
     names = ["a", "a%20", "a ", "{a}", "a}", "%", "%25", "é", "%C3%A9"]
 
-    assert len({Keys(name, str).activity for name in names}) == len(names)
+    assert len({Keys(name, str).resolve("", ["nodes"])[0] for name in names}) == len(names)
 
 
 async def test_key_prefix_and_version_of_the_cache_hold(
@@ -186,8 +188,8 @@ async def test_key_prefix_and_version_of_the_cache_hold(
 ) -> None:
     entry = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url}
     settings.CACHES = {"default": {**entry, "KEY_PREFIX": "blue", "VERSION": 7}}
-    async with another_namespace("shop") as world:
-        await live_through_everything(world)
+    async with another_namespace("shop") as harness:
+        await live_through_everything(harness)
 
     assert all(key.startswith("blue:7:mcp:v1:") for key in redis.scan_iter("*"))
 
@@ -202,19 +204,19 @@ async def test_any_key_function_of_the_cache_holds(
 ) -> None:
     entry = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url}
     settings.CACHES = {"default": {**entry, "KEY_FUNCTION": f"{__name__}.hashed_key"}}
-    async with another_namespace("shop") as world:
-        fingerprint = await world.open()
-        assert await world.touch(fingerprint) is not None
+    async with another_namespace("shop") as harness:
+        fingerprint = await harness.open()
+        assert await harness.touch(fingerprint) is not None
 
     assert all(len(key) == 65 for key in redis.scan_iter("*"))
     assert redis.exists(hashed_key(f"mcp:v1:shop:{{{fingerprint}}}:session", "", 1)) == 1
 
 
-async def test_client_names_cannot_forge_or_flood_keys(redis: "Redis", redis_world: World) -> None:
+async def test_client_names_cannot_forge_or_flood_keys(redis: "Redis", redis_harness: Harness) -> None:
     for name in ("}:{x", "*", "\n", "☃" * 1_000, "a:b", "../", "\ud800"):
-        await redis_world.open(handshake=client_named(name))
+        await redis_harness.open(handshake=client_named(name))
 
-    namespace = namespace_of(redis_world)
+    namespace = namespace_of(redis_harness)
     found = list(redis.scan_iter("*index:client:*"))
     assert len(found) == 7
     for key in found:
@@ -223,21 +225,23 @@ async def test_client_names_cannot_forge_or_flood_keys(redis: "Redis", redis_wor
         assert not set(key.removeprefix(f":1:mcp:v1:{{{namespace}}}:index:client:")) & set("{}*:\n/")
 
 
-async def test_no_session_id_is_ever_stored(redis: "Redis", redis_world: World) -> None:
+async def test_no_session_id_is_ever_stored(redis: "Redis", redis_harness: Harness) -> None:
     session_id = new_session_id()
-    await redis_world.open(fingerprint=fingerprint_of(session_id) or "")
+    await redis_harness.open(fingerprint=fingerprint_of(session_id) or "")
 
     everything = [key + str(redis.dump(key)) for key in redis.scan_iter("*")]
     assert everything
     assert not any(session_id in text for text in everything)
 
 
-async def test_the_sync_and_the_async_face_use_the_same_keys(redis: "Redis", redis_world: World) -> None:
-    await live_through_everything(redis_world)
+async def test_the_sync_and_the_async_face_use_the_same_keys(redis: "Redis", redis_harness: Harness) -> None:
+    await live_through_everything(redis_harness)
     before = set(redis.scan_iter("*"))
 
-    redis_world.directory.page(Query(client="claude-ai"), offset=0, limit=10)
-    redis_world.directory.count()
-    redis_world.directory.end(a_fingerprint())
+    redis_harness.sync.run(
+        queries.page(Query(client="claude-ai"), offset=0, limit=10, limits=redis_harness.limits)
+    )
+    redis_harness.sync.run(indexes.count(limits=redis_harness.limits))
+    redis_harness.sync.run(sessions.end(a_fingerprint(), principal=None, reason="expired_by_operator"))
 
     assert set(redis.scan_iter("*")) <= before

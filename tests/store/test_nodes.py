@@ -1,177 +1,177 @@
-"""Nodes and their doorbells: what every implementation promises."""
+"""Nodes and their notifications: what every driver promises."""
 
 import asyncio
 
-from mcp_sessions.store.streaming import Node
-from tests.store.stream_worlds import Streams
-from tests.store.worlds import MINUTE
+from mcp_sessions.store.calls import nodes
+from mcp_sessions.store.calls.nodes import Node
+from tests.store.harness import MINUTE, Harness
 
 #: Milliseconds for which to wait for a doorbell that comes, and for one that does not.
 LONG, SHORT = 20_000, 20
 
 
-async def join(streams: Streams, *nodes: str) -> None:
-    for node in nodes:
-        await streams.store.beat(node, about=f'{{"of": "{node}"}}', forget_after_ms=MINUTE)
+async def join(harness: Harness, *names: str) -> None:
+    for node in names:
+        await harness.store.run(nodes.beat(node, about=f'{{"of": "{node}"}}', forget_after_ms=MINUTE))
 
 
-async def newest(streams: Streams, node: str) -> str:
+async def newest(harness: Harness, node: str) -> str:
     """Where a node that starts to listen now goes on."""
-    after, doorbells = await streams.store.listen(node, after="", block_ms=1)
+    after, doorbells = await harness.store.listen(node, after="", block_ms=1)
     assert list(doorbells) == []
     return after
 
 
-async def test_a_node_is_known_to_every_process(streams: Streams) -> None:
-    await join(streams, "b", "a")
+async def test_a_node_is_known_to_every_process(harness: Harness) -> None:
+    await join(harness, "b", "a")
 
-    nodes = await streams.other.nodes()
+    found = await harness.other.run(nodes.list_nodes())
 
-    now = streams.world.clock()
-    assert nodes == [
+    now = harness.clock()
+    assert found == [
         Node(id="a", about='{"of": "a"}', seen_ms=now),
         Node(id="b", about='{"of": "b"}', seen_ms=now),
     ]
-    assert streams.directory.nodes() == nodes
+    assert harness.sync.run(nodes.list_nodes()) == found
 
 
-async def test_a_node_is_forgotten_when_its_heart_stops(streams: Streams) -> None:
-    await join(streams, "a", "b")
-    streams.advance(MINUTE // 2)
-    await join(streams, "b")
-    streams.advance(MINUTE // 2 + 1)
-    await join(streams, "b")
+async def test_a_node_is_forgotten_when_its_heart_stops(harness: Harness) -> None:
+    await join(harness, "a", "b")
+    harness.advance(MINUTE // 2)
+    await join(harness, "b")
+    harness.advance(MINUTE // 2 + 1)
+    await join(harness, "b")
 
-    assert [node.id for node in await streams.store.nodes()] == ["b"]
-
-
-async def test_when_every_heart_stops_every_node_is_forgotten(streams: Streams) -> None:
-    await join(streams, "a")
-    streams.advance(MINUTE + 1)
-    await join(streams, "b")
-    await streams.store.leave("b")
-
-    assert list(await streams.store.nodes()) == []
+    assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["b"]
 
 
-async def test_a_node_that_leaves_is_forgotten_at_once(streams: Streams) -> None:
-    await join(streams, "a", "b")
+async def test_when_every_heart_stops_every_node_is_forgotten(harness: Harness) -> None:
+    await join(harness, "a")
+    harness.advance(MINUTE + 1)
+    await join(harness, "b")
+    await harness.store.run(nodes.leave("b"))
+
+    assert list(await harness.store.run(nodes.list_nodes())) == []
+
+
+async def test_a_node_that_leaves_is_forgotten_at_once(harness: Harness) -> None:
+    await join(harness, "a", "b")
 
     for _ in range(2):
-        await streams.store.leave("a")
+        await harness.store.run(nodes.leave("a"))
 
-    assert [node.id for node in await streams.store.nodes()] == ["b"]
+    assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["b"]
 
 
-async def test_doorbells_arrive_in_order(streams: Streams) -> None:
-    await join(streams, "a", "b")
-    after = {node: await newest(streams, node) for node in "ab"}
+async def test_doorbells_arrive_in_order(harness: Harness) -> None:
+    await join(harness, "a", "b")
+    after = {node: await newest(harness, node) for node in "ab"}
 
-    await streams.other.ring({"a": [b"one", b"two"], "b": [b"three"], "unknown": [b"four"]})
-    streams.directory.ring({"a": [b"five\x00\xff"], "b": []})
+    await harness.other.run(nodes.notify({"a": [b"one", b"two"], "b": [b"three"], "unknown": [b"four"]}))
+    harness.sync.run(nodes.notify({"a": [b"five\x00\xff"], "b": []}))
 
-    _, of_a = await streams.store.listen("a", after=after["a"], block_ms=LONG)
-    _, of_b = await streams.store.listen("b", after=after["b"], block_ms=LONG)
+    _, of_a = await harness.store.listen("a", after=after["a"], block_ms=LONG)
+    _, of_b = await harness.store.listen("b", after=after["b"], block_ms=LONG)
     assert (list(of_a), list(of_b)) == ([b"one", b"two", b"five\x00\xff"], [b"three"])
 
 
-async def test_listening_goes_on_where_it_stopped(streams: Streams) -> None:
-    await join(streams, "a")
-    after = await newest(streams, "a")
+async def test_listening_goes_on_where_it_stopped(harness: Harness) -> None:
+    await join(harness, "a")
+    after = await newest(harness, "a")
     heard: list[bytes] = []
     for n in range(5):
-        await streams.store.ring({"a": [b"%d" % n]})
-        after, doorbells = await streams.store.listen("a", after=after, block_ms=LONG)
+        await harness.store.run(nodes.notify({"a": [b"%d" % n]}))
+        after, doorbells = await harness.store.listen("a", after=after, block_ms=LONG)
         heard += doorbells
-    again, nothing = await streams.store.listen("a", after=after, block_ms=SHORT)
+    again, nothing = await harness.store.listen("a", after=after, block_ms=SHORT)
 
     assert heard == [b"0", b"1", b"2", b"3", b"4"]
     assert (again, list(nothing)) == (after, [])
 
 
-async def test_who_begins_to_listen_hears_nothing_old(streams: Streams) -> None:
-    await join(streams, "a")
-    await streams.other.ring({"a": [b"old"]})
-    after = await newest(streams, "a")
-    await streams.other.ring({"a": [b"new"]})
+async def test_who_begins_to_listen_hears_nothing_old(harness: Harness) -> None:
+    await join(harness, "a")
+    await harness.other.run(nodes.notify({"a": [b"old"]}))
+    after = await newest(harness, "a")
+    await harness.other.run(nodes.notify({"a": [b"new"]}))
 
-    _, doorbells = await streams.store.listen("a", after=after, block_ms=LONG)
+    _, doorbells = await harness.store.listen("a", after=after, block_ms=LONG)
 
     assert list(doorbells) == [b"new"]
 
 
-async def test_a_doorbell_ends_the_waiting(streams: Streams) -> None:
-    await join(streams, "a")
-    after = await newest(streams, "a")
-    waiting = asyncio.create_task(streams.store.listen("a", after=after, block_ms=LONG))
+async def test_a_doorbell_ends_the_waiting(harness: Harness) -> None:
+    await join(harness, "a")
+    after = await newest(harness, "a")
+    waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
     await asyncio.sleep(0)
     assert not waiting.done()
 
-    await streams.other.ring({"a": [b"ding"]})
+    await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
     async with asyncio.timeout(LONG / 2000):
         _, doorbells = await waiting
     assert list(doorbells) == [b"ding"]
 
 
-async def test_a_doorbell_from_a_thread_ends_the_waiting(streams: Streams) -> None:
-    await join(streams, "a")
-    after = await newest(streams, "a")
-    waiting = asyncio.create_task(streams.store.listen("a", after=after, block_ms=LONG))
+async def test_a_doorbell_from_a_thread_ends_the_waiting(harness: Harness) -> None:
+    await join(harness, "a")
+    after = await newest(harness, "a")
+    waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
     await asyncio.sleep(0)
 
-    await asyncio.to_thread(streams.directory.ring, {"a": [b"ding"]})
+    await asyncio.to_thread(harness.sync.run, nodes.notify({"a": [b"ding"]}))
 
     async with asyncio.timeout(LONG / 2000):
         _, doorbells = await waiting
     assert list(doorbells) == [b"ding"]
 
 
-async def test_what_was_rung_between_two_calls_is_not_lost(streams: Streams) -> None:
-    await join(streams, "a")
-    after = await newest(streams, "a")
-    await streams.other.ring({"a": [b"one"]})
-    await streams.other.ring({"a": [b"two"]})
+async def test_what_was_rung_between_two_calls_is_not_lost(harness: Harness) -> None:
+    await join(harness, "a")
+    after = await newest(harness, "a")
+    await harness.other.run(nodes.notify({"a": [b"one"]}))
+    await harness.other.run(nodes.notify({"a": [b"two"]}))
 
-    _, doorbells = await streams.store.listen("a", after=after, block_ms=LONG)
+    _, doorbells = await harness.store.listen("a", after=after, block_ms=LONG)
 
     assert list(doorbells) == [b"one", b"two"]
 
 
-async def test_who_stops_waiting_takes_nothing_with_him(streams: Streams) -> None:
-    await join(streams, "a")
-    after = await newest(streams, "a")
-    waiting = asyncio.create_task(streams.store.listen("a", after=after, block_ms=LONG))
+async def test_who_stops_waiting_takes_nothing_with_him(harness: Harness) -> None:
+    await join(harness, "a")
+    after = await newest(harness, "a")
+    waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert waiting.cancelled()
 
-    await streams.other.ring({"a": [b"ding"]})
+    await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
-    _, doorbells = await streams.store.listen("a", after=after, block_ms=LONG)
+    _, doorbells = await harness.store.listen("a", after=after, block_ms=LONG)
     assert list(doorbells) == [b"ding"]
 
 
-async def test_ringing_at_everybody_reaches_every_node(streams: Streams) -> None:
-    await join(streams, "a", "b")
-    after = {node: await newest(streams, node) for node in "ab"}
+async def test_ringing_at_everybody_reaches_every_node(harness: Harness) -> None:
+    await join(harness, "a", "b")
+    after = {node: await newest(harness, node) for node in "ab"}
 
-    await streams.other.ring_all(b"fire")
-    streams.directory.ring_all(b"all clear")
+    await harness.other.run(nodes.notify_all(b"fire"))
+    harness.sync.run(nodes.notify_all(b"all clear"))
 
     for node in "ab":
-        _, doorbells = await streams.store.listen(node, after=after[node], block_ms=LONG)
+        _, doorbells = await harness.store.listen(node, after=after[node], block_ms=LONG)
         assert list(doorbells) == [b"fire", b"all clear"]
 
 
-async def test_doorbells_for_nodes_that_are_gone_are_dropped(streams: Streams) -> None:
-    await join(streams, "a")
-    await streams.store.leave("a")
-    await streams.other.ring({"a": [b"ding"]})
-    await streams.other.ring({})
-    await join(streams, "a")
+async def test_doorbells_for_nodes_that_are_gone_are_dropped(harness: Harness) -> None:
+    await join(harness, "a")
+    await harness.store.run(nodes.leave("a"))
+    await harness.other.run(nodes.notify({"a": [b"ding"]}))
+    await harness.other.run(nodes.notify({}))
+    await join(harness, "a")
 
-    _, doorbells = await streams.store.listen("a", after="0", block_ms=SHORT)
+    _, doorbells = await harness.store.listen("a", after="0", block_ms=SHORT)
 
     assert list(doorbells) == []

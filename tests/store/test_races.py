@@ -12,28 +12,31 @@ from typing import Any
 import pytest
 
 from mcp_sessions.errors import SessionGone
+from mcp_sessions.store.calls import indexes, queries, sessions, state
+from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.clients import make_async_client
-from mcp_sessions.store.commands import Commands
+from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.keys import Keys
-from mcp_sessions.store.redis import RedisStore
 from mcp_sessions.store.session import ANONYMOUS
 from tests.servers import RedisServer
-from tests.store.worlds import CLAUDE, LIMITS, World, a_fingerprint, memory_world, redis_world
+from tests.store.harness import CLAUDE, LIMITS, a_fingerprint, embedded_harness, redis_harness
 
 Act = Callable[[RedisStore, str], Coroutine[Any, Any, Any]]
 
 ACTS: dict[str, Act] = {
-    "touch": lambda store, f: store.touch(
-        f, principal=ANONYMOUS, limits=LIMITS, call="ping", initialized=True
+    "touch": lambda store, f: store.run(
+        sessions.touch(f, principal=ANONYMOUS, limits=LIMITS, call="ping", initialized=True)
     ),
-    "keep": lambda store, f: store.keep([f], limits=LIMITS),
-    "set_log_level": lambda store, f: store.set_log_level(f, "debug"),
-    "change_tools": lambda store, f: store.change_tools(f, enable=["a"], disable=["b"]),
-    "state_set": lambda store, f: store.state_set(f, {"a": "1"}, max_bytes=1_000),
-    "state_incr": lambda store, f: store.state_incr(f, "n", 1, max_bytes=1_000),
-    "state_append": lambda store, f: store.state_append(f, "l", "1", max_bytes=1_000),
-    "state_delete": lambda store, f: store.state_delete(f, ["a"]),
-    "create": lambda store, f: store.create(f, principal=ANONYMOUS, handshake=CLAUDE, limits=LIMITS),
+    "keep": lambda store, f: store.run(sessions.keep([f], limits=LIMITS)),
+    "set_log_level": lambda store, f: store.run(sessions.set_log_level(f, "debug")),
+    "change_tools": lambda store, f: store.run(sessions.change_tools(f, enable=["a"], disable=["b"])),
+    "state_set": lambda store, f: store.run(state.set_values(f, {"a": "1"}, max_bytes=1_000)),
+    "state_incr": lambda store, f: store.run(state.incr(f, "n", 1, max_bytes=1_000)),
+    "state_append": lambda store, f: store.run(state.append(f, "l", "1", max_bytes=1_000)),
+    "state_delete": lambda store, f: store.run(state.delete(f, ["a"])),
+    "create": lambda store, f: store.run(
+        sessions.create(f, principal=ANONYMOUS, handshake=CLAUDE, limits=LIMITS)
+    ),
 }
 
 
@@ -45,17 +48,22 @@ async def act(store: Any, name: str, fingerprint: str) -> str:
         return "gone"
     except ValueError:
         return "refused"
-    gone = result is False or result == frozenset() or (result is None and name != "state_set")
+    gone = (
+        result is False or result == frozenset() or result == {} or (result is None and name != "state_set")
+    )
     return "gone" if gone else "done"
+
+
+def a_process(namespace: str) -> RedisStore:
+    """A store as of a process of its own."""
+    keys = Keys(namespace, lambda key: ":1:" + key)
+    return RedisStore(keys, lambda timeout: make_async_client("default", socket_timeout=timeout))
 
 
 @asynccontextmanager
 async def open_processes(namespace: str, count: int) -> AsyncIterator[list[RedisStore]]:
     """Stores as of that many processes: each with a connection of its own."""
-    stores = [
-        RedisStore(Commands(Keys(namespace, lambda key: ":1:" + key)), lambda: make_async_client("default"))
-        for _ in range(count)
-    ]
+    stores = [a_process(namespace) for _ in range(count)]
     yield stores
     for store in stores:
         await store.aclose()
@@ -74,11 +82,11 @@ async def test_no_act_brings_a_session_back_in_either_order(
     """The two orders that a pair of atomic acts can have, each made on purpose."""
     async with open_processes("races", 2) as (one, two):
         fingerprint = a_fingerprint()
-        await one.create(fingerprint, principal=ANONYMOUS, handshake=CLAUDE, limits=LIMITS)
+        await one.run(sessions.create(fingerprint, principal=ANONYMOUS, handshake=CLAUDE, limits=LIMITS))
         if order == "before":
             outcome = await act(one, first, fingerprint)
             assert outcome == ("refused" if first == "create" else "done")
-        assert await two.end(fingerprint, principal=None, reason="deleted") is not None
+        assert await two.run(sessions.end(fingerprint, principal=None, reason="deleted")) is not None
         if order == "after":
             outcome = await act(one, first, fingerprint)
             assert outcome == ("refused" if first == "create" else "gone")
@@ -97,12 +105,14 @@ async def test_whatever_the_interleaving_an_end_is_final(redis_server: RedisServ
     async with open_processes("races", 4) as stores:
         for round_ in itertools.count():
             fingerprint = a_fingerprint()
-            await stores[0].create(fingerprint, principal=ANONYMOUS, handshake=CLAUDE, limits=LIMITS)
+            await stores[0].run(
+                sessions.create(fingerprint, principal=ANONYMOUS, handshake=CLAUDE, limits=LIMITS)
+            )
             racing = [(numbers.choice(stores), name) for name in names for _ in range(3)]
             numbers.shuffle(racing)
             place = numbers.randrange(len(racing))
             tasks: list[Any] = [act(store, name, fingerprint) for store, name in racing]
-            tasks.insert(place, stores[3].end(fingerprint, principal=None, reason="deleted"))
+            tasks.insert(place, stores[3].run(sessions.end(fingerprint, principal=None, reason="deleted")))
             outcomes = await asyncio.gather(*tasks)
             ended = outcomes.pop(place)
             seen |= {(name, outcome) for (_, name), outcome in zip(racing, outcomes, strict=True)}
@@ -124,12 +134,10 @@ def touch_until_gone(url: str, fingerprint: str, ready: Any, results: Any) -> No
     settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}}
 
     async def main() -> int:
-        store = RedisStore(
-            Commands(Keys("races", lambda key: ":1:" + key)), lambda: make_async_client("default")
-        )
+        store = a_process("races")
         ready.wait()
         touched = 0
-        while await store.touch(fingerprint, principal=ANONYMOUS, limits=LIMITS, call="ping"):
+        while await store.run(sessions.touch(fingerprint, principal=ANONYMOUS, limits=LIMITS, call="ping")):
             touched += 1
         gone = [await act(store, name, fingerprint) for name in sorted(ACTS)]
         await store.aclose()
@@ -140,7 +148,7 @@ def touch_until_gone(url: str, fingerprint: str, ready: Any, results: Any) -> No
 
 
 async def count_of(store: RedisStore, fingerprint: str) -> int:
-    session = await store.get(fingerprint)
+    session = await store.run(sessions.get(fingerprint))
     assert session is not None
     return session.requests
 
@@ -151,7 +159,7 @@ async def test_processes_that_touch_while_another_ends_all_see_the_end(redis_ser
     ready, results = context.Barrier(3), context.Queue()
     fingerprint = a_fingerprint()
     async with open_processes("races", 1) as (store,):
-        await store.create(fingerprint, principal=ANONYMOUS, handshake=CLAUDE, limits=LIMITS)
+        await store.run(sessions.create(fingerprint, principal=ANONYMOUS, handshake=CLAUDE, limits=LIMITS))
         workers = [
             context.Process(target=touch_until_gone, args=(redis_server.url, fingerprint, ready, results))
             for _ in range(2)
@@ -162,7 +170,7 @@ async def test_processes_that_touch_while_another_ends_all_see_the_end(redis_ser
         async with asyncio.timeout(60):
             while await count_of(store, fingerprint) < 200:
                 continue
-        ended = await store.end(fingerprint, principal=None, reason="expired_by_operator")
+        ended = await store.run(sessions.end(fingerprint, principal=None, reason="expired_by_operator"))
         touched = [await asyncio.to_thread(results.get, timeout=60) for _ in workers]
         for worker in workers:
             await asyncio.to_thread(worker.join, 60)
@@ -177,53 +185,52 @@ async def test_processes_that_touch_while_another_ends_all_see_the_end(redis_ser
         assert keys_of(redis, fingerprint) == ["ended"]
 
 
-@pytest.mark.parametrize("kind_of_world", ["memory", "redis"])
+@pytest.mark.parametrize("kind_of_store", ["embedded", "redis"])
 @pytest.mark.usefixtures("redis_caches")
-async def test_the_admins_threads_and_the_event_loop_end_a_session_once(kind_of_world: str) -> None:
-    world: World = memory_world() if kind_of_world == "memory" else redis_world("standalone")
+async def test_the_admins_threads_and_the_event_loop_end_a_session_once(kind_of_store: str) -> None:
+    harness = embedded_harness() if kind_of_store == "embedded" else redis_harness("standalone")
     for _ in range(20):
-        fingerprint = await world.open()
+        fingerprint = await harness.open()
         start = threading.Barrier(4)
 
         def end_in_a_thread(fingerprint: str = fingerprint, start: threading.Barrier = start) -> Any:
             start.wait()
-            return world.directory.end(fingerprint)
+            return harness.sync.run(sessions.end(fingerprint, principal=None, reason="expired_by_operator"))
 
         async def end_on_the_loop(fingerprint: str = fingerprint, start: threading.Barrier = start) -> Any:
             await asyncio.to_thread(start.wait)
-            return await world.store.end(fingerprint, principal=None, reason="deleted")
+            return await harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
 
         ended = await asyncio.gather(
             *[asyncio.to_thread(end_in_a_thread) for _ in range(3)],
             end_on_the_loop(),
-            world.touch(fingerprint),
+            harness.touch(fingerprint),
         )
 
         assert sum(session is not None for session in ended[:4]) == 1
-        assert await world.store.get(fingerprint) is None
-    await world.aclose()
+        assert await harness.store.run(sessions.get(fingerprint)) is None
+    await harness.aclose()
 
 
 async def test_threads_read_memory_while_the_loop_changes_it() -> None:
-    world = memory_world()
-    world.limit(max_sessions=50)
+    harness = embedded_harness()
+    harness.limit(max_sessions=50)
     stop = threading.Event()
 
     def look() -> int:
-        from mcp_sessions.store.base import Query
 
         pages = 0
         while not stop.is_set():
-            page = world.directory.page(Query(), offset=0, limit=10)
+            page = harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))
             assert page.total <= 50
-            world.directory.clients()
+            harness.sync.run(indexes.clients())
             pages += 1
         return pages
 
     watching = [asyncio.create_task(asyncio.to_thread(look)) for _ in range(2)]
     for _ in range(200):
-        fingerprint = await world.open()
-        await world.store.end(fingerprint, principal=None, reason="deleted")
+        fingerprint = await harness.open()
+        await harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
         await asyncio.sleep(0)
     stop.set()
 

@@ -10,26 +10,28 @@ from typing import Any
 
 import pytest
 
-from mcp_sessions.store.streaming import STANDALONE, Appended, Claim, StreamLimits, Taken
+from mcp_sessions.conf import StreamLimits
+from mcp_sessions.store.calls import nodes, requests, sessions, streams
+from mcp_sessions.store.calls.streams import Appended, Claim, Taken
+from mcp_sessions.transport.event_ids import STANDALONE
 from tests.servers import RedisServer
-from tests.store.stream_worlds import EXCHANGE, Streams, gather
-from tests.store.worlds import MINUTE
+from tests.store.harness import EXCHANGE, MINUTE, Harness, gather
 
 #: Tries for an interleaving that must occur.
 MOST_ROUNDS = 200
 
 
-async def test_of_claimers_at_the_same_moment_one_reads(streams: Streams) -> None:
-    fingerprint = await streams.exchange()
-    await streams.append(fingerprint, b"one", last=True)
+async def test_of_claimers_at_the_same_moment_one_reads(harness: Harness) -> None:
+    fingerprint = await harness.exchange()
+    await harness.append(fingerprint, b"one", last=True)
 
     taken: list[Taken] = await gather(
         *[
-            store.claim(fingerprint, EXCHANGE, node=f"n{n}", after=0)
-            for n, store in enumerate([streams.store, streams.other] * 5)
+            store.run(streams.claim(fingerprint, EXCHANGE, node=f"n{n}", after=0))
+            for n, store in enumerate([harness.store, harness.other] * 5)
         ]
     )
-    batches = await gather(*[streams.read(fingerprint, each) for each in taken])
+    batches = await gather(*[harness.read(fingerprint, each) for each in taken])
 
     assert sorted(each.claim.token for each in taken) == list(range(2, 12))
     replaced = {each.replaced for each in taken}
@@ -38,44 +40,44 @@ async def test_of_claimers_at_the_same_moment_one_reads(streams: Streams) -> Non
 
 
 async def test_two_readers_that_take_a_stream_from_each_other_deliver_each_message_once(
-    streams: Streams,
+    harness: Harness,
 ) -> None:
     """A writer, and two nodes that claim and read in turns without knowing of each other."""
-    fingerprint, total, delivered = await streams.world.open(), 60, Counter[bytes]()
+    fingerprint, total, delivered = await harness.open(), 60, Counter[bytes]()
 
     async def write() -> None:
         for n in range(total):
-            await streams.publish(fingerprint, b"%d" % n)
+            await harness.publish(fingerprint, b"%d" % n)
 
     async def deliver(store: Any, node: str) -> None:
         while delivered.total() < total:
-            taken = await store.claim(fingerprint, STANDALONE, node=node, after=None)
-            batch = await store.read(
-                fingerprint, STANDALONE, token=taken.claim.token, after=taken.after, max_bytes=9
+            taken = await store.run(streams.claim(fingerprint, STANDALONE, node=node, after=None))
+            batch = await store.run(
+                streams.read(fingerprint, STANDALONE, token=taken.claim.token, after=taken.after, max_bytes=9)
             )
             delivered.update(event.payload for event in batch.events)
             fenced[batch.valid] += 1
 
     fenced: Counter[bool] = Counter()
     async with asyncio.timeout(60):
-        await gather(write(), deliver(streams.store, "a"), deliver(streams.other, "b"))
+        await gather(write(), deliver(harness.store, "a"), deliver(harness.other, "b"))
 
     assert delivered == Counter(b"%d" % n for n in range(total))
     assert fenced[True]
 
 
-async def test_a_claim_in_the_middle_of_appends_misses_nothing(streams: Streams) -> None:
+async def test_a_claim_in_the_middle_of_appends_misses_nothing(harness: Harness) -> None:
     """Whoever appends learns of the claim exactly from the message on that the claimer does not find."""
     total = 10
     for _ in range(20):
-        fingerprint = await streams.exchange()
+        fingerprint = await harness.exchange()
 
         async def write(fingerprint: str = fingerprint) -> list[Appended | None]:
-            return [await streams.append(fingerprint, b"%d" % n, first=n) for n in range(1, total + 1)]
+            return [await harness.append(fingerprint, b"%d" % n, first=n) for n in range(1, total + 1)]
 
         async def resume(fingerprint: str = fingerprint) -> tuple[Taken, list[int]]:
-            taken = await streams.claim(fingerprint, after=0)
-            batch = await streams.read(fingerprint, taken)
+            taken = await harness.claim(fingerprint, after=0)
+            batch = await harness.read(fingerprint, taken)
             return taken, [event.position for event in batch.events]
 
         appended, (taken, found) = await gather(write(), resume())
@@ -86,18 +88,20 @@ async def test_a_claim_in_the_middle_of_appends_misses_nothing(streams: Streams)
 
 
 async def test_an_exchange_ends_once_whether_its_node_answers_or_another_gives_it_up(
-    redis_streams: Streams,
+    redis_harness: Harness,
 ) -> None:
-    streams, seen = redis_streams, set()
+    harness, seen = redis_harness, set()
     for round_ in itertools.count():
-        fingerprint = await streams.exchange()
+        fingerprint = await harness.exchange()
         acts = [
-            streams.append(fingerprint, b"answer", last=True),
-            streams.other.close_orphan(fingerprint, EXCHANGE, payload=b"lost", limits=streams.limits),
+            harness.append(fingerprint, b"answer", last=True),
+            harness.other.run(
+                streams.close_orphan(fingerprint, EXCHANGE, payload=b"lost", limits=harness.stream_limits)
+            ),
         ]
         answered, closed = await in_order(acts, swap=bool(round_ % 2))
 
-        [(_, payload)] = await streams.kept(fingerprint)
+        [(_, payload)] = await harness.kept(fingerprint)
         assert payload == (b"lost" if answered is None else b"answer")
         assert closed is not None
         seen.add(payload)
@@ -113,15 +117,15 @@ async def in_order(acts: list[Any], *, swap: bool) -> list[Any]:
 
 
 async def test_nothing_is_left_of_what_races_with_the_end_of_its_session(
-    redis_streams: Streams, redis_server: RedisServer
+    redis_harness: Harness, redis_server: RedisServer
 ) -> None:
     """Both outcomes of each act must occur, or the acts did not really race with the end."""
-    streams, seen = redis_streams, set()
+    harness, seen = redis_harness, set()
     names = ("open", "append", "publish", "claim", "ask", "subscribe")
     for round_ in itertools.count():
-        fingerprint = await streams.exchange()
-        end = streams.world.other.end(fingerprint, principal=None, reason="deleted")
-        racing = [start(streams, fingerprint, name) for name in names for _ in range(3)]
+        fingerprint = await harness.exchange()
+        end = harness.other.run(sessions.end(fingerprint, principal=None, reason="deleted"))
+        racing = [start(harness, fingerprint, name) for name in names for _ in range(3)]
         place = round_ % (len(racing) + 1)
         outcomes = await gather(*racing[:place], end, *racing[place:])
         assert outcomes.pop(place) is not None
@@ -134,15 +138,17 @@ async def test_nothing_is_left_of_what_races_with_the_end_of_its_session(
         assert round_ < MOST_ROUNDS, seen
 
 
-def start(streams: Streams, fingerprint: str, name: str) -> Any:
-    store, limits = streams.store, streams.limits
+def start(harness: Harness, fingerprint: str, name: str) -> Any:
+    store, limits = harness.store, harness.stream_limits
     acts: dict[str, Callable[[], Any]] = {
-        "open": lambda: store.open_stream(fingerprint, "ff", node="a", request_id="8", limits=limits),
-        "append": lambda: streams.append(fingerprint, b"one"),
-        "publish": lambda: streams.publish(fingerprint, b"one"),
-        "claim": lambda: store.claim(fingerprint, STANDALONE, node="a", after=None),
-        "ask": lambda: store.ask(fingerprint, "q1", node="a", timeout_ms=MINUTE),
-        "subscribe": lambda: store.subscribe(fingerprint, "book://1", max_subscriptions=9),
+        "open": lambda: store.run(
+            streams.open_stream(fingerprint, "ff", node="a", request_id="8", limits=limits)
+        ),
+        "append": lambda: harness.append(fingerprint, b"one"),
+        "publish": lambda: harness.publish(fingerprint, b"one"),
+        "claim": lambda: store.run(streams.claim(fingerprint, STANDALONE, node="a", after=None)),
+        "ask": lambda: store.run(requests.register(fingerprint, "q1", node="a", timeout_ms=MINUTE)),
+        "subscribe": lambda: store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=9)),
     }
     return acts[name]()
 
@@ -156,40 +162,46 @@ def lasting(server: RedisServer, fingerprint: str) -> set[str]:
     return {part for part, ttl in ttls.items() if ttl > log}
 
 
-async def test_one_append_that_two_processes_repeat_is_made_once(streams: Streams) -> None:
+async def test_one_append_that_two_processes_repeat_is_made_once(harness: Harness) -> None:
     """A reply was lost, the caller sends again, and the first one was only slow."""
-    fingerprint = await streams.exchange()
+    fingerprint = await harness.exchange()
     batch = [b"%d" % n for n in range(20)]
 
     done = await gather(
         *[
-            store.append(fingerprint, EXCHANGE, first=1, payloads=batch, last=True, limits=streams.limits)
-            for store in [streams.store, streams.other] * 5
+            store.run(
+                streams.append(
+                    fingerprint, EXCHANGE, first=1, payloads=batch, last=True, limits=harness.stream_limits
+                )
+            )
+            for store in [harness.store, harness.other] * 5
         ]
     )
 
     assert {each.position for each in done} == {20}
-    assert [payload for _, payload in await streams.kept(fingerprint)] == batch
+    assert [payload for _, payload in await harness.kept(fingerprint)] == batch
 
 
-async def test_publications_from_threads_and_loops_get_positions_of_their_own(streams: Streams) -> None:
-    streams.limits = replace(streams.limits, max_events=1_000)
-    fingerprint, barrier = await streams.world.open(), threading.Barrier(3)
+async def test_publications_from_threads_and_loops_get_positions_of_their_own(harness: Harness) -> None:
+    harness.stream_limits = replace(harness.stream_limits, max_events=1_000)
+    fingerprint, barrier = await harness.open(), threading.Barrier(3)
 
     def publish(thread: int) -> None:
         barrier.wait()
         for n in range(20):
             name = f"{thread}-{n}"
-            streams.directory.publish(
-                fingerprint, payloads=[name.encode()] * 2, key=name, limits=streams.limits
+            harness.sync.run(
+                streams.publish(
+                    fingerprint, payloads=[name.encode()] * 2, key=name, limits=harness.stream_limits
+                )
             )
 
     await gather(
         *[asyncio.to_thread(publish, thread) for thread in range(3)],
-        *[streams.publish(fingerprint, b"loop", b"loop") for _ in range(20)],
+        *[harness.publish(fingerprint, b"loop", b"loop") for _ in range(20)],
     )
 
-    kept = await streams.kept(fingerprint, stream=STANDALONE)
+    kept = await harness.kept(fingerprint, stream=STANDALONE)
     assert [position for position, _ in kept] == list(range(1, 161))
     messages = [payload for _, payload in kept]
     assert messages[::2] == messages[1::2], "what was published together is together"
@@ -199,20 +211,20 @@ async def test_publications_from_threads_and_loops_get_positions_of_their_own(st
 
 @pytest.mark.parametrize("rings", [200])
 async def test_no_doorbell_is_lost_between_threads_that_ring_and_a_loop_that_listens(
-    streams: Streams, rings: int
+    harness: Harness, rings: int
 ) -> None:
-    await streams.store.beat("a", about="{}", forget_after_ms=MINUTE)
-    after, _ = await streams.store.listen("a", after="", block_ms=1)
+    await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
+    after, _ = await harness.store.listen("a", after="", block_ms=1)
     heard: list[bytes] = []
 
     def ring(thread: int) -> None:
         for n in range(rings):
-            streams.directory.ring({"a": [b"%d-%d" % (thread, n)]})
+            harness.sync.run(nodes.notify({"a": [b"%d-%d" % (thread, n)]}))
 
     ringing = asyncio.gather(*[asyncio.to_thread(ring, thread) for thread in range(2)])
     async with asyncio.timeout(60):
         while len(heard) < 2 * rings:
-            after, doorbells = await streams.store.listen("a", after=after, block_ms=20_000)
+            after, doorbells = await harness.store.listen("a", after=after, block_ms=20_000)
             heard += doorbells
     await ringing
 

@@ -18,12 +18,13 @@ from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedSSLCon
 from redis.exceptions import MovedError, ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.base import Query
+from mcp_sessions.store.calls import indexes, nodes, queries, sessions
+from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.clients import close_async_client, make_async_client, redis_cache
 from tests.servers import RedisCluster, SentinelTrio, run_cluster, run_sentinels, wait_until
-from tests.store import worlds
+from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
-from tests.store.worlds import World, a_fingerprint
+from tests.store.harness import Harness, a_fingerprint
 
 #: Seconds that a failover with the timeouts of these tests may take on slow cores.
 FAILOVER_BOUND = 60.0
@@ -44,11 +45,11 @@ def trio() -> Iterator[SentinelTrio]:
 
 
 @pytest.fixture
-async def sentinel_world(trio: SentinelTrio, settings: Settings) -> AsyncIterator[World]:
-    settings.CACHES = {"default": worlds.sentinel_cache(trio)}
-    world = worlds.redis_world("sentinel")
-    yield world
-    await world.aclose()
+async def sentinel_harness(trio: SentinelTrio, settings: Settings) -> AsyncIterator[Harness]:
+    settings.CACHES = {"default": harnesses.sentinel_cache(trio)}
+    harness = harnesses.redis_harness("sentinel")
+    yield harness
+    await harness.aclose()
     disconnect()
 
 
@@ -72,30 +73,41 @@ def replicated(trio: SentinelTrio) -> bool:
 
 @pytest.mark.slow
 async def test_sessions_survive_the_death_of_the_primary_on_both_faces(
-    trio: SentinelTrio, sentinel_world: World
+    trio: SentinelTrio, sentinel_harness: Harness
 ) -> None:
-    fingerprint = await sentinel_world.open()
-    await sentinel_world.settled()
-    assert sentinel_world.directory.count() == 1
+    fingerprint = await sentinel_harness.open()
+    await sentinel_harness.settled()
+    assert sentinel_harness.sync.run(indexes.count(limits=sentinel_harness.limits)) == 1
     assert replicated(trio)
 
     await asyncio.to_thread(trio.primary.stop, signal.SIGKILL)
 
-    session = await eventually(lambda: sentinel_world.touch(fingerprint))
+    session = await eventually(lambda: sentinel_harness.touch(fingerprint))
     assert session is not None
     assert session.requests == 2
-    page = await eventually(lambda: sentinel_world.directory.page(Query(), offset=0, limit=5))
+    page = await eventually(
+        lambda: sentinel_harness.sync.run(
+            queries.page(Query(), offset=0, limit=5, limits=sentinel_harness.limits)
+        )
+    )
     assert [each.fingerprint for each in page.sessions] == [fingerprint]
     assert trio.primary_port() == trio.replica.port
-    assert await eventually(lambda: sentinel_world.directory.end(fingerprint)) is not None
+    assert (
+        await eventually(
+            lambda: sentinel_harness.sync.run(
+                sessions.end(fingerprint, principal=None, reason="expired_by_operator")
+            )
+        )
+        is not None
+    )
 
 
 @pytest.mark.slow
 async def test_after_a_planned_failover_the_old_primary_is_not_written_to(
-    trio: SentinelTrio, sentinel_world: World
+    trio: SentinelTrio, sentinel_harness: Harness
 ) -> None:
-    fingerprint = await sentinel_world.open()
-    sentinel_world.directory.ping()
+    fingerprint = await sentinel_harness.open()
+    sentinel_harness.sync.run(nodes.list_nodes())
     assert replicated(trio)
 
     with trio.sentinels[0].client() as client:
@@ -108,13 +120,12 @@ async def test_after_a_planned_failover_the_old_primary_is_not_written_to(
     )
     await asyncio.to_thread(wait_until, lambda: role(trio.primary) == "slave", seconds=FAILOVER_BOUND)
 
-    assert await eventually(lambda: sentinel_world.touch(fingerprint)) is not None
-    opened = await eventually(sentinel_world.open)
-    assert sentinel_world.directory.get(opened) is not None
+    assert await eventually(lambda: sentinel_harness.touch(fingerprint)) is not None
+    opened = await eventually(sentinel_harness.open)
+    assert sentinel_harness.sync.run(sessions.get(opened)) is not None
     with trio.replica.client() as client:
         assert client.info("replication")["role"] == "master"
-        assert sentinel_world.commands is not None
-        assert client.exists(sentinel_world.commands.keys.session(opened)) == 1
+        assert client.exists(sentinel_harness.key(opened, "session")) == 1
 
 
 def role(server: Any) -> str:
@@ -134,31 +145,31 @@ async def test_no_sentinel_is_unavailable_soon(settings: Settings) -> None:
             },
         }
     }
-    world = worlds.redis_world("sentinel")
+    harness = harnesses.redis_harness("sentinel")
     begun = time.monotonic()
 
     with pytest.raises(StoreUnavailable):
-        await world.touch(a_fingerprint())
+        await harness.touch(a_fingerprint())
     with pytest.raises(StoreUnavailable):
-        world.directory.ping()
+        harness.sync.run(nodes.list_nodes())
 
     assert time.monotonic() - begun < 10
-    await world.aclose()
+    await harness.aclose()
 
 
 @pytest.fixture
-async def cluster_world(cluster: RedisCluster, settings: Settings) -> AsyncIterator[World]:
-    settings.CACHES = {"default": worlds.cluster_cache(cluster)}
-    world = worlds.redis_world("cluster")
-    yield world
-    await world.aclose()
+async def cluster_harness(cluster: RedisCluster, settings: Settings) -> AsyncIterator[Harness]:
+    settings.CACHES = {"default": harnesses.cluster_cache(cluster)}
+    harness = harnesses.redis_harness("cluster")
+    yield harness
+    await harness.aclose()
 
 
 async def test_sessions_spread_over_the_nodes_of_a_cluster_and_one_page_shows_all(
-    cluster: RedisCluster, cluster_world: World
+    cluster: RedisCluster, cluster_harness: Harness
 ) -> None:
-    opened = await asyncio.gather(*[cluster_world.open() for _ in range(30)])
-    await cluster_world.settled()
+    opened = await asyncio.gather(*[cluster_harness.open() for _ in range(30)])
+    await cluster_harness.settled()
 
     holders = []
     for node in cluster.nodes:
@@ -166,41 +177,40 @@ async def test_sessions_spread_over_the_nodes_of_a_cluster_and_one_page_shows_al
             holders.append({key for key in client.scan_iter("*:session") if key.decode()[-73:-9] in opened})
     assert sum(map(len, holders)) == 30
     assert all(holders)
-    page = cluster_world.directory.page(Query(), offset=0, limit=50)
+    page = cluster_harness.sync.run(queries.page(Query(), offset=0, limit=50, limits=cluster_harness.limits))
     assert {session.fingerprint for session in page.sessions} == set(opened)
-    assert await cluster_world.store.keep(opened, limits=cluster_world.limits) == set(opened)
+    assert set(await cluster_harness.store.run(sessions.keep(opened, limits=cluster_harness.limits))) == set(
+        opened
+    )
 
 
 async def test_all_of_a_session_is_in_one_slot_and_all_indexes_in_another(
-    cluster: RedisCluster, cluster_world: World
+    cluster: RedisCluster, cluster_harness: Harness
 ) -> None:
-    assert cluster_world.commands is not None
-    keys = cluster_world.commands.keys
-    fingerprint = a_fingerprint()
-    parts = [part(fingerprint) for part in (keys.session, keys.features, keys.state, keys.ended)]
-    indexes = [*keys.indexes(worlds.CLAUDE, "issuer|ann"), keys.new, keys.clients]
+    resolve, fingerprint = cluster_harness.keys.resolve, a_fingerprint()
+    of_session = resolve(fingerprint, ["session", "features", "state", "ended"])
+    of_namespace = resolve("", [*indexes.of(harnesses.CLAUDE, "issuer|ann"), "index:new", "clients"])
     with cluster.nodes[0].client() as client:
-        assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in parts}) == 1
-        assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in indexes}) == 1
+        assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in of_session}) == 1
+        assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in of_namespace}) == 1
 
 
 async def test_a_slot_that_moves_to_another_node_is_followed_on_both_faces(
-    cluster: RedisCluster, cluster_world: World
+    cluster: RedisCluster, cluster_harness: Harness
 ) -> None:
     fingerprint = a_fingerprint()
-    assert cluster_world.commands is not None
-    await cluster_world.open()
-    cluster_world.directory.ping()
-    slot, owner, other = place_of(cluster, cluster_world.commands.keys.session(fingerprint))
+    await cluster_harness.open()
+    cluster_harness.sync.run(nodes.list_nodes())
+    slot, owner, other = place_of(cluster, cluster_harness.key(fingerprint, "session"))
 
     move_empty_slot(cluster, slot, owner, other)
     try:
-        await eventually(lambda: cluster_world.open(fingerprint=fingerprint))
-        assert await cluster_world.touch(fingerprint) is not None
-        assert cluster_world.directory.get(fingerprint) is not None
-        await cluster_world.store.end(fingerprint, principal=None, reason="deleted")
+        await eventually(lambda: cluster_harness.open(fingerprint=fingerprint))
+        assert await cluster_harness.touch(fingerprint) is not None
+        assert cluster_harness.sync.run(sessions.get(fingerprint)) is not None
+        await cluster_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
         with cluster.nodes[other].client() as client:
-            client.delete(cluster_world.commands.keys.ended(fingerprint))
+            client.delete(cluster_harness.key(fingerprint, "ended"))
     finally:
         move_empty_slot(cluster, slot, other, owner)
 
@@ -345,18 +355,18 @@ async def test_a_cluster_that_is_down_is_unavailable_on_both_faces(settings: Set
         LOCATION=["redis://127.0.0.1:1", "redis://127.0.0.1:2"],
         OPTIONS={"CONNECTION_FACTORY": "mcp_sessions.store.clients.ClusterConnectionFactory"},
     )
-    world = worlds.redis_world("cluster")
+    harness = harnesses.redis_harness("cluster")
     begun = time.monotonic()
 
     with pytest.raises(StoreUnavailable):
-        await world.touch(a_fingerprint())
+        await harness.touch(a_fingerprint())
     with pytest.raises(StoreUnavailable):
-        world.directory.ping()
+        harness.sync.run(nodes.list_nodes())
     with pytest.raises(StoreUnavailable):
-        world.directory.page(Query(), offset=0, limit=1)
+        harness.sync.run(queries.page(Query(), offset=0, limit=1, limits=harness.limits))
 
     assert time.monotonic() - begun < 20
-    await world.aclose()
+    await harness.aclose()
 
 
 @pytest.mark.parametrize(
@@ -379,28 +389,30 @@ def test_only_django_redis_caches_and_their_subclasses_are_redis(
 
 @pytest.mark.slow
 async def test_a_hung_node_of_a_cluster_is_unavailable_in_bounds_and_recovers(settings: Settings) -> None:
-    with run_cluster() as nodes:
-        entry = worlds.cluster_cache(nodes)
+    with run_cluster() as running:
+        entry = harnesses.cluster_cache(running)
         options = {**entry["OPTIONS"], "SOCKET_TIMEOUT": 0.5, "SOCKET_CONNECT_TIMEOUT": 0.5}
         settings.CACHES = {"default": {**entry, "OPTIONS": options}}
-        world = worlds.redis_world("cluster")
-        assert world.commands is not None
-        opened = await asyncio.gather(*[world.open() for _ in range(12)])
-        world.directory.ping()
-        _, hung, _ = place_of(nodes, world.commands.keys.session(opened[0]))
+        harness = harnesses.redis_harness("cluster")
+        opened = await asyncio.gather(*[harness.open() for _ in range(12)])
+        harness.sync.run(nodes.list_nodes())
+        _, hung, _ = place_of(running, harness.key(opened[0], "session"))
 
-        nodes.nodes[hung].pause()
+        running.nodes[hung].pause()
         try:
-            for attempt in (world.touch(opened[0]), asyncio.to_thread(world.directory.get, opened[0])):
+            for attempt in (
+                harness.touch(opened[0]),
+                asyncio.to_thread(harness.sync.run, sessions.get(opened[0])),
+            ):
                 begun = time.monotonic()
                 with pytest.raises(StoreUnavailable):
                     await attempt
                 assert time.monotonic() - begun < 10
         finally:
-            nodes.nodes[hung].resume()
+            running.nodes[hung].resume()
 
         for fingerprint in opened:
-            assert await eventually(lambda each=fingerprint: world.touch(each)) is not None
-        assert await eventually(lambda: world.directory.get(opened[0])) is not None
-        await world.aclose()
+            assert await eventually(lambda each=fingerprint: harness.touch(each)) is not None
+        assert await eventually(lambda: harness.sync.run(sessions.get(opened[0]))) is not None
+        await harness.aclose()
         disconnect()

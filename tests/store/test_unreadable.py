@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from mcp_sessions.errors import SessionGone
-from mcp_sessions.store.base import Query
+from mcp_sessions.store.calls import queries, sessions, state
+from mcp_sessions.store.calls.queries import Query
 from tests.servers import RedisServer
-from tests.store.worlds import HOUR, World
+from tests.store.harness import HOUR, Harness
 
 FOREIGN = b'2 {"created": 1}'
 UNREADABLE = [
@@ -38,32 +39,31 @@ def redis(redis_server: RedisServer) -> Any:
         yield client
 
 
-def record_key(world: World, fingerprint: str) -> str:
-    assert world.commands is not None
-    return world.commands.keys.session(fingerprint)
+def record_key(harness: Harness, fingerprint: str) -> str:
+    return harness.key(fingerprint, "session")
 
 
-async def assert_gone(world: World, fingerprint: str) -> None:
-    store = world.store
-    assert await world.touch(fingerprint) is None
-    assert await store.get(fingerprint) is None
-    assert await store.keep([fingerprint], limits=world.limits) == frozenset()
-    assert world.directory.get(fingerprint) is None
+async def assert_gone(harness: Harness, fingerprint: str) -> None:
+    store = harness.store
+    assert await harness.touch(fingerprint) is None
+    assert await store.run(sessions.get(fingerprint)) is None
+    assert await store.run(sessions.keep([fingerprint], limits=harness.limits)) == {}
+    assert harness.sync.run(sessions.get(fingerprint)) is None
 
 
-async def assert_cannot_be_changed(world: World, fingerprint: str) -> None:
-    store = world.store
-    assert await store.end(fingerprint, principal=None, reason="deleted") is None
-    assert await store.set_log_level(fingerprint, "debug") is False
-    assert await store.change_tools(fingerprint, enable=["paint"]) is None
-    assert world.directory.end(fingerprint) is None
-    assert world.directory.state(fingerprint) == {}
+async def assert_cannot_be_changed(harness: Harness, fingerprint: str) -> None:
+    store = harness.store
+    assert await store.run(sessions.end(fingerprint, principal=None, reason="deleted")) is None
+    assert await store.run(sessions.set_log_level(fingerprint, "debug")) is False
+    assert await store.run(sessions.change_tools(fingerprint, enable=["paint"])) is None
+    assert harness.sync.run(sessions.end(fingerprint, principal=None, reason="expired_by_operator")) is None
+    assert harness.sync.run(state.items(fingerprint)) == {}
     for refused in (
-        store.state_set(fingerprint, {"a": "1"}, max_bytes=100),
-        store.state_get(fingerprint, ["a"]),
-        store.state_incr(fingerprint, "a", 1, max_bytes=100),
-        store.state_append(fingerprint, "a", "1", max_bytes=100),
-        store.state_delete(fingerprint, ["a"]),
+        store.run(state.set_values(fingerprint, {"a": "1"}, max_bytes=100)),
+        store.run(state.get(fingerprint, ["a"])),
+        store.run(state.incr(fingerprint, "a", 1, max_bytes=100)),
+        store.run(state.append(fingerprint, "a", "1", max_bytes=100)),
+        store.run(state.delete(fingerprint, ["a"])),
     ):
         with pytest.raises(SessionGone):
             await refused
@@ -71,15 +71,15 @@ async def assert_cannot_be_changed(world: World, fingerprint: str) -> None:
 
 @pytest.mark.parametrize("text", UNREADABLE)
 async def test_an_unreadable_record_is_gone_for_every_method_and_left_alone(
-    redis: Any, redis_world: World, text: bytes, caplog: pytest.LogCaptureFixture
+    redis: Any, redis_harness: Harness, text: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fingerprint = await redis_world.open()
-    redis.set(record_key(redis_world, fingerprint), text, px=HOUR)
+    fingerprint = await redis_harness.open()
+    redis.set(record_key(redis_harness, fingerprint), text, px=HOUR)
 
-    await assert_gone(redis_world, fingerprint)
-    await assert_cannot_be_changed(redis_world, fingerprint)
+    await assert_gone(redis_harness, fingerprint)
+    await assert_cannot_be_changed(redis_harness, fingerprint)
 
-    assert redis.get(record_key(redis_world, fingerprint)) == text
+    assert redis.get(record_key(redis_harness, fingerprint)) == text
     assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert all(fingerprint[:12] in record.getMessage() for record in caplog.records)
     assert fingerprint not in caplog.text
@@ -87,23 +87,23 @@ async def test_an_unreadable_record_is_gone_for_every_method_and_left_alone(
 
 @pytest.mark.parametrize("text", HALF_READABLE)
 async def test_a_record_whose_handshake_cannot_be_read_is_gone(
-    redis: Any, redis_world: World, text: bytes, caplog: pytest.LogCaptureFixture
+    redis: Any, redis_harness: Harness, text: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fingerprint = await redis_world.open()
-    redis.set(record_key(redis_world, fingerprint), text, px=HOUR)
+    fingerprint = await redis_harness.open()
+    redis.set(record_key(redis_harness, fingerprint), text, px=HOUR)
 
-    await assert_gone(redis_world, fingerprint)
+    await assert_gone(redis_harness, fingerprint)
 
     assert "unreadable" in caplog.text
 
 
 async def test_it_is_logged_once_a_read(
-    redis: Any, redis_world: World, caplog: pytest.LogCaptureFixture
+    redis: Any, redis_harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fingerprint = await redis_world.open()
-    redis.set(record_key(redis_world, fingerprint), FOREIGN, px=HOUR)
+    fingerprint = await redis_harness.open()
+    redis.set(record_key(redis_harness, fingerprint), FOREIGN, px=HOUR)
 
-    await redis_world.touch(fingerprint)
+    await redis_harness.touch(fingerprint)
 
     assert [record.getMessage() for record in caplog.records] == [
         f"Session {fingerprint[:12]} is unreadable (format b'2'); it is treated as gone."
@@ -112,59 +112,59 @@ async def test_it_is_logged_once_a_read(
 
 @pytest.mark.parametrize("part", ["session", "features", "state"])
 async def test_a_key_of_another_type_makes_the_session_unreadable(
-    redis: Any, redis_world: World, part: str
+    redis: Any, redis_harness: Harness, part: str
 ) -> None:
-    assert redis_world.commands is not None
-    fingerprint = await redis_world.open()
-    await redis_world.store.set_log_level(fingerprint, "debug")
-    await redis_world.store.state_set(fingerprint, {"a": "1"}, max_bytes=100)
-    key = getattr(redis_world.commands.keys, part)(fingerprint)
+    fingerprint = await redis_harness.open()
+    await redis_harness.store.run(sessions.set_log_level(fingerprint, "debug"))
+    await redis_harness.store.run(state.set_values(fingerprint, {"a": "1"}, max_bytes=100))
+    key = redis_harness.key(fingerprint, part)
     redis.delete(key)
     redis.rpush(key, "not what it was")
     redis.pexpire(key, HOUR)
 
     if part == "state":
         with pytest.raises(SessionGone):
-            await redis_world.store.state_get(fingerprint, ["a"])
-        assert redis_world.directory.state(fingerprint) == {}
+            await redis_harness.store.run(state.get(fingerprint, ["a"]))
+        assert redis_harness.sync.run(state.items(fingerprint)) == {}
     else:
-        await assert_gone(redis_world, fingerprint)
+        await assert_gone(redis_harness, fingerprint)
 
 
-async def test_an_unreadable_record_is_left_out_of_pages(redis: Any, redis_world: World) -> None:
-    readable, unreadable = await redis_world.open(), await redis_world.open()
-    redis.set(record_key(redis_world, unreadable), FOREIGN, px=HOUR)
+async def test_an_unreadable_record_is_left_out_of_pages(redis: Any, redis_harness: Harness) -> None:
+    readable, unreadable = await redis_harness.open(), await redis_harness.open()
+    redis.set(record_key(redis_harness, unreadable), FOREIGN, px=HOUR)
 
-    page = redis_world.directory.page(Query(), offset=0, limit=10)
+    page = redis_harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=redis_harness.limits))
 
     assert [session.fingerprint for session in page.sessions] == [readable]
 
 
 @pytest.mark.parametrize("part", ["session", "features", "state"])
 async def test_a_key_of_another_type_is_no_other_sessions_business(
-    redis: Any, redis_world: World, part: str
+    redis: Any, redis_harness: Harness, part: str
 ) -> None:
     """The touches of a moment travel together, and one must not spoil the others."""
-    assert redis_world.commands is not None
-    spoilt, *others = [await redis_world.open() for _ in range(3)]
+    spoilt, *others = [await redis_harness.open() for _ in range(3)]
     for each in (spoilt, *others):
-        await redis_world.store.set_log_level(each, "debug")
-    key = getattr(redis_world.commands.keys, part)(spoilt)
+        await redis_harness.store.run(sessions.set_log_level(each, "debug"))
+    key = redis_harness.key(spoilt, part)
     redis.delete(key)
     redis.rpush(key, "of another type")
 
-    first, *rest = await asyncio.gather(*[redis_world.touch(each) for each in (spoilt, *others)])
+    first, *rest = await asyncio.gather(*[redis_harness.touch(each) for each in (spoilt, *others)])
 
     assert [session.fingerprint for session in rest if session is not None] == others
     assert (first is None) == (part != "state"), "no touch reads the state"
 
 
-async def test_a_record_past_its_deadline_is_gone_and_spoils_nothing(redis: Any, redis_world: World) -> None:
-    spoilt, other = await redis_world.open(), await redis_world.open()
-    redis.set(record_key(redis_world, spoilt), OVER, px=HOUR)
+async def test_a_record_past_its_deadline_is_gone_and_spoils_nothing(
+    redis: Any, redis_harness: Harness
+) -> None:
+    spoilt, other = await redis_harness.open(), await redis_harness.open()
+    redis.set(record_key(redis_harness, spoilt), OVER, px=HOUR)
 
-    gone, touched = await asyncio.gather(redis_world.touch(spoilt), redis_world.touch(other))
+    gone, touched = await asyncio.gather(redis_harness.touch(spoilt), redis_harness.touch(other))
 
     assert gone is None
     assert touched is not None
-    await assert_gone(redis_world, spoilt)
+    await assert_gone(redis_harness, spoilt)

@@ -241,6 +241,16 @@ def test_sessions_in_memory_are_a_warning_that_says_what_is_lost(caches: dict[st
     assert "django_redis.cache.RedisCache" in str(message.hint)
 
 
+def test_sessions_in_memory_without_lua_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_sessions.store.engine.lua51", None)
+    messages = found({"default": entry()}, caches={})
+    assert ids(messages) == {"E010", "W001"}
+    [error] = [message for message in messages if message.id == "mcp_sessions.E010"]
+    assert "the package lupa, which is missing" in error.msg
+    assert 'pip install "mcp-sessions[memory]"' in str(error.hint)
+    assert found({"default": entry()}) == []
+
+
 def test_an_idle_time_longer_than_the_maximum_age_is_a_warning() -> None:
     message = only(found({"default": entry(IDLE_TTL=7200, MAX_AGE=3600)}), "W002")
     assert "IDLE_TTL (7200 s) is longer than MAX_AGE (3600 s)" in message.msg

@@ -66,11 +66,9 @@ def test_durations_are_numbers_or_timedeltas() -> None:
 
 
 def test_the_store_gets_its_limits_in_milliseconds() -> None:
-    limits = endpoint(
-        IDLE_TTL=1.5, MAX_AGE=timedelta(seconds=3), FIRST_TTL=0.001, MAX_SESSIONS=None, STATE_MAX_BYTES=10
-    ).limits
+    limits = endpoint(IDLE_TTL=1.5, MAX_AGE=timedelta(seconds=3), FIRST_TTL=0.001, MAX_SESSIONS=None).limits
     assert (limits.idle_ms, limits.max_age_ms, limits.first_ms) == (1500, 3000, 1)
-    assert (limits.max_sessions, limits.state_max_bytes) == (None, 10)
+    assert limits.max_sessions is None
 
 
 @pytest.mark.parametrize("path", ["mcp", "/mcp", "mcp/", "/mcp/"])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,14 +17,14 @@ class Watch:
     def __init__(self) -> None:
         self.now = 0.0
         self.nodes: Sequence[str] = ()
-        delivery = SimpleNamespace(open=True)
-        follower = SimpleNamespace(origin="other", valid=True, delivery=delivery, fingerprint="f" * 64)
+        reader: Any = SimpleNamespace(
+            origin="other", is_current=True, event_stream=SimpleNamespace(open=True), fingerprint="f" * 64
+        )
         self.ended: list[Any] = []
-        runtime: Any = SimpleNamespace(followers=[follower], spawn=self._end)
-        runtime.streams = SimpleNamespace(nodes=self._nodes)
-        self.orphans = Orphans(runtime, clock=lambda: self.now)
+        context: Any = SimpleNamespace(spawn=self._end, store=SimpleNamespace(run=self._nodes))
+        self.orphans = Orphans(context, [reader], run_again=Mock(), clock=lambda: self.now)
 
-    async def _nodes(self) -> list[Any]:
+    async def _nodes(self, _: Any) -> list[Any]:
         return [SimpleNamespace(id=node) for node in self.nodes]
 
     def _end(self, work: Any) -> None:

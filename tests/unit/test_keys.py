@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from mcp_sessions.store import keys as keys_module
-from mcp_sessions.store.keys import Keys, client_label
-from mcp_sessions.store.record import clean_call, escape, parse_features, parse_session, unescape
+from mcp_sessions.store.calls import indexes, sessions
+from mcp_sessions.store.calls.sessions import parse_features, parse_session
+from mcp_sessions.store.keys import Keys, client_index, client_label, principal_index, protocol_index
 from mcp_sessions.store.session import Handshake, parse_handshake
+from tests.store.harness import LIMITS
 
 FINGERPRINT = "ab" * 32
 HANDSHAKE = '["2025-11-25",{"name":"claude-ai","version":"0.1.0"},{}]'
@@ -22,27 +24,21 @@ def plain(key: str) -> str:
 def test_keys_are_those_of_the_table() -> None:
     keys = Keys("shop", plain)
 
-    assert keys.session(FINGERPRINT) == f":1:mcp:v1:shop:{{{FINGERPRINT}}}:session"
-    assert keys.features(FINGERPRINT) == f":1:mcp:v1:shop:{{{FINGERPRINT}}}:features"
-    assert keys.state(FINGERPRINT) == f":1:mcp:v1:shop:{{{FINGERPRINT}}}:state"
-    assert keys.ended(FINGERPRINT) == f":1:mcp:v1:shop:{{{FINGERPRINT}}}:ended"
-    assert keys.activity == ":1:mcp:v1:{shop}:index:activity"
-    assert keys.new == ":1:mcp:v1:{shop}:index:new"
-    assert keys.clients == ":1:mcp:v1:{shop}:clients"
-    assert keys.client("claude ai") == ":1:mcp:v1:{shop}:index:client:claude ai"
-    assert keys.protocol("2025-11-25") == ":1:mcp:v1:{shop}:index:protocol:2025-11-25"
-    assert keys.principal("anonymous") == ":1:mcp:v1:{shop}:index:principal:2f183a4e64493af3f377f745eda50236"
+    for part in ("session", "features", "state", "ended", "stream:standalone"):
+        assert keys.resolve(FINGERPRINT, [part]) == [f":1:mcp:v1:shop:{{{FINGERPRINT}}}:{part}"]
+    for part in ("index:activity", "index:new", "clients", "inbox:aa"):
+        assert keys.resolve("", [part]) == [f":1:mcp:v1:{{shop}}:{part}"]
 
 
-def test_a_sessions_indexes_are_activity_owner_client_and_protocol() -> None:
-    keys = Keys("shop", plain)
-
-    assert keys.indexes(parse_handshake(HANDSHAKE), "issuer|ann") == (
-        keys.activity,
-        keys.principal("issuer|ann"),
-        keys.client("claude-ai"),
-        keys.protocol("2025-11-25"),
+def test_a_sessions_indexes_are_activity_principal_client_and_protocol() -> None:
+    assert indexes.of(parse_handshake(HANDSHAKE), "anonymous") == (
+        "index:activity",
+        "index:principal:2f183a4e64493af3f377f745eda50236",
+        "index:client:claude-ai",
+        "index:protocol:2025-11-25",
     )
+    assert client_index("claude ai") == "index:client:claude ai"
+    assert protocol_index("draft/1") == "index:protocol:draft%2F1"
 
 
 @pytest.mark.parametrize(
@@ -55,13 +51,17 @@ def test_a_sessions_indexes_are_activity_owner_client_and_protocol() -> None:
         lambda key: str(hash(key)),
         lambda key: f"{key[::-1]}",
         lambda key: f"{key}{key}",
+        lambda key: key if len(key) < 100 else f"long:{hash(key)}",
     ],
 )
 def test_every_key_function_is_followed(make_key: Any) -> None:
     keys = Keys("shop", make_key)
 
     for fingerprint in (FINGERPRINT, "0" * 64, "1" * 64, "01" * 32):
-        assert keys.session(fingerprint) == make_key(f"mcp:v1:shop:{{{fingerprint}}}:session")
+        for part in ("session", "stream-info:standalone"):
+            [key] = keys.resolve(fingerprint, [part])
+            assert key == make_key(f"mcp:v1:shop:{{{fingerprint}}}:{part}")
+    assert keys.resolve("", ["nodes"]) == [make_key("mcp:v1:{shop}:nodes")]
 
 
 def test_hostile_text_stays_within_its_part_of_the_key() -> None:
@@ -69,25 +69,22 @@ def test_hostile_text_stays_within_its_part_of_the_key() -> None:
     prefix = ":1:mcp:v1:{sh%7Dop%7B}:index:client:"
 
     for name in ("}:{x", "*?[", "\r\n", "☃" * 500, "\ud800", "a" * 10_000):
-        key = keys.client(name)
+        [key] = keys.resolve("", [client_index(name)])
         assert key.startswith(prefix)
         assert len(key) <= len(prefix) + 160
         assert not set(key.removeprefix(prefix)) & set("{}*?[]:\r\n/")
 
 
 def test_names_that_differ_within_a_hundred_characters_have_different_indexes() -> None:
-    keys = Keys("shop", plain)
     names = ["☃" * 99 + "a", "☃" * 99 + "b", "a", "A", "", " ", "%20", "+", "é", "e\u0301"]
 
-    assert len({keys.client(name) for name in names}) == len(names)
-    assert keys.client("x" * 100 + "a") == keys.client("x" * 100 + "b")
+    assert len({client_index(name) for name in names}) == len(names)
+    assert client_index("x" * 100 + "a") == client_index("x" * 100 + "b")
     assert client_label("x" * 101) == "x" * 100
 
 
 def test_principals_of_any_text_have_different_indexes() -> None:
-    keys = Keys("shop", plain)
-
-    assert len({keys.principal(each) for each in ("", "a", "\ud800", "a\n", "issuer|a")}) == 5
+    assert len({principal_index(each) for each in ("", "a", "\ud800", "a\n", "issuer|a")}) == 5
 
 
 def test_every_key_of_the_code_is_in_the_table() -> None:
@@ -144,14 +141,19 @@ def test_features_of_other_releases_are_ignored() -> None:
     assert parse_features([b"colour", b"red", b"tool:sing", b"1"]) == (None, frozenset({"sing"}))
 
 
+def call_of(touch: Any) -> str:
+    """The call as the record keeps it."""
+    return str(touch.arguments[2])
+
+
 @pytest.mark.parametrize("call", ["", "ping", "tools/call:remember", "x" * 128])
 def test_ordinary_calls_are_kept_as_they_are(call: str) -> None:
-    assert clean_call(call) == call
+    assert call_of(sessions.touch(FINGERPRINT, principal="ann", limits=LIMITS, call=call)) == call
 
 
 @pytest.mark.parametrize("call", ["a\nb", "é", "x" * 129, "\ud800" * 200, "\x00", "tab\t"])
 def test_other_calls_become_a_bounded_line_of_ascii(call: str) -> None:
-    cleaned = clean_call(call)
+    cleaned = call_of(sessions.touch(FINGERPRINT, principal="ann", limits=LIMITS, call=call))
 
     assert 0 < len(cleaned) <= 128
     assert cleaned.isascii()
@@ -162,8 +164,10 @@ def test_other_calls_become_a_bounded_line_of_ascii(call: str) -> None:
     "principal", ["", "anonymous", "https://issuer|ann", "a\nb\\n", "é☃\ud800", "\\", "\x00"]
 )
 def test_principals_survive_their_line(principal: str) -> None:
-    line = escape(principal)
+    line = sessions.touch(FINGERPRINT, principal=principal, limits=LIMITS).arguments[0]
 
     assert line.isascii()
     assert "\n" not in line
-    assert unescape(line) == principal
+    session = parse_session(FINGERPRINT, [RECORD.replace("anonymous", line).encode("ascii"), 0])
+    assert session is not None
+    assert session.principal == principal

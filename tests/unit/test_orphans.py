@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mcp_sessions.conf import Endpoint
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.streams.orphans import Orphans
 
@@ -17,16 +18,15 @@ async def test_a_stream_that_cannot_be_ended_now_is_ended_later(
     async def away(*_: Any, **__: Any) -> None:
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr("mcp_sessions.streams.writer.PATIENCE_SECONDS", 0)
-    runtime: Any = SimpleNamespace(
-        store=SimpleNamespace(get=away),
-        streams=SimpleNamespace(close_orphan=away),
-        conf=SimpleNamespace(stream_limits=None, rerun_lost_calls=True),
+    monkeypatch.setattr("mcp_sessions.streams.retry.GIVE_UP_SECONDS", 0)
+    context: Any = SimpleNamespace(
+        store=SimpleNamespace(run=away),
+        conf=Endpoint(alias="default", server="shop.mcp.server", rerun_lost_calls=True),
     )
-    follower: Any = SimpleNamespace(
+    reader: Any = SimpleNamespace(
         fingerprint="f" * 64, stream="s", origin="dead", request=json.dumps(request_)
     )
 
-    await Orphans(runtime)._end(follower)
+    await Orphans(context, (), run_again=away)._end(reader)
 
-    assert follower.origin == "dead"
+    assert reader.origin == "dead"

@@ -1,7 +1,7 @@
 """The lazy queryset of sessions: what it reads, when, and what it refuses."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,7 @@ from mcp_sessions.errors import MCPSessionsError, UnsupportedLookup
 from mcp_sessions.inventory.listing import MAX_DEPTH, Prefix
 from mcp_sessions.inventory.queryset import SessionQuerySet
 from mcp_sessions.models import MCPSession
-from mcp_sessions.store.base import EndReason, Page, Query
+from mcp_sessions.store.calls.queries import Page, Query
 from mcp_sessions.store.session import Handshake, Session
 
 MINUTE = 60_000
@@ -79,20 +79,15 @@ class Directory:
         self.asked.append(("find", prefix))
         return [s for s in self.sessions if s.fingerprint.startswith(prefix)][:limit]
 
-    def count(self) -> int:
-        return len(self.sessions)
+    def run(self, call: tuple[str, tuple[Any, ...], dict[str, Any]]) -> Any:
+        name, arguments, options = call
+        options.pop("limits", None)
+        return getattr(self, name)(*arguments, **options)
 
-    def clients(self) -> Sequence[str]:
-        return []
 
-    def state(self, fingerprint: str) -> Mapping[str, Any]:
-        return {}
-
-    def end(self, fingerprint: str, *, reason: EndReason = "expired_by_operator") -> Session | None:
-        raise AssertionError("nothing here ends sessions")
-
-    def ping(self) -> None:
-        raise AssertionError("nothing here pings")
+def named(name: str) -> Callable[..., Any]:
+    """A call that a `Directory` understands."""
+    return lambda *arguments, **options: (name, arguments, options)
 
 
 @dataclass
@@ -110,7 +105,9 @@ def stores(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Stores:
     """One endpoint with 120 sessions; a test may add endpoints."""
     stores = Stores({"default": Directory([session(n) for n in range(120)])})
     settings.MCP_SESSIONS = {"default": {"SERVER": "unused"}}
-    monkeypatch.setattr("mcp_sessions.inventory.listing.directory_for", stores.__getitem__)
+    monkeypatch.setattr("mcp_sessions.inventory.listing.sync_store_for", stores.__getitem__)
+    for name in ("queries.page", "queries.find", "sessions.get"):
+        monkeypatch.setattr(f"mcp_sessions.inventory.listing.{name}", named(name.partition(".")[2]))
     return stores
 
 

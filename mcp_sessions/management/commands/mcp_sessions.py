@@ -8,13 +8,14 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mcp_sessions import conf
-from mcp_sessions.ending import end_session
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.ending import end_sessions
+from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.listing import Prefix, SessionQuery
 from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.models import MCPSession
-from mcp_sessions.store.registry import directory_for
+from mcp_sessions.store.calls import state
+from mcp_sessions.store.factory import sync_store_for
 
 _ROW: Final = "{:<12}  {:<24}  {:<24}  {:<10}  {:>12}  {:>12}  {:>8}  {}"
 
@@ -73,13 +74,26 @@ class Command(BaseCommand):
             )
 
     def end(self, aliases: tuple[str, ...], *, fingerprints: list[str], **_: Any) -> None:
-        """End each session, or none if one of them is unknown."""
+        """End the sessions, or none if one of them is unknown."""
+        by_endpoint: dict[str, list[MCPSession]] = {}
         for session in [_only(aliases, prefix) for prefix in fingerprints]:
-            ended = end_session(session.endpoint, session.fingerprint)
-            self.stdout.write(f"{session}: {'ended' if ended is not None else 'already gone'}")
+            by_endpoint.setdefault(session.endpoint, []).append(session)
+        for alias, sessions in by_endpoint.items():
+            failure = None
+            try:
+                ended = end_sessions(alias, [session.fingerprint for session in sessions], by="shell")
+            except NotAllEnded as error:
+                ended, failure = error.ended, error
+            for session in sessions:
+                if session.fingerprint in ended:
+                    self.stdout.write(f"{session}: ended")
+                elif failure is None:
+                    self.stdout.write(f"{session}: already gone")
+            if failure is not None:
+                raise failure
 
     def _warn_about_memory(self, aliases: tuple[str, ...]) -> None:
-        local = [alias for alias in aliases if not directory_for(alias).shared]
+        local = [alias for alias in aliases if not sync_store_for(alias).shared]
         if local:
             where = f"{', '.join(local)}: sessions are in the memory of the server processes"
             self.stderr.write(self.style.WARNING(f"{where} and cannot be seen from here."))
@@ -141,5 +155,5 @@ def _document(session: MCPSession) -> dict[str, Any]:
         "last_call": record.last_call,
         "log_level": record.log_level,
         "tools": sorted(record.tools),
-        "state": dict(directory_for(session.endpoint).state(record.fingerprint)),
+        "state": dict(sync_store_for(session.endpoint).run(state.items(record.fingerprint))),
     }

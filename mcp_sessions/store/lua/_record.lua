@@ -4,7 +4,11 @@
 -- Flags: a active, i initialized, f has features, s has state.
 local PATTERN = '^1 (%d+) (%d+) (%-?%d+) (%-?%d+) (%-?%d+) (%d+) %-(%l*)\n([^\n]*)\n([^\n]*)\n(%[[^\n]*%])$'
 
--- The store's clock in milliseconds; tests inject theirs.
+-- For how many milliseconds after its deadline a record stays that lives until then: of the nodes that hold the session
+-- at that moment exactly one ends it.
+local OVERDUE = 10000
+
+-- The store's clock in milliseconds, unless tests inject theirs.
 local function clock(injected)
   if injected and injected ~= '' then return tonumber(injected) end
   local time = redis.call('TIME')

@@ -14,8 +14,8 @@ local function stream_of()
   }
 end
 
--- A new stream. A log without its info is nobody's. What needs memory comes first: a full Redis refuses a script at
--- its first write only.
+-- A new stream. A log without its info belongs to no stream. The write that needs memory comes first: a full Redis
+-- refuses a script only at its first write.
 local function new_stream(origin, request, ttl)
   redis.call('HSET', KEYS[3], 'last', 0, 'bytes', 0, 'ended', '', 'node', origin, 'token', origin == '' and 0 or 1,
     'origin', origin, 'ttl', ttl, 'delivered', 0, 'request', request)
@@ -59,7 +59,7 @@ local function save(stream, ttl)
     'ended', stream.ended, 'ttl', ttl)
 end
 
--- What who appends gets: the last position, and the claim (its token is 0 before the first one).
+-- The reply to an append: the last position, and the claim (its token is 0 before the first one).
 local function appended(stream)
   return {stream.last, stream.node, stream.token}
 end

@@ -1,7 +1,7 @@
 -- Set and delete features of a session: its log level, its enabled tools.
--- Atomic because features of a session that ends meanwhile would outlive it.
+-- Atomic so that no features outlive a session that ends meanwhile.
 -- KEYS: 1 record, 2 features.
--- ARGV: 1 now (tests) or '', 2 how many are set, then name and value of each, then the names to delete.
+-- ARGV: 1 now or '', 2 how many are set, then name and value of each, then the names to delete.
 -- Returns: nil for no session; a string if the record cannot be read; else {features}.
 local now = clock(ARGV[1])
 local session, unreadable = load(KEYS[1], now)

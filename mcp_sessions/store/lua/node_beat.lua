@@ -1,7 +1,7 @@
--- Heartbeat of a node. Atomic because who forgets the dead must not forget a node that beats at the same moment.
+-- Heartbeat of a node. Atomic so that a node that beats while the dead are forgotten is not forgotten with them.
 -- The inboxes of dead nodes go by their TTL.
 -- KEYS: 1 nodes, 2 what they tell, 3 the node's inbox.
--- ARGV: 1 now (tests) or '', 2 node, 3 what it tells, 4 after how long a node is forgotten ms.
+-- ARGV: 1 now or '', 2 node, 3 what it tells, 4 after how long a node is forgotten ms.
 -- Returns: how many nodes were forgotten.
 local now, forget = clock(ARGV[1]), tonumber(ARGV[4])
 local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - forget), 'LIMIT', 0, 1000)
@@ -9,7 +9,7 @@ if #dead > 0 then
   redis.call('ZREM', KEYS[1], unpack(dead))
   redis.call('HDEL', KEYS[2], unpack(dead))
 end
--- After that: the node itself may have been silent for too long.
+-- Only now: the node itself may have been silent for too long.
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, forget) end

@@ -1,6 +1,7 @@
--- Forget a node that stops. Atomic so that nobody rings it between the deletions.
--- KEYS: 1 nodes, 2 what they tell, 3 the node's inbox. ARGV: 1 node.
+-- Forget a node that stops. Atomic so that nobody notifies it between the deletions.
+-- KEYS: 1 nodes, 2 what they tell, 3 the node's inbox.
+-- ARGV: 1 now or '' (not used), 2 node.
 -- Returns: 1 if it was known, else 0.
-redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[2])
 redis.call('DEL', KEYS[3])
-return redis.call('ZREM', KEYS[1], ARGV[1])
+return redis.call('ZREM', KEYS[1], ARGV[2])

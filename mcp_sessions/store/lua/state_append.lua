@@ -1,6 +1,6 @@
--- Append to a list in a session's state. Atomic because two processes that append must both be in the list.
+-- Append to a list in a session's state. Atomic so that the items of two nodes are both in the list.
 -- KEYS: 1 record, 2 state.
--- ARGV: 1 now (tests) or '', 2 maximum bytes, 3 name, 4 JSON text of the item.
+-- ARGV: 1 now or '', 2 maximum bytes, 3 name, 4 JSON text of the item.
 -- Returns: nil for no session; a string if the record cannot be read; -1 too large; -2 no list; else {list}.
 local now = clock(ARGV[1])
 local session, unreadable = load(KEYS[1], now)

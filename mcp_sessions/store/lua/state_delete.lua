@@ -1,6 +1,6 @@
--- Delete names of a session's state. Atomic because the count of bytes must follow.
+-- Delete names of a session's state. Atomic so that the count of bytes stays right.
 -- KEYS: 1 record, 2 state.
--- ARGV: 1 now (tests) or '', then names.
+-- ARGV: 1 now or '', then names.
 -- Returns: nil for no session; a string if the record cannot be read; else {how many were set}.
 local now = clock(ARGV[1])
 local session, unreadable = load(KEYS[1], now)

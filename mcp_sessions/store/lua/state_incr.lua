@@ -1,7 +1,7 @@
--- Add to a number in a session's state. Atomic because two processes that add must both be counted.
+-- Add to a number in a session's state. Atomic so that the additions of two nodes both count.
 -- Integers are exact within 64 bits; anything else is a double, as in JSON.
 -- KEYS: 1 record, 2 state.
--- ARGV: 1 now (tests) or '', 2 maximum bytes, 3 name, 4 amount.
+-- ARGV: 1 now or '', 2 maximum bytes, 3 name, 4 amount.
 -- Returns: nil for no session; a string if the record cannot be read; -1 too large; -2 no number; else {sum}.
 local now = clock(ARGV[1])
 local session, unreadable = load(KEYS[1], now)

@@ -1,7 +1,7 @@
 -- Set values of a session's state, all or none.
--- Atomic because of the bound, and because state of a session that ends meanwhile would outlive it.
+-- Atomic so that the bound holds, and no state outlives a session that ends meanwhile.
 -- KEYS: 1 record, 2 state.
--- ARGV: 1 now (tests) or '', 2 maximum bytes, then name and value of each.
+-- ARGV: 1 now or '', 2 maximum bytes, then name and value of each.
 -- Returns: nil for no session; a string if the record cannot be read; -1 if it would be too large; else {}.
 local now = clock(ARGV[1])
 local session, unreadable = load(KEYS[1], now)

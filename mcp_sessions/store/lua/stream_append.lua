@@ -1,7 +1,7 @@
--- Append messages of an exchange to its log. Atomic because a repeated call must not append twice, because of an
--- answer and an orphan's end only one may be in the log, and because nothing may be written once the session ended.
+-- Append messages of an exchange to its log. Atomic so that a repeated call appends nothing twice, the log never has both
+-- an answer and an orphan's end, and nothing is written once the session has ended.
 -- KEYS: 1 record, 2 log, 3 info.
--- ARGV: 1 now (tests) or '', 2 first position, 3 '1' if the response is among them, 4 events at most, 5 bytes at most,
+-- ARGV: 1 now or '', 2 first position, 3 '1' if the response is among them, 4 events at most, 5 bytes at most,
 --       6 ttl ms, then payloads.
 -- Returns: nil for no session, no stream or an ended one; a string if the record cannot be read;
 --          else {last position, node that delivers, token}.

@@ -1,8 +1,8 @@
--- Take over the delivery of a stream. Atomic because of two who claim the later one must be the only valid one.
+-- Take over the delivery of a stream. Atomic so that of two concurrent claims only the later one is valid.
 -- KEYS: 1 record, 2 log, 3 info.
--- ARGV: 1 now (tests) or '', 2 node, 3 after which position or '', 4 '1' if the stream is made when there is none.
+-- ARGV: 1 now or '', 2 node, 3 after which position or '', 4 '1' if the stream is made when there is none.
 -- Returns: nil for no session or no stream; a string if the record cannot be read;
---          else {now, token, node before, token before, origin, where to go on, request id}.
+--          else {node, token, node before, token before, origin, where to go on, request id}.
 local now = clock(ARGV[1])
 local session, unreadable = load(KEYS[1], now)
 if not session then return unreadable end
@@ -15,4 +15,4 @@ local after = math.min(tonumber(ARGV[3]) or stream.delivered, stream.last)
 redis.call('HSET', KEYS[3], 'node', ARGV[2], 'token', stream.token + 1)
 live(stream, session, now)
 local request = redis.call('HGET', KEYS[3], 'request')
-return {now, stream.token + 1, stream.node, stream.token, stream.origin, after, request}
+return {ARGV[2], stream.token + 1, stream.node, stream.token, stream.origin, after, request}

@@ -1,7 +1,7 @@
 -- Make the log of an exchange, claimed by the node that runs it.
--- Atomic because a log of a session that ends meanwhile would be nobody's.
+-- Atomic so that no log is left behind by a session that ends meanwhile.
 -- KEYS: 1 record, 2 log, 3 info.
--- ARGV: 1 now (tests) or '', 2 node, 3 request id, 4 ttl ms.
+-- ARGV: 1 now or '', 2 node, 3 request id, 4 ttl ms.
 -- Returns: nil for no session; a string if the record cannot be read; else {last, node, token} as at first.
 local now = clock(ARGV[1])
 local session, unreadable = load(KEYS[1], now)

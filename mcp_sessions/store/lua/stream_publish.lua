@@ -1,7 +1,7 @@
--- Append messages to the standalone stream, from anywhere. Atomic because two who publish at the same moment must get
--- positions of their own, and because a repeated call must not publish twice.
+-- Append messages to the standalone stream, from anywhere. Atomic so that concurrent publications get positions of their
+-- own, and a repeated call publishes nothing twice.
 -- KEYS: 1 record, 2 log, 3 info, 4 publications of the last minute.
--- ARGV: 1 now (tests) or '', 2 name of this publication, 3 how long it is remembered ms, 4 how many are remembered,
+-- ARGV: 1 now or '', 2 name of this publication, 3 how long it is remembered ms, 4 how many are remembered,
 --       5 events at most, 6 bytes at most, 7 ttl ms, then payloads.
 -- Returns: nil for no session; a string if the record cannot be read; else {last position, node, token}.
 local now = clock(ARGV[1])

@@ -1,7 +1,7 @@
--- Read what follows a position, for the one who delivers the stream. Atomic because who reads must be the one whose
--- claim is the newest, and because what one delivered must not be delivered by the next.
+-- Read what follows a position, for the node that delivers the stream. Atomic so that only the newest claim reads, and
+-- what one node delivered is not delivered by the next.
 -- KEYS: 1 record, 2 log, 3 info.
--- ARGV: 1 now (tests) or '', 2 token, 3 after which position, 4 bytes at most (one event is always read).
+-- ARGV: 1 now or '', 2 token, 3 after which position, 4 bytes at most (one event is always read).
 -- Returns: nil for no session or no stream; a string if the record cannot be read; else
 --          {1 if the claim is valid, 1 if nothing follows, {position, payload, position, payload...}}.
 local CHUNK = 32
@@ -11,7 +11,7 @@ local stream = stream_of()
 if not stream then return nil end
 if stream.token ~= tonumber(ARGV[2]) then return {0, 0, {}} end
 local position, left, events = tonumber(ARGV[3]), tonumber(ARGV[4]), {}
--- A reader that is ahead of the log: the server has lost data, and gives its positions anew to what is said now.
+-- A reader that is ahead of the log: the server has lost data, and gives these positions to new messages.
 if position > stream.last then position = stream.delivered end
 
 -- Whether there may be more, and it may fit.

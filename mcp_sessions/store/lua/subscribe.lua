@@ -1,6 +1,6 @@
--- Remember a resource subscription. Atomic because of the bound, and because it would outlive a session that ends.
+-- Remember a resource subscription. Atomic so that the bound holds, and none outlives a session that ends.
 -- KEYS: 1 record, 2 subscriptions.
--- ARGV: 1 now (tests) or '', 2 resource, 3 how many at most.
+-- ARGV: 1 now or '', 2 resource, 3 how many at most.
 -- Returns: nil for no session; a string if the record cannot be read; else {1 if it is remembered, else 0}.
 local now = clock(ARGV[1])
 local session, unreadable = load(KEYS[1], now)

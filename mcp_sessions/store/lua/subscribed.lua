@@ -1,6 +1,6 @@
--- Whether a session subscribes to a resource. Atomic because it must be alive.
+-- Whether a session subscribes to a resource. Atomic so that it is alive.
 -- KEYS: 1 record, 2 subscriptions.
--- ARGV: 1 now (tests) or '', 2 resource.
+-- ARGV: 1 now or '', 2 resource.
 -- Returns: nil for no session; a string if the record cannot be read; else {1 or 0}.
 local session, unreadable = load(KEYS[1], clock(ARGV[1]))
 if not session then return unreadable end

@@ -1,0 +1,150 @@
+"""What nodes tell each other, and its one encoding.
+
+The encoded form is a JSON object: the version of the format, the type, the fields, and the name if it is a broadcast. A
+node skips what it cannot read: a newer release may send types that this one does not know. So a new type needs no new
+version; a changed meaning of an existing one does.
+"""
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+VERSION: Final = 1
+#: Characters of an unknown type or version that are logged.
+_SHOWN_CHARS: Final = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamChanged:
+    """A message was appended to a stream that the receiving node delivers."""
+
+    fingerprint: str
+    stream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamClaimed:
+    """Another connection took over a stream that the receiving node delivered."""
+
+    fingerprint: str
+    stream: str
+    #: The token of the new claim.
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamReleased:
+    """The connection that delivered a session's standalone stream closed: the receiving node may deliver it again."""
+
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyArrived:
+    """The client replied to a request that the receiving node waits for, or reported progress."""
+
+    fingerprint: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionsEnded:
+    """These sessions were ended before their time: close what is open of them."""
+
+    fingerprints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BroadcastsPosted:
+    """There are broadcasts in the store that the receiving node has not read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """The client cancelled a request, and the node that received the cancellation does not run it (broadcast)."""
+
+    fingerprint: str
+    request_id: str | int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced:
+    """The server announced that tools, prompts, resources or one resource changed (broadcast)."""
+
+    method: str
+    #: The resource that changed; None for the announcements of changed lists.
+    uri: str | None
+
+
+Notification = (
+    StreamChanged
+    | StreamClaimed
+    | StreamReleased
+    | ReplyArrived
+    | SessionsEnded
+    | BroadcastsPosted
+    | Cancelled
+    | Announced
+)
+
+_TYPES: Final[dict[str, type[Any]]] = {cls.__name__: cls for cls in get_args(Notification)}
+_HINTS: Final = {cls: get_type_hints(cls) for cls in _TYPES.values()}
+
+
+class Unreadable(Exception):
+    """A notification of an unknown type or version, or none at all. `kind` says which; it is short."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A notification as it travels."""
+
+    notification: Notification
+    #: Different for each broadcast: a node that reads one twice, because posting it was repeated, hears it once. ""
+    #: for what is not a broadcast.
+    name: str = ""
+
+
+def encode(notification: Notification, *, name: str = "") -> bytes:
+    """The encoded form; `name` for a broadcast."""
+    envelope: dict[str, Any] = {"version": VERSION, "type": type(notification).__name__}
+    if name:
+        envelope["name"] = name
+    envelope["fields"] = {each.name: getattr(notification, each.name) for each in fields(notification)}
+    return json.dumps(envelope, separators=(",", ":")).encode("ascii")
+
+
+def decode(encoded: bytes) -> Envelope:
+    """What was encoded. Raises: Unreadable."""
+    try:
+        envelope = json.loads(encoded)
+    except (ValueError, RecursionError):
+        raise Unreadable("not JSON") from None
+    match envelope:
+        case {"version": 1, "type": str(kind), "fields": dict(values)}:
+            name = envelope.get("name", "")
+        case {"version": int(version)} if version != VERSION:
+            raise Unreadable(f"version {str(version)[:_SHOWN_CHARS]}")
+        case _:
+            raise Unreadable("not a notification")
+    cls = _TYPES.get(kind)
+    if cls is None:
+        raise Unreadable(f"type {kind[:_SHOWN_CHARS]!a}")
+    hints = _HINTS[cls]
+    if values.keys() != hints.keys() or not isinstance(name, str):
+        raise Unreadable(f"{kind} with other fields")
+    return Envelope(cls(**{key: _checked(kind, value, hints[key]) for key, value in values.items()}), name)
+
+
+def _checked(kind: str, value: Any, hint: Any) -> Any:
+    """The value as its field has it. Raises: Unreadable for a value of another type."""
+    if get_origin(hint) is tuple:
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return tuple(value)
+    elif isinstance(value, hint):
+        return value
+    raise Unreadable(f"{kind} with values of another type")

@@ -1,0 +1,96 @@
+"""What this process does when it is told something about a session, mostly by another process."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from mcp_sessions import subscriptions
+from mcp_sessions.cluster.client_requests import ClientRequests
+from mcp_sessions.cluster.notifications import (
+    Announced,
+    Cancelled,
+    Notification,
+    ReplyArrived,
+    SessionsEnded,
+    StreamChanged,
+    StreamClaimed,
+    StreamReleased,
+)
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.serving.admission import Admission
+from mcp_sessions.store.calls import streams
+from mcp_sessions.streams.context import Context
+from mcp_sessions.streams.open_streams import OpenStreams
+from mcp_sessions.streams.standalone import publish_to_all
+from mcp_sessions.transport import jsonrpc
+
+logger = logging.getLogger(__name__)
+
+
+class Inbox:
+    """Takes the notifications of one endpoint to the parts that they concern."""
+
+    def __init__(
+        self,
+        context: Context,
+        admission: Admission,
+        open_streams: OpenStreams,
+        client_requests: ClientRequests,
+    ) -> None:
+        self._context = context
+        self._admission = admission
+        self._open_streams = open_streams
+        self._client_requests = client_requests
+
+    def hear(self, notification: Notification, name: str) -> None:
+        """Act on a notification; `name` is that of a broadcast."""
+        match notification:
+            case StreamChanged(fingerprint=fingerprint, stream=stream):
+                self._open_streams.nudge(fingerprint, stream)
+            case StreamClaimed(fingerprint=fingerprint, stream=stream, token=token):
+                self._claimed(fingerprint, stream, token)
+            case StreamReleased(fingerprint=fingerprint):
+                self._open_streams.hand_back(fingerprint, None)
+            case ReplyArrived(fingerprint=fingerprint, request_id=request_id):
+                self._client_requests.hear(fingerprint, request_id)
+            case Cancelled(fingerprint=fingerprint, request_id=cancelled):
+                self._admission.cancel(fingerprint, cancelled)
+            case SessionsEnded(fingerprints=fingerprints):
+                for fingerprint in fingerprints:
+                    self.close_session(fingerprint)
+            case Announced(method=method, uri=uri):
+                subscriptions.hear(self._context.conf.alias, notification)
+                listening = self._open_streams.listening
+                self._context.spawn(publish_to_all(self._context, listening, method, uri, key=name))
+
+    def _claimed(self, fingerprint: str, stream: str, token: int) -> None:
+        """Another process delivers a stream from now on: close the connections that this process has for it."""
+        for exchange in self._admission.of(fingerprint):
+            writer = exchange.stream
+            if writer is not None and writer.name == stream and writer.claim and writer.claim.token < token:
+                writer.event_stream.end()
+        self._open_streams.nudge(fingerprint, stream)
+
+    async def cancel(self, fingerprint: str, params: Mapping[str, Any]) -> None:
+        """Cancel the request that a `notifications/cancelled` names, in whichever process it runs."""
+        request_id = params.get("requestId")
+        if jsonrpc.is_request_id(request_id) and not self._admission.cancel(fingerprint, request_id):
+            await self._context.node.broadcast(Cancelled(fingerprint=fingerprint, request_id=request_id))
+
+    def close_session(self, fingerprint: str) -> None:
+        """Close the open streams of a session that ended, and cancel the handlers that wait for its client."""
+        for reader in self._open_streams.of(fingerprint):
+            reader.event_stream.end()
+        for exchange in self._admission.of(fingerprint):
+            if exchange.waits_for_client:
+                exchange.abort()
+            if exchange.stream is not None:
+                exchange.stream.event_stream.end()
+        self._client_requests.end(fingerprint)
+        self._context.spawn(self._forget_streams(fingerprint))
+
+    async def _forget_streams(self, fingerprint: str) -> None:
+        try:
+            await self._context.store.run(streams.forget(fingerprint))
+        except StoreUnavailable as error:
+            logger.info("The streams of session %.12s are left to their TTL: %s", fingerprint, error)

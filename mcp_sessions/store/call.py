@@ -1,0 +1,83 @@
+"""A call on the store, as a value: a script, its keys and arguments, and what the reply means. Pure.
+
+A driver (`drivers`) runs calls. An operation that needs several round trips is a generator: it yields lists of calls
+that may share a round trip, and is sent their results. `StoreUnavailable` is raised where it waits.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Generator, Sequence
+from importlib.resources import files
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+
+log = logging.getLogger("mcp_sessions.store")
+
+_FOLDER: Final = files("mcp_sessions.store") / "lua"
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+#: What carries a script to Redis: calls of one pipeline share round trips, and do not wait for those of another.
+Pipe = Literal["touches", "messages", "others"]
+
+
+class Script:
+    """One of the Lua files, with the files that its functions are in put before it. Redis runs it as one act.
+
+    `repeatable`: running it twice does no harm, so it is sent again when a connection breaks. `takes_many`: one run may
+    do several calls, with the keys of all and then the arguments of all; it replies with a list.
+    """
+
+    __slots__ = ("name", "pipe", "reads_record", "repeatable", "sha", "takes_many", "text")
+
+    def __init__(
+        self,
+        name: str,
+        *heads: str,
+        repeatable: bool = False,
+        takes_many: bool = False,
+        pipe: Pipe = "others",
+    ) -> None:
+        parts = [(_FOLDER / f"{part}.lua").read_text(encoding="ascii") for part in (*heads, name)]
+        self.name = name
+        self.text = "\n".join(parts)
+        self.sha = hashlib.sha1(self.text.encode("ascii"), usedforsecurity=False).hexdigest()
+        self.repeatable = repeatable
+        self.takes_many = takes_many
+        self.pipe = pipe
+        self.reads_record = "local session, unreadable = load(" in self.text
+
+
+class Call(NamedTuple, Generic[T_co]):
+    """A script with its keys and arguments. The driver puts the time, or "", before them (ARGV[1])."""
+
+    script: Script
+    #: The fingerprint of the session that the keys belong to; "" for keys of the whole namespace.
+    home: str
+    #: The last parts of the keys: "session", "stream:standalone"…
+    parts: Sequence[str]
+    arguments: Sequence[Any]
+    #: Makes the result of `home` and the script's reply.
+    decode: Callable[[str, Any], T_co]
+    #: Gives, for the result and the reply, another call to send without waiting for it. Best effort.
+    follow_up: "Callable[[Any, Any], Call[Any] | None] | None" = None
+    #: Whether an error reply, as StoreUnavailable, is this call's result, and not a failure of the calls beside it.
+    fails_alone: bool = False
+
+
+#: An operation of several round trips.
+Operation = Generator[Sequence[Call[Any]], list[Any], T]
+
+
+def is_readable(fingerprint: str, reply: Any) -> bool:
+    """Whether a script found the session. A record that it could not read is logged."""
+    if type(reply) is list:
+        return True
+    if reply is not None:
+        warn_unreadable(fingerprint, reply)
+    return False
+
+
+def warn_unreadable(fingerprint: str, text: bytes | Exception) -> None:
+    """Log a record that is corrupt, or of a format version that this release does not know. It is left alone."""
+    version = text.split(b" ", 1)[0][:8] if isinstance(text, bytes) else type(text).__name__
+    log.warning("Session %s is unreadable (format %r); it is treated as gone.", fingerprint[:12], version)

@@ -1,0 +1,107 @@
+"""The indexes of sessions by last activity: hints about the records, seldom written, and repaired by readers."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mcp_sessions.conf import Limits
+from mcp_sessions.store import keys
+from mcp_sessions.store.call import Call, Script
+from mcp_sessions.store.session import ANONYMOUS, Handshake, Session
+
+#: How often a session's place in the indexes is updated at most.
+INDEX_INTERVAL_MS: Final = 5_000
+#: How much longer than its session an index entry may matter: it can be that much behind.
+INDEX_SLACK_MS: Final = 2 * INDEX_INTERVAL_MS
+
+INDEX: Final = Script("index", "_record", "_index", repeatable=True)
+UNINDEX: Final = Script("unindex", repeatable=True)
+MEMBERS: Final = Script("members", "_record", "_index", repeatable=True)
+CLIENTS: Final = Script("clients", repeatable=True)
+
+
+def of(handshake: Handshake, principal: str) -> tuple[str, str, str, str]:
+    """The indexes by last activity that hold a session: activity, principal, client, protocol."""
+    return (
+        keys.ACTIVITY,
+        keys.principal_index(principal),
+        keys.client_index(handshake.client_name),
+        keys.protocol_index(handshake.protocol_version),
+    )
+
+
+def reserve(
+    fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits
+) -> Call[tuple[int, bytes, int] | None]:
+    """Take a new session's place in the indexes, unless a cap is reached.
+
+    Then: 1 for the endpoint's cap or 2 for the principal's, the key of the full index, and now.
+    """
+    per_principal = None if principal == ANONYMOUS else limits.max_sessions_per_principal
+    caps = [cap if cap is not None else "" for cap in (limits.max_sessions, per_principal)]
+    return _index(fingerprint, principal, handshake, limits, "", limits.first_ms, caps)
+
+
+def update(session: Session, *, limits: Limits) -> Call[Any]:
+    """Put a session where its last activity belongs."""
+    now = session.last_activity_ms
+    first = "" if session.active else session.expires_ms - now
+    return _index(session.fingerprint, session.principal, session.handshake, limits, now, first, ("", ""))
+
+
+def unindex(indexes: Sequence[str], fingerprints: Sequence[str]) -> Call[None]:
+    """Drop fingerprints, a thousand at most, from indexes."""
+    return Call(UNINDEX, "", indexes, [bytes.fromhex(each) for each in fingerprints], lambda _, __: None)
+
+
+def members(
+    index: str,
+    *,
+    limits: Limits,
+    offset: int,
+    limit: int,
+    ascending: bool = False,
+    since_ms: int | None = None,
+    before_ms: int | None = None,
+) -> Call[tuple[int, list[str]]]:
+    """How many sessions of an index match, and the fingerprints of one page of them."""
+    bounds = ["" if bound is None else bound for bound in (since_ms, before_ms)]
+    arguments = (_matters_ms(limits), *bounds, offset, limit, "asc" if ascending else "desc")
+    return Call(MEMBERS, "", (index, keys.ACTIVITY, keys.NEW), arguments, _members)
+
+
+def count(*, limits: Limits) -> Call[int]:
+    """How many sessions are open, as the index knows it."""
+    read = members(keys.ACTIVITY, limits=limits, offset=0, limit=0)
+    return Call(read.script, read.home, read.parts, read.arguments, lambda _, reply: int(reply[0]))
+
+
+def clients() -> Call[list[str]]:
+    """Client names seen lately, most recent first, at most 100."""
+    return Call(CLIENTS, "", (keys.CLIENTS,), (), lambda _, reply: [name.decode() for name in reply])
+
+
+def _index(
+    fingerprint: str,
+    principal: str,
+    handshake: Handshake,
+    limits: Limits,
+    active_ms: int | str,
+    first: int | str,
+    caps: Sequence[int | str],
+) -> Call[tuple[int, bytes, int] | None]:
+    activity, *others = of(handshake, principal)
+    name = keys.client_label(handshake.client_name).encode("utf-8", "backslashreplace")
+    member = bytes.fromhex(fingerprint)
+    arguments = (member, active_ms, _matters_ms(limits), first, name, limits.max_age_ms, *caps)
+    parts = (activity, keys.NEW, keys.CLIENTS, *others)
+    return Call(INDEX, "", parts, arguments, lambda _, reply: tuple(reply) if reply else None)
+
+
+def _members(_: str, reply: Any) -> tuple[int, list[str]]:
+    total, found = reply
+    return total, [member.hex() for member in found]
+
+
+def _matters_ms(limits: Limits) -> int:
+    """How long after its last update an index entry can belong to a session that is alive."""
+    return max(limits.idle_ms, limits.first_ms) + INDEX_SLACK_MS

@@ -1,0 +1,89 @@
+"""Which sessions there are, for the admin and the operator. Index entries of sessions that are gone are dropped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mcp_sessions.conf import Limits
+from mcp_sessions.errors import UnsupportedLookup
+from mcp_sessions.store import keys
+from mcp_sessions.store.call import Operation
+from mcp_sessions.store.calls import indexes, sessions
+from mcp_sessions.store.session import FINGERPRINT, Session
+
+#: How many of the last active sessions a short prefix is searched in.
+FIND_DEPTH: Final = 10_000
+SHORTEST_PREFIX: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One page of sessions, newest activity first."""
+
+    #: The sessions of the page. Those that ended since they were indexed are left out.
+    sessions: Sequence[Session]
+    #: How many sessions match, as the index knows it.
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which sessions to list. At most one of `client`, `protocol` and `principal`; activity bounds go with each."""
+
+    client: str | None = None
+    protocol: str | None = None
+    principal: str | None = None
+    #: Last activity at or after / strictly before, milliseconds since the epoch.
+    active_since_ms: int | None = None
+    active_before_ms: int | None = None
+    #: Oldest activity first.
+    ascending: bool = False
+
+
+def page(query: Query, *, limits: Limits, offset: int, limit: int) -> Operation[Page]:
+    """One page by last activity: one range read and one pipeline, whatever the number of sessions.
+
+    Raises: UnsupportedLookup.
+    """
+    index = _index_of(query)
+    [(total, fingerprints)] = yield [
+        indexes.members(
+            index,
+            limits=limits,
+            offset=offset,
+            limit=limit,
+            ascending=query.ascending,
+            since_ms=query.active_since_ms,
+            before_ms=query.active_before_ms,
+        )
+    ]
+    found = yield from sessions.alive(index, fingerprints)
+    return Page(sessions=found, total=total - (len(fingerprints) - len(found)))
+
+
+def find(prefix: str, *, limits: Limits, limit: int) -> Operation[list[Session]]:
+    """Sessions whose fingerprint starts with `prefix`, hexadecimal, at least 8 digits.
+
+    A whole fingerprint is looked up. A shorter one is searched among the 10,000 last active sessions.
+    """
+    if not SHORTEST_PREFIX <= len(prefix) <= 64 or set(prefix) - set("0123456789abcdef"):
+        return []
+    if FINGERPRINT.match(prefix):
+        [session] = yield [sessions.get(prefix)]
+        return [] if session is None else [session]
+    read = indexes.members(keys.ACTIVITY, limits=limits, offset=0, limit=FIND_DEPTH)
+    [(_, fingerprints)] = yield [read]
+    matching = [each for each in fingerprints if each.startswith(prefix)]
+    return (yield from sessions.alive(keys.ACTIVITY, matching[:limit]))
+
+
+def _index_of(query: Query) -> str:
+    lookups = {
+        keys.client_index: query.client,
+        keys.protocol_index: query.protocol,
+        keys.principal_index: query.principal,
+    }
+    chosen = [index(value) for index, value in lookups.items() if value is not None]
+    if len(chosen) > 1:
+        raise UnsupportedLookup("sessions can be filtered by one of client, protocol and principal")
+    return chosen[0] if chosen else keys.ACTIVITY

@@ -1,0 +1,259 @@
+"""Event logs and resource subscriptions. They live with their session, in its slot, and slide no session's TTL.
+
+Payloads are bytes that the store does not look into. A log lives for `StreamLimits.ttl_ms` after the last append,
+publication, claim or `keep`, and never past its session's deadline: a silent stream needs `keep`. The positions of a
+standalone stream go on until the session ends, also when its log is gone.
+
+When a session ends, so do its standalone log and its subscriptions, in the same act. The logs of its exchanges cannot
+be read or written from then on; their TTL removes them. Every call may be made again with the same arguments: nothing
+happens twice.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcp_sessions.conf import StreamLimits
+from mcp_sessions.store.call import Call, Operation, Script, is_readable
+from mcp_sessions.transport.event_ids import STANDALONE
+
+#: How long, and how many of a session at most, the names of publications are remembered.
+PUBLISHED_MS: Final = 60_000
+MOST_PUBLISHED: Final = 1_000
+
+_HEADS: Final = ("_record", "_stream")
+_SUBSCRIPTIONS: Final = ("session", "subscriptions")
+
+OPEN: Final = Script("stream_open", *_HEADS, repeatable=True, pipe="messages")
+APPEND: Final = Script("stream_append", *_HEADS, repeatable=True, pipe="messages")
+PUBLISH: Final = Script("stream_publish", *_HEADS, repeatable=True, pipe="messages")
+CLAIM: Final = Script("stream_claim", *_HEADS, repeatable=True)
+READ: Final = Script("stream_read", *_HEADS, repeatable=True)
+CLOSE: Final = Script("stream_close", *_HEADS, repeatable=True)
+KEEP: Final = Script("stream_keep", *_HEADS, repeatable=True)
+FINISH: Final = Script("stream_finish", "_record", repeatable=True)
+DROP: Final = Script("stream_drop", repeatable=True)
+SUBSCRIBE: Final = Script("subscribe", "_record", repeatable=True)
+UNSUBSCRIBE: Final = Script("unsubscribe", "_record", repeatable=True)
+SUBSCRIBED: Final = Script("subscribed", "_record", repeatable=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to deliver a stream. The newest claim is the only valid one (a fencing token)."""
+
+    #: The node that delivers.
+    node: str
+    #: Grows with every claim of the stream.
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One logged message."""
+
+    #: 1, 2, 3… without gaps within a stream.
+    position: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """What `append` did."""
+
+    #: The position of the stream's last message.
+    position: int
+    #: Who delivers the stream now; None if nobody ever claimed it.
+    claim: Claim | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What `claim` found."""
+
+    claim: Claim
+    #: The claim that this one replaces.
+    replaced: Claim | None
+    #: The node that runs the exchange; "" for a standalone stream.
+    origin: str
+    #: Where delivery goes on: the position asked for, the stream's last one if that is beyond it; for a standalone
+    #: stream without one, the last one delivered.
+    after: int
+    #: The JSON-RPC id of the exchange's request, as JSON text; "" for a standalone stream.
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What `read` found."""
+
+    events: Sequence[Event]
+    #: Whether the stream's last message is in `events`, or was before them: nothing follows.
+    ended: bool
+    #: Whether the claim is still the valid one. If not, `events` is empty.
+    valid: bool
+
+
+def open_stream(
+    fingerprint: str, stream: str, *, node: str, request_id: str, limits: StreamLimits
+) -> Call[Claim | None]:
+    """Make the log of an exchange that runs on `node`, claimed by that node. None if the session is gone.
+
+    `stream` is a new random name: for one that exists, its first claim is returned and nothing is changed.
+    """
+    arguments = (node, request_id, limits.ttl_ms)
+    return Call(OPEN, fingerprint, _parts(stream), arguments, _opened)
+
+
+def append(
+    fingerprint: str, stream: str, *, first: int, payloads: Sequence[bytes], last: bool, limits: StreamLimits
+) -> Call[Appended | None]:
+    """Append messages of an exchange at positions first, first+1…; `last`: the response is among them, at the end.
+
+    Only the exchange's own node appends. Positions that exist already are skipped. None if the session or the stream is
+    gone, or if the stream ended (an orphan that was closed).
+    """
+    arguments = (first, "1" if last else "", limits.max_events, limits.max_bytes, limits.ttl_ms, *payloads)
+    return Call(APPEND, fingerprint, _parts(stream), arguments, _appended)
+
+
+def publish(
+    fingerprint: str, *, payloads: Sequence[bytes], key: str, limits: StreamLimits
+) -> Call[Appended | None]:
+    """Append messages to the standalone stream, from anywhere; the log is made on first use.
+
+    `key` names this publication: a repeated call with the same key within a minute does nothing (the last thousand
+    publications of a session are remembered). None if the session is gone.
+    """
+    bounds = (limits.max_events, limits.max_bytes, limits.ttl_ms)
+    arguments = (key, PUBLISHED_MS, MOST_PUBLISHED, *bounds, *payloads)
+    return Call(PUBLISH, fingerprint, (*_parts(STANDALONE), "published"), arguments, _appended)
+
+
+def claim(fingerprint: str, stream: str, *, node: str, after: int | None) -> Call[Taken | None]:
+    """Take over the delivery of a stream. None if there is no such stream.
+
+    The standalone stream exists for every session (it is made on first use); `after=None` goes on after the last event
+    that was delivered to anybody. For an exchange's stream `after` is a position; None is 0.
+    """
+    arguments = (node, "" if after is None else after, "1" if stream == STANDALONE else "")
+    return Call(CLAIM, fingerprint, _parts(stream), arguments, _taken)
+
+
+def read(fingerprint: str, stream: str, *, token: int, after: int, max_bytes: int) -> Call[Batch | None]:
+    """The events after a position, at least one if there is one, then as many as fit; marks them delivered.
+
+    If events after the position were dropped, the oldest that are left. None if the session or the stream is gone.
+    Nothing is read for a claim that is not valid any more.
+    """
+    return Call(READ, fingerprint, _parts(stream), (token, after, max_bytes), _batch)
+
+
+def close_orphan(
+    fingerprint: str, stream: str, *, payload: bytes, limits: StreamLimits
+) -> Call[Appended | None]:
+    """Append the response of an exchange whose node is dead; nothing if the stream has ended.
+
+    From then on the dead node's own appends are refused. None if the session or the stream is gone.
+    """
+    arguments = (limits.max_events, limits.max_bytes, limits.ttl_ms, payload)
+    return Call(CLOSE, fingerprint, _parts(stream), arguments, _appended)
+
+
+def keep(streams: Sequence[tuple[str, str]]) -> Operation[frozenset[tuple[str, str]]]:
+    """Signs of life of streams, (fingerprint, name) each, that run or are delivered; those that exist."""
+    kept = yield [Call(KEEP, home, _parts(stream), (), is_readable) for home, stream in streams]
+    return frozenset(each for each, exists in zip(streams, kept, strict=True) if exists)
+
+
+def finish(fingerprint: str, stream: str, *, kept: int, kept_bytes: int) -> Operation[None]:
+    """An exchange's stream ended. Of those of a session the newest are kept, at most `kept`, and at most as many as it
+    takes to have `kept_bytes`.
+
+    If the session is over, this one is dropped as well.
+    """
+    parts = ("session", "finished", "stream-info:" + stream)
+    [names] = yield [Call(FINISH, fingerprint, parts, (stream, kept, kept_bytes), _names)]
+    if names:
+        surplus = [part for name in names for part in _parts(name)[1:]]
+        yield [Call(DROP, fingerprint, surplus, (), lambda _, __: None)]
+
+
+def forget(fingerprint: str) -> Operation[None]:
+    """The session is over: drop its streams that ended. The others go with their TTL."""
+    return finish(fingerprint, "", kept=0, kept_bytes=0)
+
+
+def subscribe(fingerprint: str, uri: str, *, max_subscriptions: int) -> Call[bool | None]:
+    """Remember a resource subscription. False if there are too many. None if the session is gone."""
+    return Call(SUBSCRIBE, fingerprint, _SUBSCRIPTIONS, (_digest(uri), max_subscriptions), _flag)
+
+
+def unsubscribe(fingerprint: str, uri: str) -> Call[bool | None]:
+    """Forget it; whether it was remembered. None if the session is gone."""
+    return Call(UNSUBSCRIBE, fingerprint, _SUBSCRIPTIONS, (_digest(uri),), _flag)
+
+
+def subscribed(fingerprints: Sequence[str], uri: str) -> Operation[frozenset[str]]:
+    """Which of these sessions subscribe to a resource."""
+    arguments = (_digest(uri),)
+    found = yield [Call(SUBSCRIBED, each, _SUBSCRIPTIONS, arguments, _flag) for each in fingerprints]
+    return frozenset(each for each, subscribes in zip(fingerprints, found, strict=True) if subscribes)
+
+
+def _parts(stream: str) -> tuple[str, str, str]:
+    return ("session", "stream:" + stream, "stream-info:" + stream)
+
+
+def _claim(node: bytes, token: int) -> Claim | None:
+    """Before the first claim there is none."""
+    return Claim(node=node.decode(), token=token) if token else None
+
+
+def _appended(fingerprint: str, reply: Any) -> Appended | None:
+    if not is_readable(fingerprint, reply):
+        return None
+    position, node, token = reply
+    return Appended(position=position, claim=_claim(node, token))
+
+
+def _opened(fingerprint: str, reply: Any) -> Claim | None:
+    return _claim(*reply[1:]) if is_readable(fingerprint, reply) else None
+
+
+def _taken(fingerprint: str, reply: Any) -> Taken | None:
+    if not is_readable(fingerprint, reply):
+        return None
+    node, token, node_before, token_before, origin, after, request = reply
+    return Taken(
+        claim=Claim(node=node.decode(), token=token),
+        replaced=_claim(node_before, token_before),
+        origin=origin.decode(),
+        after=after,
+        request_id=request.decode(),
+    )
+
+
+def _batch(fingerprint: str, reply: Any) -> Batch | None:
+    if not is_readable(fingerprint, reply):
+        return None
+    valid, ended, flat = reply
+    events = [
+        Event(position=position, payload=payload)
+        for position, payload in zip(flat[::2], flat[1::2], strict=True)
+    ]
+    return Batch(events=events, ended=bool(ended), valid=bool(valid))
+
+
+def _names(_: str, reply: Any) -> list[str]:
+    return [name.decode() for name in reply]
+
+
+def _flag(fingerprint: str, reply: Any) -> bool | None:
+    return bool(reply[0]) if is_readable(fingerprint, reply) else None
+
+
+def _digest(uri: str) -> bytes:
+    """However long a client's URIs are, its subscriptions are bounded."""
+    return hashlib.sha256(uri.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,134 @@
+"""Calls on Redis from event loops: one client per running loop, with a few pipelines on it."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar, cast
+
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.call import Call, Operation, log
+from mcp_sessions.store.calls import nodes
+from mcp_sessions.store.clients import AsyncClient, close_async_client
+from mcp_sessions.store.drivers.listener import Listener
+from mcp_sessions.store.drivers.pipelines import Pipeline
+from mcp_sessions.store.drivers.round_trips import checked
+from mcp_sessions.store.keys import Keys
+
+#: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
+#: notifications, which are many and small, two.
+IN_FLIGHT: Final = {"touches": 1, "messages": 2, "others": 8, "follow_ups": 1}
+#: Follow-up calls that may wait for Redis; further ones are dropped, they are hints.
+MOST_FOLLOW_UPS: Final = 10_000
+
+T = TypeVar("T")
+#: Makes a client; the socket timeout in seconds is None for that of the settings.
+MakeClient = Callable[[float | None], AsyncClient]
+
+
+class _Loop:
+    """What belongs to one event loop."""
+
+    def __init__(self, make_client: MakeClient) -> None:
+        self.client = make_client(None)
+        self.pipelines = {name: Pipeline(self.client, in_flight=most) for name, most in IN_FLIGHT.items()}
+        self.listener = Listener(make_client)
+
+    async def aclose(self) -> None:
+        for pipeline in self.pipelines.values():
+            await pipeline.drain()
+        await self.listener.aclose()
+        await close_async_client(self.client)
+
+
+class RedisStore:
+    """See `drivers.Store`. What belongs to closed event loops is dropped; loops may run in several threads."""
+
+    shared = True
+
+    def __init__(
+        self, keys: Keys, make_client: MakeClient, *, clock: Callable[[], int] | None = None
+    ) -> None:
+        self._keys = keys
+        self._make_client = make_client
+        self._clock = clock
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+
+    async def run(self, work: Call[T] | Operation[T], /) -> T:
+        if not isinstance(work, Call):
+            return await self._operate(work)
+        loop = self._loops.get(asyncio.get_running_loop()) or self._enter()
+        return self._result(loop, work, await self._submit(loop, work, work.script.pipe))
+
+    async def run_all(self, calls: Iterable[Call[Any]], /) -> list[Any]:
+        loop = self._loops.get(asyncio.get_running_loop()) or self._enter()
+        calls = list(calls)
+        futures = [self._submit(loop, call, call.script.pipe) for call in calls]
+        replies = [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
+        return [self._result(loop, call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    async def listen(self, node: str, *, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
+        loop = self._loops.get(asyncio.get_running_loop()) or self._enter()
+        [inbox] = self._keys.resolve("", [nodes.inbox(node)])
+        return await loop.listener.listen(inbox, after=after, block_ms=block_ms)
+
+    async def settle(self) -> None:
+        """Wait until the follow-up calls that this event loop has begun are done, or have failed."""
+        if loop := self._loops.get(asyncio.get_running_loop()):
+            await loop.pipelines["follow_ups"].drain()
+
+    async def aclose(self) -> None:
+        if loop := self._loops.pop(asyncio.get_running_loop(), None):
+            await loop.aclose()
+
+    def _enter(self) -> _Loop:
+        for closed in [loop for loop in list(self._loops) if loop.is_closed()]:
+            self._loops.pop(closed, None)
+        entered = self._loops[asyncio.get_running_loop()] = _Loop(self._make_client)
+        return entered
+
+    def _submit(self, loop: _Loop, call: Call[Any], pipe: str) -> "asyncio.Future[Any]":
+        now = "" if self._clock is None else self._clock()
+        keys = self._keys.resolve(call.home, call.parts)
+        return loop.pipelines[pipe].submit((call.script, keys, (now, *call.arguments)))
+
+    def _result(self, loop: _Loop, call: Call[T], reply: Any) -> T:
+        """Raises: as `checked`, and what the call's decoder raises."""
+        if isinstance(reply, Exception):
+            reply = checked(call, reply)
+            if isinstance(reply, StoreUnavailable):
+                return cast("T", reply)
+        result = call.decode(call.home, reply)
+        if call.follow_up is not None:
+            following = call.follow_up(result, reply)
+            if following is not None:
+                self._follow(loop, following)
+        return result
+
+    def _follow(self, loop: _Loop, call: Call[Any]) -> None:
+        """Send a call that nobody waits for."""
+        if len(loop.pipelines["follow_ups"]) >= MOST_FOLLOW_UPS:
+            log.debug("%s is dropped: too many calls wait.", call.script.name)
+        else:
+            self._submit(loop, call, "follow_ups").add_done_callback(_log_failure)
+
+    async def _operate(self, operation: Operation[T]) -> T:
+        """Drive an operation of several round trips."""
+        try:
+            calls = next(operation)
+            while True:
+                try:
+                    results = await self.run_all(calls)
+                except StoreUnavailable as error:
+                    calls = operation.throw(error)
+                else:
+                    calls = operation.send(results)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+
+def _log_failure(reply: "asyncio.Future[Any]") -> None:
+    if reply.cancelled():
+        return
+    error = reply.exception() or (reply.result() if isinstance(reply.result(), Exception) else None)
+    if error is not None:
+        log.debug("An index update failed: %s", error)

@@ -1,0 +1,106 @@
+"""Calls on Redis from any thread, through django-redis' own connection."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+from redis import Redis
+from redis.cluster import RedisCluster
+
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.call import Call, Operation, log
+from mcp_sessions.store.clients import REDIS_ERRORS
+from mcp_sessions.store.drivers.round_trips import Job, checked, round_trips, unavailable
+from mcp_sessions.store.keys import Keys
+
+T = TypeVar("T")
+SyncClient = Redis | RedisCluster
+
+
+class SyncRunner(ABC):
+    """Drives calls and operations over whatever gives the replies of jobs."""
+
+    def __init__(self, keys: Keys, *, clock: Callable[[], int] | None = None) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    @abstractmethod
+    def _replies(self, jobs: Sequence[Job]) -> list[Any]:
+        """The reply to each job, error replies as values. Raises: StoreUnavailable."""
+
+    def run(self, work: Call[T] | Operation[T], /) -> T:
+        if isinstance(work, Call):
+            [result] = self.run_all([work])
+            return cast("T", result)
+        try:
+            calls = next(work)
+            while True:
+                try:
+                    results = self.run_all(calls)
+                except StoreUnavailable as error:
+                    calls = work.throw(error)
+                else:
+                    calls = work.send(results)
+        except StopIteration as stop:
+            return cast("T", stop.value)
+
+    def run_all(self, calls: Iterable[Call[Any]], /) -> list[Any]:
+        calls = list(calls)
+        now = "" if self._clock is None else self._clock()
+        jobs: list[Job] = [
+            (call.script, self._keys.resolve(call.home, call.parts), (now, *call.arguments)) for call in calls
+        ]
+        replies = self._replies(jobs) if jobs else []
+        return [self._result(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def _result(self, call: Call[Any], reply: Any) -> Any:
+        if call.script.takes_many and isinstance(reply, list):
+            [reply] = reply
+        reply = checked(call, reply)
+        if isinstance(reply, StoreUnavailable):
+            return reply
+        result = call.decode(call.home, reply)
+        following = None if call.follow_up is None else call.follow_up(result, reply)
+        if following is not None:
+            try:
+                self.run(following)
+            except StoreUnavailable as error:
+                log.debug("An index update failed: %s", error)
+        return result
+
+
+class SyncRedisStore(SyncRunner):
+    """See `drivers.SyncStore`."""
+
+    shared = True
+
+    def __init__(
+        self, keys: Keys, connect: Callable[[], SyncClient], *, clock: Callable[[], int] | None = None
+    ) -> None:
+        super().__init__(keys, clock=clock)
+        self._connect = connect
+
+    def _replies(self, jobs: Sequence[Job]) -> list[Any]:
+        steps = round_trips(jobs)
+        commands = next(steps)
+        while True:
+            try:
+                try:
+                    replies = _execute(self._connect(), commands)
+                except REDIS_ERRORS as error:
+                    commands = steps.throw(error)
+                else:
+                    commands = steps.send(replies)
+            except StopIteration as stop:
+                done: list[Any] = stop.value
+                return done
+            except REDIS_ERRORS as error:
+                raise unavailable(error) from error
+
+
+def _execute(client: SyncClient, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    replies: list[Any] = pipeline.execute(raise_on_error=False)
+    return replies

@@ -1,0 +1,16 @@
+-- The client's replies to a request. They stay until the request is withdrawn, so that they can be read again if this
+-- reply is lost. Atomic so that they are of a session that is alive.
+-- KEYS: 1 record, 2 request.
+-- ARGV: 1 now or '', 2 after which progress.
+-- Returns: nil for no session or no request; a string if the record cannot be read;
+--          else {the place of the newest progress, {progress, progress...}, the response if it is there}.
+local session, unreadable = load(KEYS[1], clock(ARGV[1]))
+if not session then return unreadable end
+local values = redis.call('HMGET', KEYS[2], 'node', 'answer', 'progress')
+if not values[1] then return nil end
+local newest, progress = tonumber(values[3] or 0), {}
+for place = tonumber(ARGV[2]) + 1, newest do
+  local payload = redis.call('HGET', KEYS[2], string.format('progress:%d', place))
+  if payload then progress[#progress + 1] = payload end
+end
+return {newest, progress, values[2]}

@@ -1,0 +1,129 @@
+"""Delivers a logged stream through one connection: first what was missed, then new messages as they are logged."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.calls import streams
+from mcp_sessions.store.calls.streams import Batch, Taken
+from mcp_sessions.streams.context import Context
+from mcp_sessions.transport import sse
+from mcp_sessions.transport.event_ids import STANDALONE, EventId
+from mcp_sessions.transport.event_stream import EventStream
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of messages that are read from the log at once, except for a single larger one.
+BATCH_BYTES: Final = 256 * 1024
+
+
+class StreamReader:
+    """Reads a stream's log no faster than its client does: what a slow client has not taken stays in the log.
+
+    It ends with the stream, or when a newer claim takes over. The connection of a standalone stream then stays open and
+    silent, because a client that holds several must not lose one; it delivers again when it gets the stream back.
+    """
+
+    __slots__ = (
+        "_after",
+        "_context",
+        "_nudge",
+        "_nudged",
+        "claim",
+        "event_stream",
+        "fingerprint",
+        "is_current",
+        "origin",
+        "replaced",
+        "request",
+        "scope",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        fingerprint: str,
+        stream: str,
+        *,
+        taken: Taken,
+        primed: bool,
+        scope: Mapping[str, Any],
+    ) -> None:
+        self.event_stream = EventStream()
+        self.event_stream.on_close = self.nudge
+        self.fingerprint = fingerprint
+        self.stream = stream
+        self.claim = taken.claim
+        #: The claim before this one.
+        self.replaced = taken.replaced
+        #: The node that runs the exchange, and the request; "" for a standalone stream.
+        self.origin = taken.origin
+        self.request = taken.request_id
+        #: The HTTP request that is answered with the stream.
+        self.scope = scope
+        #: Whether the claim is still the newest one, as far as is known here.
+        self.is_current = True
+        self._context = context
+        self._after = taken.after
+        if primed:
+            start = EventId.of(fingerprint, stream, taken.after)
+            self.event_stream.put(sse.priming(str(start), context.conf.retry))
+        # Not an asyncio.Event: that takes three times the memory, on each of thousands of idle streams.
+        self._nudged = False
+        self._nudge: asyncio.Future[None] | None = None
+
+    def resume(self, taken: Taken) -> None:
+        """Deliver again, with another claim; what was sent on this connection is not sent again."""
+        self.claim, self.replaced, self._after = taken.claim, taken.replaced, max(self._after, taken.after)
+        self.is_current = True
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Read the log again: there may be new messages, or a newer claim."""
+        self._nudged = True
+        if self._nudge is not None and not self._nudge.done():
+            self._nudge.set_result(None)
+
+    async def run(self) -> None:
+        """Read and deliver until nothing more will come."""
+        while await self.event_stream.wait_drained():
+            self._nudged = False
+            if self.is_current and await self._read():
+                continue
+            if not self._nudged:
+                self._nudge = asyncio.get_running_loop().create_future()
+                await self._nudge
+
+    async def _read(self) -> bool:
+        """Deliver what is in the log; whether there may be more at once."""
+        claim = self.claim
+        read = streams.read(
+            self.fingerprint, self.stream, token=claim.token, after=self._after, max_bytes=BATCH_BYTES
+        )
+        try:
+            batch = await self._context.store.run(read)
+        except StoreUnavailable as error:
+            logger.warning("A stream of session %.12s cannot be read: %s", self.fingerprint, error)
+            return False
+        return claim is not self.claim or self._deliver(batch)
+
+    def _deliver(self, batch: Batch | None) -> bool:
+        """Whether there may be more to read at once."""
+        if batch is None:
+            self.event_stream.end()
+            return True
+        if not batch.valid:
+            self.is_current = False
+            if self.stream != STANDALONE:
+                self.event_stream.end()
+            return True
+        for event in batch.events:
+            event_id = EventId.of(self.fingerprint, self.stream, event.position)
+            self.event_stream.put(sse.event(event.payload, str(event_id)))
+            self._after = event.position
+        if batch.ended:
+            self.event_stream.end()
+        return bool(batch.events)

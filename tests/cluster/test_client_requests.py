@@ -1,0 +1,236 @@
+"""Whichever process a client's response arrives at: one wins, it reaches the handler, and the others are refused."""
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests, SessionEnded, TimedOut
+from mcp_sessions.cluster.node import Node
+from mcp_sessions.cluster.notifications import Notification, ReplyArrived
+from mcp_sessions.conf import Endpoint
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.call import Call
+from mcp_sessions.store.calls import requests
+from mcp_sessions.store.drivers.embedded import EmbeddedStore
+from mcp_sessions.transport import jsonrpc
+from tests.store.harness import Harness, embedded_harness
+
+BOUND = 10
+
+
+class Store(EmbeddedStore):
+    """Counts what is read back, loses notifications, and can lose the reply of an answer or hold it up."""
+
+    def __init__(self, harness: Harness) -> None:
+        assert isinstance(harness.store, EmbeddedStore)
+        super().__init__(harness.store.sync)
+        self.read_back = 0
+        self.loses_replies = False
+        self.holding: asyncio.Event | None = None
+
+    async def run(self, work: Any, /) -> Any:
+        if not isinstance(work, Call):  # notifications are an operation: what must come does without
+            return None
+        result = await super().run(work)
+        if work.script is requests.ANSWER:
+            if self.holding is not None:
+                await self.holding.wait()
+            if self.loses_replies:
+                raise StoreUnavailable
+        self.read_back += work.script is requests.REPLIES
+        return result
+
+
+class Process:
+    """One process that serves an endpoint."""
+
+    def __init__(self, store: Store, *, dead: Sequence[str] = ()) -> None:
+        self.said: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self.dead = set(dead)
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.node = Node(store, hear=self._hear, on_beat=self._beat, pause=lambda: 1)
+        self.requests = ClientRequests(
+            store,
+            self.node,
+            conf=lambda: Endpoint(alias="default", server="no.server"),
+            spawn=self._spawn,
+            is_dead=self._is_dead,
+        )
+
+    async def _is_dead(self, node: str) -> bool:
+        return node in self.dead
+
+    def _hear(self, notification: Notification, name: str) -> None:
+        assert isinstance(notification, ReplyArrived)
+        self.requests.hear(notification.fingerprint, notification.request_id)
+
+    async def _beat(self) -> None:
+        """The tests beat."""
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def settle(self) -> None:
+        while self.tasks:
+            await asyncio.wait(self.tasks)
+
+    async def ask(self, fingerprint: str, **options: Any) -> tuple[str, "asyncio.Task[jsonrpc.Reply]"]:
+        """Send a request: its id, and what waits for its response."""
+        request = ClientRequest(method="ping", params=None, **options)
+        waiting = asyncio.create_task(self.requests.send(fingerprint, request, self.said.put))
+        message = await asyncio.wait_for(self.said.get(), BOUND)
+        return message["id"], waiting
+
+    async def receive(self, fingerprint: str, request_id: str, **result: Any) -> bool:
+        """A response of the client arrives here; whether it was accepted."""
+        reply = jsonrpc.Reply(id=request_id, result=result, error=None)
+        return await self.requests.answer(fingerprint, reply)
+
+
+@pytest.fixture
+def harness() -> Harness:
+    return embedded_harness()
+
+
+@pytest.fixture
+def store(harness: Harness) -> Store:
+    return Store(harness)
+
+
+@pytest.fixture
+def one(store: Store) -> Process:
+    return Process(store)
+
+
+@pytest.fixture
+def other(store: Store) -> Process:
+    return Process(store)
+
+
+@pytest.fixture
+async def session(harness: Harness) -> str:
+    return await harness.open()
+
+
+async def result_of(waiting: "asyncio.Task[jsonrpc.Reply]") -> Any:
+    return (await asyncio.wait_for(waiting, BOUND)).result
+
+
+async def test_a_response_to_a_request_of_the_same_process_is_not_read_back(
+    store: Store, one: Process, session: str
+) -> None:
+    request_id, waiting = await one.ask(session)
+    assert await one.receive(session, request_id, ok=1)
+    assert await result_of(waiting) == {"ok": 1}
+    await one.settle()
+    assert store.read_back == 0
+
+
+async def test_a_response_that_arrives_elsewhere_is_found_by_a_heartbeat(
+    one: Process, other: Process, session: str
+) -> None:
+    request_id, waiting = await one.ask(session)
+    assert await other.receive(session, request_id, ok=1)
+    await one.requests.look()
+    assert await result_of(waiting) == {"ok": 1}
+
+
+@pytest.mark.parametrize("first", ["here", "elsewhere"])
+async def test_a_second_response_is_refused_wherever_it_arrives(
+    one: Process, other: Process, session: str, first: str
+) -> None:
+    request_id, waiting = await one.ask(session)
+    order = [one, other] if first == "here" else [other, one]
+    assert [await process.receive(session, request_id, by=n) for n, process in enumerate(order)] == [
+        True,
+        False,
+    ]
+    await one.requests.look()
+    assert await result_of(waiting) == {"by": 0}
+
+
+@pytest.mark.parametrize("winner", ["here", "elsewhere"])
+async def test_of_two_responses_at_once_the_one_that_was_accepted_counts(
+    store: Store, one: Process, other: Process, session: str, winner: str
+) -> None:
+    request_id, waiting = await one.ask(session)
+    store.holding = asyncio.Event()
+    order = (
+        [(one, "here"), (other, "elsewhere")] if winner == "here" else [(other, "elsewhere"), (one, "here")]
+    )
+    # Both are in the store before either process knows what became of its own.
+    arriving = [asyncio.create_task(process.receive(session, request_id, at=at)) for process, at in order]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await one.requests.look()
+    store.holding.set()
+    assert await asyncio.gather(*arriving) == [True, False]
+    assert await result_of(waiting) == {"at": winner}
+
+
+async def test_a_response_whose_acceptance_was_lost_on_its_way_is_found_by_a_heartbeat(
+    store: Store, one: Process, session: str
+) -> None:
+    request_id, waiting = await one.ask(session)
+    store.loses_replies = True
+    with pytest.raises(StoreUnavailable):
+        await one.receive(session, request_id, ok=1)
+    await one.requests.look()
+    assert await result_of(waiting) == {"ok": 1}
+
+
+async def test_a_response_after_the_timeout_is_refused(one: Process, session: str) -> None:
+    request_id, waiting = await one.ask(session, timeout=0.001)
+    with pytest.raises(TimedOut):
+        await waiting
+    assert not await one.receive(session, request_id, ok=1)
+    assert (await one.said.get())["method"] == "notifications/cancelled"
+
+
+async def test_a_response_to_a_request_that_was_given_up_a_moment_ago_is_refused(
+    one: Process, session: str
+) -> None:
+    request_id, waiting = await one.ask(session)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert one.tasks, "the store still has the request"
+    assert not await one.receive(session, request_id, ok=1)
+
+
+async def test_a_response_for_a_node_that_is_dead_is_refused_and_does_not_count_should_it_come_back(
+    one: Process, other: Process, session: str
+) -> None:
+    request_id, waiting = await one.ask(session, timeout=0.05)
+    other.dead.add(one.node.id)
+    assert not await other.receive(session, request_id, ok=1)
+    await one.requests.look()
+    with pytest.raises(TimedOut):
+        await waiting
+
+
+async def test_progress_from_elsewhere_is_passed_on_before_the_response(
+    store: Store, one: Process, other: Process, session: str
+) -> None:
+    heard: list[Any] = []
+
+    async def hear(params: Mapping[str, Any]) -> None:
+        heard.append((params["progress"], waiting.done()))
+
+    request_id, waiting = await one.ask(session, on_progress=hear)
+    await other.requests.progress(session, {"progressToken": request_id, "progress": 1})
+    assert await one.receive(session, request_id, ok=1)
+    assert await result_of(waiting) == {"ok": 1}
+    await one.settle()
+    assert heard == [(1, False)]
+
+
+async def test_the_end_of_a_session_ends_the_waiting(one: Process, session: str) -> None:
+    _, waiting = await one.ask(session)
+    one.requests.end(session)
+    with pytest.raises(SessionEnded):
+        await asyncio.wait_for(waiting, BOUND)

@@ -1,0 +1,69 @@
+"""What a client sends and another process hears is bounded."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from mcp_sessions.cluster.client_requests import ClientRequests
+from mcp_sessions.cluster.notifications import Cancelled
+from mcp_sessions.serving.admission import Admission
+from mcp_sessions.serving.inbox import Inbox
+from mcp_sessions.store.call import Call
+from mcp_sessions.transport import jsonrpc
+
+LONGEST = 16 * 1024
+
+
+class Node:
+    """Remembers what was broadcast."""
+
+    def __init__(self) -> None:
+        self.told: list[Cancelled] = []
+
+    async def broadcast(self, message: Cancelled) -> None:
+        self.told.append(message)
+
+
+async def passed_on(params: dict[str, Any]) -> bytes:
+    """What is left of a client's progress for the process that waits."""
+    left: list[bytes] = []
+
+    async def run(call: Call[Any]) -> None:
+        left.append(call.arguments[0])
+
+    store: Any = SimpleNamespace(run=run)
+    requests = ClientRequests(store, Mock(), conf=Mock(), spawn=Mock(), is_dead=Mock())
+    await requests.progress("f" * 64, {"progressToken": "q0123456789abcdef", **params})
+    [payload] = left
+    return payload
+
+
+def test_progress_is_passed_on() -> None:
+    said = {"progress": 1, "total": 2.5, "message": "half way"}
+    assert json.loads(asyncio.run(passed_on(said))) == said
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"message": "\U0001f600" * 1_000_000},
+        {"message": ["x" * 1_000_000], "progress": "9" * 1_000_000, "total": 10**4000},
+        {"other": "x" * 1_000_000, "_meta": {"more": "x" * 1_000_000}},
+    ],
+)
+def test_progress_that_is_passed_on_is_bounded(params: dict[str, Any]) -> None:
+    assert len(asyncio.run(passed_on(params))) <= LONGEST
+
+
+def test_a_cancellation_of_an_id_that_no_request_can_have_is_not_passed_on() -> None:
+    node = Node()
+    context: Any = SimpleNamespace(node=node)
+    inbox = Inbox(context, Admission(Mock()), Mock(), Mock())
+    ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * jsonrpc.MAX_ID_CHARS, 7]
+    for request_id in ids:
+        asyncio.run(inbox.cancel("f" * 64, {"requestId": request_id}))
+    assert [cancelled.request_id for cancelled in node.told] == ["x" * jsonrpc.MAX_ID_CHARS, 7]

@@ -1,0 +1,241 @@
+"""Each script of the store does on the embedded engine what it does on a real server."""
+
+import re
+from typing import Any
+
+import pytest
+
+from mcp_sessions.store.call import Script
+from mcp_sessions.store.calls import indexes, nodes, requests, sessions, state, streams
+from tests.store.engines import Both
+from tests.store.harness import DAY, HOUR
+
+
+class Store:
+    """Runs scripts on both with a clock in the arguments, as the store does in tests."""
+
+    def __init__(self, both: Both) -> None:
+        self.both = both
+        self.now = 1_800_000_000_000
+        self.ran: set[str] = set()
+
+    def run(self, script: Script, keys: str, *arguments: Any) -> Any:
+        self.ran.add(script.name)
+        return self.both.same(script.text, ["{s}:" + key for key in keys.split()], [self.now, *arguments])
+
+    def create(self, name: str = "", *, idle_ms: int = HOUR) -> None:
+        handshake = '["2025-11-25",{"name":"claude"},{}]'
+        self.run(sessions.CREATE, f"record{name} tomb{name}", "user:1", handshake, idle_ms, DAY)
+
+
+@pytest.fixture
+def store(both: Both) -> Store:
+    return Store(both)
+
+
+def test_sessions_are_the_same(store: Store) -> None:
+    store.create()
+    store.create()
+    touch = ("user:1", HOUR, "tools/call", "i", 60_000)
+    assert store.run(sessions.TOUCH, "record features state", *touch)
+    store.now += 5
+    store.run(
+        sessions.TOUCH,
+        "record features state nil f s record features state",
+        *touch,
+        *touch,
+        "user:2",
+        *touch[1:],
+    )
+    for arguments in (
+        (1, "level", "debug"),
+        (2, "a", "", "b", "", "level"),
+        (0, "a", "b"),
+        (1, "level", "info"),
+    ):
+        store.run(sessions.FEATURES, "record features", *arguments)
+    store.run(sessions.TOUCH, "record features state", *touch)
+    store.now += HOUR - 1
+    store.run(sessions.KEEP, "record features state", HOUR, 60_000)
+    store.run(sessions.GET, "record features")
+    store.both.line("SET {s}:record1 rubbish")
+    store.both.line("HSET {s}:record2 not a-record")
+    store.run(sessions.TOUCH, "record1 f1 s1 record f s record2 f2 s2", *touch, *touch, *touch)
+    store.run(sessions.GET, "record1 f1")
+    store.run(sessions.GET, "record2 f2")
+    store.run(sessions.END, "record features state tomb other", "=user:2", "deleted", 60_000)
+    store.run(sessions.END, "record features state tomb other", "=user:1", "deleted", 60_000)
+    store.create()
+    store.now += HOUR
+    store.run(sessions.GET, "record features")
+    assert store.ran == {"create", "touch", "features", "keep", "get", "end"}
+
+
+def test_state_is_the_same(store: Store) -> None:
+    store.create()
+    keys = "record state"
+    store.run(state.GET, keys)
+    store.run(state.SET, keys, 100, "a", "1", "b", '"x"')
+    store.run(state.SET, keys, 100, "a", "x" * 100)
+    store.run(state.APPEND, keys, 100, "list", "1")
+    store.run(state.APPEND, keys, 100, "list", '"\xff"')
+    store.run(state.APPEND, keys, 100, "a", "1")
+    store.run(state.GET, keys, "a", "nil", "list")
+    store.run(state.GET, keys)
+    store.run(state.DELETE, keys, "a", "nil")
+    store.run(state.GET, keys)
+    store.run(state.DELETE, keys, "b", "list")
+    store.both.line("EXISTS {s}:state")
+    store.run(state.DELETE, "nil state", "b")
+    assert store.ran == {"create", "state_get", "state_set", "state_append", "state_delete"}
+
+
+NUMBERS = [
+    "0", "1", "-1", "-0", "9007199254740993", "9223372036854775807", "-9223372036854775808", "9223372036854775806",
+    "9223372036854775808", "-9223372036854775809", "18446744073709551616", "4611686018427387904", "007", "1.5", "2.0",
+    "-4611686018427387905", "123456789012345678901234567890", "1e3", "1e+308", "-1e308", "0.1", "1e-07",
+    "1.7976931348623157e+308", "1e400", "1e", '"x"', "null", "[]", "", "-",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("before", [None, *NUMBERS])
+def test_sums_are_the_same(store: Store, before: str | None) -> None:
+    store.create()
+    for amount in NUMBERS:
+        store.run(state.DELETE, "record state", "n")
+        if before is not None:
+            store.run(state.SET, "record state", 1000, "n", before)
+        store.run(state.INCR, "record state", 1000, "n", amount)
+        store.run(state.INCR, "record state", 5, "n", amount)
+        store.run(state.GET, "record state")
+
+
+def test_indexes_are_the_same(store: Store) -> None:
+    keys = "activity new clients principal client protocol"
+    for n in range(12):
+        first = "" if n % 3 else 60_000 + n
+        caps = ("", "") if n < 8 else (9, "") if n < 10 else ("", 5)
+        store.now += 1_000
+        member = bytes([n]) * 32
+        store.run(indexes.INDEX, keys, member, "", HOUR, first, f"client {n % 4}", DAY, *caps)
+    for order in ("asc", "desc"):
+        for since, before, offset, limit in (("", "", 0, 5), ("", "", 3, 5), (store.now - 4_000, "", 0, 9),
+                                             ("", store.now - 2_000, 1, 3), ("", "", 50, 5)):  # fmt: skip
+            store.run(indexes.MEMBERS, "activity activity new", HOUR, since, before, offset, limit, order)
+    store.run(indexes.CLIENTS, "clients")
+    store.run(indexes.UNINDEX, "activity principal", bytes(32), bytes([5]) * 32, b"nobody")
+    store.run(indexes.UNINDEX, "activity principal")
+    store.now += HOUR
+    store.run(indexes.INDEX, keys, b"late", store.now - 5, HOUR, "", "client", DAY, "", "")
+    store.run(indexes.MEMBERS, "activity activity new", HOUR, "", "", 0, 5, "asc")
+    assert store.ran == {"index", "members", "clients", "unindex"}
+
+
+def test_streams_are_the_same(store: Store) -> None:
+    store.create()
+    keys = "record log info"
+    run = store.run
+    run(streams.APPEND, keys, 1, "", 10, 1000, HOUR, "early")
+    run(streams.OPEN, keys, "node", "7", HOUR)
+    run(streams.OPEN, keys, "node", "7", HOUR)
+    run(streams.APPEND, keys, 1, "", 3, 1000, HOUR, "one", "two", "three", "four")
+    run(streams.APPEND, keys, 3, "", 3, 1000, HOUR, "three", "four", "five")
+    run(streams.READ, keys, 1, 0, 1000)
+    run(streams.CLAIM, keys, "other", 3, "")
+    run(streams.READ, keys, 1, 3, 1000)
+    run(streams.READ, keys, 2, 3, 3)
+    run(streams.KEEP, keys)
+    run(streams.APPEND, keys, 6, "1", 3, 5, HOUR, "answer")
+    run(streams.APPEND, keys, 6, "1", 3, 5, HOUR, "answer")
+    run(streams.APPEND, keys, 7, "1", 3, 5, HOUR, "late")
+    run(streams.READ, keys, 2, 0, 1000)
+    run(streams.OPEN, "record log2 info2", "node", "8", HOUR)
+    run(streams.CLOSE, "record log2 info2", 3, 100, HOUR, "orphan")
+    run(streams.CLOSE, "record log2 info2", 3, 100, HOUR, "orphan")
+    for name, kept in (("a", 2), ("b", 2), ("b", 2), ("c", 2), ("", 2)):
+        run(streams.FINISH, "record finished info", name, kept, 1000)
+    run(streams.CLAIM, "record log3 info3", "node", "", "")
+    run(streams.CLAIM, "record log3 info3", "node", "", "1")
+    for name in ("p1", "p2", "p1", "p3"):
+        store.now += 1_000
+        standalone = "record log3 info3 published"
+        run(streams.PUBLISH, standalone, name, 60_000, 2, 10, 1000, HOUR, name, name * 40)
+    run(streams.READ, "record log3 info3", 1, 0, 1000)
+    run(
+        streams.PUBLISH,
+        standalone,
+        "many",
+        60_000,
+        2,
+        100,
+        9000,
+        HOUR,
+        *[str(n) for n in range(70)],
+    )
+    run(streams.READ, "record log3 info3", 1, 6, 9000)
+    run(streams.READ, "record log3 info3", 1, 999, 9000)
+    run(streams.DROP, "log info nil")
+    store.now += HOUR
+    run(streams.FINISH, "record finished info", "d", 2, 1000)
+    assert store.ran - {"create"} == {
+        f"stream_{name}"
+        for name in ("open", "append", "publish", "claim", "read", "close", "keep", "finish", "drop")
+    }
+
+
+def test_requests_and_subscriptions_are_the_same(store: Store) -> None:
+    store.create()
+    run = store.run
+    run(requests.ANSWER, "record request", "early")
+    run(requests.REGISTER, "record request", "node", 60_000)
+    for text in ("1", "2", "2", "3"):
+        run(requests.PROGRESS, "record request", text, 2)
+    for after in (0, 2, 9):
+        run(requests.REPLIES, "record request", after)
+    run(requests.ANSWER, "record request", "answer")
+    run(requests.ANSWER, "record request", "another")
+    run(requests.PROGRESS, "record request", "late", 2)
+    run(requests.REPLIES, "record request", 1)
+    run(requests.WITHDRAW, "request")
+    run(requests.REPLIES, "record request", 1)
+    for resource in ("a", "b", "a", "c"):
+        run(streams.SUBSCRIBE, "record subscriptions", resource, 2)
+        run(streams.SUBSCRIBED, "record subscriptions", resource)
+    run(streams.UNSUBSCRIBE, "record subscriptions", "a")
+    run(streams.UNSUBSCRIBE, "record subscriptions", "a")
+    names = {f"request_{name}" for name in ("register", "answer", "progress", "replies", "withdraw")}
+    assert store.ran == {"create", "subscribe", "unsubscribe", "subscribed"} | names
+
+
+def test_nodes_are_the_same(store: Store) -> None:
+    run = store.run
+    run(nodes.NOTIFY, "nodes inbox", "a", 100, "unheard")
+    for node in "abc":
+        run(nodes.BEAT, "nodes about inbox", node, f"about {node}", 60_000)
+        store.now += 30_000
+    run(nodes.LIST, "nodes about")
+    run(nodes.BEAT, "nodes about inbox", "c", "again", 60_000)
+    assert run(nodes.NOTIFY, "nodes inbox", "c", 100, "one", "two") == (int, 1)
+    run(nodes.LEAVE, "nodes about inbox", "b")
+    run(nodes.LIST, "nodes about")
+    run(nodes.BROADCASTS, "broadcasts", "5-0", 60_000, 10)
+    store.both.line("XADD {s}:broadcasts 7-0 n one")
+    store.both.line("XADD {s}:broadcasts 9-1 n two")
+    for after in ("5-0", "7-0", "9-0", "9-1", "10-0"):
+        run(nodes.BROADCASTS, "broadcasts", after, 60_000, 1)
+    posted = "{s}:posted"
+    for reply in store.both.replies(nodes.BROADCAST.text, [posted], ["", 1000, 60_000, "message"]):
+        assert re.fullmatch(rb"\d{13}-0", reply[1])
+    read = store.both.replies(nodes.BROADCASTS.text, [posted], ["", "", 60_000, 10])
+    assert [reply[1] for reply in read] == [[(bytes, b"message")]] * 2
+    assert store.ran == {"node_notify", "node_beat", "node_list", "node_leave", "broadcasts"}
+
+
+def test_an_error_ends_the_script_where_it_is(store: Store) -> None:
+    """No rollback: what was written before stays, as on a server."""
+    store.create()
+    store.both.line("HSET {s}:new not sorted")
+    store.run(indexes.INDEX, "activity new clients principal", "m", "", HOUR, "", "client", DAY, "", "")
+    store.both.line("ZADD {s}:activity 1 other")
+    store.run(indexes.INDEX, "activity clients new principal", "m", "", HOUR, "", "client", DAY, "", "")
+    store.both.line("ZRANGE {s}:activity 0 -1 WITHSCORES")

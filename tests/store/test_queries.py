@@ -1,0 +1,313 @@
+"""What the operator sees: pages by last activity, filters, search, counts. The same over every store."""
+
+import pytest
+
+from mcp_sessions.errors import UnsupportedLookup
+from mcp_sessions.store.calls import indexes, queries, sessions
+from mcp_sessions.store.calls.queries import Page, Query
+from mcp_sessions.store.session import Session
+from tests.store.harness import HOUR, MINUTE, SECOND, Harness, a_fingerprint, client_named
+
+
+def shown(page: Page) -> list[str]:
+    return [session.fingerprint for session in page.sessions]
+
+
+async def open_spaced(harness: Harness, count: int) -> list[str]:
+    """Sessions opened ten seconds apart, oldest first."""
+    opened = []
+    for _ in range(count):
+        harness.clock.advance(10 * SECOND)
+        opened.append(await harness.open())
+    await harness.settled()
+    return opened
+
+
+async def test_an_empty_store_has_an_empty_page(harness: Harness) -> None:
+    page = harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))
+
+    assert (list(page.sessions), page.total) == ([], 0)
+    assert harness.sync.run(indexes.count(limits=harness.limits)) == 0
+    assert list(harness.sync.run(indexes.clients())) == []
+
+
+async def test_pages_are_cut_newest_first_and_carry_the_total(harness: Harness) -> None:
+    opened = await open_spaced(harness, 7)
+    newest_first = opened[::-1]
+
+    pages = [
+        harness.sync.run(queries.page(Query(), offset=offset, limit=3, limits=harness.limits))
+        for offset in (0, 3, 6, 9)
+    ]
+
+    assert [shown(page) for page in pages] == [newest_first[:3], newest_first[3:6], newest_first[6:], []]
+    assert {page.total for page in pages} == {7}
+    assert harness.sync.run(indexes.count(limits=harness.limits)) == 7
+
+
+async def test_pages_can_be_oldest_first(harness: Harness) -> None:
+    opened = await open_spaced(harness, 5)
+
+    page = harness.sync.run(queries.page(Query(ascending=True), offset=1, limit=3, limits=harness.limits))
+
+    assert shown(page) == opened[1:4]
+    assert page.total == 5
+
+
+async def test_a_page_shows_sessions_as_they_are(harness: Harness) -> None:
+    fingerprint = await harness.open(principal="issuer|ann")
+    await harness.store.run(sessions.set_log_level(fingerprint, "debug"))
+    await harness.store.run(sessions.change_tools(fingerprint, enable=["paint"]))
+
+    page = harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))
+
+    assert list(page.sessions) == [await harness.store.run(sessions.get(fingerprint))]
+
+
+async def test_activity_moves_a_session_to_the_top(harness: Harness) -> None:
+    opened = await open_spaced(harness, 3)
+    harness.clock.advance(10 * SECOND)
+    await harness.touch(opened[0])
+    await harness.settled()
+
+    assert shown(harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))) == [
+        opened[0],
+        opened[2],
+        opened[1],
+    ]
+
+
+async def test_an_open_stream_moves_a_session_to_the_top_too(harness: Harness) -> None:
+    opened = await open_spaced(harness, 2)
+    harness.clock.advance(10 * SECOND)
+    await harness.store.run(sessions.keep([opened[0]], limits=harness.limits))
+    await harness.settled()
+
+    assert shown(harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))) == [
+        opened[0],
+        opened[1],
+    ]
+
+
+async def test_a_session_that_never_became_active_is_listed_until_it_ends(harness: Harness) -> None:
+    fingerprint = await harness.open(active=False)
+    assert shown(
+        harness.sync.run(queries.page(Query(client="claude-ai"), offset=0, limit=10, limits=harness.limits))
+    ) == [fingerprint]
+    assert harness.sync.run(indexes.count(limits=harness.limits)) == 1
+
+    harness.clock.advance(MINUTE)
+
+    assert harness.sync.run(indexes.count(limits=harness.limits)) == 0
+    assert shown(harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))) == []
+
+
+async def test_a_stream_alone_keeps_a_session_that_never_became_active_in_the_list(harness: Harness) -> None:
+    fingerprint = await harness.open(active=False)
+    harness.clock.advance(30 * SECOND)
+    await harness.store.run(sessions.keep([fingerprint], limits=harness.limits))
+    await harness.settled()
+
+    harness.clock.advance(30 * MINUTE)
+
+    assert shown(harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))) == [
+        fingerprint
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (Query(client="inspector"), ["a", "c"]),
+        (Query(client="cursor"), ["b", "d"]),
+        (Query(client="nobody"), []),
+        (Query(protocol="2025-06-18"), ["a", "b"]),
+        (Query(protocol="2025-03-26"), []),
+        (Query(principal="issuer|ann"), ["a", "d"]),
+        (Query(principal="anonymous"), ["c"]),
+        (Query(principal="issuer|a"), []),
+        (Query(), ["a", "b", "c", "d"]),
+    ],
+)
+async def test_sessions_are_filtered_by_client_protocol_or_owner(
+    harness: Harness, query: Query, expected: list[str]
+) -> None:
+    opened = {}
+    for name, client, protocol, principal in (
+        ("a", "inspector", "2025-06-18", "issuer|ann"),
+        ("b", "cursor", "2025-06-18", "issuer|bob"),
+        ("c", "inspector", "2025-11-25", "anonymous"),
+        ("d", "cursor", "2025-11-25", "issuer|ann"),
+    ):
+        opened[name] = await harness.open(
+            principal=principal, handshake=client_named(client, protocol=protocol)
+        )
+
+    page = harness.sync.run(queries.page(query, offset=0, limit=10, limits=harness.limits))
+
+    assert sorted(shown(page)) == sorted(opened[name] for name in expected)
+    assert page.total == len(expected)
+
+
+async def test_filters_exclude_each_other(harness: Harness) -> None:
+    for query in (
+        Query(client="a", protocol="b"),
+        Query(client="a", principal="b"),
+        Query(protocol="a", principal="b"),
+    ):
+        with pytest.raises(UnsupportedLookup):
+            harness.sync.run(queries.page(query, offset=0, limit=1, limits=harness.limits))
+
+
+async def test_sessions_are_filtered_by_when_they_were_active(harness: Harness) -> None:
+    opened = await open_spaced(harness, 6)
+    times = [
+        session.last_activity_ms
+        for each in opened
+        if (session := await harness.store.run(sessions.get(each)))
+    ]
+
+    def between(
+        since: int | None, before: int | None, *, ascending: bool = False, offset: int = 0
+    ) -> list[str]:
+        query = Query(active_since_ms=since, active_before_ms=before, ascending=ascending)
+        return shown(harness.sync.run(queries.page(query, offset=offset, limit=2, limits=harness.limits)))
+
+    assert between(times[2], None) == [opened[5], opened[4]]
+    assert between(times[2], None, offset=2) == [opened[3], opened[2]]
+    assert between(times[2], None, offset=4) == []
+    assert between(None, times[2]) == [opened[1], opened[0]]
+    assert between(times[1], times[4]) == [opened[3], opened[2]]
+    assert between(times[1], times[4], ascending=True) == [opened[1], opened[2]]
+    assert between(times[1], times[4], ascending=True, offset=2) == [opened[3]]
+    page = harness.sync.run(
+        queries.page(
+            Query(active_since_ms=times[1], active_before_ms=times[4]),
+            offset=0,
+            limit=2,
+            limits=harness.limits,
+        )
+    )
+    assert page.total == 3
+
+
+async def test_activity_bounds_go_with_a_filter(harness: Harness) -> None:
+    old = await harness.open(handshake=client_named("cursor"))
+    harness.clock.advance(MINUTE)
+    await harness.open(handshake=client_named("inspector"))
+    new = await harness.open(handshake=client_named("cursor"))
+
+    query = Query(client="cursor", active_since_ms=harness.clock.now)
+
+    assert shown(harness.sync.run(queries.page(query, offset=0, limit=10, limits=harness.limits))) == [new]
+    query = Query(client="cursor", active_before_ms=harness.clock.now)
+    assert shown(harness.sync.run(queries.page(query, offset=0, limit=10, limits=harness.limits))) == [old]
+
+
+@pytest.mark.parametrize("how", ["idle", "ended", "ended by operator"])
+async def test_sessions_that_are_over_are_neither_listed_nor_counted(harness: Harness, how: str) -> None:
+    gone, stays = await harness.open(), await harness.open()
+    if how == "idle":
+        harness.clock.advance(HOUR - MINUTE)
+        await harness.touch(stays)
+        harness.clock.advance(2 * MINUTE)
+    elif how == "ended":
+        await harness.store.run(sessions.end(gone, principal=None, reason="deleted"))
+    else:
+        harness.sync.run(sessions.end(gone, principal=None, reason="expired_by_operator"))
+    await harness.settled()
+
+    for query in (
+        Query(),
+        Query(client="claude-ai"),
+        Query(protocol="2025-11-25"),
+        Query(principal="anonymous"),
+    ):
+        page = harness.sync.run(queries.page(query, offset=0, limit=10, limits=harness.limits))
+        assert (shown(page), page.total) == ([stays], 1)
+    assert harness.sync.run(indexes.count(limits=harness.limits)) == 1
+    assert [
+        session.fingerprint
+        for session in harness.sync.run(queries.find(gone[:8], limit=5, limits=harness.limits))
+    ] == []
+
+
+async def test_names_of_clients_come_most_recent_first(harness: Harness) -> None:
+    for name in ("cursor", "inspector", "claude-ai", "cursor"):
+        harness.clock.advance(10 * SECOND)
+        await harness.open(handshake=client_named(name))
+
+    assert list(harness.sync.run(indexes.clients())) == ["cursor", "claude-ai", "inspector"]
+
+
+async def test_at_most_a_hundred_client_names_are_kept(harness: Harness) -> None:
+    for n in range(103):
+        harness.clock.advance(1)
+        await harness.open(handshake=client_named(f"client-{n}"), active=False)
+
+    names = harness.sync.run(indexes.clients())
+
+    assert len(names) == 100
+    assert names[0] == "client-102"
+    assert "client-2" not in names
+
+
+async def test_an_endless_client_name_is_listed_short_and_found_by_what_is_listed(harness: Harness) -> None:
+    fingerprint = await harness.open(handshake=client_named("{x}☃:* " * 1000))
+
+    [listed] = harness.sync.run(indexes.clients())
+
+    assert len(listed) == 100
+    assert shown(
+        harness.sync.run(queries.page(Query(client=listed), offset=0, limit=10, limits=harness.limits))
+    ) == [fingerprint]
+
+
+async def test_a_nameless_client_is_a_client(harness: Harness) -> None:
+    fingerprint = await harness.open(handshake=client_named(""))
+
+    assert list(harness.sync.run(indexes.clients())) == [""]
+    assert shown(
+        harness.sync.run(queries.page(Query(client=""), offset=0, limit=10, limits=harness.limits))
+    ) == [fingerprint]
+
+
+async def test_a_session_is_found_by_the_start_of_its_fingerprint(harness: Harness) -> None:
+    alike = ["abcdef0" + digit + a_fingerprint()[8:] for digit in "123"]
+    for fingerprint in alike:
+        await harness.open(fingerprint=fingerprint)
+    await harness.open()
+
+    def found(prefix: str, limit: int = 10) -> list[str]:
+        return sorted(
+            session.fingerprint
+            for session in harness.sync.run(queries.find(prefix, limit=limit, limits=harness.limits))
+        )
+
+    assert found("abcdef02") == [alike[1]]
+    assert found(alike[1][:9]) == [alike[1]]
+    assert found(alike[2]) == [alike[2]]
+    assert found("abcdef0") == []
+    assert found("abcdef09") == []
+    assert found(a_fingerprint()) == []
+    assert found("ABCDEF02") == []
+    assert found("abcdef02*") == []
+    assert found("") == []
+    assert found(alike[0] + "0") == []
+
+
+async def test_a_search_gives_no_more_than_asked_for(harness: Harness) -> None:
+    for _ in range(4):
+        await harness.open(fingerprint="12345678" + a_fingerprint()[8:])
+
+    assert len(harness.sync.run(queries.find("12345678", limit=3, limits=harness.limits))) == 3
+
+
+async def test_a_session_that_another_process_ends_is_healed_out_of_a_page(harness: Harness) -> None:
+    gone: Session | None = None
+    opened = await open_spaced(harness, 3)
+    gone = await harness.other.run(sessions.end(opened[1], principal=None, reason="deleted"))
+
+    assert gone is not None
+    page = harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))
+    assert (shown(page), page.total) == ([opened[2], opened[0]], 2)

@@ -1,0 +1,384 @@
+"""The one way in which sessions end: what it costs, what it says, and who hears of it."""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.conf import LazySettings
+from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import ReadOnlyError
+
+from mcp_sessions import conf, ending
+from mcp_sessions.cluster.node import Node
+from mcp_sessions.cluster.notifications import Notification, SessionsEnded, decode
+from mcp_sessions.ending import Deadlines, aend_session, end_session, end_sessions
+from mcp_sessions.errors import NotAllEnded, StoreUnavailable
+from mcp_sessions.session import Session
+from mcp_sessions.signals import session_ended
+from mcp_sessions.store.calls import nodes as node_calls
+from mcp_sessions.store.calls import queries
+from mcp_sessions.store.calls import sessions as session_calls
+from mcp_sessions.store.factory import store_for, sync_store_for
+from tests.servers import RedisServer, run_server
+from tests.stored import Opened, open_sessions
+
+BOUND = 10
+
+_namespaces = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def one_endpoint(settings: LazySettings, redis_server: RedisServer) -> None:
+    use(settings, redis_server)
+
+
+def use(settings: LazySettings, server: RedisServer) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": server.url}}
+    namespace = f"ending{next(_namespaces)}"
+    settings.MCP_SESSIONS = {"default": {"SERVER": "project.mcp.server", "NAMESPACE": namespace}}
+
+
+@pytest.fixture
+def signals() -> Iterator[list[tuple[type[Session], str, str, str]]]:
+    """What receivers got: sender, fingerprint, endpoint, reason."""
+    received: list[tuple[type[Session], str, str, str]] = []
+
+    def receive(sender: type[Session], fingerprint: str, alias: str, reason: str, **_: Any) -> None:
+        received.append((sender, fingerprint, alias, reason))
+
+    session_ended.connect(receive)
+    yield received
+    session_ended.disconnect(receive)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """The lines of the logger that operators filter by."""
+    caplog.set_level(logging.INFO, "mcp_sessions.ending")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "mcp_sessions.ending"]
+
+
+def alive(session: Opened) -> bool:
+    return sync_store_for("default").run(session_calls.get(session.fingerprint)) is not None
+
+
+class Listening:
+    """Nodes of this endpoint that hear through their inboxes."""
+
+    def __init__(self, *nodes: str) -> None:
+        self._nodes = nodes
+
+    async def heard(self, act: Callable[[], Any]) -> dict[str, list[Notification]]:
+        """What each node hears of an act, which runs in a thread, as in the admin."""
+        streams = store_for("default")
+        try:
+            for node in self._nodes:
+                await streams.run(node_calls.beat(node, about="{}", forget_after_ms=60_000))
+            places = {node: (await streams.listen(node, after="", block_ms=1))[0] for node in self._nodes}
+            await asyncio.to_thread(act)
+            return {node: await self._read(node, after) for node, after in places.items()}
+        finally:
+            await streams.aclose()
+
+    async def _read(self, node: str, after: str) -> list[Notification]:
+        _, encoded = await store_for("default").listen(node, after=after, block_ms=1)
+        return [decode(each).notification for each in encoded]
+
+
+@pytest.fixture
+def round_trips() -> Iterator[list[int]]:
+    """How many commands each round trip of the sync face carried."""
+    made: list[int] = []
+    execute: Any = Pipeline.execute
+    execute_command: Any = Redis.execute_command
+
+    def pipelined(pipeline: Pipeline, *arguments: Any, **options: Any) -> Any:
+        made.append(len(pipeline))
+        return execute(pipeline, *arguments, **options)
+
+    def alone(client: Redis, *arguments: Any, **options: Any) -> Any:
+        made.append(1)
+        return execute_command(client, *arguments, **options)
+
+    with (
+        mock.patch.object(Pipeline, "execute", pipelined),
+        mock.patch.object(Redis, "execute_command", alone),
+    ):
+        yield made
+
+
+def test_a_hundred_sessions_cost_a_handful_of_round_trips(round_trips: list[int]) -> None:
+    kept, first, *sessions = open_sessions([Opened(client=f"client {n % 3}") for n in range(102)])
+    asyncio.run(streams_beat("a", "b"))
+    end_sessions("default", [first.fingerprint])  # Redis knows the scripts from here on
+    round_trips.clear()
+
+    ended = end_sessions("default", [session.fingerprint for session in sessions])
+
+    assert ended == {session.fingerprint for session in sessions}
+    # The ends; the indexes, of three clients; the nodes; a notification for each.
+    assert round_trips == [100, 3, 1, 2]
+    assert not any(alive(session) for session in sessions)
+    assert alive(kept)
+    limits = conf.endpoint("default").limits
+    assert (
+        sync_store_for("default").run(queries.page(queries.Query(), offset=0, limit=1, limits=limits)).total
+        == 1
+    )
+
+
+async def streams_beat(*nodes: str) -> None:
+    streams = store_for("default")
+    for node in nodes:
+        await streams.run(node_calls.beat(node, about="{}", forget_after_ms=60_000))
+    await streams.aclose()
+
+
+def test_more_than_a_batch_is_several_batches(
+    monkeypatch: pytest.MonkeyPatch, round_trips: list[int]
+) -> None:
+    monkeypatch.setattr(ending, "BATCH", 4)
+    sessions = open_sessions([Opened() for _ in range(10)])
+    assert len(end_sessions("default", [session.fingerprint for session in sessions])) == 10
+    assert not any(alive(session) for session in sessions)
+
+
+def test_every_node_hears_once_of_a_batch() -> None:
+    sessions = open_sessions([Opened() for _ in range(3)])
+    fingerprints = tuple(session.fingerprint for session in sessions)
+    gone = Opened().fingerprint
+    told = asyncio.run(Listening("a", "b").heard(lambda: end_sessions("default", (*fingerprints, gone))))
+    assert told == {
+        "a": [SessionsEnded(fingerprints=fingerprints)],
+        "b": [SessionsEnded(fingerprints=fingerprints)],
+    }
+
+
+def test_nobody_hears_of_an_end_that_was_none(signals: list[Any], log: Callable[[], list[str]]) -> None:
+    fingerprint = Opened().fingerprint
+    told = asyncio.run(Listening("a").heard(lambda: end_session("default", fingerprint)))
+    assert (told, signals, log()) == ({"a": []}, [], [])
+
+
+def test_each_end_of_a_batch_is_signalled_and_logged_once(
+    signals: list[Any], log: Callable[[], list[str]]
+) -> None:
+    one, two, gone = open_sessions([Opened(), Opened(), Opened()])
+    end_session("default", gone.fingerprint, by="somebody else")
+    fingerprints = [each.fingerprint for each in (one, gone, two, one)]
+
+    assert end_sessions("default", fingerprints, by="ada") == {one.fingerprint, two.fingerprint}
+
+    assert signals[1:] == [
+        (Session, each.fingerprint, "default", "expired_by_operator") for each in (one, two)
+    ]
+    assert log()[1:] == [
+        f"Session {each.fingerprint[:12]} ended: expired_by_operator, by 'ada'." for each in (one, two)
+    ]
+
+
+def test_an_end_says_by_whom_and_why(log: Callable[[], list[str]]) -> None:
+    [session] = open_sessions([Opened()])
+    ended = end_session("default", session.fingerprint, reason="deleted", by="new\nline")
+    assert ended is not None
+    assert ended.fingerprint == session.fingerprint
+    assert log() == [rf"Session {session.fingerprint[:12]} ended: deleted, by 'new\nline'."]
+
+
+def test_one_that_fails_in_a_batch_hides_no_other(signals: list[Any], log: Callable[[], list[str]]) -> None:
+    """As on a cluster, where one of the nodes refuses."""
+    sessions = open_sessions([Opened() for _ in range(3)])
+    execute = Pipeline.execute
+
+    def second_fails(pipeline: Pipeline, *arguments: Any, **options: Any) -> Any:
+        replies = execute(pipeline, *arguments, **options)
+        if len(replies) == len(sessions):
+            replies[1] = ReadOnlyError("You can't write against a read only replica.")
+        return replies
+
+    with mock.patch.object(Pipeline, "execute", second_fails), pytest.raises(NotAllEnded) as raised:
+        end_sessions("default", [session.fingerprint for session in sessions])
+
+    ended = {sessions[0].fingerprint, sessions[2].fingerprint}
+    assert raised.value.ended == ended
+    assert {fingerprint for _, fingerprint, _, _ in signals} == ended
+    assert len(log()) == 2
+
+
+def test_what_ended_before_the_store_went_away_is_known(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch, signals: list[Any]
+) -> None:
+    monkeypatch.setattr(ending, "BATCH", 2)
+    with run_server() as server:
+        use(settings, server)
+        sessions = open_sessions([Opened() for _ in range(4)])
+        session_ended.connect(stop := lambda **_: server.stop(), weak=False)
+        try:
+            with pytest.raises(NotAllEnded) as raised:
+                end_sessions("default", [session.fingerprint for session in sessions])
+        finally:
+            session_ended.disconnect(stop)
+    assert raised.value.ended == {session.fingerprint for session in sessions[:2]}
+    assert [fingerprint for _, fingerprint, _, _ in signals] == [each.fingerprint for each in sessions[:2]]
+
+
+def test_with_the_store_away_one_end_raises_and_says_nothing(
+    settings: LazySettings, signals: list[Any]
+) -> None:
+    with run_server() as server:
+        use(settings, server)
+        server.stop()
+        with pytest.raises(StoreUnavailable):
+            end_session("default", Opened().fingerprint)
+    assert signals == []
+
+
+# In an event loop that serves the endpoint.
+
+
+class Serving:
+    """A node that holds sessions, and what it was told."""
+
+    def __init__(self, *held: str) -> None:
+        self.told: list[Notification] = []
+        self.held = set(held)
+        self.tasks: list[asyncio.Task[None]] = []
+        store = store_for("default")
+        self.node = Node(store, hear=self._hear, on_beat=self._beat, pause=lambda: 1)
+        self.deadlines = Deadlines(
+            "default",
+            self.node,
+            is_held=self.held.__contains__,
+            horizon=lambda: 600,
+            spawn=lambda work: self.tasks.append(asyncio.create_task(work)),
+        )
+
+    def _hear(self, notification: Notification, _: str) -> None:
+        self.told.append(notification)
+
+    async def _beat(self) -> None:
+        """These nodes do not start."""
+
+    async def end_of(self, session: Session) -> None:
+        """Wait until this node is told of it."""
+        async with asyncio.timeout(BOUND):
+            while SessionsEnded(fingerprints=(session.fingerprint,)) not in self.told:
+                await asyncio.sleep(0.01)
+            await asyncio.gather(*self.tasks)
+
+
+async def opened() -> Session:
+    """A session as its last touch found it."""
+    made, limits, store = Opened(), conf.endpoint("default").limits, store_for("default")
+    await store.run(
+        session_calls.create(
+            made.fingerprint, principal=made.principal, handshake=made.handshake, limits=limits
+        )
+    )
+    session = await store.run(session_calls.touch(made.fingerprint, principal=made.principal, limits=limits))
+    assert session is not None
+    return session
+
+
+@pytest.fixture(params=["redis", "memory"])
+async def serving(request: pytest.FixtureRequest, settings: LazySettings) -> AsyncIterator[None]:
+    """Closes what the endpoint opens in this event loop."""
+    if request.param == "memory":
+        settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    yield
+    await store_for("default").aclose()
+
+
+@pytest.fixture
+def aging(serving: None, settings: LazySettings) -> None:
+    """Sessions live for a moment."""
+    settings.MCP_SESSIONS = {"default": {**settings.MCP_SESSIONS["default"], "MAX_AGE": 1}}
+
+
+@pytest.mark.usefixtures("aging")
+async def test_of_all_nodes_that_hold_a_session_one_ends_it_at_its_maximum_age(
+    signals: list[Any], log: Callable[[], list[str]]
+) -> None:
+    session = await opened()
+    nodes = [Serving(session.fingerprint) for _ in range(3)]
+    for node in nodes:
+        node.deadlines.watch(session)
+
+    for node in nodes:
+        await node.end_of(session)
+
+    assert time.time_ns() // 1_000_000 >= session.deadline_ms
+    assert signals == [(Session, session.fingerprint, "default", "max_age")]
+    assert log() == [f"Session {session.fingerprint[:12]} ended: max_age, by 'maximum age'."]
+    assert await store_for("default").run(session_calls.get(session.fingerprint)) is None
+
+
+@pytest.mark.usefixtures("aging")
+async def test_a_session_that_nothing_is_open_of_expires_without_a_word(signals: list[Any]) -> None:
+    idle = await opened()
+    held = await opened()
+    node = Serving(held.fingerprint)
+    for session in (idle, held):
+        node.deadlines.watch(session)
+
+    await node.end_of(held)
+
+    assert [fingerprint for _, fingerprint, _, _ in signals] == [held.fingerprint]
+    assert await store_for("default").run(session_calls.get(idle.fingerprint)) is None
+
+
+@pytest.mark.usefixtures("aging")
+async def test_a_session_that_its_client_ended_is_not_ended_again(signals: list[Any]) -> None:
+    session = await opened()
+    node = Serving(session.fingerprint)
+    node.deadlines.watch(session)
+    assert await aend_session(
+        node.node, "default", session.fingerprint, reason="deleted", by="anonymous", principal="anonymous"
+    )
+    node.told.clear()
+
+    await node.end_of(session)
+
+    assert [reason for _, _, _, reason in signals] == ["deleted"]
+
+
+@pytest.mark.usefixtures("aging")
+async def test_what_the_store_says_last_of_a_deadline_counts(signals: list[Any]) -> None:
+    session = await opened()
+    node = Serving(session.fingerprint)
+    node.deadlines.watch(replace(session, last_activity_ms=session.deadline_ms - 300_000))
+    node.deadlines.watch(session)
+    node.deadlines.watch(replace(session, last_activity_ms=session.deadline_ms - 300_000))
+
+    await node.end_of(session)
+
+    assert len(signals) == 1
+
+
+@pytest.mark.usefixtures("serving")
+async def test_a_stranger_ends_nothing(signals: list[Any], log: Callable[[], list[str]]) -> None:
+    session = await opened()
+    node = Serving()
+    ended = await aend_session(
+        node.node, "default", session.fingerprint, reason="deleted", by="user:1", principal="user:1"
+    )
+    assert (ended, signals, log(), node.told) == (None, [], [], [])
+
+
+@pytest.mark.usefixtures("serving")
+async def test_its_client_ends_a_session(signals: list[Any], log: Callable[[], list[str]]) -> None:
+    session = await opened()
+    node = Serving()
+    assert await aend_session(
+        node.node, "default", session.fingerprint, reason="deleted", by="anonymous", principal="anonymous"
+    )
+    assert node.told == [SessionsEnded(fingerprints=(session.fingerprint,))]
+    assert [reason for _, _, _, reason in signals] == ["deleted"]
+    assert log() == [f"Session {session.fingerprint[:12]} ended: deleted, by 'anonymous'."]

@@ -1,0 +1,13 @@
+"""Answers that refuse a request."""
+
+import json
+
+from mcp_sessions.transport import rejections
+
+
+def test_a_rejection_is_a_jsonrpc_error_without_an_id() -> None:
+    assert json.loads(rejections.SESSION_NOT_FOUND.body) == {
+        "jsonrpc": "2.0",
+        "id": None,
+        "error": {"code": -32600, "message": "Session not found"},
+    }

@@ -1,0 +1,78 @@
+"""Where what a server announces goes: to the node of this event loop, or else to the store."""
+
+import asyncio
+
+import pytest
+from django.conf import LazySettings
+from mcp.server.subscriptions import ResourceUpdated, ToolsListChanged
+
+from mcp_sessions import subscriptions
+from mcp_sessions.cluster.node import Node
+from mcp_sessions.cluster.notifications import Announced, Notification
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.factory import store_for
+from mcp_sessions.subscriptions import SharedSubscriptions
+
+TOOLS = Announced(method="notifications/tools/list_changed", uri=None)
+BOOK = Announced(method="notifications/resources/updated", uri="book://1")
+BOUND = 10
+
+
+@pytest.fixture(autouse=True)
+def in_memory(settings: LazySettings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    settings.MCP_SESSIONS = {
+        "default": {"SERVER": "project.mcp.server", "NAMESPACE": "subscriptions"},
+        "other": {"SERVER": "project.mcp.server", "PATH": "other"},
+    }
+
+
+@pytest.fixture
+def bus() -> SharedSubscriptions:
+    return SharedSubscriptions()
+
+
+async def test_in_a_loop_that_serves_the_endpoint_its_node_tells_the_others(bus: SharedSubscriptions) -> None:
+    told: list[Announced] = []
+
+    async def publish(announced: Announced) -> None:
+        told.append(announced)
+
+    subscriptions.attach("default", publish)
+    await bus.publish(ToolsListChanged())
+    await bus.publish(ResourceUpdated(uri="book://1"))
+    subscriptions.detach("default")
+    subscriptions.detach("default")
+
+    assert told == [TOOLS, BOOK]
+
+
+async def test_in_any_other_loop_the_store_tells_the_nodes(bus: SharedSubscriptions) -> None:
+    heard: asyncio.Queue[Notification] = asyncio.Queue()
+
+    def hear(notification: Notification, name: str) -> None:
+        heard.put_nowait(notification)
+
+    async def beat() -> None:
+        """Nothing is to be looked after."""
+
+    async def publish(announced: Announced) -> None:
+        raise AssertionError("the node of another endpoint")
+
+    node = Node(store_for("default"), hear=hear, on_beat=beat, pause=lambda: 0.05)
+    await node.start()
+    subscriptions.attach("other", publish)
+    await bus.publish(ToolsListChanged())
+    assert await asyncio.wait_for(heard.get(), BOUND) == TOOLS
+    subscriptions.detach("other")
+    await node.stop()
+
+
+async def test_in_any_other_loop_an_unreachable_store_is_an_error(
+    bus: SharedSubscriptions, settings: LazySettings
+) -> None:
+    settings.CACHES = {
+        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
+    }
+    with pytest.raises(StoreUnavailable):
+        await bus.publish(ToolsListChanged())
