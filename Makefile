@@ -46,7 +46,7 @@ coverage: install ## run all tests and show what they do not reach
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-report=html:data/coverage
 
 tools: install ## install the conformance suite and the MCP clients that the tests drive into .cache
-	@$(BIN)/python -m tests.installed
+	@$(BIN)/python -m tests.support.programs
 
 lock: ## update constraints.txt to the newest versions that pyproject.toml allows
 	@$(PYTHON) tools/lock.py

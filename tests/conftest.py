@@ -1,19 +1,24 @@
-"""Fixtures that several suites share, and the rule that nothing is skipped in silence (see tests/tools.py)."""
+"""Fixtures that several suites share, and the rule that nothing is skipped in silence (support/programs.py)."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests import tools
-from tests.servers import RedisServer, run_server
+from tests.support import programs
+from tests.support.gates import Gate
+from tests.support.gates import gate as opened_gate
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process
+from tests.support.redis import RedisServer, run_server
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    tools.require(item)
+    programs.require(item)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if lines := tools.what_was_not_run(terminalreporter.stats.get("skipped", [])):
+    if lines := programs.what_was_not_run(terminalreporter.stats.get("skipped", [])):
         terminalreporter.section("NOT RUN HERE", yellow=True, bold=True)
         for line in lines:
             terminalreporter.write_line(line, yellow=True)
@@ -22,7 +27,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if (
-        tools.CI
+        programs.CI
         and reporter is not None
         and reporter.stats.get("skipped")
         and session.exitstatus == pytest.ExitCode.OK
@@ -35,3 +40,30 @@ def redis_server() -> Iterator[RedisServer]:
     """One real server for the whole run; use namespaces or databases of your own, or flush it."""
     with run_server() as server:
         yield server
+
+
+@pytest.fixture
+def a(processes: list[Process]) -> str:
+    """The URL of one process; each suite has `processes` of its own."""
+    return processes[0].url
+
+
+@pytest.fixture
+def b(processes: list[Process]) -> str:
+    """The URL of the other."""
+    return processes[1].url
+
+
+@pytest.fixture
+def client(a: str) -> RawClient:
+    """A client with a session that process A initialized."""
+    client = RawClient()
+    client.initialize(a)
+    return client
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A gate for one handler."""
+    with opened_gate(tmp_path) as opened:
+        yield opened

@@ -14,10 +14,10 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 
-from tests import tools
 from tests.browser.pages import Admin
-from tests.processes import ROOT, Process, daphnes
-from tests.servers import RedisServer, run_server
+from tests.support import ROOT, programs
+from tests.support.processes import Process, daphnes
+from tests.support.redis import RedisServer, run_server
 
 PASSWORD: Final = "only-for-this-test"
 #: It draws without a screen or a graphics card, and asks nobody on the internet for anything.
@@ -48,11 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
     """One browser for the run, with a profile of its own."""
     options = Options()
-    options.binary_location = tools.path_of("chromium")
+    options.binary_location = programs.path_of("chromium")
     for flag in (*_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(tools.path_of("chromedriver")))
+    driver = webdriver.Chrome(options=options, service=Service(programs.path_of("chromedriver")))
     driver.set_page_load_timeout(60)
     yield driver
     driver.quit()
@@ -85,7 +85,7 @@ def _manage(process: Process, *command: str) -> None:
 
 @pytest.fixture
 def stored(settings: LazySettings, redis: RedisServer, processes: list[Process]) -> None:
-    """`tests.stored` opens sessions where the processes look for them."""
+    """`tests.support.sessions` opens sessions where the processes look for them."""
     settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis.url}}
     settings.MCP_SESSIONS = {
         "default": {

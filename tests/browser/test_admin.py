@@ -1,13 +1,13 @@
 """An operator with a real browser ends sessions that real clients have on other processes."""
 
-import httpx
+import httpx2
 
 from mcp_sessions.store.session import fingerprint
 from tests.browser.pages import NARROW, WIDE, Admin
-from tests.processes import Process
-from tests.raw import RawClient
-from tests.servers import RedisServer, wait_until
-from tests.stored import Opened, open_sessions
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process, wait_until
+from tests.support.redis import RedisServer
+from tests.support.sessions import Opened, open_sessions
 
 HOSTILE = "<script>owned=1</script>\"'<img src=x onerror=owned=1>"
 
@@ -22,7 +22,7 @@ def connected(process: Process, name: str) -> tuple[RawClient, str]:
     return client, found
 
 
-def ping(client: RawClient, process: Process) -> httpx.Response:
+def ping(client: RawClient, process: Process) -> httpx2.Response:
     return client.post(process.url, client.request("ping"))
 
 

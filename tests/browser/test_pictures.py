@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.browser.pages import NARROW, VERY_WIDE, WIDE, Admin
-from tests.servers import RedisServer
-from tests.stored import Opened, open_sessions
+from tests.support.redis import RedisServer
+from tests.support.sessions import Opened, open_sessions
 
 CLIENTS = (
     ("claude-code", "2.1.14", "2025-11-25"),

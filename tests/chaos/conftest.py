@@ -1,17 +1,13 @@
 """Processes on a Redis, for tests that end them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.services import Service, serving
-from tests.gates import Gate
-from tests.gates import gate as opened_gate
-from tests.servers import RedisServer
-
-Serve = Callable[..., Service]
+from tests.chaos.harness import Serve, Service, serving
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture
@@ -23,10 +19,3 @@ def serve(tmp_path: Path, redis_server: RedisServer) -> Iterator[Serve]:
             return stack.enter_context(serving(tmp_path, redis, count, **options))  # type: ignore[arg-type]
 
         yield make
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """A gate for one handler."""
-    with opened_gate(tmp_path) as opened:
-        yield opened

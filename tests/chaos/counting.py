@@ -2,12 +2,11 @@
 
 from typing import Final
 
-from tests.chaos.calls import Call
-from tests.chaos.crowd import calling, sessions
-from tests.chaos.looking import Looking
-from tests.chaos.services import Service
-from tests.gates import Gate
-from tests.raw import RawClient, events
+from tests.chaos.harness import Service
+from tests.chaos.load import Call, sessions
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, events
+from tests.support.redis import RedisInspector
 
 #: Seconds between two messages of a call.
 PACE: Final = 0.1
@@ -21,14 +20,14 @@ def counting_calls(service: Service, calls: int, *, number: int, per_session: in
     made = []
     for n in range(calls):
         client, token = clients[n % len(clients)], f"call-{n}"
-        message = calling(client, "count", under=token, number=number, label=token, pace=PACE)
+        message = client.calling("count", under=token, number=number, label=token, pace=PACE)
         made.append(Call(client=client, message=message, cut_after=CUT_AFTER))
     return made
 
 
-def assert_what_was_logged_came_once(call: Call, looking: Looking) -> None:
+def assert_what_was_logged_came_once(call: Call, redis: RedisInspector) -> None:
     """Exactly what the log of its stream holds, in that order."""
-    assert call.received == looking.log(call.client, call.stream)
+    assert call.received == redis.log(call.client.fingerprint, call.stream)
 
 
 def assert_counted_up(call: Call, number: int) -> None:
@@ -64,8 +63,8 @@ def ran_in(call: Call) -> int:
 
 def begun(client: RawClient, url: str, gate: Gate, number: int) -> str:
     """Call `count_past`, leave it at its gate, and return the id of its stream's start."""
-    with client.stream(url, calling(client, "count_past", gate=gate.path, number=number)) as response:
-        start = next(events(response.iter_lines()))
+    with client.stream(url, client.calling("count_past", gate=gate.path, number=number)) as response:
+        start = next(events(response))
     gate.reached()
     assert start.id is not None
     return start.id

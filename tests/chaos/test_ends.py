@@ -8,17 +8,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-import httpx
+import httpx2
 import pytest
 from django.conf import LazySettings
 from django.core.management import call_command
 
-from tests.chaos.crowd import calling
-from tests.chaos.looking import fingerprint_of
-from tests.chaos.services import Service, join_from_outside, serving
-from tests.gates import Gate
-from tests.raw import RawClient, events
-from tests.servers import RedisServer, wait_until
+from tests.chaos.harness import Service, join_from_outside, serving
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, events, messages
+from tests.support.processes import wait_until
+from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
@@ -52,15 +51,14 @@ def short_lived(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFact
 class Ending:
     """Reads a stream to its end in a thread of its own, and knows when that was."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx2.Response) -> None:
         self.at = 0.0
-        self._lines = response.iter_lines()
-        next(self._lines)
+        self._messages = messages(response)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
-        for _ in self._lines:
+        for _ in self._messages:
             pass
         self.at = monotonic()
 
@@ -75,14 +73,14 @@ class Ending:
 def streams_of(client: RawClient, service: Service, gate: Gate) -> Iterator[list[Ending]]:
     """Every kind of open stream: standalone on both, a call that asks, and one that waits and was resumed elsewhere."""
     a, b = service.urls
-    counting = calling(client, "count_past", gate=gate.path, number=3)
+    counting = client.calling("count_past", gate=gate.path, number=3)
     with client.stream(a, counting) as response:
-        start = next(events(response.iter_lines()))
+        start = next(events(response))
     gate.reached()
     with (
         client.get(b) as older,
         client.get(a) as newer,
-        client.stream(b, calling(client, "ask", label="?")) as asking,
+        client.stream(b, client.calling("ask", label="?")) as asking,
         client.get(b, last_event_id=start.id) as resumed,
     ):
         yield [Ending(response) for response in (older, newer, asking, resumed)]
@@ -90,7 +88,7 @@ def streams_of(client: RawClient, service: Service, gate: Gate) -> Iterator[list
 
 def assert_nothing_comes_back(client: RawClient, service: Service, gate: Gate) -> None:
     """The call that still ran says the rest and ends: only the tombstone is left of the session, now and then."""
-    wait_until(lambda: service.looking.left_of(client) <= {"ended"}, what="the logs to expire")
+    wait_until(lambda: service.redis.left_of(client.fingerprint) <= {"ended"}, what="the logs to expire")
     gate.open()
     assert gate.outcome() in ("passed", "cancelled")
     other = RawClient()
@@ -98,12 +96,12 @@ def assert_nothing_comes_back(client: RawClient, service: Service, gate: Gate) -
         assert client.post(url, client.request("ping")).status_code == 404
         other.initialize(url)
         other.value(url, "process")
-    assert service.looking.left_of(client) <= {"ended"}
+    assert service.redis.left_of(client.fingerprint) <= {"ended"}
 
 
 def reasons_signalled(service: Service, client: RawClient) -> list[str]:
     """The reasons of every `session_ended` that any process sent for a session."""
-    said = re.compile(rf"signal: session {fingerprint_of(client)} ended: (\w+)")
+    said = re.compile(rf"signal: session {client.fingerprint} ended: (\w+)")
     return [reason for process in service.processes for reason in said.findall(process.log.read_text())]
 
 
@@ -129,7 +127,7 @@ def test_force_expiry_closes_every_stream_on_every_process_at_once(
     join_from_outside(settings, service)
     client = new_client(service)
     with streams_of(client, service, gate) as streams:
-        call_command("mcp_sessions", "expire", fingerprint_of(client), skip_checks=True)
+        call_command("mcp_sessions", "expire", client.fingerprint, skip_checks=True)
         for stream in streams:
             stream.within(AT_ONCE)
     assert_nothing_comes_back(client, service, gate)
@@ -154,9 +152,13 @@ def test_an_open_stream_keeps_its_session_and_without_one_it_idles_out(short_liv
         next(lines)
         other.post(short_lived.urls[0], other.request("ping"))
         wait_until(
-            lambda: not short_lived.looking.left_of(other), what="a session without a stream to idle out"
+            lambda: not short_lived.redis.left_of(other.fingerprint),
+            what="a session without a stream to idle out",
         )
-        assert "session" in short_lived.looking.left_of(client)
-    wait_until(lambda: not short_lived.looking.left_of(client), what="everything of it to go")
+        assert "session" in short_lived.redis.left_of(client.fingerprint)
+    wait_until(
+        lambda: "session" not in short_lived.redis.left_of(client.fingerprint), what="the session to idle out"
+    )
     assert client.post(short_lived.urls[0], client.request("ping")).status_code == 404
+    wait_until(lambda: not short_lived.redis.left_of(client.fingerprint), what="everything of it to go")
     assert reasons_signalled(short_lived, other) == reasons_signalled(short_lived, client) == []

@@ -8,12 +8,10 @@ from typing import Final
 
 import pytest
 
-from tests.chaos.conftest import Serve
-from tests.chaos.crowd import sessions
-from tests.chaos.services import wait_for_heartbeats
-from tests.memory import growth_of
-from tests.processes import Process
-from tests.raw import RawClient
+from tests.chaos.harness import Serve, wait_for_heartbeats
+from tests.chaos.load import sessions
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process, growth_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 

@@ -9,8 +9,6 @@ from django.conf import LazySettings
 from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST
 
 from mcp_sessions.messages import send
-from tests.chaos.calls import Call
-from tests.chaos.conftest import Serve
 from tests.chaos.counting import (
     assert_counted_up,
     assert_has_its_result,
@@ -18,12 +16,10 @@ from tests.chaos.counting import (
     counting_calls,
     ran_in,
 )
-from tests.chaos.crowd import calling, crowd, sessions
-from tests.chaos.looking import fingerprint_of
-from tests.chaos.services import join_from_outside, wait_for_heartbeats
-from tests.processes import Process
-from tests.raw import messages
-from tests.servers import wait_until
+from tests.chaos.harness import Serve, join_from_outside, wait_for_heartbeats
+from tests.chaos.load import Call, load, sessions
+from tests.support.mcp_client import messages
+from tests.support.processes import Process, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
@@ -53,13 +49,13 @@ def test_calls_go_on_while_processes_are_killed_and_no_message_is_lost_or_double
         for process in (a, b, a):
             process.wait_until_it_answers()
             calls += (wave := counting_calls(service, CALLS, number=NUMBER))
-            waves.append(stack.enter_context(crowd(wave, service.urls)))
+            waves.append(stack.enter_context(load(wave, service.urls)))
             waves[-1].wait_for(MESSAGES)
             killed |= kill(process)
         for running in waves:
             running.join(BOUND)
     for call in calls:
-        assert_what_was_logged_came_once(call, service.looking)
+        assert_what_was_logged_came_once(call, service.redis)
         assert_counted_up(call, NUMBER)
         assert_has_its_result_or_is_known_to_be_lost(call, killed)
     lost = [call for call in calls if "error" in (call.response or {})]
@@ -88,31 +84,31 @@ def assert_has_its_result_or_is_known_to_be_lost(call: Call, killed: dict[int, f
 
 def test_a_killed_process_leaves_the_list_of_nodes_and_one_that_stops_leaves_it_at_once(serve: Serve) -> None:
     service = serve(3, draining=True)
-    looking, (a, b, c) = service.looking, service.processes
+    redis, (a, b, c) = service.redis, service.processes
     for url in service.urls:
         counting_calls(service, 1, number=1)[0].client.value(url, "process")
-    assert set(looking.nodes()) == {a.pid, b.pid, c.pid}
+    assert set(redis.nodes()) == {a.pid, b.pid, c.pid}
     dead, stopped = a.pid, b.pid
     a.kill()
     b.stop()
-    assert stopped not in looking.nodes()
-    wait_until(lambda: dead not in looking.nodes(), seconds=TOLD_WITHIN, what="the dead node to be forgotten")
-    assert set(looking.nodes()) == {c.pid}
+    assert stopped not in redis.nodes()
+    wait_until(lambda: dead not in redis.nodes(), seconds=TOLD_WITHIN, what="the dead node to be forgotten")
+    assert set(redis.nodes()) == {c.pid}
 
 
 @pytest.mark.protocol("H6")
 def test_an_answer_to_a_process_that_was_killed_is_refused(serve: Serve) -> None:
     service = serve(2)
-    (a, b), looking = service.processes, service.looking
+    (a, b), redis = service.processes, service.redis
     client = sessions(1, a.url)[0]
-    with client.stream(a.url, calling(client, "ask", label="how many?")) as response:
-        question = next(messages(response.iter_lines()))
+    with client.stream(a.url, client.calling("ask", label="how many?")) as response:
+        question = next(messages(response))
         client.value(b.url, "process")
         dead = a.pid
         a.kill()
     result = {"action": "accept", "content": {"number": 7}}
     reply = {"jsonrpc": "2.0", "id": question["id"], "result": result}
-    wait_until(lambda: dead not in looking.nodes(), seconds=TOLD_WITHIN, what="the dead node to be forgotten")
+    wait_until(lambda: dead not in redis.nodes(), seconds=TOLD_WITHIN, what="the dead node to be forgotten")
     wait_for_heartbeats(service, 1)
     refused = client.post(b.url, reply)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, INVALID_REQUEST)
@@ -127,12 +123,10 @@ def test_messages_from_outside_come_once_while_the_processes_that_deliver_them_a
     clients = sessions(LISTENERS, service.urls[0])
     listening = [Call(client=client, message=None, enough=ROUNDS, cut_after=15) for client in clients]
     victims = {ROUNDS // 4: service.processes[0], ROUNDS // 2: service.processes[1]}
-    with crowd(listening, service.urls) as running:
+    with load(listening, service.urls) as running:
         for n in range(1, ROUNDS + 1):
             for client in clients:
-                assert send(
-                    fingerprint_of(client), "notifications/resources/updated", {"uri": f"chaos://{n}"}
-                )
+                assert send(client.fingerprint, "notifications/resources/updated", {"uri": f"chaos://{n}"})
             running.wait_for_all((n - LAG) * LISTENERS)
             if n in victims:
                 kill(victims[n])

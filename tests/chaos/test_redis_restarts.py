@@ -5,8 +5,6 @@ from typing import Final
 
 import pytest
 
-from tests.chaos.calls import Call
-from tests.chaos.conftest import Serve
 from tests.chaos.counting import (
     assert_counted_up,
     assert_has_its_result,
@@ -14,12 +12,12 @@ from tests.chaos.counting import (
     begun,
     counting_calls,
 )
-from tests.chaos.crowd import calling, crowd, sessions
-from tests.chaos.services import wait_for_heartbeats
-from tests.gates import Gate
-from tests.processes import Process
-from tests.raw import RawClient, messages
-from tests.servers import run_server, wait_until
+from tests.chaos.harness import Serve, wait_for_heartbeats
+from tests.chaos.load import Call, load, sessions
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, messages
+from tests.support.processes import Process, wait_until
+from tests.support.redis import run_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
@@ -47,14 +45,14 @@ def test_nothing_is_lost_or_doubled_when_redis_is_killed_and_comes_back_with_its
             Call(client=client, message=None, enough=ANNOUNCED, cut_after=20) for client in listeners
         ]
         telling = [telling_call(client) for client in listeners]
-        with crowd([*counting, *listening, *telling], service.urls) as running:
+        with load([*counting, *listening, *telling], service.urls) as running:
             for _ in range(RESTARTS):
                 running.wait_for(MESSAGES)
                 redis.stop(signal.SIGKILL)
                 redis.start()
             running.join(BOUND)
         for call in counting:
-            assert_what_was_logged_came_once(call, service.looking)
+            assert_what_was_logged_came_once(call, service.redis)
             assert_counted_up(call, NUMBER)
             assert_has_its_result(call, NUMBER)
         for call in listening:
@@ -66,7 +64,7 @@ def test_nothing_is_lost_or_doubled_when_redis_is_killed_and_comes_back_with_its
 
 def telling_call(client: RawClient) -> Call:
     """A call that sends messages on the standalone stream of its session."""
-    return Call(client=client, message=calling(client, "tell", number=ANNOUNCED, pace=PACE))
+    return Call(client=client, message=client.calling("tell", number=ANNOUNCED, pace=PACE))
 
 
 def test_a_store_that_is_away_for_long_makes_nobody_dead(serve: Serve, gate: Gate) -> None:
@@ -76,16 +74,16 @@ def test_a_store_that_is_away_for_long_makes_nobody_dead(serve: Serve, gate: Gat
         [client] = sessions(1, a.url)
         start = begun(client, a.url, gate, number=5)
         with client.get(b.url, last_event_id=start) as resumed:
-            lines = messages(resumed.iter_lines())
-            assert next(lines)["params"]["progress"] == 1
+            received = messages(resumed)
+            assert next(received)["params"]["progress"] == 1
             redis.pause()
             for process in (a, b):
                 wait_until(lambda each=process: missed(each) > MISSED, seconds=BOUND, what="an outage")  # type: ignore[misc]
             redis.resume()
             wait_for_heartbeats(service, 4)
             gate.open()
-            assert [next(lines)["params"]["progress"] for _ in range(4)] == [2, 3, 4, 5]
-            assert next(lines)["result"]["structuredContent"] == {"result": 5}
+            assert [next(received)["params"]["progress"] for _ in range(4)] == [2, 3, 4, 5]
+            assert next(received)["result"]["structuredContent"] == {"result": 5}
 
 
 def missed(process: Process) -> int:

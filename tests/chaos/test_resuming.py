@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Final
 
+import httpx2
 import pytest
 
-from tests.chaos.calls import Call
-from tests.chaos.conftest import Serve
 from tests.chaos.counting import begun
-from tests.chaos.crowd import calling, crowd
-from tests.chaos.services import Service, serving
-from tests.gates import Gate
-from tests.raw import RawClient, events, messages
-from tests.servers import RedisServer, wait_until
+from tests.chaos.harness import Serve, Service, serving
+from tests.chaos.load import Call, load
+from tests.support.gates import Gate
+from tests.support.mcp_client import RawClient, events, messages
+from tests.support.processes import wait_until
+from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
@@ -53,7 +53,7 @@ def test_of_many_that_resume_one_stream_at_once_one_gets_the_response(service: S
 
     def resume(n: int) -> list[dict[str, Any]]:
         with client.get(service.urls[n % 2], last_event_id=start) as response:
-            return list(messages(response.iter_lines()))
+            return list(messages(response))
 
     with ThreadPoolExecutor(RIVALS) as pool:
         rivals = [pool.submit(resume, n) for n in range(RIVALS)]
@@ -71,20 +71,20 @@ def test_of_many_that_resume_one_stream_at_once_one_gets_the_response(service: S
 def test_a_client_with_many_calls_that_loses_its_network_gets_every_response(service: Service) -> None:
     client = connected(service)
     starts = [cut_off(client, service.urls[0], f"call-{n}") for n in range(PARALLEL)]
-    logs = [(client, start.split("-")[1]) for start in starts]
-    wait_until(lambda: all(is_over(service.looking.log(*log)) for log in logs), what="all calls to end")
+    logs = [(client.fingerprint, start.split("-")[1]) for start in starts]
+    wait_until(lambda: all(is_over(service.redis.log(*log)) for log in logs), what="all calls to end")
     for n, start in enumerate(starts):
         with client.get(service.urls[1], last_event_id=start) as response:
             assert response.status_code == 200, f"call {n} cannot be resumed"
-            *_, last = messages(response.iter_lines())
+            *_, last = messages(response)
         assert last["result"]["structuredContent"] == {"result": f"call-{n}"}
 
 
 def cut_off(client: RawClient, url: str, label: str) -> str:
     """Call, leave at once, and return the id of the stream's start."""
-    message = calling(client, "count", number=2, label=label, pace=0.2)
+    message = client.calling("count", number=2, label=label, pace=0.2)
     with client.stream(url, message) as response:
-        start = next(events(response.iter_lines()))
+        start = next(events(response))
     assert start.id is not None
     return start.id
 
@@ -99,20 +99,22 @@ def test_each_standalone_message_comes_once_while_new_streams_take_over(service:
     client = connected(service)
     heard: list[list[str]] = [[] for _ in range(STREAMS)]
 
-    def listen(lines: Iterator[str], into: list[str]) -> None:
-        into.extend(message["params"]["uri"] for message in messages(lines))
+    def listen(response: httpx2.Response, into: list[str]) -> None:
+        into.extend(message["params"]["uri"] for message in messages(response))
 
-    telling = Call(client=client, message=calling(client, "tell", number=MESSAGES, pace=0.02))
+    telling = Call(client=client, message=client.calling("tell", number=MESSAGES, pace=0.02))
     with ExitStack() as stack, ThreadPoolExecutor(STREAMS) as pool:
-        with crowd([telling], [service.urls[0]]) as running:
+        with load([telling], [service.urls[0]]) as running:
             for n in range(STREAMS):
                 response = stack.enter_context(client.get(service.urls[n % 2]))
-                pool.submit(listen, response.iter_lines(), heard[n])
+                pool.submit(listen, response, heard[n])
             running.join(BOUND)
-        log = service.looking.log(client, "standalone")
+        log = service.redis.log(client.fingerprint, "standalone")
         assert len(log) == MESSAGES
         wait_until(
-            lambda: service.looking.delivered(client) == MESSAGES, seconds=BOUND, what="all to be delivered"
+            lambda: service.redis.delivered(client.fingerprint) == MESSAGES,
+            seconds=BOUND,
+            what="all to be delivered",
         )
         assert client.delete(service.urls[0]).status_code == 204
     assert sorted(uri for uris in heard for uri in uris) == sorted(
@@ -128,11 +130,13 @@ def test_a_stream_is_resumed_after_every_process_was_replaced(serve: Serve, gate
     gate.open()
     assert gate.outcome() == "passed"
     stream = start.split("-")[1]
-    wait_until(lambda: len(service.looking.log(client, stream)) == 6, what="the response in the log")
+    wait_until(
+        lambda: len(service.redis.log(client.fingerprint, stream)) == 6, what="the response in the log"
+    )
     for process in service.processes:
         process.restart()
     with client.get(service.urls[1], last_event_id=start) as response:
-        seen = list(messages(response.iter_lines()))
+        seen = list(messages(response))
     assert [message["params"]["progress"] for message in seen[:-1]] == [1, 2, 3, 4, 5]
     assert seen[-1]["result"]["structuredContent"] == {"result": 5}
 
@@ -146,7 +150,7 @@ def test_a_process_that_was_taken_for_dead_adds_nothing_when_it_wakes_up(serve: 
     client.value(b.url, "process")
     os.kill(a.pid, signal.SIGSTOP)
     with client.get(b.url, last_event_id=start) as response:
-        seen = list(messages(response.iter_lines()))
+        seen = list(messages(response))
     assert [message.get("params", {}).get("progress") for message in seen] == [1, None]
     assert "lost" in seen[1]["error"]["message"]
     os.kill(a.pid, signal.SIGCONT)
@@ -155,4 +159,4 @@ def test_a_process_that_was_taken_for_dead_adds_nothing_when_it_wakes_up(serve: 
     for url in (a.url, b.url):
         assert client.value(url, "process") in (a.pid, b.pid)
         with client.get(url, last_event_id=start) as response:
-            assert list(messages(response.iter_lines())) == seen
+            assert list(messages(response)) == seen

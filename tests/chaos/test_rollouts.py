@@ -7,8 +7,6 @@ from typing import Final
 import pytest
 from mcp_types import CONNECTION_CLOSED
 
-from tests.chaos.calls import Call
-from tests.chaos.conftest import Serve
 from tests.chaos.counting import (
     assert_counted_up,
     assert_has_its_result,
@@ -16,9 +14,10 @@ from tests.chaos.counting import (
     begun,
     counting_calls,
 )
-from tests.chaos.crowd import crowd, sessions
-from tests.gates import Gate
-from tests.raw import messages
+from tests.chaos.harness import Serve
+from tests.chaos.load import Call, load, sessions
+from tests.support.gates import Gate
+from tests.support.mcp_client import messages
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
 
@@ -40,13 +39,13 @@ def test_calls_finish_or_are_resumed_while_every_process_is_replaced(serve: Serv
         waves = []
         for process in service.processes:
             calls += (wave := counting_calls(service, CALLS, number=NUMBER))
-            waves.append(stack.enter_context(crowd(wave, service.urls)))
+            waves.append(stack.enter_context(load(wave, service.urls)))
             waves[-1].wait_for(MESSAGES)
             process.restart()
         for running in waves:
             running.join(BOUND)
     for call in calls:
-        assert_what_was_logged_came_once(call, service.looking)
+        assert_what_was_logged_came_once(call, service.redis)
         assert_counted_up(call, NUMBER)
         assert_has_its_result(call, NUMBER)
 
@@ -59,11 +58,11 @@ def test_a_call_that_outlasts_the_drain_ends_with_an_error_at_once_wherever_its_
     [client] = sessions(1, b.url)
     start = begun(client, a.url, gate, number=5)
     with client.get(b.url, last_event_id=start) as resumed:
-        lines = messages(resumed.iter_lines())
-        assert next(lines)["params"]["progress"] == 1
+        received = messages(resumed)
+        assert next(received)["params"]["progress"] == 1
         a.stop()
         stopped = monotonic()
-        assert next(lines)["error"]["code"] == CONNECTION_CLOSED
-        assert next(lines, None) is None
+        assert next(received)["error"]["code"] == CONNECTION_CLOSED
+        assert next(received, None) is None
     assert monotonic() - stopped < TOLD_WITHIN
     assert gate.outcome() == "cancelled"

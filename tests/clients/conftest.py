@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Process, daphnes
-from tests.proxies import Switch, round_robin
-from tests.servers import RedisServer, wait_until
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process, daphnes, wait_until
+from tests.support.proxies import Switch, round_robin
+from tests.support.redis import RedisServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,12 @@ class Pair:
         return [request.session for request in self.switch.served if request.session]
 
 
+def status_of(process: Process, session_id: str) -> int:
+    """The HTTP status of a `ping` in that session, asked of that process: client libraries do not show it."""
+    client = RawClient(session_id=session_id, version="2025-06-18")
+    return client.post(process.url, client.request("ping")).status_code
+
+
 @pytest.fixture(scope="session")
 def processes(
     redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
@@ -47,7 +54,7 @@ def processes(
     """A and B, for the whole run."""
     environment = {
         "REDIS_URL": redis_server.url,
-        "MCP_SERVER": "tests.clients.server.server",
+        "MCP_SERVER": "tests.served.clients.server",
         "MCP_NAMESPACE": "clients",
     }
     directory: Path = tmp_path_factory.mktemp("clients")

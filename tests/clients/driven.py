@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.installed import node, npm_packages
+from tests.support import ROOT
+from tests.support.programs import node, npm_packages
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 #: Seconds that an answer may take.
 BOUND: Final = 30.0
 

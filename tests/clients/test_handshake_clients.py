@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.conftest import Pair
+from tests.clients.conftest import Pair, status_of
 from tests.clients.driven import (
     ClientError,
     DrivenClient,
@@ -19,9 +19,9 @@ from tests.clients.driven import (
     python_driver,
     typescript_driver,
 )
-from tests.clients.raw import end, status_of
-from tests.installed import python_with
-from tests.processes import Process
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process
+from tests.support.programs import python_with
 
 pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.xdist_group("clients")]
 
@@ -112,7 +112,7 @@ def test_a_client_whose_session_is_gone_starts_a_new_one_and_goes_on(
 ) -> None:
     remembered(client, vintage, "tea")
     first = pair.session_id()
-    assert end(pair.b, first) in (200, 204)
+    assert RawClient(session_id=first).delete(pair.b.url).status_code == 204
     with pytest.raises(ClientError):
         client.call("remember", fact="cake")
 

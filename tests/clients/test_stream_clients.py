@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.clients.conftest import Pair
+from tests.clients.conftest import Pair, status_of
 from tests.clients.driven import DrivenClient, Event, answer_of, driven, python_driver, typescript_driver
-from tests.clients.raw import status_of
-from tests.processes import Process
-from tests.servers import wait_until
+from tests.support.processes import Process, wait_until
 
 pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.xdist_group("clients")]
 

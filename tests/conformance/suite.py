@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.installed import node, npm_packages
+from tests.support.programs import node, npm_packages
 
 #: The suite runs once for each of these revisions of the specification.
 LEGS: Final = ("2025-06-18", "2025-11-25", "2026-07-28")

@@ -10,11 +10,11 @@ import pytest
 
 from tests.conformance.expectations import SCENARIOS, expected_failures, surprises
 from tests.conformance.suite import LEGS, run
-from tests.processes import daphnes
-from tests.proxies import round_robin
-from tests.servers import RedisServer
+from tests.support.processes import daphnes
+from tests.support.proxies import round_robin
+from tests.support.redis import RedisServer
 
-SERVER = "tests.conformance.server.server"
+SERVER = "tests.served.conformance.server"
 
 pytestmark = [
     pytest.mark.conformance,

@@ -23,12 +23,12 @@ def proved() -> dict[str, list[str]]:
     found = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):
         name = path.relative_to(TESTS.parent).as_posix()
-        for row, test in _in_module(ast.parse(path.read_text(encoding="utf-8"))):
+        for row, test in in_module(ast.parse(path.read_text(encoding="utf-8"))):
             found[row].append(f"{name}::{test}")
     return dict(found)
 
 
-def _in_module(module: ast.Module) -> Iterator[tuple[str, str]]:
+def in_module(module: ast.Module) -> Iterator[tuple[str, str]]:
     marks = [each.value for each in module.body if isinstance(each, ast.Assign) and _assigns_marks(each)]
     everywhere = _marked(marks)
     for node in module.body:

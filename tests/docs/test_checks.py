@@ -7,6 +7,7 @@ from django.core.checks.registry import registry
 
 from mcp_sessions import checks
 from tests.docs import markdown
+from tests.support import ROOT
 
 
 def registered() -> dict[str, Any]:
@@ -34,10 +35,14 @@ def _capitalized(text: str) -> str:
 
 
 def test_every_id_has_its_section_and_every_section_its_id() -> None:
-    folder = markdown.ROOT / "mcp_sessions" / "checks"
+    folder = ROOT / "mcp_sessions" / "checks"
     source = "".join(path.read_text() for path in folder.glob("*.py"))
     used = re.findall(r'"([EWI]\d{3})"', source)
-    sections = [heading for heading in markdown.headings("checks.md") if re.fullmatch(r"[EWI]\d{3}", heading)]
+    sections = [
+        heading
+        for heading in markdown.headings(markdown.read("checks.md"))
+        if re.fullmatch(r"[EWI]\d{3}", heading)
+    ]
     assert sorted(set(used)) == sorted(sections)
 
 

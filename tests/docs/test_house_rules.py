@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.docs import markdown
+from tests.support import ROOT
 
-PACKAGE: Final = markdown.ROOT / "mcp_sessions"
+PACKAGE: Final = ROOT / "mcp_sessions"
 MODULE_LINES: Final = 350
 FUNCTION_LINES: Final = 50
 

@@ -15,7 +15,7 @@ from mcp_sessions.store.calls import nodes, requests, sessions, state, streams
 from mcp_sessions.store.factory import store_for
 from mcp_sessions.store.session import Handshake, fingerprint, new_session_id
 from tests.docs import markdown
-from tests.servers import RedisServer, run_server
+from tests.support.redis import RedisServer, run_server
 
 NAMESPACE = "documented"
 ORDINARY = Handshake(

@@ -1,24 +1,24 @@
 """Links between the documents lead to a file that is there, and to a heading that it has."""
 
-import re
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.docs import markdown
+from tests.support import ROOT
 
 #: Every document, those beside docs/ as well.
 PAGES: Final = sorted(
     path
     for pattern in ("*.md", "docs/*.md", "deploy/**/*.md", "tests/**/*.md", "benchmarks/**/*.md")
-    for path in markdown.ROOT.glob(pattern)
+    for path in ROOT.glob(pattern)
 )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(markdown.ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)\s]+)\)", without_code(page))
+    links = markdown.links(page.read_text(encoding="utf-8"))
     ours = [link for link in links if not link.startswith(("http:", "https:", "mailto:"))]
     assert [link for link in ours if not leads_somewhere(page, link)] == []
 
@@ -28,9 +28,5 @@ def leads_somewhere(page: Path, link: str) -> bool:
     target = (page.parent / path).resolve() if path else page
     if not target.exists() or not fragment:
         return target.exists()
-    headings = re.findall(r"^#+ (.+)$", without_code(target), re.MULTILINE)
+    headings = markdown.headings(target.read_text(encoding="utf-8"))
     return fragment in {markdown.anchor(heading) for heading in headings}
-
-
-def without_code(page: Path) -> str:
-    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)

@@ -17,15 +17,16 @@ from mcp_sessions import conf
 from mcp_sessions.daphne import CommandLineInterface
 from mcp_sessions.store.clients import ClusterConnectionFactory, make_async_client
 from tests.docs import markdown
+from tests.support import ROOT
 
 PAGE: Final = "operations.md"
 
 
 def caches_under(heading: str) -> dict[str, Any]:
     """CACHES of the section with that heading."""
-    section = markdown.read(PAGE).split(f"### {heading}\n")[1].split("\n#")[0]
+    [block] = markdown.blocks(markdown.section(markdown.read(PAGE), heading), "python")
     names: dict[str, Any] = {}
-    exec(section.split("```python\n")[1].split("```")[0], names)  # noqa: S102 - our own document
+    exec(block.code, names)  # noqa: S102 - our own document
     return dict(names["CACHES"])
 
 
@@ -107,7 +108,7 @@ def test_what_the_readme_says_of_a_setting_is_so() -> None:
 
 
 def test_the_readme_asks_for_the_versions_that_the_package_asks_for() -> None:
-    project = tomllib.loads((markdown.ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     readme = markdown.read("README.md").replace("\n", " ")
     assert f"Python {project['requires-python'].removeprefix('>=')} or newer" in readme
     [django] = [each for each in project["dependencies"] if each.startswith("django>=")]
@@ -116,7 +117,7 @@ def test_the_readme_asks_for_the_versions_that_the_package_asks_for() -> None:
 
 @pytest.mark.parametrize("document", markdown.documents())
 def test_every_block_of_python_can_be_parsed(document: str) -> None:
-    for block in markdown.blocks(document, "python"):
+    for block in markdown.blocks(markdown.read(document), "python"):
         compile(block.code, f"{document}:{block.line}", "exec")
 
 

@@ -9,6 +9,7 @@ from django.test import override_settings
 from mcp_sessions import conf
 from project.endpoint import READERS
 from tests.docs import markdown, settings_table
+from tests.support import ROOT
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
@@ -33,7 +34,7 @@ def test_a_setting_of_the_wrong_type_is_one_that_the_table_does_not_allow() -> N
 
 def test_the_table_of_variables_has_every_variable_of_the_demo() -> None:
     written = [row[0].strip("`") for row in markdown.table(markdown.read("settings.md"), "Variable")]
-    settings = (markdown.ROOT / "project" / "settings.py").read_text()
+    settings = (ROOT / "project" / "settings.py").read_text()
     own = set(re.findall(r'\bread\("([A-Z_]+)"', settings))
     assert len(written) == len(set(written))
     assert set(written) == own | {f"MCP_{key}" for key in READERS}

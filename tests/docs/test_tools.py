@@ -12,16 +12,17 @@ from django.test import override_settings
 from mcp_sessions.state import State, SyncState
 from mcp_sessions.store.session import fingerprint
 from tests.docs import markdown
-from tests.processes import ENVIRONMENT, Process, daphne, started
-from tests.raw import RawClient, events
-from tests.servers import RedisServer
+from tests.support import ROOT
+from tests.support.mcp_client import RawClient, messages
+from tests.support.processes import ENVIRONMENT, Process, daphne, started
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture(scope="module")
 def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A daphne that serves the page's module, with the demo's database."""
     directory = tmp_path_factory.mktemp("documented")
-    code = "\n\n".join(block.code for block in markdown.blocks("tools.md", "python"))
+    code = "\n\n".join(block.code for block in markdown.blocks(markdown.read("tools.md"), "python"))
     (directory / "documented_shop.py").write_text(code)
     process = daphne(
         "documented",
@@ -29,7 +30,7 @@ def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
         REDIS_URL=redis_server.url,
         MCP_SERVER="documented_shop.server",
         MCP_NAMESPACE=directory.name,
-        PYTHONPATH=os.pathsep.join([str(directory), str(markdown.ROOT)]),
+        PYTHONPATH=os.pathsep.join([str(directory), str(ROOT)]),
     )
     migrate(process.environment)
     with started([process]):
@@ -38,7 +39,7 @@ def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
 
 def migrate(environment: dict[str, str]) -> None:
     command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-    subprocess.run(command, cwd=markdown.ROOT, env=os.environ | ENVIRONMENT | environment, check=True)
+    subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT | environment, check=True)
 
 
 @pytest.fixture
@@ -113,23 +114,22 @@ def test_a_transaction_works_in_a_function_of_its_own(client: RawClient, url: st
 
 
 def test_progress_is_reported_while_the_tool_runs(client: RawClient, url: str) -> None:
-    params = {"name": "pack", "arguments": {"parcels": 2}, "_meta": {"progressToken": "p"}}
-    with client.stream(url, client.request("tools/call", params)) as response:
-        messages = [event.message for event in events(response.iter_lines()) if event.data]
-    assert [message.get("method") for message in messages] == ["notifications/progress"] * 2 + [None]
-    assert messages[0]["params"]["message"] == "parcel 1"
-    assert text_of(messages[-1]) == "2 parcels are ready."
+    with client.stream(url, client.calling("pack", parcels=2)) as response:
+        said = list(messages(response))
+    assert [message.get("method") for message in said] == ["notifications/progress"] * 2 + [None]
+    assert said[0]["params"]["message"] == "parcel 1"
+    assert text_of(said[-1]) == "2 parcels are ready."
 
 
 def test_a_tool_asks_its_client_and_goes_on_with_the_answer(client: RawClient, url: str) -> None:
     client.value(url, "put_into_basket", article="tea")
     with client.stream(url, client.request("tools/call", {"name": "order", "arguments": {}})) as response:
-        messages = (event.message for event in events(response.iter_lines()) if event.data)
-        question = next(messages)
+        heard = messages(response)
+        question = next(heard)
         assert question["params"]["message"] == "Where shall we deliver?"
         answer = {"action": "accept", "content": {"street": "Main Street"}}
         client.post(url, {"jsonrpc": "2.0", "id": question["id"], "result": answer})
-        assert text_of(next(messages)) == "On its way to Main Street."
+        assert text_of(next(heard)) == "On its way to Main Street."
     assert client.value(url, "basket") == []
 
 
@@ -141,11 +141,9 @@ def test_a_client_that_cannot_be_asked_gets_an_error(url: str) -> None:
 
 def test_clients_hear_that_something_changed(client: RawClient, url: str) -> None:
     with client.get(url) as listening:
-        lines = listening.iter_lines()
-        next(lines)
+        heard = messages(listening)
         assert client.value(url, "restock") == "The shelves are full."
-        messages = (event.message for event in events(lines) if event.data)
-        assert next(messages)["method"] == "notifications/tools/list_changed"
+        assert next(heard)["method"] == "notifications/tools/list_changed"
 
 
 def test_a_message_from_outside_reaches_the_session(
@@ -159,19 +157,21 @@ def test_a_message_from_outside_reaches_the_session(
         override_settings(CACHES=caches, MCP_SESSIONS={"default": entry}),
         client.get(url) as listening,
     ):
-        lines = listening.iter_lines()
-        next(lines)
-        messages = (event.message for event in events(lines) if event.data)
-        assert outside["parcel_arrived"](fingerprint(client.session_id or ""))
-        assert next(messages)["params"]["data"] == "Your parcel is here."
+        heard = messages(listening)
+        assert outside["parcel_arrived"](client.fingerprint)
+        assert next(heard)["params"]["data"] == "Your parcel is here."
         outside["shelves_changed"]()
-        assert next(messages)["method"] == "notifications/resources/updated"
+        assert next(heard)["method"] == "notifications/resources/updated"
         assert not outside["parcel_arrived"](fingerprint("no-such-session"))
 
 
 def documented(first_line: str) -> dict[str, Any]:
     """The names of the block that begins like that."""
-    [block] = [each for each in markdown.blocks("tools.md", "python") if each.code.startswith(first_line)]
+    [block] = [
+        each
+        for each in markdown.blocks(markdown.read("tools.md"), "python")
+        if each.code.startswith(first_line)
+    ]
     names: dict[str, Any] = {}
     exec(block.code, names)  # noqa: S102 - our own document
     return names
@@ -228,10 +228,10 @@ def test_the_table_of_state_has_every_method(kind: type) -> None:
 
 
 def test_the_page_uses_every_method_of_state() -> None:
-    code = "".join(block.code for block in markdown.blocks("tools.md", "python"))
+    code = "".join(block.code for block in markdown.blocks(markdown.read("tools.md"), "python"))
     used = {name for name in ("get", "append", "incr", "delete", "keys") if f"state.{name}(" in code}
     assert used == {"get", "append", "incr", "delete", "keys"}
 
 
 def test_every_block_of_the_page_is_code_that_runs() -> None:
-    assert {block.language for block in markdown.blocks("tools.md")} == {"python"}
+    assert {block.language for block in markdown.blocks(markdown.read("tools.md"))} == {"python"}

@@ -7,9 +7,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.docs import markdown
+from tests.support import ROOT
 
-WORKFLOW: Final = markdown.ROOT / ".github" / "workflows" / "ci.yml"
+WORKFLOW: Final = ROOT / ".github" / "workflows" / "ci.yml"
 #: Release of Django -> the oldest Python that it runs on.
 OLDEST_PYTHON: Final = {"5.2": (3, 10), "6.0": (3, 12), "6.1": (3, 12)}
 
@@ -21,7 +21,7 @@ def workflow() -> dict[Any, Any]:
 
 def classified(prefix: str) -> list[str]:
     """The versions in the classifiers that start like this."""
-    project = tomllib.loads((markdown.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found = [re.fullmatch(rf"{prefix} :: (\d+\.\d+)", classifier) for classifier in project["classifiers"]]
     return [match[1] for match in found if match]
 
@@ -46,7 +46,7 @@ def test_a_job_runs_what_is_run_before_a_change_lands(workflow: dict[Any, Any]) 
     checkout, python, run = workflow["jobs"]["test"]["steps"]
     assert python["with"]["python-version"] == "${{ matrix.python }}"
     assert (run["run"], run["env"]) == (".ci/run", {"DJANGO": "${{ matrix.django }}"})
-    assert (markdown.ROOT / run["run"]).stat().st_mode & 0o100
+    assert (ROOT / run["run"]).stat().st_mode & 0o100
     for step in (checkout, python):
         assert re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
 

@@ -8,10 +8,10 @@ from django.core.cache import caches
 from pytest_django import Settings
 
 from mcp_sessions.store.calls import sessions
-from tests.servers import RedisCluster, RedisServer, SentinelTrio, run_cluster, run_sentinels
 from tests.store import harness as harnesses
 from tests.store.engines import Both
 from tests.store.harness import Harness
+from tests.support.redis import RedisCluster, RedisServer, SentinelTrio, run_cluster, run_sentinels
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from mcp_sessions.store.drivers.synchronous import SyncRedisStore
 from mcp_sessions.store.engine import Engine
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.session import ANONYMOUS, Handshake, Session
-from tests.servers import RedisCluster, RedisServer, SentinelTrio
+from tests.support.redis import RedisCluster, RedisServer, SentinelTrio
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 

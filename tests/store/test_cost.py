@@ -9,10 +9,10 @@ from pytest_django import Settings
 
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.drivers.asynchronous import RedisStore
-from tests.servers import RedisServer, run_server
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import Harness
+from tests.support.redis import RedisServer, run_server
 
 WARM, MEASURED, BUDGET = 200, 3_000, 1024
 

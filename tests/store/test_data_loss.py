@@ -7,8 +7,8 @@ import pytest
 
 from mcp_sessions.store.calls import nodes, streams
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.servers import RedisServer
 from tests.store.harness import Harness, payloads
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
 from mcp_sessions.store.factory import store_for, sync_store_for
 from mcp_sessions.store.session import ANONYMOUS
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.servers import RedisServer, wait_until
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import CLAUDE, MINUTE, STREAM_LIMITS, a_fingerprint, a_namespace
+from tests.support.processes import wait_until
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture(autouse=True)

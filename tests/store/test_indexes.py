@@ -14,8 +14,8 @@ from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import HEAL_INTERVAL_MS
 from mcp_sessions.store.drivers import asynchronous, synchronous
 from mcp_sessions.store.session import ANONYMOUS
-from tests.servers import RedisServer
 from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from mcp_sessions.store.calls.sessions import TOMBSTONE_MS
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.session import ANONYMOUS, new_session_id
 from mcp_sessions.store.session import fingerprint as fingerprint_of
-from tests.servers import RedisServer
 from tests.store.harness import (
     CLAUDE,
     DAY,
@@ -27,6 +26,7 @@ from tests.store.harness import (
     client_named,
     redis_harness,
 )
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture

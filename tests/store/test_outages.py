@@ -12,10 +12,11 @@ from pytest_django import Settings
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import indexes, nodes, queries, sessions, state
 from mcp_sessions.store.calls.queries import Query
-from tests.servers import HOST, RedisServer, free_port, run_server
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import CLAUDE, Harness, a_fingerprint
+from tests.support.processes import HOST, free_port
+from tests.support.redis import RedisServer, run_server
 
 #: Seconds: the socket timeout of these tests, and what an answer may take on two slow cores that others use too.
 TIMEOUT, BOUND = 0.25, 5.0

@@ -17,8 +17,8 @@ from mcp_sessions.store.drivers.pipelines import Pipeline, PooledConnection
 from mcp_sessions.store.drivers.round_trips import MOST_TOGETHER, Job
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.session import ANONYMOUS
-from tests.servers import run_cluster
 from tests.store.harness import LIMITS, a_fingerprint
+from tests.support.redis import run_cluster
 
 #: Of an anonymous session that is open for long.
 A_RECORD = b'1 1000 9999999999999 0 9999999999999 0 1 -a\nping\nanonymous\n["2025-11-25",{},{}]'

@@ -18,8 +18,8 @@ from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.session import ANONYMOUS
-from tests.servers import RedisServer
 from tests.store.harness import CLAUDE, LIMITS, a_fingerprint, embedded_harness, redis_harness
+from tests.support.redis import RedisServer
 
 Act = Callable[[RedisStore, str], Coroutine[Any, Any, Any]]
 

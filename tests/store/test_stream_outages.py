@@ -13,10 +13,11 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes, requests, streams
 from mcp_sessions.store.drivers.listener import MARGIN
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.servers import RedisServer, run_server, wait_until
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import EXCHANGE, MINUTE, Harness
+from tests.support.processes import wait_until
+from tests.support.redis import RedisServer, run_server
 
 #: Seconds: the socket timeout of these tests, and what an answer may take on two slow cores that others use too.
 TIMEOUT, BOUND = 0.25, 5.0

@@ -14,8 +14,8 @@ from mcp_sessions.conf import StreamLimits
 from mcp_sessions.store.calls import nodes, requests, sessions, streams
 from mcp_sessions.store.calls.streams import Appended, Claim, Taken
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.servers import RedisServer
 from tests.store.harness import EXCHANGE, MINUTE, Harness, gather
+from tests.support.redis import RedisServer
 
 #: Tries for an interleaving that must occur.
 MOST_ROUNDS = 200

@@ -12,8 +12,8 @@ from mcp_sessions.store.calls import nodes, requests, sessions, streams
 from mcp_sessions.store.calls.nodes import MOST_NOTIFICATIONS
 from mcp_sessions.store.calls.streams import PUBLISHED_MS
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.servers import RedisServer
 from tests.store.harness import DAY, EXCHANGE, HOUR, MINUTE, Harness, gather
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture

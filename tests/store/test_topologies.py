@@ -21,10 +21,11 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import indexes, nodes, queries, sessions
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.clients import close_async_client, make_async_client, redis_cache
-from tests.servers import RedisCluster, SentinelTrio, run_cluster, run_sentinels, wait_until
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import Harness, a_fingerprint
+from tests.support.processes import wait_until
+from tests.support.redis import RedisCluster, SentinelTrio, run_cluster, run_sentinels
 
 #: Seconds that a failover with the timeouts of these tests may take on slow cores.
 FAILOVER_BOUND = 60.0

@@ -8,8 +8,8 @@ import pytest
 from mcp_sessions.errors import SessionGone
 from mcp_sessions.store.calls import queries, sessions, state
 from mcp_sessions.store.calls.queries import Query
-from tests.servers import RedisServer
 from tests.store.harness import HOUR, Harness
+from tests.support.redis import RedisServer
 
 FOREIGN = b'2 {"created": 1}'
 UNREADABLE = [

@@ -13,7 +13,8 @@ from mcp.server.request_state import RequestStateSecurity
 
 from mcp_sessions.security import request_state_security
 from mcp_sessions.subscriptions import SharedSubscriptions
-from tests.servers import RedisServer, free_port, run_cluster, run_server
+from tests.support.processes import free_port
+from tests.support.redis import RedisServer, run_cluster, run_server
 
 HERE = "tests.unit.test_checks"
 REDIS = "django_redis.cache.RedisCache"

@@ -26,8 +26,8 @@ from mcp_sessions.store.calls import nodes as node_calls
 from mcp_sessions.store.calls import queries
 from mcp_sessions.store.calls import sessions as session_calls
 from mcp_sessions.store.factory import store_for, sync_store_for
-from tests.servers import RedisServer, run_server
-from tests.stored import Opened, open_sessions
+from tests.support.redis import RedisServer, run_server
+from tests.support.sessions import Opened, open_sessions
 
 BOUND = 10
 

@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from mcp_sessions import conf
 from project import environment
 from project.endpoint import READERS, endpoint_from_environment
-from tests.tools import ROOT
+from tests.support import ROOT
 
 
 def start(**variables: str) -> subprocess.CompletedProcess[str]:

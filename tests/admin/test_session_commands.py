@@ -1,0 +1,141 @@
+"""`manage.py mcp_sessions` at a shell, over a real Redis."""
+
+import itertools
+import json
+from io import StringIO
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+
+from mcp_sessions.errors import NotAllEnded
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.factory import sync_store_for
+from tests.support.redis import RedisServer
+from tests.support.sessions import Opened, open_sessions
+
+pytestmark = pytest.mark.django_db
+
+_namespaces = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def endpoints(settings: LazySettings, redis_server: RedisServer) -> None:
+    """Two endpoints without sessions."""
+    settings.CACHES = {
+        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_server.url},
+        "memory": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    }
+    settings.MCP_SESSIONS = {
+        "shop": {"SERVER": "project.mcp.server", "NAMESPACE": f"commands{next(_namespaces)}"},
+        "stock": {
+            "SERVER": "project.mcp.server",
+            "NAMESPACE": f"commands{next(_namespaces)}",
+            "PATH": "stock",
+        },
+    }
+
+
+def run(*arguments: Any) -> str:
+    out = StringIO()
+    call_command("mcp_sessions", *arguments, stdout=out, skip_checks=True)
+    return out.getvalue()
+
+
+def test_list_prints_the_sessions_of_all_endpoints_last_active_first() -> None:
+    ada = User.objects.create_user("ada")
+    [first] = open_sessions(
+        [Opened(client="coder", principal=f"user:{ada.pk}", calls=("ping", "ping"))], "shop"
+    )
+    [second] = open_sessions([Opened(client="\x1b[31mred")], "stock")
+    lines = run("list").splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == [second.fingerprint[:12], first.fingerprint[:12]]
+    for words in ("coder 1.0", "ada", "2025-11-25", "59 min", " 2 ", "shop"):
+        assert words in lines[2]
+    assert "\x1b" not in lines[1], "a client's name cannot steer the terminal"
+    assert lines[3] == "2 open"
+
+
+def test_list_can_be_narrowed() -> None:
+    open_sessions([Opened(), Opened()], "shop")
+    open_sessions([Opened()], "stock")
+    assert run("list", "--endpoint", "shop").splitlines()[-1] == "2 open"
+    assert len(run("list", "--limit", "1").splitlines()) == 3
+
+
+def test_show_prints_everything_as_json() -> None:
+    [session] = open_sessions(
+        [Opened(state={"facts": [1]}, tools=("archive",), capabilities={"roots": {}})], "shop"
+    )
+    document = json.loads(run("show", session.fingerprint[:8].upper()))
+    assert document["fingerprint"] == session.fingerprint
+    assert document["client_info"] == {"name": "inspector", "version": "1.0"}
+    assert (document["principal_name"], document["endpoint"]) == ("anonymous", "shop")
+    assert (document["state"], document["tools"]) == ({"facts": [1]}, ["archive"])
+
+
+def test_expire_ends_sessions_wherever_they_are() -> None:
+    [one, kept] = open_sessions([Opened(), Opened()], "shop")
+    [two] = open_sessions([Opened()], "stock")
+    said = run("expire", one.fingerprint, two.fingerprint[:10])
+    assert said.count(": ended") == 2
+    assert sync_store_for("shop").run(sessions.get(one.fingerprint)) is None
+    assert sync_store_for("stock").run(sessions.get(two.fingerprint)) is None
+    assert sync_store_for("shop").run(sessions.get(kept.fingerprint)) is not None
+
+
+def test_expire_says_in_the_log_that_it_was_the_shell(caplog: pytest.LogCaptureFixture) -> None:
+    [session] = open_sessions([Opened()], "shop")
+    with caplog.at_level("INFO", "mcp_sessions.ending"):
+        run("expire", session.fingerprint)
+    assert f"Session {session.fingerprint[:12]} ended: expired_by_operator, by 'shell'." in caplog.messages
+
+
+def test_expire_says_what_ended_although_the_store_went_away() -> None:
+    one, two = open_sessions([Opened(), Opened()], "shop")
+    failed = mock.Mock(side_effect=NotAllEnded([two.fingerprint]))
+    out = StringIO()
+    with (
+        mock.patch("mcp_sessions.management.commands.mcp_sessions.end_sessions", failed),
+        pytest.raises(CommandError, match="store cannot be reached"),
+    ):
+        call_command("mcp_sessions", "expire", one.fingerprint, two.fingerprint, stdout=out, skip_checks=True)
+    assert two.fingerprint[:12] in out.getvalue()
+    assert one.fingerprint[:12] not in out.getvalue()
+
+
+def test_expire_ends_nothing_if_one_is_unknown() -> None:
+    [one] = open_sessions([Opened()], "shop")
+    with pytest.raises(CommandError, match="No open session"):
+        run("expire", one.fingerprint, "f" * 64)
+    assert sync_store_for("shop").run(sessions.get(one.fingerprint)) is not None
+
+
+@pytest.mark.parametrize("digits", ["abc", "not hexadecimal", "a" * 65])
+def test_what_cannot_be_a_fingerprint_is_refused(digits: str) -> None:
+    with pytest.raises(CommandError, match="FINGERPRINT"):
+        run("show", digits)
+
+
+def test_two_sessions_with_the_same_beginning_must_be_told_apart() -> None:
+    open_sessions([Opened(fingerprint="ab" * 4 + "0" * 56), Opened(fingerprint="ab" * 4 + "1" * 56)], "shop")
+    with pytest.raises(CommandError, match="More than one"):
+        run("expire", "abababab")
+
+
+def test_a_store_that_is_down_is_one_sentence(settings: LazySettings) -> None:
+    settings.CACHES = {
+        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
+    }
+    with pytest.raises(CommandError, match="store cannot be reached"):
+        run("list")
+
+
+def test_sessions_in_memory_cannot_be_seen_from_a_shell(settings: LazySettings) -> None:
+    settings.MCP_SESSIONS = {"local": {"SERVER": "project.mcp.server", "CACHE": "memory"}}
+    err = StringIO()
+    call_command("mcp_sessions", "list", stdout=StringIO(), stderr=err, skip_checks=True)
+    assert "in the memory of the server processes" in err.getvalue()

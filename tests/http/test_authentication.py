@@ -1,0 +1,106 @@
+"""TOKEN_VERIFIER: every request is authenticated, and a session belongs to the principal that opened it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.served.tokens import RESOURCE
+from tests.support.mcp_client import RawClient
+from tests.support.processes import Process, daphnes
+from tests.support.redis import RedisServer
+
+
+@pytest.fixture(scope="module")
+def processes(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
+    """Two processes that want tokens."""
+    directory: Path = tmp_path_factory.mktemp("authentication")
+    with daphnes(
+        2,
+        directory,
+        REDIS_URL=redis_server.url,
+        MCP_SERVER="tests.served.everything.server",
+        MCP_NAMESPACE=directory.name,
+        MCP_TOKEN_VERIFIER="tests.served.tokens.Verifier",
+        MCP_ISSUER_URL="https://issuer.example.com",
+        MCP_RESOURCE_URL=RESOURCE,
+        MCP_REQUIRED_SCOPES="mcp",
+        MCP_ALLOWED_ORIGINS="https://app.example.com",
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def client(a: str) -> RawClient:
+    """Ann, with a session."""
+    client = RawClient(token="ann-1")
+    client.initialize(a)
+    return client
+
+
+@pytest.mark.protocol("H29")
+def test_a_session_id_is_no_authentication(a: str, client: RawClient) -> None:
+    thief = RawClient(session_id=client.session_id)
+    for response in (thief.post(a, thief.request("ping")), thief.delete(a)):
+        assert response.status_code == 401
+        challenge = response.headers["www-authenticate"]
+        assert challenge.startswith("Bearer ")
+        assert "resource_metadata=" in challenge
+    assert client.value(a, "add", a=1, b=1) == 2
+
+
+def test_a_token_that_is_not_valid_is_refused(a: str) -> None:
+    stranger = RawClient(token="eve-1")
+    assert stranger.post(a, stranger.initialize_message()).status_code == 401
+
+
+def test_a_missing_scope_is_refused(a: str) -> None:
+    client = RawClient(token="unscoped-1")
+    response = client.post(a, client.initialize_message())
+    assert response.status_code == 403
+    assert "insufficient_scope" in response.headers["www-authenticate"]
+
+
+@pytest.mark.protocol("H29")
+def test_a_refreshed_token_keeps_the_session(a: str, b: str, client: RawClient) -> None:
+    client.token = "ann-2"
+    assert client.value(b, "add", a=1, b=1) == 2
+    seen = client.call(a, "who")["result"]["structuredContent"]
+    assert seen["principal"] == 'oauth:["https://issuer.example.com","ann"]'
+
+
+@pytest.mark.protocol("H25", "H29")
+def test_a_stranger_gets_the_404_of_an_unknown_id_and_changes_nothing(
+    a: str, b: str, client: RawClient
+) -> None:
+    bob = RawClient(token="bob-1", session_id=client.session_id)
+    unknown = RawClient(token="bob-1", session_id="unknown")
+    for url in (a, b):
+        answers = [one.post(url, one.request("ping")) for one in (bob, unknown)]
+        answers += [one.delete(url) for one in (bob, unknown)]
+        assert {answer.status_code for answer in answers} == {404}
+        assert len({answer.content for answer in answers}) == 1
+    assert client.value(b, "add", a=1, b=1) == 2
+
+
+def test_the_protected_resource_metadata_is_served(a: str, client: RawClient) -> None:
+    response = client.http.get(a + "/.well-known/oauth-protected-resource/mcp")
+    assert response.status_code == 200
+    metadata = response.json()
+    assert metadata["resource"] == RESOURCE
+    assert metadata["authorization_servers"] == ["https://issuer.example.com"]
+    assert metadata["scopes_supported"] == ["mcp"]
+
+
+def test_a_browser_may_ask_before_it_sends_a_token(a: str, client: RawClient) -> None:
+    headers = {"origin": "https://app.example.com", "access-control-request-method": "POST"}
+    response = client.http.options(a + "/mcp", headers=headers)
+    assert response.status_code == 204
+    assert "authorization" in response.headers["access-control-allow-headers"]
+    assert response.headers["access-control-allow-origin"] == "https://app.example.com"
+
+
+def test_the_modern_era_is_authenticated_too(a: str) -> None:
+    stranger = RawClient()
+    message = stranger.request("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}})
+    assert stranger.post(a, message, mcp_protocol_version="2026-07-28").status_code == 401

@@ -1,0 +1,291 @@
+"""`make run`: what a stranger meets first."""
+
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from project import ask
+from tests.support import ROOT
+from tests.support.processes import free_port, wait_until
+
+BOOTSTRAP = ROOT / "tools" / "bootstrap.py"
+
+
+class Demo:
+    """`python -m project.run` on a free port, with a data folder of its own."""
+
+    def __init__(self, data: Path, *, port: int | None = None, **variables: str) -> None:
+        self.port = port or free_port()
+        self.data = data
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "DEMO_DATA": str(data),
+            "PORT": str(self.port),
+            **variables,
+        }
+        self.log = data / f"demo-{self.port}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "project.run"],
+                cwd=ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def wait_until_it_serves(self) -> "Demo":
+        def serves() -> bool:
+            assert self.process.poll() is None, self.output
+            return "Talk to it" in self.output
+
+        wait_until(serves, seconds=60, what="the demo to say how to talk to it")
+        return self
+
+    def press_ctrl_c(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(30)
+
+    def ask(self, *words: str) -> str:
+        asked = subprocess.run(
+            [sys.executable, "-m", "project.ask", "--url", f"http://127.0.0.1:{self.port}/mcp", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert asked.returncode == 0, asked.stderr + self.output
+        return asked.stdout + asked.stderr
+
+
+@contextmanager
+def demo(data: Path, *, port: int | None = None, **variables: str) -> Iterator[Demo]:
+    """A demo that is at its end when the block is left."""
+    running = Demo(data, port=port, **variables)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.press_ctrl_c()
+
+
+def test_a_client_takes_its_session_up_again_after_the_demo_was_stopped_and_started(tmp_path: Path) -> None:
+    with demo(tmp_path) as first:
+        first.wait_until_it_serves().ask("remember", "note=likes sea stories")
+        assert first.press_ctrl_c() == 0, first.output
+
+    with demo(tmp_path, port=first.port) as second:
+        answer = second.wait_until_it_serves().ask("recall")
+
+    assert answer == "likes sea stories\n"
+
+
+def test_the_demo_leaves_no_process_behind(tmp_path: Path) -> None:
+    with demo(tmp_path) as running:
+        group = running.wait_until_it_serves()
+        children = _children(group.process.pid)
+        assert len(children) == 2, "a web server and a Valkey"
+        assert running.press_ctrl_c() == 0
+
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_a_second_demo_joins_the_valkey_of_the_first(tmp_path: Path) -> None:
+    with demo(tmp_path) as first:
+        first.wait_until_it_serves().ask("remember", "note=likes sea stories")
+        with demo(tmp_path) as second:
+            second.wait_until_it_serves()
+            kept = tmp_path / "client.json"
+            kept.write_text(kept.read_text().replace(str(first.port), str(second.port)))
+
+            assert second.ask("recall") == "likes sea stories\n"
+            assert "which belongs to another `make run`" in second.output
+        assert "another `make run`" not in first.output
+
+
+@pytest.fixture(scope="module")
+def memory_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo without Redis."""
+    with demo(tmp_path_factory.mktemp("memory"), MEMORY="1") as running:
+        yield running.wait_until_it_serves()
+
+
+def test_the_demo_says_where_the_endpoint_and_the_admin_are_and_how_to_log_in(memory_demo: Demo) -> None:
+    said = memory_demo.output
+
+    assert f"http://127.0.0.1:{memory_demo.port}/mcp\n" in said
+    assert re.search(rf"http://127\.0\.0\.1:{memory_demo.port}/admin/ +admin / \S+", said)
+    assert "python -m project.ask" in said
+
+
+def test_without_redis_the_demo_says_that_sessions_end_with_it(memory_demo: Demo) -> None:
+    memory_demo.ask("remember", "note=likes sea stories")
+
+    assert memory_demo.ask("recall") == "likes sea stories\n"
+    assert "are in this process's memory, and end with it" in memory_demo.output
+    assert not (memory_demo.data / "valkey").exists()
+
+
+def test_a_long_tool_reports_progress_while_it_runs(memory_demo: Demo) -> None:
+    said = memory_demo.ask("take_inventory", "seconds_per_book=0")
+
+    assert "15/15 Wuthering Heights: 2" in said
+    assert "29 copies of 15 books." in said
+
+
+def test_a_sync_tool_reads_the_database_and_writes_the_sessions_state(memory_demo: Demo) -> None:
+    assert memory_demo.ask("copies_on_shelf", "title=Emma") == "3\n"
+    assert "Last looked at: Emma" in memory_demo.ask("recall")
+
+
+def test_an_async_tool_searches_the_database(memory_demo: Demo) -> None:
+    assert (
+        memory_demo.ask("search_books", "text=shelley", "limit=1") == "Frankenstein by Mary Shelley (1818)\n"
+    )
+
+
+def test_a_book_that_is_not_there_is_a_tools_error_in_a_sentence(memory_demo: Demo) -> None:
+    assert "The library has no book with the title 'Ulysses'." in memory_demo.ask(
+        "copies_on_shelf", "title=Ulysses"
+    )
+
+
+def test_the_stock_can_be_changed_only_while_the_stock_room_is_open(memory_demo: Demo) -> None:
+    listed = "\nset_copies "
+    assert listed not in memory_demo.ask()
+    memory_demo.ask("open_stock_room")
+    assert listed in memory_demo.ask()
+    assert "now has 7 copies" in memory_demo.ask("set_copies", "title=Dracula", "copies=7")
+    memory_demo.ask("close_stock_room")
+    assert listed not in memory_demo.ask()
+    assert memory_demo.ask("copies_on_shelf", "title=Dracula") == "7\n"
+
+
+def test_the_library_has_resources_and_a_prompt(
+    memory_demo: Demo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ask, "KEPT", tmp_path / "client.json")
+    client = ask.Client(f"http://127.0.0.1:{memory_demo.port}/mcp")
+
+    (read,) = client.call("resources/read", {"uri": "library://authors/George%20Eliot"})["contents"]
+    assert read["text"] == "Silas Marner by George Eliot (1861)\nMiddlemarch by George Eliot (1871)"
+    (asked,) = client.call("prompts/get", {"name": "recommend", "arguments": {"mood": "storms"}})["messages"]
+    assert "in the mood for: storms" in asked["content"]["text"]
+
+
+def test_a_client_whose_session_has_ended_gets_a_new_one(memory_demo: Demo) -> None:
+    (memory_demo.data / "client.json").write_text(
+        json.dumps({f"http://127.0.0.1:{memory_demo.port}/mcp": "gone"})
+    )
+
+    assert memory_demo.ask("recall") == "The session has ended; here is a new one.\n"
+
+
+def test_a_taken_port_is_refused_in_a_sentence(memory_demo: Demo, tmp_path: Path) -> None:
+    port = memory_demo.port
+    with demo(tmp_path, port=port, MEMORY="1") as second:
+        assert second.process.wait(30) == 1
+        assert second.output == f"Port {port} is taken. Choose another one: make run PORT={port + 1}\n"
+
+
+def test_a_redis_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}/0"
+    with demo(tmp_path, REDIS_URL=f"redis://somebody:secret@{address}") as running:
+        assert running.process.wait(30) == 1
+        assert f"redis://{address}, does not answer" in running.output
+        assert "secret" not in running.output
+
+
+@pytest.mark.parametrize("port", ["abc", "99999", "0"])
+def test_a_port_that_is_none_is_refused_in_a_sentence(tmp_path: Path, port: str) -> None:
+    with demo(tmp_path, PORT=port, MEMORY="1") as running:
+        assert running.process.wait(30) == 1
+        assert running.output == f"PORT must be a number from 1 to 65535, not {port!r}.\n"
+
+
+def test_a_server_that_cannot_be_imported_is_refused_with_the_setting(tmp_path: Path) -> None:
+    with demo(tmp_path, MCP_SERVER="project.mcp.sever", MEMORY="1") as running:
+        assert running.process.wait(30) == 1
+        assert "MCP_SESSIONS['default']['SERVER']: 'project.mcp.sever'" in running.output
+
+
+def test_an_old_python_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2))
+    monkeypatch.setattr("shutil.which", lambda _: None)
+
+    with pytest.raises(SystemExit, match=r"This project needs Python 3\.11 or newer; .* is Python 3\.9\."):
+        runpy.run_path(str(BOOTSTRAP))["main"]("run")
+
+
+def test_a_python_without_venv_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+
+    with pytest.raises(SystemExit, match="apt install python3-venv"):
+        runpy.run_path(str(BOOTSTRAP))["_make_venv"]()
+
+
+@pytest.fixture
+def bootstrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """What `make install` runs, with a virtual environment that has everything."""
+    main: Callable[[str], None] = runpy.run_path(str(BOOTSTRAP))["main"]
+    monkeypatch.setitem(main.__globals__, "VENV", str(tmp_path))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    return main
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The constraints of every installation so far, line by line; nothing is installed."""
+    found: list[list[str]] = []
+
+    def install(command: list[str], **_: Any) -> int:
+        constraints = ROOT / command[command.index("--constraint") + 1]
+        found.append(constraints.read_text().splitlines())
+        return 0
+
+    monkeypatch.setattr("subprocess.call", install)
+    monkeypatch.delenv("DJANGO", raising=False)
+    return found
+
+
+def test_what_is_installed_already_is_not_installed_again(
+    bootstrap: Callable[[str], None], installed: list[list[str]]
+) -> None:
+    bootstrap("run")
+    bootstrap("run")
+
+    assert len(installed) == 1
+
+
+def test_the_environment_chooses_the_release_of_django(
+    bootstrap: Callable[[str], None], installed: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootstrap("dev")
+    monkeypatch.setenv("DJANGO", "6.1")
+    bootstrap("dev")
+
+    locked, chosen = map(set, installed)
+    assert chosen - locked == {"Django==6.1.*"}
+    assert [line.split("==")[0] for line in locked - chosen] == ["Django"]
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]

@@ -1,0 +1,176 @@
+"""Programs that some tests need: where they are, how they get there, and what is said about those that are missing.
+
+A test names what must be on the machine: `@pytest.mark.needs("nginx")`. Without one of them the test is not run and the
+summary says so; with MCP_SESSIONS_CI=1 it fails instead, and so does a run in which anything at all was skipped.
+
+Clients and suites that others wrote are installed on first use into the ignored folder `.cache` and kept there;
+`python -m tests.support.programs` installs all of them beforehand. Their versions are pinned: npm packages by a
+package.json and its lock file, Python packages by a requirements file.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support import ROOT
+
+TESTS: Final = ROOT / "tests"
+CACHE: Final = ROOT / ".cache"
+#: Seconds that one installation may take.
+BOUND: Final = 600
+#: Requirements files; one virtual environment is made for each.
+PIP: Final = ("clients/requirements-2025-03-26.txt", "clients/requirements-2025-06-18.txt")
+
+CI: Final = os.environ.get("MCP_SESSIONS_CI") == "1"
+NOT_RUN: Final = "not run, because this machine has no "
+
+
+@cache
+def find(name: str) -> Path | None:
+    """The program, or None. Names: the keys of FINDERS.
+
+    Raises: KeyError for another name.
+    """
+    return FINDERS[name]()
+
+
+def path_of(name: str) -> str:
+    """The program's path, for a test that is marked as needing it. Raises: LookupError."""
+    found = find(name)
+    if found is None:
+        raise LookupError(f"There is no {name} here; mark the test with needs({name!r}).")
+    return str(found)
+
+
+def require(item: pytest.Item) -> None:
+    """Skip, or in CI fail, a test that needs a program which is not here."""
+    names = [str(name) for marker in item.iter_markers("needs") for name in marker.args]
+    missing = sorted({name for name in names if find(name) is None})
+    if not missing:
+        return
+    reason = f"{NOT_RUN}{' and no '.join(missing)}"
+    if CI:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def what_was_not_run(skipped: Iterable[pytest.TestReport]) -> list[str]:
+    """A line for each reason, with the number of tests that it kept from running."""
+    reasons = Counter(_reason(report) for report in skipped)
+    return [f"{number} tests {reason}" for reason, number in sorted(reasons.items())]
+
+
+def _reason(report: pytest.TestReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def _on_path(*names: str) -> Callable[[], Path | None]:
+    def look() -> Path | None:
+        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+        found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+        return Path(found) if found else None
+
+    return look
+
+
+FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
+    "chromedriver": _on_path("chromedriver"),
+    "chromium": _on_path("chromium", "chromium-browser", "google-chrome"),
+    "docker-compose": _on_path("docker-compose"),
+    "kubectl": _on_path("kubectl"),
+    "kustomize": _on_path("kustomize"),
+    "nginx": _on_path("nginx"),
+    "npm": _on_path("npm"),
+    "npx": _on_path("npx"),
+}
+
+
+def npm_packages() -> Path:
+    """The `node_modules` that tests/npm/package-lock.json describes, with a Node of its own; see `node`.
+
+    Raises: RuntimeError when npm fails, LookupError without npm.
+    """
+    files = [TESTS / "npm" / name for name in ("package.json", "package-lock.json")]
+
+    def install(home: Path) -> None:
+        for file in files:
+            shutil.copy(file, home)
+        quiet = ("--no-audit", "--no-fund", "--loglevel", "error")
+        _run(path_of("npm"), "ci", *quiet, cwd=home)
+
+    return _once("npm", files, install) / "node_modules"
+
+
+def node() -> str:
+    """The Node among those packages. Raises: as `npm_packages`."""
+    return str(npm_packages() / "node" / "bin" / "node")
+
+
+def python_with(requirements: str) -> Path:
+    """The Python of a virtual environment with these requirements, a file below tests/, and nothing else.
+
+    Raises: RuntimeError when pip fails.
+    """
+    file = TESTS / requirements
+
+    def install(home: Path) -> None:
+        _run(sys.executable, "-m", "venv", str(home))
+        pip = ("-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--requirement", str(file))
+        _run(str(home / "bin" / "python"), *pip, cwd=home)
+
+    return _once(requirements.removesuffix(".txt"), [file], install) / "bin" / "python"
+
+
+def _once(name: str, files: list[Path], install: Callable[[Path], None]) -> Path:
+    """The folder of that name in the cache, installed anew when one of the files changed; one process at a time."""
+    home = CACHE / name
+    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    stamp = home / "installed"
+    with _locked(home.with_name(f"{home.name}.lock")):
+        if not stamp.exists() or stamp.read_text() != wanted:
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir()
+            install(home)
+            stamp.write_text(wanted)
+    return home
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (CACHE / ".gitignore").write_text("*\n")
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run(*command: str, cwd: Path = TESTS) -> None:
+    """Its output is in the error that is raised when it fails."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=BOUND)
+    if done.returncode:
+        raise RuntimeError(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"[:4000]
+        )
+
+
+def install_everything() -> None:
+    """Install what is not there yet; see the functions above for what can go wrong."""
+    npm_packages()
+    for requirements in PIP:
+        python_with(requirements)
+
+
+if __name__ == "__main__":
+    install_everything()

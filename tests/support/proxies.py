@@ -1,0 +1,184 @@
+"""Proxies in front of several processes: round robin (a real nginx), and one that a test switches.
+
+Both listen on a free port of 127.0.0.1 and are context managers.
+"""
+
+import selectors
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from tests.support.processes import Process, free_port, started
+from tests.support.programs import path_of
+
+NGINX: Final = """\
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 2048; }}
+http {{
+    log_format served '$upstream_addr $request_method $status $request_uri';
+    access_log {directory}/access.log served;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    client_max_body_size 0;
+    upstream processes {{
+{servers}
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://processes;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+            proxy_read_timeout 3600s;
+        }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def round_robin(processes: Sequence[Process], directory: Path) -> Iterator[Process]:
+    """A real nginx that hands each request to the next process in turn, whatever its connection or session.
+
+    `directory`/nginx/access.log has a line for every request: upstream address, method, status, path.
+    Raises: LookupError where there is no nginx; mark the test as needing it.
+    """
+    home = directory / "nginx"
+    home.mkdir()
+    port = free_port()
+    servers = "\n".join(f"        server 127.0.0.1:{process.port} max_fails=0;" for process in processes)
+    configuration = home / "nginx.conf"
+    configuration.write_text(NGINX.format(directory=home, servers=servers, port=port))
+    nginx = Process(
+        name="nginx",
+        command=(path_of("nginx"), "-p", str(home), "-c", str(configuration), "-e", "stderr"),
+        environment={},
+        port=port,
+        log=home / "nginx.log",
+    )
+    with started([nginx]):
+        yield nginx
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One request that a `Switch` handed on."""
+
+    #: Name of the process that got it.
+    process: str
+    #: HTTP method.
+    method: str
+    #: The request's Mcp-Session-Id.
+    session: str | None
+
+
+class Switch:
+    """A proxy whose next request goes wherever the test says: clients know one URL only.
+
+    One connection carries one request, and bytes pass as they come, so event streams do too. A request stays
+    with the process that got it, even when `to` is changed meanwhile.
+    """
+
+    def __init__(self, to: Process) -> None:
+        #: Who gets the next request. Assign to change it.
+        self.to = to
+        #: Every request so far, in order of arrival.
+        self.served: list[Served] = []
+        self._server = _SwitchServer(self)
+
+    @property
+    def url(self) -> str:
+        """Without a path or a trailing slash."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _SwitchServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, switch: Switch) -> None:
+        super().__init__(("127.0.0.1", 0), _SwitchHandler)
+        self.switch = switch
+
+
+class _SwitchHandler(socketserver.BaseRequestHandler):
+    """One request: the head is read and sent on with `Connection: close`; from there on bytes are copied."""
+
+    server: _SwitchServer
+    request: socket.socket
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):
+            head, rest = _read_head(self.request)
+            if head:
+                target = self.server.switch.to
+                self.server.switch.served.append(_served(target, head))
+                with socket.create_connection(target.address) as upstream:
+                    upstream.sendall(_closing(head) + rest)
+                    _copy_until_closed(self.request, upstream)
+
+
+def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
+    """The request line with the headers, and what came behind them; both empty when the client left."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        chunk = client.recv(65536)
+        if not chunk:
+            return b"", b""
+        received += chunk
+    head, _, rest = received.partition(b"\r\n\r\n")
+    return head, rest
+
+
+def _served(target: Process, head: bytes) -> Served:
+    request_line, *headers = head.decode("latin-1").split("\r\n")
+    session = next(
+        (line[15:].strip() for line in headers if line.lower().startswith("mcp-session-id:")), None
+    )
+    return Served(process=target.name, method=request_line.split(" ", 1)[0], session=session)
+
+
+def _closing(head: bytes) -> bytes:
+    """The head with `Connection: close`, so that the client takes a new connection for its next request."""
+    lines = [
+        line for line in head.split(b"\r\n") if not line.lower().startswith((b"connection:", b"keep-alive:"))
+    ]
+    return b"\r\n".join([*lines, b"Connection: close", b"", b""])
+
+
+def _copy_until_closed(client: socket.socket, upstream: socket.socket) -> None:
+    """Copy both ways until either side closes."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(client, selectors.EVENT_READ, upstream)
+        selector.register(upstream, selectors.EVENT_READ, client)
+        while True:
+            for key, _ in selector.select():
+                source, sink = key.fileobj, key.data
+                assert isinstance(source, socket.socket)
+                chunk = source.recv(65536)
+                if not chunk:
+                    return
+                sink.sendall(chunk)
