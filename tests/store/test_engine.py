@@ -90,8 +90,6 @@ def test_an_inbox_is_read_after_an_id() -> None:
     assert engine.xread("inbox", b"0-0", 1) == [(b"1800000000000-0", {b"d": b"0"})]
     assert engine.xread("inbox", b"1800000000000-0", 10)[-1] == (newest, {b"d": b"2"})
     assert engine.xread("inbox", newest, 10) == []
-    engine.eval("redis.call('XDEL', KEYS[1], ARGV[1])", ["inbox"], [newest])
-    assert engine.newest_id("inbox") == newest
 
 
 async def test_an_entry_wakes_who_waits_for_it_from_any_thread() -> None:
@@ -133,11 +131,16 @@ def test_an_error_of_python_is_no_reply(monkeypatch: pytest.MonkeyPatch, script:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setitem(engines._COMMANDS, b"GET", (broken, 0, 9))
     engine = Engine()
+    monkeypatch.setitem(engine._keys.commands, b"GET", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         engine.eval(script)
     assert engine.eval("return redis.call('EXISTS', 'k')") == 0
+
+
+def test_a_command_that_no_script_calls_is_no_reply() -> None:
+    with pytest.raises(KeyError, match="FLUSHALL"):
+        Engine().eval("return redis.pcall('FLUSHALL')")
 
 
 def test_a_script_sees_nothing_of_python_or_the_system() -> None:

@@ -7,66 +7,55 @@ from typing import Any
 
 import pytest
 
-from mcp_sessions.store import engine as engines
+from mcp_sessions.store.engine.keyspace import Keyspace
 from tests.store.engines import CALL, Both
 
 COMMANDS = {
     "strings": """
         GET a|SET a x|GET a|SET a y PX 100000|GET a|SET a z KEEPTTL|GET a|SET b q KEEPTTL|PTTL b|SET a w|PTTL a
-        SET a x PX 0|SET a x PX -1|SET a x PX q|SET a x PX 1.5|SET a x PX 9223372036854775807
-        SET a x PX 9223372036854775808|SET a x FOO|SET a x PX|SET a x KEEPTTL PX 1|EXISTS a|EXISTS a a nil b
-        DEL a nil a b|EXISTS a|DEL a|GET|GET a b|SET a|DEL|EXISTS|NOPE|SET e |GET e""",
+        EXISTS a|EXISTS nil|DEL a nil a b|EXISTS a|DEL a|SET e |GET e|EXISTS e""",
     "lifetimes": """
-        PTTL nil|SET a x|PTTL a|PEXPIRE nil 100|PEXPIRE a 100000|PEXPIRE a q|PEXPIRE nil q|PEXPIRE a 1.5|PEXPIRE a
-        PEXPIRE a 9223372036854775807|PEXPIRE a 01|PEXPIRE a +1|PEXPIRE a 0|GET a|SET a x|PEXPIRE a -5|EXISTS a
-        HSET h f v|PEXPIRE h 0|HLEN h|PTTL|PTTL a b""",
+        PTTL nil|SET a x|PTTL a|PEXPIRE nil 100|PEXPIRE a 100000|PEXPIRE a 0|GET a|SET a x|PEXPIRE a -5|EXISTS a
+        HSET h f v|PEXPIRE h 0|HLEN h|PTTL h""",
     "hashes": """
         HGET h f|HGETALL h|HLEN h|HEXISTS h f|HDEL h f|HMGET h a b|HSET h f v|HSET h f w|HSET h a 1 b 2 f 3|HGETALL h
         HLEN h|HGET h f|HGET h nil|HMGET h a nil b a|HEXISTS h a|HEXISTS h nil|HSETNX h a 9|HSETNX h n 9|HSETNX h2 n 9
-        HGETALL h2|HDEL h a a nil|HGETALL h|HSET h a 5 a 6|HGETALL h|HDEL h a b f n|EXISTS h|HSET h f|HSET h f v g
-        HSETNX h f|HGET h|HMGET h|HDEL h|HGETALL|HLEN|HEXISTS h""",
+        HGETALL h2|HDEL h a a nil|HGETALL h|HSET h a 5 a 6|HGETALL h|HDEL h a b f n|EXISTS h""",
     "integers of 64 bits": """
         HINCRBY h f 1|HINCRBY h f -3|HGET h f|HINCRBY h f 9223372036854775807|HGET h f|HINCRBY h f 2|HGET h f
         HINCRBY h f 1|HGET h f|HSET h f -9223372036854775808|HINCRBY h f -1|HINCRBY h f 0|HGET h f|HINCRBY h f 1
         HGET h f|HSET h f 9007199254740993|HINCRBY h f 2|HGET h f|HINCRBY h f x|HINCRBY h f 1.0|HINCRBY h f 01
         HINCRBY h f +1|HINCRBY h f -0|HINCRBY h f |HINCRBY h f 9223372036854775808|HINCRBY h f -9223372036854775809
         HSET h f x|HINCRBY h f 1|HSET h f 1.0|HINCRBY h f 1|HSET h f 01|HINCRBY h f 1|HSET h f |HINCRBY h f 1
-        HSET h f 9223372036854775808|HINCRBY h f 1|HSET h f -0|HINCRBY h f 1|HSET h f 0|HINCRBY h f -0|HINCRBY h f
+        HSET h f 9223372036854775808|HINCRBY h f 1|HSET h f -0|HINCRBY h f 1|HSET h f 0|HINCRBY h f -0
         HINCRBY new f -9223372036854775808|HGET new f|HSET h f 99999999999999999999999|HINCRBY h f 1""",
     "sets": """
-        SISMEMBER s a|SCARD s|SREM s a|SADD s a|SADD s a b b|SCARD s|SISMEMBER s a|SISMEMBER s x|SREM s x|SREM s a a
-        SCARD s|SREM s b|EXISTS s|SADD s|SREM s|SCARD|SISMEMBER s""",
+        SISMEMBER s a|SCARD s|SREM s a|EXISTS s|SADD s a|SADD s a|SADD s b|SCARD s|SISMEMBER s a|SISMEMBER s x
+        SREM s x|SREM s a|SREM s a|SCARD s|SREM s b|EXISTS s""",
     "sorted sets": """
-        ZADD z 1 a|ZADD z 1 a|ZADD z 2 a 1 b 1 B|ZRANGE z 0 -1 WITHSCORES|ZREVRANGE z 0 -1 WITHSCORES|ZADD z GT 1 a
-        ZADD z GT 3 a 0 new|ZRANGE z 0 -1|ZADD z -inf low +inf high|ZSCORE z a|ZSCORE z low|ZSCORE z high|ZSCORE z nil
-        ZADD z 1800000000000 t 0.5 half 9007199254740991 big -7 minus|ZSCORE z t|ZSCORE z half|ZSCORE z big
-        ZSCORE z minus|ZADD z -0 zero|ZSCORE z zero|ZADD z 1e3 e|ZSCORE z e|ZADD z 1e17 f|ZSCORE z f|ZADD z .5 g
-        ZRANGE z 0 -1 WITHSCORES|ZCARD z|ZCARD nil|ZSCORE nil a|ZCOUNT z -inf +inf|ZCOUNT z (1 3|ZCOUNT z 1 (3
-        ZCOUNT z (1 (1|ZCOUNT z 3 1|ZCOUNT z (-inf (inf|ZCOUNT nil 0 1|ZCOUNT z x 1|ZCOUNT z 1 (x|ZCOUNT z 0 nan
+        ZADD z 1 a|ZADD z 1 a|ZADD z 2 a|ZADD z 1 b|ZADD z 1 B|ZRANGE z 0 -1 WITHSCORES|ZREVRANGE z 0 -1|ZADD z GT 1 a
+        ZADD z GT 3 a|ZADD z GT 0 new|ZADD z GT 4 new|ZADD z 0 new|ZRANGE z 0 -1|ZADD z 1800000000000 t
+        ZADD z 9007199254740991 big|ZADD z 0.5 half|ZADD z -7 minus|ZSCORE z a|ZSCORE z nil|ZSCORE z t|ZSCORE z big
+        ZSCORE z half|ZSCORE z minus|ZRANGE z 0 -1 WITHSCORES|ZCARD z|ZCARD nil|ZSCORE nil a|ZCOUNT z -inf +inf
+        ZCOUNT z (1 3|ZCOUNT z 1 (3|ZCOUNT z (1 (1|ZCOUNT z 3 1|ZCOUNT z 4 +inf|ZCOUNT z -inf (1|ZCOUNT nil 0 1
         ZRANGE z 0 0|ZRANGE z -1 -1|ZRANGE z 5 2|ZRANGE z -100 100|ZRANGE z 100 200|ZRANGE z -3 -2|ZRANGE z 0 -100
-        ZREVRANGE z 0 0|ZREVRANGE z -1 -1|ZREVRANGE z 5 2|ZREVRANGE z -100 100|ZREVRANGE z 1 3|ZREVRANGE z -3 -2
-        ZREVRANGE z 100 200|ZREVRANGE z 0 -100|ZRANGE nil 0 -1|ZREVRANGE nil 0 -1|ZRANGE z x 1|ZRANGE z 0 1 FOO
-        ZREVRANGE z 0 1 FOO|ZRANGEBYSCORE z -inf +inf|ZRANGEBYSCORE z (1 3|ZRANGEBYSCORE z 1 (3
-        ZRANGEBYSCORE z -inf +inf LIMIT 1 2|ZRANGEBYSCORE z -inf +inf LIMIT 0 -1|ZRANGEBYSCORE z -inf +inf LIMIT 2 -5
-        ZRANGEBYSCORE z -inf +inf LIMIT -1 2|ZRANGEBYSCORE z -inf +inf LIMIT 100 2|ZRANGEBYSCORE z 0 1 LIMIT 0 0
-        ZRANGEBYSCORE z 0 1 LIMIT 0|ZRANGEBYSCORE z 0 1 LIMIT x 1|ZRANGEBYSCORE z a b|ZRANGEBYSCORE nil 0 1
-        ZREM z a nil a|ZREM z nil|ZREM nil a|ZADD z x m|ZADD z nan m|ZADD z 1|ZADD z 1 m 2|ZADD z GT 1|ZADD z 1 m x n
-        ZSCORE z m|ZREMRANGEBYRANK z 0 0|ZREMRANGEBYRANK z -2 -1|ZREMRANGEBYRANK z 5 2|ZREMRANGEBYRANK z x 2
-        ZRANGE z 0 -1|ZREMRANGEBYRANK z 0 -101|ZREMRANGEBYSCORE z (1 3|ZREMRANGEBYSCORE z x 3|ZRANGE z 0 -1
-        ZREMRANGEBYSCORE z -inf +inf|EXISTS z|ZADD z 1 a|ZREMRANGEBYRANK z 0 -1|EXISTS z|ZADD z 1 a|ZREM z a|EXISTS z
-        ZREMRANGEBYSCORE nil 0 1|ZREMRANGEBYRANK nil 0 1|ZADD z|ZREM z|ZCARD|ZSCORE z|ZRANGE z 0|ZCOUNT z 0""",
+        ZRANGE z -1 -1 WITHSCORES|ZREVRANGE z 0 0|ZREVRANGE z 0 99|ZREVRANGE z -1 -1|ZREVRANGE z 5 2|ZREVRANGE z 1 3
+        ZREVRANGE z -3 -2|ZREVRANGE z 100 200|ZREVRANGE z 0 -100|ZREVRANGE z -100 100|ZRANGE nil 0 -1
+        ZREVRANGE nil 0 -1|ZRANGEBYSCORE z -inf +inf|ZRANGEBYSCORE z (1 3|ZRANGEBYSCORE z 1 (3
+        ZRANGEBYSCORE z -inf +inf LIMIT 0 2|ZRANGEBYSCORE z -inf (3 LIMIT 0 1000|ZRANGEBYSCORE z 3 1 LIMIT 0 5
+        ZRANGEBYSCORE nil 0 1|ZREM z a nil a|ZREM z nil|ZREM nil a|ZREMRANGEBYRANK z 0 0|ZREMRANGEBYRANK z -2 -1
+        ZREMRANGEBYRANK z 5 2|ZRANGE z 0 -1|ZREMRANGEBYRANK z 0 -101|ZREMRANGEBYSCORE z (1 3|ZRANGE z 0 -1
+        ZREMRANGEBYSCORE z -inf 5|EXISTS z|ZREMRANGEBYSCORE z -inf +inf|EXISTS z|ZADD z 1 a|ZREMRANGEBYRANK z 0 -1
+        EXISTS z|ZADD z 1 a|ZREM z a|EXISTS z|ZREMRANGEBYSCORE nil 0 1|ZREMRANGEBYRANK nil 0 1|EXISTS nil""",
     "streams": """
-        XLEN x|XRANGE x - +|XREVRANGE x + -|XDEL x 1-0|XADD x 1-0 d a|XADD x 2-0 d b e f|XADD x 2-5 d c|XADD x 7 d d
-        XRANGE x - +|XREVRANGE x + -|XRANGE x - + COUNT 1|XREVRANGE x + - COUNT 2|XRANGE x (1-0 +|XRANGE x (2 +
-        XRANGE x 2 2|XRANGE x 2 (2-5|XRANGE x (2 (7|XRANGE x 2-1 7-0 COUNT 100|XREVRANGE x (7 (1 COUNT 9|XRANGE x 5 3
-        XRANGE x - + COUNT 0|XRANGE x - + COUNT -1|XRANGE nil - + COUNT 0|XRANGE x - + COUNT q|XRANGE x - + COUNT
-        XRANGE x - + FOO 1|XRANGE x q +|XRANGE x - q|XRANGE x (- +|XRANGE x (18446744073709551615-18446744073709551615 +
-        XRANGE x - (0-0|XRANGE x (1-18446744073709551615 +|XRANGE x - 18446744073709551616|XRANGE x 1-q +
-        XADD x 7-0 d a|XADD x 3 d a|XADD x 0-0 d a|XADD x 0 d a|XADD x q d a|XADD x 8 d|XADD x 8 d a b|XADD x
-        XDEL x 1-0 1-0 9-9|XDEL x q|XDEL nil q|XDEL x 2|XLEN x|XRANGE x - +|XDEL x 2-5 7-0|XLEN x|EXISTS x
-        XADD x 7-0 d a
-        XADD x 7-1 d a|XADD x MAXLEN 1 9 d a|XRANGE x - +|XADD x MAXLEN 0 10 d a|XLEN x|EXISTS x|XADD x MAXLEN q 11 d a
-        XADD x MAXLEN ~ -1 11 d a|XADD x MAXLEN ~ 5 11 d a|XADD x MAXLEN ~ 5 12 d|XADD x MAXLEN ~ 5|XLEN|XDEL x""",
+        XLEN x|XRANGE x - + COUNT 1|XREVRANGE x + - COUNT 1|XDEL x 1-0|EXISTS x|XADD x 1-0 d a|XADD x 2-0 d b
+        XADD x 2-5 d c|XADD x 7-0 d |XLEN x|XRANGE x - + COUNT 1|XRANGE x - + COUNT 100|XREVRANGE x + - COUNT 1
+        XREVRANGE x + - COUNT 3|XRANGE x (1-0 + COUNT 32|XRANGE x (2-4 + COUNT 2|XRANGE x (7-0 + COUNT 2
+        XRANGE x (0 + COUNT 9
+        XRANGE x 2-0 2-5 COUNT 9|XRANGE x 2-1 (7-0 COUNT 9|XREVRANGE x (7-0 (1-0 COUNT 9|XRANGE x 5-0 3-0 COUNT 9
+        XADD x 7-0 d a|XADD x 3-0 d a|XDEL x 1-0|XDEL x 1-0|XDEL x 9-9|XLEN x|XRANGE x - + COUNT 9|XDEL x 2-5|XLEN x
+        XADD x MAXLEN ~ 5 9-0 d a|XADD x MAXLEN 2 9-1 d a|XRANGE x - + COUNT 9|XADD x MAXLEN 1 10-0 d a
+        XRANGE x - + COUNT 9|XADD x MAXLEN ~ 5 10-0 d a|DEL x|EXISTS x|XLEN x""",
 }  # fmt: skip
 
 
@@ -85,11 +74,10 @@ OF_OTHER_TYPES = {
 }
 EVERY_COMMAND = """
     GET k|HGET k f|HMGET k f|HGETALL k|HDEL k f|HEXISTS k f|HLEN k|HSET k f v|HSETNX k f v|HINCRBY k f 1
-    HINCRBY k f x|SADD k m|SREM k m|SISMEMBER k m|SCARD k|ZADD k 1 m|ZADD k x m|ZREM k m|ZSCORE k m|ZCARD k
-    ZCOUNT k 0 1|ZCOUNT k x 1|ZRANGE k 0 1|ZRANGE k x 1|ZREVRANGE k 0 1|ZRANGEBYSCORE k 0 1|ZRANGEBYSCORE k x 1
-    ZREMRANGEBYRANK k 0 1|ZREMRANGEBYRANK k x 1|ZREMRANGEBYSCORE k 0 1|XADD k 5-0 d a|XADD k q d a|XADD k 0-0 d a
-    XLEN k|XDEL k 1-0|XDEL k q|XRANGE k - +|XRANGE k q +|XREVRANGE k + -|PTTL k|EXISTS k|PEXPIRE k x|SET k x PX q
-    SET k x FOO|PEXPIRE k 100000|SET k v KEEPTTL|GET k|DEL k"""
+    SADD k m|SREM k m|SISMEMBER k m|SCARD k|ZADD k 1 m|ZREM k m|ZSCORE k m|ZCARD k|ZCOUNT k 0 1|ZRANGE k 0 1
+    ZREVRANGE k 0 1|ZRANGEBYSCORE k 0 1|ZREMRANGEBYRANK k 0 1|ZREMRANGEBYSCORE k 0 1|XADD k 5-0 d a|XLEN k
+    XDEL k 0-5|XRANGE k - + COUNT 1|XREVRANGE k + - COUNT 1|PTTL k|EXISTS k|PEXPIRE k 100000|SET k v KEEPTTL|GET k
+    DEL k"""
 
 
 @pytest.mark.parametrize("kind", OF_OTHER_TYPES)
@@ -104,12 +92,13 @@ def test_bytes_of_every_value_are_kept(both: Both) -> None:
     every = bytes(range(256))
     both.command("SET", every, every)
     both.command("HSET", b"h\xff", b"\xff", b"\x00\r\n")
-    both.command("ZADD", "z", 1, b"\xff", 1, b"\xfe\xff", 1, b"", 1, b"\x00")
+    for member in (b"\xff", b"\xfe\xff", b"", b"\x00"):
+        both.command("ZADD", "z", 1, member)
     both.command("XADD", "x", "1-0", b"d", every)
     assert both.command("GET", every) == (bytes, every)
     both.command("HGETALL", b"h\xff")
     both.command("ZRANGE", "z", 0, -1)
-    both.command("XRANGE", "x", "-", "+")
+    both.command("XRANGE", "x", "-", "+", "COUNT", 9)
 
 
 OF_LUA = [
@@ -126,10 +115,7 @@ OF_LUA = [
     "return {err = 'oops'}",
     "return {err = 'ERR oops here'}",
     "return {1, {err = 'WRONGTYPE oops'}, {err = 'ERR x'}, {{err = 'in there'}}, 3}",
-    "return redis.error_reply('oops')",
     "return redis.error_reply('WRONGTYPE a b')",
-    "return redis.error_reply('-A b')",
-    "return redis.status_reply('yes')",
     "return redis.call('SET', 'a', 'x')",
     "return redis.pcall('HGET', 'a', 'f')",
     "local e = redis.pcall('HGET', 'a', 'f') return {type(e), e.err}",
@@ -147,18 +133,12 @@ OF_LUA = [
     "return type(redis.call('HINCRBY', 'n', 'f', '9223372036854775807'))",
     "return redis.call('HINCRBY', 'n2', 'f', '9223372036854775807') == 2^63",
     "local t = redis.call('TIME') return {#t, type(t[1]), type(t[2]), #t[1]}",
+    "redis.call('SET', 'n', 2^53) return redis.call('GET', 'n')",
+    "redis.call('SET', 'n', -7) return redis.call('GET', 'n')",
     "redis.call('SET', 'n', 100000000) return redis.call('GET', 'n')",
-    "redis.call('SET', 'n', 2^60) return redis.call('GET', 'n')",
-    "redis.call('SET', 'n', -0.0) return redis.call('GET', 'n')",
-    "redis.call('SET', 'n', 0.1) return redis.call('GET', 'n')",
-    "redis.call('SET', 'n', 1/3) return redis.call('GET', 'n')",
-    "redis.call('SET', 'n', 1e22) return redis.call('GET', 'n')",
-    "redis.call('SET', 'n', 1/0) return redis.call('GET', 'n')",
     "return redis.call('GET', nil)",
     "return redis.call('GET', true)",
     "return redis.call('GET', {})",
-    "return redis.call('NOPE', 1)",
-    "return redis.call('GET', 1, 2)",
     "return {string.format('%.17g', 0.1), string.format('%.17g', 1e300 * 10), string.format('%.0f', 2^53 + 2)}",
     "return {tostring(2^63), tostring(0.1), tonumber('0x10'), tonumber('1e3'), tonumber(' 7 '), tonumber('7x')}",
     r"return {string.match('a\255b', '\255'), string.find('a.b', '.', 1, true), string.gsub('abca', 'a', '')}",
@@ -170,7 +150,6 @@ OF_LUA = [
     r"error('two\nlines')",
     "return nope",
     "nope = 1",
-    "retur 1",
     "return {#KEYS, #ARGV}",
 ]  # fmt: skip
 
@@ -214,31 +193,33 @@ def test_random_commands_reply_as_on_a_server(both: Both, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311
     for _ in range(1500):
         both.command(*_random_command(chance))
+        if chance.random() < 0.03:
+            both.same(DELETE_OLDEST)
     for key in ("h", "s", "z", "x", "a"):
         both.same("return {redis.pcall('HGETALL', KEYS[1]), redis.pcall('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), "
                   "redis.pcall('XRANGE', KEYS[1], '-', '+'), redis.call('EXISTS', KEYS[1])}", (key,))  # fmt: skip
 
 
 def _random_command(chance: random.Random) -> list[Any]:
-    """One that a server can run, mostly on a key of its type."""
+    """One as the scripts call it, mostly on a key of its type."""
     key = chance.choice("hszx") if chance.random() < 0.02 else None
     name = chance.choice("abcdefgh")
-    number = chance.choice([0, 1, -1, 2, 7, -3, 100, 2**53 + 1, 2**63 - 1, -(2**63), "x", "1.5"])
-    rank, score = chance.randint(-6, 6), chance.choice([1, 2, 3, 1.5, -1, "inf", "-inf"])
+    number = chance.choice([0, 1, -1, 2, 7, -3, 100, 2**53 + 1, 2**63 - 1, -(2**63)])
+    rank, score = chance.randint(-6, 6), chance.choice([1, 2, 3, 1.5, -1, 1_800_000_000_000])
     low, high = (chance.choice(["", "("]) + str(chance.choice([1, 2, 3, "-inf", "+inf"])) for _ in "ab")
-    entry, further = (f"{chance.randint(0, 60)}-{chance.randint(0, 3)}" for _ in "ab")
+    entry, further = (f"{chance.randint(1, 60)}-{chance.randint(0, 3)}" for _ in "ab")
     of_type: dict[str, list[list[Any]]] = {
-        "h": [["HSET", name, number], ["HINCRBY", name, number], ["HINCRBY", name, chance.randint(-9, 9)],
-              ["HDEL", name, "a"], ["HGET", name], ["HMGET", name, "a", "b"], ["HGETALL"], ["HLEN"],
-              ["HEXISTS", name], ["HSETNX", name, rank]],
-        "s": [["SADD", name, "a"], ["SREM", name], ["SISMEMBER", name], ["SCARD"]],
-        "z": [["ZADD", score, name], ["ZADD", "GT", score, name, 2, "a"], ["ZREM", name], ["ZSCORE", name], ["ZCARD"],
-              ["ZCOUNT", low, high], ["ZRANGE", rank, rank + 2], ["ZREVRANGE", rank, rank + 2, "WITHSCORES"],
-              ["ZRANGEBYSCORE", low, high, "LIMIT", rank, 2], ["ZREMRANGEBYRANK", rank, rank],
-              ["ZREMRANGEBYSCORE", low, "(1"], ["ZRANGEBYSCORE", low, high]],
-        "x": [["XADD", entry, "d", name], ["XADD", "MAXLEN", 8, entry, "d", name], ["XDEL", entry], ["XLEN"],
-              ["XRANGE", entry, further], ["XRANGE", "(" + entry, "+", "COUNT", 3],
-              ["XREVRANGE", further, "(" + entry]],
+        "h": [["HSET", name, number], ["HSET", name, "x", "a", "1.5"], ["HINCRBY", name, number],
+              ["HINCRBY", name, chance.randint(-9, 9)], ["HDEL", name, "a"], ["HGET", name], ["HMGET", name, "a", "b"],
+              ["HGETALL"], ["HLEN"], ["HEXISTS", name], ["HSETNX", name, rank]],
+        "s": [["SADD", name], ["SREM", name], ["SISMEMBER", name], ["SCARD"]],
+        "z": [["ZADD", score, name], ["ZADD", "GT", score, name], ["ZREM", name, "a"], ["ZSCORE", name], ["ZCARD"],
+              ["ZCOUNT", low, high], ["ZRANGE", rank, rank + 2], ["ZRANGE", rank, -1, "WITHSCORES"],
+              ["ZREVRANGE", rank, rank + 2], ["ZRANGEBYSCORE", low, high], ["ZRANGEBYSCORE", low, high, "LIMIT", 0, 2],
+              ["ZREMRANGEBYRANK", rank, rank], ["ZREMRANGEBYSCORE", low, "(1"]],
+        "x": [["XADD", entry, "d", name], ["XADD", "MAXLEN", 8, entry, "d", name], ["XLEN"],
+              ["XRANGE", entry, further, "COUNT", 5], ["XRANGE", "(" + entry, "+", "COUNT", 3],
+              ["XREVRANGE", further, "(" + entry, "COUNT", 2]],
         "a": [["GET"], ["SET", number], ["SET", name, "PX", 100_000], ["SET", name, "KEEPTTL"], ["DEL"], ["EXISTS"],
               ["PEXPIRE", 100_000], ["PEXPIRE", 0]],
     }  # fmt: skip
@@ -249,7 +230,13 @@ def _random_command(chance: random.Random) -> list[Any]:
     return [command, key or kind, *rest]
 
 
+#: The one way in which scripts delete entries.
+DELETE_OLDEST = """
+    if redis.call('XLEN', 'x') < 2 then return 0 end
+    return redis.call('XDEL', 'x', redis.call('XRANGE', 'x', '-', '+', 'COUNT', 1)[1][1])"""
+
+
 def test_the_engine_has_just_the_commands_that_scripts_call() -> None:
     texts = [path.read_text() for path in (files("mcp_sessions.store") / "lua").iterdir()]
     called = {name.encode() for text in texts for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
-    assert called == {*engines._COMMANDS, b"TIME"}
+    assert called == {*Keyspace().commands, b"TIME"}

@@ -1,17 +1,15 @@
 -- What scripts of the embedded engine see: Redis' `redis`, `KEYS` and `ARGV`, and of Lua what Redis allows and they use.
 -- Called with the function of Python that runs a command.
--- Returns: a function that compiles a script, one that runs it, one that makes the table of an error.
+-- Returns: a function that compiles a script, and one that runs it.
 local dispatch = ...
 local lua_pcall = pcall
 local redis = {}
--- The clock of the script that runs.
-local seconds, microseconds
-
-local function refused(text) return {err = text} end
+-- The clock of the script that runs, in microseconds.
+local now
 
 -- What a command replies. The time is here already: to ask Python for it is a tenth of what a request costs.
 function redis.pcall(name, ...)
-  if name == 'TIME' then return {seconds, microseconds} end
+  if name == 'TIME' then return {string.format('%.0f', math.floor(now / 1e6)), string.format('%.0f', now % 1e6)} end
   local reply = dispatch(name, ...)
   if reply == true then return {ok = 'OK'} end
   return reply
@@ -23,12 +21,7 @@ function redis.call(...)
   return reply
 end
 
-function redis.error_reply(text)
-  text = string.gsub(text, '^%-', '')
-  return refused(string.find(text, ' ', 1, true) and text or 'ERR ' .. text)
-end
-
-function redis.status_reply(text) return {ok = text} end
+function redis.error_reply(text) return {err = text} end
 
 -- A number as a reply: cut off to an integer of 64 bits.
 local function integer(number)
@@ -85,16 +78,12 @@ local function write(parts, value)
   end
 end
 
--- The script as a function; else nil and what is wrong.
-local function compile(text)
-  local script, wrong = loadstring(text, '@user_script')
-  if script then setfenv(script, globals) end
-  return script, wrong
-end
+-- The script as a function.
+local function compile(text) return setfenv(assert(loadstring(text, '@user_script')), globals) end
 
 -- Returns: the reply in Redis' protocol.
-local function run(script, now, rest, keys, arguments)
-  seconds, microseconds, globals.KEYS, globals.ARGV = now, rest, keys, arguments
+local function run(script, time, keys, arguments)
+  now, globals.KEYS, globals.ARGV = time, keys, arguments
   local done, value = lua_pcall(script)
   if done then
     local parts = {}
@@ -105,4 +94,4 @@ local function run(script, now, rest, keys, arguments)
   return problem(type(value) == 'table' and value.err or 'ERR ' .. tostring(value))
 end
 
-return compile, run, refused
+return compile, run
