@@ -2,7 +2,7 @@
 
 import httpx2
 
-from mcp_sessions.store.session import fingerprint
+from mcp_sessions.records import fingerprint
 from tests.browser.pages import NARROW, WIDE, Admin
 from tests.support.mcp_client import RawClient
 from tests.support.processes import Process, wait_until

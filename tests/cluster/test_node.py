@@ -15,11 +15,11 @@ from mcp_sessions.cluster.notifications import (
     SessionsEnded,
     encode,
 )
+from mcp_sessions.engine import Engine
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
-from mcp_sessions.store.engine import Engine
 from mcp_sessions.store.keys import Keys
 
 

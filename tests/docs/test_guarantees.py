@@ -5,13 +5,13 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import daphne
+from mcp_sessions import daphne, records
 from mcp_sessions.admin import actions
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.http import endpoint
-from mcp_sessions.store import clients, session
+from mcp_sessions.store import clients
 from mcp_sessions.store.calls import nodes, requests, sessions
 from mcp_sessions.streams import retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
@@ -81,8 +81,8 @@ def test_a_bound_is_that_of_the_code(bound: str) -> None:
 
 def test_an_id_of_the_length_that_the_document_gives_is_the_longest() -> None:
     longest = int(re.findall(r"\d+", written()["Length of a session id"])[0])
-    assert session.fingerprint("x" * longest) is not None
-    assert session.fingerprint("x" * (longest + 1)) is None
+    assert records.fingerprint("x" * longest) is not None
+    assert records.fingerprint("x" * (longest + 1)) is None
 
 
 def test_every_bound_says_what_happens_beyond_it() -> None:

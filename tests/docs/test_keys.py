@@ -10,10 +10,10 @@ from django.test import override_settings
 from redis import Redis
 
 from mcp_sessions import conf
+from mcp_sessions.records import Handshake, fingerprint, new_session_id
 from mcp_sessions.store import keys
 from mcp_sessions.store.calls import nodes, requests, sessions, state, streams
 from mcp_sessions.store.factory import store_for
-from mcp_sessions.store.session import Handshake, fingerprint, new_session_id
 from tests.docs import markdown
 from tests.support.redis import RedisServer, run_server
 

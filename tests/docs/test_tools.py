@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+from mcp_sessions.records import fingerprint
 from mcp_sessions.state import State, SyncState
-from mcp_sessions.store.session import fingerprint
 from tests.docs import markdown
 from tests.support import ROOT
 from tests.support.mcp_client import RawClient, messages

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from mcp_sessions.store.engine import Engine
+from mcp_sessions.engine import Engine
 
 #: Servers name the script's place at the end of an error, each in its own words.
 PLACE = re.compile(r" script: .*on @?user_script:\d+\.$")

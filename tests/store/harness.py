@@ -11,6 +11,8 @@ from django_redis import get_redis_connection
 from redis import Redis
 
 from mcp_sessions.conf import Limits, StreamLimits
+from mcp_sessions.engine import Engine
+from mcp_sessions.records import ANONYMOUS, Handshake, Session
 from mcp_sessions.store.call import Call, Operation
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.store.calls.streams import Appended, Batch, Taken
@@ -19,9 +21,7 @@ from mcp_sessions.store.drivers import Store, SyncStore
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
 from mcp_sessions.store.drivers.synchronous import SyncRedisStore
-from mcp_sessions.store.engine import Engine
 from mcp_sessions.store.keys import Keys
-from mcp_sessions.store.session import ANONYMOUS, Handshake, Session
 from tests.support.redis import RedisCluster, RedisServer, SentinelTrio
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from mcp_sessions.errors import TooManySessions
+from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, sessions
-from mcp_sessions.store.session import ANONYMOUS
 from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness, a_fingerprint
 
 

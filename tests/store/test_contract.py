@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from mcp_sessions.records import Handshake
 from mcp_sessions.store.calls import indexes, sessions, state
-from mcp_sessions.store.session import Handshake
 from tests.store.harness import CLAUDE, DAY, HOUR, MINUTE, SECOND, Harness, a_fingerprint
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from mcp_sessions.store import engine as engines
-from mcp_sessions.store.engine import Engine
-from mcp_sessions.store.engine.keyspace import SWEPT_AT_ONCE
+from mcp_sessions import engine as engines
+from mcp_sessions.engine import Engine
+from mcp_sessions.engine.keyspace import SWEPT_AT_ONCE
 from tests.store.harness import DAY, Clock
 
 
@@ -158,5 +158,7 @@ def test_without_lupa_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_module_can_be_imported_without_lupa() -> None:
-    code = "import sys; sys.modules['lupa'] = None; from mcp_sessions.store.engine import lua51; assert lua51 is None"
+    code = (
+        "import sys; sys.modules['lupa'] = None; from mcp_sessions.engine import lua51; assert lua51 is None"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_sessions.store.engine.keyspace import Keyspace
+from mcp_sessions.engine.keyspace import Keyspace
 from tests.store.engines import CALL, Both
 
 COMMANDS = {

@@ -10,12 +10,12 @@ from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
 from mcp_sessions.conf import endpoint
+from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, nodes, queries, sessions, streams
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
 from mcp_sessions.store.factory import store_for, sync_store_for
-from mcp_sessions.store.session import ANONYMOUS
 from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect

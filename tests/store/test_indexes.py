@@ -8,12 +8,12 @@ from unittest import mock
 import pytest
 
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
+from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, queries, sessions
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import HEAL_INTERVAL_MS
 from mcp_sessions.store.drivers import asynchronous, synchronous
-from mcp_sessions.store.session import ANONYMOUS
 from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness
 from tests.support.redis import RedisServer
 

@@ -9,13 +9,13 @@ import pytest
 from pytest_django import Settings
 from redis import Redis
 
+from mcp_sessions.records import ANONYMOUS, new_session_id
+from mcp_sessions.records import fingerprint as fingerprint_of
 from mcp_sessions.store.calls import indexes, queries, sessions, state
 from mcp_sessions.store.calls.indexes import INDEX_SLACK_MS
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import TOMBSTONE_MS
 from mcp_sessions.store.keys import Keys
-from mcp_sessions.store.session import ANONYMOUS, new_session_id
-from mcp_sessions.store.session import fingerprint as fingerprint_of
 from tests.store.harness import (
     CLAUDE,
     DAY,

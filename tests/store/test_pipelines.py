@@ -10,13 +10,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.drivers.pipelines import Pipeline, PooledConnection
 from mcp_sessions.store.drivers.round_trips import MOST_TOGETHER, Job
 from mcp_sessions.store.keys import Keys
-from mcp_sessions.store.session import ANONYMOUS
 from tests.store.harness import LIMITS, a_fingerprint
 from tests.support.redis import run_cluster
 

@@ -3,9 +3,9 @@
 import pytest
 
 from mcp_sessions.errors import UnsupportedLookup
+from mcp_sessions.records import Session
 from mcp_sessions.store.calls import indexes, queries, sessions
 from mcp_sessions.store.calls.queries import Page, Query
-from mcp_sessions.store.session import Session
 from tests.store.harness import HOUR, MINUTE, SECOND, Harness, a_fingerprint, client_named
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from mcp_sessions.errors import SessionGone
+from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, queries, sessions, state
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.keys import Keys
-from mcp_sessions.store.session import ANONYMOUS
 from tests.store.harness import CLAUDE, LIMITS, a_fingerprint, embedded_harness, redis_harness
 from tests.support.redis import RedisServer
 

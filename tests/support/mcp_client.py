@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx2
 from httpx2 import EventSource, ServerSentEvent
 
-from mcp_sessions.store.session import fingerprint
+from mcp_sessions.records import fingerprint
 
 ACCEPT: Final = "application/json, text/event-stream"
 LATEST: Final = "2025-11-25"

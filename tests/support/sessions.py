@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcp_sessions import conf
+from mcp_sessions.records import ANONYMOUS, Handshake
 from mcp_sessions.store.calls import sessions, state
 from mcp_sessions.store.clients import make_async_client, make_key_of
 from mcp_sessions.store.drivers import Store
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.factory import store_for
 from mcp_sessions.store.keys import Keys
-from mcp_sessions.store.session import ANONYMOUS, Handshake
 
 _numbers: Final[Iterator[int]] = itertools.count()
 

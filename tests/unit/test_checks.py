@@ -243,7 +243,7 @@ def test_sessions_in_memory_are_a_warning_that_says_what_is_lost(caches: dict[st
 
 
 def test_sessions_in_memory_without_lua_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_sessions.store.engine.lua51", None)
+    monkeypatch.setattr("mcp_sessions.engine.lua51", None)
     messages = found({"default": entry()}, caches={})
     assert ids(messages) == {"E010", "W001"}
     [error] = [message for message in messages if message.id == "mcp_sessions.E010"]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mcp_sessions.store.session import (
+from mcp_sessions.records import (
     FINGERPRINT,
     KEPT_HANDSHAKE_CHARS,
     Handshake,

@@ -14,8 +14,8 @@ from mcp_sessions.errors import MCPSessionsError, UnsupportedLookup
 from mcp_sessions.inventory.listing import MAX_DEPTH, Prefix
 from mcp_sessions.inventory.queryset import SessionQuerySet
 from mcp_sessions.models import MCPSession
+from mcp_sessions.records import Handshake, Session
 from mcp_sessions.store.calls.queries import Page, Query
-from mcp_sessions.store.session import Handshake, Session
 
 MINUTE = 60_000
 START = 1_800_000_000_000

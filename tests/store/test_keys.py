@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from mcp_sessions.records import Handshake, parse_handshake
 from mcp_sessions.store import keys as keys_module
 from mcp_sessions.store.calls import indexes, sessions
 from mcp_sessions.store.calls.sessions import parse_features, parse_session
 from mcp_sessions.store.keys import Keys, client_index, client_label, principal_index, protocol_index
-from mcp_sessions.store.session import Handshake, parse_handshake
 from tests.store.harness import LIMITS
 
 FINGERPRINT = "ab" * 32
