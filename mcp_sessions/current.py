@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from mcp_sessions.records import Session
 from mcp_sessions.store.drivers import Store
-from mcp_sessions.store.session import Session
 
 
 class CurrentExchange(Protocol):

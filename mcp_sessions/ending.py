@@ -13,11 +13,11 @@ from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import SessionsEnded
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
+from mcp_sessions.records import Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.calls.sessions import EndReason
 from mcp_sessions.store.factory import store_for, sync_store_for
-from mcp_sessions.store.session import Session
 from mcp_sessions.streams.retry import retry_while_unavailable
 
 logger = logging.getLogger(__name__)

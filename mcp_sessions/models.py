@@ -10,7 +10,7 @@ from mcp_sessions.inventory import display
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.inventory.principals import names_of
 from mcp_sessions.inventory.queryset import SessionQuerySet
-from mcp_sessions.store.session import Session
+from mcp_sessions.records import Session
 
 #: Digits of a fingerprint that people see.
 SHORT: Final = 12

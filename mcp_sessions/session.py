@@ -8,8 +8,8 @@ from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
 from mcp_sessions.current import CurrentExchange, current_exchange
 from mcp_sessions.errors import NoCurrentSession
+from mcp_sessions.records import Session
 from mcp_sessions.state import State, SyncState
-from mcp_sessions.store.session import Session
 
 __all__ = ["CurrentSession", "Session", "current_session"]
 

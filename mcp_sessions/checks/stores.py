@@ -8,9 +8,9 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, register
 from django.core.checks import Warning as Advice
 
+from mcp_sessions import engine
 from mcp_sessions.checks import caches
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message, names
-from mcp_sessions.store import engine
 from mcp_sessions.store.clients import REDIS_ERRORS
 
 

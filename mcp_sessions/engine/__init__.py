@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from redis.exceptions import ResponseError
 from redis.typing import EncodableT
 
-from mcp_sessions.store.engine.keyspace import Keyspace, Refused, as_text
+from mcp_sessions.engine.keyspace import Keyspace, Refused, as_text
 
 try:
     from lupa import lua51

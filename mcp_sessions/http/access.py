@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.middleware.authentication import AuthenticationMiddleware
 
 from mcp_sessions.conf import Endpoint
-from mcp_sessions.store.session import ANONYMOUS
+from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.transport import rejections
 from mcp_sessions.transport.asgi import Application
 

@@ -25,12 +25,12 @@ from mcp_sessions.http.headers import (
     repetition,
 )
 from mcp_sessions.http.responses import PREFLIGHT, Headers, reject, respond, with_cors
+from mcp_sessions.records import Session, fingerprint, new_session_id
 from mcp_sessions.sdk.kernel import Refused
 from mcp_sessions.sdk.server import HANDSHAKE_VERSIONS
 from mcp_sessions.serving.runtime import Runtime, runtime_for
 from mcp_sessions.signals import session_created
 from mcp_sessions.store.calls import sessions
-from mcp_sessions.store.session import Session, fingerprint, new_session_id
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.standalone import StandaloneChannel
 from mcp_sessions.transport import jsonrpc, rejections

@@ -11,10 +11,10 @@ from typing import Final
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import UnsupportedLookup
+from mcp_sessions.records import FINGERPRINT, Session
 from mcp_sessions.store.calls import queries, sessions
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import sync_store_for
-from mcp_sessions.store.session import FINGERPRINT, Session
 
 #: How deep a merged list can be paged, and how many sessions one page or one action may hold.
 MAX_DEPTH: Final = 10_000

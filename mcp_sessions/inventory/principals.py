@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 
 from mcp_sessions.inventory.display import printable
-from mcp_sessions.store.session import ANONYMOUS
+from mcp_sessions.records import ANONYMOUS
 
 USER: Final = "user:"
 #: Principals of bearer tokens, `kind:["issuer","name"]` -> what precedes the name on a page.

@@ -8,10 +8,10 @@ from typing import Final
 from mcp_sessions import conf
 from mcp_sessions.inventory.listing import Match, Prefix
 from mcp_sessions.inventory.principals import principals_of_tokens, principals_of_users
+from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import sync_store_for
-from mcp_sessions.store.session import ANONYMOUS
 
 HELP: Final = (
     "The first 8 or more digits of a fingerprint, (part of) a client’s name, (part of) a user name, a token’s subject, "

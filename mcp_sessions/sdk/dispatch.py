@@ -31,8 +31,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request as HTTPRequest
 
 from mcp_sessions.cluster.client_requests import ClientRequest, OnProgress, SessionEnded, TimedOut
+from mcp_sessions.records import Handshake, Session
 from mcp_sessions.sdk.channel import Channel
-from mcp_sessions.store.session import Handshake, Session
 from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)

@@ -24,10 +24,10 @@ from mcp_types import (
 )
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 
+from mcp_sessions.records import Handshake, Session
 from mcp_sessions.sdk.channel import Channel, NoChannel
 from mcp_sessions.sdk.dispatch import DispatchContext, Outbound, restored
 from mcp_sessions.sdk.registries import annotations_of, close_connections_after
-from mcp_sessions.store.session import Handshake, Session
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
 from mcp_sessions.transport import jsonrpc

@@ -12,10 +12,10 @@ from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS
 from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import SessionGone
+from mcp_sessions.records import Session
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.store.drivers import Store
-from mcp_sessions.store.session import Session
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.standalone import StandaloneChannel
 from mcp_sessions.streams.writer import StreamWriter

@@ -14,13 +14,13 @@ from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.conf import endpoint
 from mcp_sessions.ending import Deadlines
+from mcp_sessions.records import Session
 from mcp_sessions.sdk.server import HostedServer, load_server
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.store.factory import store_for
-from mcp_sessions.store.session import Session
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans

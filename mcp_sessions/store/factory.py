@@ -8,12 +8,12 @@ from django.core.signals import setting_changed
 from django_redis import get_redis_connection
 
 from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.engine import Engine
 from mcp_sessions.store.clients import make_async_client, make_key_of, redis_cache
 from mcp_sessions.store.drivers import Store, SyncStore
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
 from mcp_sessions.store.drivers.synchronous import SyncRedisStore
-from mcp_sessions.store.engine import Engine
 from mcp_sessions.store.keys import Keys
 
 _lock = threading.Lock()

@@ -7,9 +7,9 @@ from typing import Any
 
 from mcp_sessions.cluster.notifications import StreamClaimed, StreamReleased
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.records import Session
 from mcp_sessions.store.calls import streams
 from mcp_sessions.store.calls.streams import Claim
-from mcp_sessions.store.session import Session
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.transport import sse

@@ -17,8 +17,8 @@ from mcp_types import CONNECTION_CLOSED
 
 from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.records import Session
 from mcp_sessions.store.calls import nodes, sessions, streams
-from mcp_sessions.store.session import Session
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.retry import retry_while_unavailable

@@ -12,8 +12,8 @@ from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
 from mcp_sessions.cluster.notifications import StreamChanged
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.records import Session
 from mcp_sessions.store.calls import streams
-from mcp_sessions.store.session import Session
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.retry import retry_while_unavailable
 from mcp_sessions.transport import jsonrpc

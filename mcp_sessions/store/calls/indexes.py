@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mcp_sessions.conf import Limits
+from mcp_sessions.records import ANONYMOUS, Handshake, Session
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Script
-from mcp_sessions.store.session import ANONYMOUS, Handshake, Session
 
 #: How often a session's place in the indexes is updated at most.
 INDEX_INTERVAL_MS: Final = 5_000

@@ -6,10 +6,10 @@ from typing import Final
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.errors import UnsupportedLookup
+from mcp_sessions.records import FINGERPRINT, Session
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Operation
 from mcp_sessions.store.calls import indexes, sessions
-from mcp_sessions.store.session import FINGERPRINT, Session
 
 #: How many of the last active sessions a short prefix is searched in.
 FIND_DEPTH: Final = 10_000

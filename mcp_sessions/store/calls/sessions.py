@@ -11,11 +11,11 @@ from typing import Any, Final, Literal
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
+from mcp_sessions.records import Handshake, Session, parse_handshake
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script, is_readable, log, warn_unreadable
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
-from mcp_sessions.store.session import Handshake, Session, parse_handshake
 from mcp_sessions.transport.event_ids import STANDALONE
 
 #: Why a session was ended; the tombstone keeps it.
