@@ -62,7 +62,7 @@ def _run(stop: threading.Event) -> int:
 def _port() -> int:
     text = os.environ.get("PORT") or "8000"
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65_536:
-        raise CannotStart(f"PORT is a number from 1 to 65535, not {text!r}.")
+        raise CannotStart(f"PORT must be a number from 1 to 65535, not {text!r}.")
     port = int(text)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import markdown
+from tests.support import ROOT
 
 TEXT = markdown.read("architecture.md")
 NAMES = sorted(set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*):([\w.]+)`", TEXT)))
@@ -23,7 +24,7 @@ def test_a_name_exists(module: str, name: str) -> None:
 
 
 def test_every_room_is_listed() -> None:
-    package = Path(markdown.ROOT) / "mcp_sessions"
+    package = Path(ROOT) / "mcp_sessions"
     rooms = {
         path.stem
         for path in package.iterdir()
