@@ -1,0 +1,107 @@
+"""The admin without its store, and over sessions in the memory of its process."""
+
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+
+from mcp_sessions.errors import NotAllEnded
+from tests.admin.pages import (
+    LIST,
+    action,
+    alive,
+    body,
+    confirmed,
+    detail,
+    endpoint,
+    history,
+    listed,
+    on_redis,
+)
+from tests.support.redis import RedisServer, run_server
+from tests.support.sessions import Opened, open_sessions
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_endpoint")]
+
+
+@pytest.fixture
+def lost_store(settings: LazySettings, one_endpoint: None) -> Iterator[Opened]:
+    """A Redis with a session in it, which has just gone away."""
+    with run_server() as server:
+        settings.CACHES = on_redis(server.url)
+        settings.MCP_SESSIONS = {"default": endpoint()}
+        [session] = open_sessions([Opened()])
+        server.stop()
+        yield session
+
+
+def test_a_store_that_is_down_is_explained(
+    operator: Client, lost_store: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    responses = [
+        operator.get(LIST),
+        operator.get(LIST, {"q": "x"}),
+        operator.get(detail(lost_store)),
+        operator.get(history(lost_store)),
+        operator.post(LIST, action(lost_store)),
+        operator.post(LIST, confirmed(lost_store)),
+    ]
+    for response in responses:
+        assert response.status_code == 503
+        assert response["Retry-After"] == "5"
+        assert "Sessions are not lost" in body(response)
+        assert "redis://" not in body(response)
+    assert "The admin cannot reach a session store" in caplog.text
+    assert LogEntry.objects.count() == 0
+
+
+def test_the_rest_of_the_admin_goes_on_without_the_store(admin_client: Client, lost_store: Opened) -> None:
+    assert admin_client.get("/admin/").status_code == 200
+    assert admin_client.get(reverse("admin:auth_user_changelist")).status_code == 200
+
+
+def test_what_ended_before_the_store_went_down_is_recorded(operator: Client) -> None:
+    sessions = open_sessions([Opened() for _ in range(3)])
+    ends = mock.Mock(side_effect=NotAllEnded([sessions[0].fingerprint]))
+    with mock.patch("mcp_sessions.admin.actions.end_sessions", ends):
+        response = operator.post(LIST, confirmed(*sessions))
+    assert response.status_code == 503
+    assert "Force-expired 1 MCP session." in body(response)
+    assert LogEntry.objects.count() == 1
+
+
+def test_with_one_of_two_stores_down_the_other_can_be_chosen(
+    viewer: Client, settings: LazySettings, redis_server: RedisServer
+) -> None:
+    with run_server() as server:
+        settings.CACHES = {**on_redis(redis_server.url), "other": on_redis(server.url)["default"]}
+        settings.MCP_SESSIONS = {"shop": endpoint(), "stock": endpoint(PATH="stock", CACHE="other")}
+        [session] = open_sessions([Opened()], "shop")
+        server.stop()
+        response = viewer.get(LIST)
+        assert response.status_code == 503
+        assert f'href="{LIST}?endpoint=shop"' in body(response)
+        assert listed(viewer.get(LIST, {"endpoint": "shop"})) == [session.fingerprint]
+
+
+@pytest.fixture
+def in_memory(settings: LazySettings, one_endpoint: None) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    settings.MCP_SESSIONS = {"default": endpoint()}
+
+
+def test_in_memory_the_list_says_that_it_is_this_process_only(operator: Client, in_memory: None) -> None:
+    [session] = open_sessions([Opened(client="local")])
+    response = operator.get(LIST)
+    assert "Sessions of this process only" in body(response)
+    assert listed(response) == [session.fingerprint]
+    operator.post(LIST, confirmed(session))
+    assert not alive(session)
+
+
+def test_with_redis_the_list_says_nothing_of_the_kind(viewer: Client) -> None:
+    assert "this process only" not in body(viewer.get(LIST))
