@@ -23,7 +23,7 @@ def test_a_name_exists(module: str, name: str) -> None:
 
 
 def test_every_room_is_listed() -> None:
-    package = Path(markdown.ROOT) / "mcp_sessions"
+    package = Path(__file__).parents[2] / "mcp_sessions"
     rooms = {
         path.stem
         for path in package.iterdir()
