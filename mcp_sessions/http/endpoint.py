@@ -248,7 +248,7 @@ class _HandshakeRequest:
         )
 
     async def _accept(self, notification: jsonrpc.Notification, session: Session) -> None:
-        """Accept a notification once it is where those who wait for it find it; the server's handler runs after."""
+        """Store what others wait for, answer 202, and run the server's handler in the background."""
         runtime, params = self.runtime, notification.params or {}
         if notification.method == "notifications/cancelled":
             await runtime.inbox.cancel(session.fingerprint, params)
