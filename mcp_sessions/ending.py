@@ -5,8 +5,9 @@ what is open of the session. Of several ends of one session at the same moment e
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from mcp_sessions.cluster import outside
@@ -17,7 +18,7 @@ from mcp_sessions.records import Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.calls.sessions import EndReason
-from mcp_sessions.store.factory import store_for, sync_store_for
+from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.streams.retry import retry_while_unavailable
 
 logger = logging.getLogger(__name__)
@@ -96,12 +97,14 @@ async def aend_session(
     principal: str | None = None,
 ) -> Session | None:
     """As `end_session`, in an event loop that serves the endpoint as `node`. `principal=None` ends anybody's."""
-    store = store_for(alias)
-    session = await store.run(sessions.end(fingerprint, principal=principal, reason=reason))
+    session = await node.store.run(sessions.end(fingerprint, principal=principal, reason=reason))
     if session is not None:
         _log((fingerprint,), reason, by)
-        await node.notify_all(SessionsEnded(fingerprints=(fingerprint,)))
+        ended = SessionsEnded(fingerprints=(fingerprint,))
+        node.notify(node.id, ended)
+        # Before the others are told, which takes round trips: a request that is cancelled there has sent the signal.
         await session_ended.asend_robust(sender=Session, fingerprint=fingerprint, alias=alias, reason=reason)
+        await node.notify_others(ended)
     return session
 
 
@@ -128,14 +131,17 @@ class Deadlines:
         self._spawn = spawn
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def watch(self, session: Session) -> None:
-        """Be there at a deadline that comes soon. The store has just touched or kept the session."""
+    def watch(self, session: Session, *, touched: float | None = None) -> None:
+        """Schedule the end of a session whose deadline is near.
+
+        `touched` is when the store touched or kept it, in seconds of the loop's clock; None for just now.
+        """
         left = (session.deadline_ms - session.last_activity_ms) / 1000
         if left > self._horizon():
             return
         loop, fingerprint = asyncio.get_running_loop(), session.fingerprint
         known = self._timers.get(fingerprint)
-        due = loop.time() + left + MARGIN_SECONDS
+        due = (loop.time() if touched is None else touched) + left + MARGIN_SECONDS
         if known is not None:
             if known.when() <= due:
                 return
@@ -148,15 +154,25 @@ class Deadlines:
             self._spawn(self._end(fingerprint))
 
     async def _end(self, fingerprint: str) -> None:
-        def end() -> Awaitable[Session | None]:
-            return aend_session(self._node, self._alias, fingerprint, reason="max_age", by="maximum age")
+        failure: StoreUnavailable | None = None
+
+        async def end() -> Session | None:
+            nonlocal failure
+            try:
+                return await aend_session(
+                    self._node, self._alias, fingerprint, reason="max_age", by="maximum age"
+                )
+            except StoreUnavailable as error:
+                failure = error
+                raise
 
         ended = None
-        try:
+        with contextlib.suppress(StoreUnavailable):
             ended = await retry_while_unavailable(end)
-        except StoreUnavailable as error:
-            logger.warning("Session %.12s expired, and no signal says so: %s", fingerprint, error)
         if ended is None:
+            if failure is not None:
+                # The first attempt may have ended it although its reply was lost.
+                logger.warning("Session %.12s expired, perhaps without a signal: %s", fingerprint, failure)
             # Another node ended it, or nobody can: what is open of it here closes all the same.
             self._node.notify(self._node.id, SessionsEnded(fingerprints=(fingerprint,)))
 

@@ -32,7 +32,7 @@ def send(
 ) -> bool:
     """Send a notification to one session, named by its fingerprint (`current_session().fingerprint`).
 
-    False if the session is gone. The client's log level is not looked at.
+    False if the session is gone. The client's log level is ignored.
     """
     appended = sync_store_for(endpoint).run(
         streams.publish(
@@ -63,7 +63,7 @@ def announce(method: str, uri: str | None = None, *, endpoint: str = "default") 
     RESOURCE_UPDATED takes the resource's `uri`, and reaches the clients that subscribed to it. An announcement reaches
     open streams of both eras, on every process; a client that does not listen fetches anew anyway.
 
-    Raises: ValueError for another method, or a `uri` that is missing or too much.
+    Raises: ValueError for another method, or a `uri` that is missing or not allowed.
     """
     if method not in _ANNOUNCEMENTS or (uri is not None) != (method == RESOURCE_UPDATED):
         raise ValueError(

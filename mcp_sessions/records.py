@@ -102,7 +102,7 @@ class Session:
     fingerprint: str
     #: What `initialize` negotiated.
     handshake: Handshake
-    #: Who owns the session: "anonymous", or what `auth` made of the credentials.
+    #: Who owns the session: "anonymous", or what `http.access.principal_of` made of the user.
     principal: str
     #: When `initialize` was answered.
     created_ms: int

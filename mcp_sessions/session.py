@@ -90,7 +90,7 @@ class CurrentSession:
     async def enable_tools(self, *names: str) -> frozenset[str]:
         """Enable opt-in tools for this session; returns all that are enabled now.
 
-        Raises: ValueError for a name that is no opt-in tool. SessionGone. StoreUnavailable.
+        Raises: ValueError for a name that is not an opt-in tool. SessionGone. StoreUnavailable.
         """
         unknown = sorted(set(names) - self._exchange.opt_in_tools)
         if unknown:

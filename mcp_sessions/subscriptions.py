@@ -90,9 +90,11 @@ def attach(endpoint: str, publish: Publish) -> None:
     _publishers.setdefault(asyncio.get_running_loop(), {})[endpoint] = publish
 
 
-def detach(endpoint: str) -> None:
-    """The running event loop does not serve the endpoint any more."""
-    _publishers.get(asyncio.get_running_loop(), {}).pop(endpoint, None)
+def detach(endpoint: str, publish: Publish) -> None:
+    """Undo `attach`, unless another one has taken its place."""
+    publishers = _publishers.get(asyncio.get_running_loop(), {})
+    if publishers.get(endpoint) == publish:
+        del publishers[endpoint]
 
 
 def are_shared(endpoint: str) -> bool:

@@ -9,6 +9,7 @@ See docs/testing.md.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
@@ -92,18 +93,29 @@ def url_of(endpoint: str = "default") -> str:
 @asynccontextmanager
 async def serving() -> AsyncIterator[None]:
     """Stop the endpoints of this event loop when its last such block ends, as a server does when it stops."""
-    loop = asyncio.get_running_loop()
-    _blocks[loop] = _blocks.get(loop, 0) + 1
+    blocks = _blocks.setdefault(asyncio.get_running_loop(), _Blocks())
+    async with blocks.stopping:  # what is being stopped serves nobody
+        blocks.count += 1
     try:
         yield
     finally:
-        _blocks[loop] -= 1
-        if not _blocks[loop]:
-            await lifecycle.drain()
-            await lifecycle.shutdown()
+        async with blocks.stopping:
+            blocks.count -= 1
+            if not blocks.count:
+                await lifecycle.drain()
+                await lifecycle.shutdown()
 
 
-_blocks: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+@dataclass(slots=True)
+class _Blocks:
+    """The `serving` blocks of one event loop."""
+
+    count: int = 0
+    #: Held while the endpoints are stopped.
+    stopping: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+_blocks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Blocks] = WeakKeyDictionary()
 
 
 class _StreamingTransport(httpx2.AsyncBaseTransport):
@@ -170,8 +182,9 @@ class _Exchange(httpx2.AsyncByteStream):
         with self._sink:
             try:
                 await application(scope, self._receive, self._send)
-            except Exception as error:
-                if self.started.done():
+            except BaseException as error:
+                if self.started.done() or not isinstance(error, Exception):
+                    self.started.cancel()
                     raise
                 self.started.set_exception(error)
         if not self.started.done():

@@ -13,7 +13,7 @@ import os
 import secrets
 import socket
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from math import ceil
 from typing import Final
 
@@ -56,7 +56,7 @@ class Node:
         self.id = secrets.token_hex(8)
         #: How many notifications this node could not read, by kind: those of a newer release, and garbage.
         self.skipped: Counter[str] = Counter()
-        self._store = store
+        self.store = store
         self._hear = hear
         self._on_beat = on_beat
         self._pause = pause
@@ -86,15 +86,14 @@ class Node:
 
     async def stop(self) -> None:
         """Leave: other nodes forget this one at once."""
-        tasks = self._tasks if self._reader is None else [*self._tasks, self._reader]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancelled(self._tasks)
         try:
             await self._post_waiting()
-            await self._store.run(nodes.leave(self.id))
+            await self.store.run(nodes.leave(self.id))
         except StoreUnavailable as error:
             logger.info("Node %s could not say goodbye: %s", self.id, error)
+        if self._reader is not None:  # posting may have started it
+            await _cancelled([self._reader])
 
     def notify(self, node: str, notification: Notification) -> None:
         """Notify one node. This node hears its own notifications at once, without the store."""
@@ -111,13 +110,14 @@ class Node:
     async def notify_all(self, notification: Notification) -> None:
         """Notify this node at once, then all others; that the store cannot be asked is logged."""
         self._hear(notification, "")
-        await self._notify_others(notification)
+        await self.notify_others(notification)
 
-    async def _notify_others(self, notification: Notification) -> None:
+    async def notify_others(self, notification: Notification) -> None:
+        """Notify all other nodes; that the store cannot be asked is logged."""
         encoded = encode(notification)
         try:
-            others = [node.id for node in await self._store.run(nodes.list_nodes()) if node.id != self.id]
-            await self._store.run(nodes.notify({other: [encoded] for other in others}))
+            others = [node.id for node in await self.store.run(nodes.list_nodes()) if node.id != self.id]
+            await self.store.run(nodes.notify({other: [encoded] for other in others}))
         except StoreUnavailable as error:
             logger.warning("The other processes could not be told at once: %s", error)
 
@@ -139,11 +139,11 @@ class Node:
         async with self._posting:
             while self._unposted:
                 posted = self._unposted[0]
-                await self._store.run(nodes.broadcast(posted))
+                await self.store.run(nodes.broadcast(posted))
                 if self._unposted and self._unposted[0] is posted:  # it may have made room meanwhile
                     self._unposted.popleft()
         self._look()
-        await self._notify_others(BroadcastsPosted())
+        await self.notify_others(BroadcastsPosted())
 
     async def _send(self) -> None:
         """Send what waits; what comes meanwhile goes with the next round trip."""
@@ -151,7 +151,7 @@ class Node:
             while self._waiting:
                 waiting, self._waiting, self._count = self._waiting, {}, 0
                 try:
-                    await self._store.run(nodes.notify(waiting))
+                    await self.store.run(nodes.notify(waiting))
                 except StoreUnavailable as error:
                     logger.debug("Notifications were lost: %s", error)
         finally:
@@ -159,7 +159,7 @@ class Node:
 
     async def _register(self) -> None:
         about = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
-        await self._store.run(
+        await self.store.run(
             nodes.beat(self.id, about=about, forget_after_ms=round(DEAD_AFTER_SECONDS * 1000))
         )
 
@@ -181,7 +181,7 @@ class Node:
         after = ""
         while True:
             try:
-                after, notifications = await self._store.listen(self.id, after=after, block_ms=BLOCK_MS)
+                after, notifications = await self.store.listen(self.id, after=after, block_ms=BLOCK_MS)
             except StoreUnavailable as error:
                 logger.warning("The inbox cannot be read: %s", error)
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -205,7 +205,7 @@ class Node:
             while self._unread:
                 self._unread = False
                 age = asyncio.get_running_loop().time() - self._since
-                self._read_until, broadcasts = await self._store.run(
+                self._read_until, broadcasts = await self.store.run(
                     nodes.broadcasts(
                         after=self._read_until,
                         age_ms=ceil(age * 1000) + 1,  # the store's clock counts whole milliseconds
@@ -249,6 +249,13 @@ class Node:
         self.skipped[kind] += 1
         if self.skipped[kind] == 1:
             logger.warning("Skipped a notification that this release cannot read: %s. Logged once.", kind)
+
+
+async def _cancelled(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel tasks, and wait for their end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def new_name() -> str:

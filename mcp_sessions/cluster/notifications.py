@@ -125,7 +125,7 @@ def decode(encoded: bytes) -> Envelope:
     except (ValueError, RecursionError):
         raise Unreadable("not JSON") from None
     match envelope:
-        case {"version": 1, "type": str(kind), "fields": dict(values)}:
+        case {"version": int(version), "type": str(kind), "fields": dict(values)} if version == VERSION:
             name = envelope.get("name", "")
         case {"version": int(version)} if version != VERSION:
             raise Unreadable(f"version {str(version)[:_SHOWN_CHARS]}")

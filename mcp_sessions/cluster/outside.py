@@ -1,4 +1,4 @@
-"""Telling the nodes from code that is no node: a task queue, a signal handler, a management command, the admin.
+"""Tells the nodes something from outside any of them: a task queue, a signal handler, a command, the admin.
 
 Sync, from any thread. What a notification is about is in the store already, so that the nodes cannot be told is logged
 and not raised: a heartbeat makes up for it.

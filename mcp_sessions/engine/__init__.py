@@ -1,7 +1,7 @@
 """Runs the Lua scripts without a Redis: Lua 5.1 (lupa) over keys of this process. It knows no rule of the app.
 
 It has the commands that the scripts call, with the options that they use, named in capitals. A script that calls one in
-another way gets an error of Python's, which is no reply.
+another way gets a Python exception instead of a reply.
 """
 
 import threading
@@ -70,7 +70,7 @@ class Engine:
             )
             self._reader.feed(reply)
             result = self._reader.gets()
-        # Outside the lock, since who is told may read at once.
+        # Outside the lock, because listeners may read at once.
         if self.on_append is not None:
             for key in dict.fromkeys(appended):
                 self.on_append(key)

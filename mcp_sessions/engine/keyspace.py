@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 from operator import itemgetter
 from typing import Any, Final
 
-#: Keys whose time may be up that one script looks at, so that none pays for all of them.
+#: How many keys with a TTL one script checks for expiry, so that no script pays for all of them.
 SWEPT_AT_ONCE: Final = 16
 
 #: Of each what they are sorted by, and the rest.

@@ -3,6 +3,7 @@
 A plain callable under Channels' URLRouter: it sees a client leave while it streams, which a consumer class does not.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -204,6 +205,7 @@ class _HandshakeRequest:
         Where there may be no stream, send one JSON object however long that takes.
         """
         runtime, mode = self.runtime, self.conf.response
+        touched = asyncio.get_running_loop().time()
         if not runtime.admission.may_run(session.fingerprint):
             return await reject(self.send, rejections.TOO_MANY_REQUESTS)
         may_stream = mode != "json" and runtime.admission.open_stream()
@@ -218,7 +220,7 @@ class _HandshakeRequest:
                 await exchange.settled(self.conf.grace)
             if exchange.response is None:
                 exchange.keeps_session = True
-                runtime.deadlines.watch(session)
+                runtime.deadlines.watch(session, touched=touched)
                 if not may_stream:
                     await exchange.settled(None)
             if exchange.response is not None and exchange.stream is None:
@@ -246,7 +248,7 @@ class _HandshakeRequest:
         )
 
     async def _accept(self, notification: jsonrpc.Notification, session: Session) -> None:
-        """Accept a notification once it is where those who wait for it find it; the server's handler runs after."""
+        """Store what others wait for, answer 202, and run the server's handler in the background."""
         runtime, params = self.runtime, notification.params or {}
         if notification.method == "notifications/cancelled":
             await runtime.inbox.cancel(session.fingerprint, params)

@@ -1,4 +1,4 @@
-"""How answers that are no event streams are sent."""
+"""Sends responses other than event streams."""
 
 from typing import Final
 

@@ -95,7 +95,7 @@ class Exchange:
         """The response to a request that was cancelled: by its client, or because the process or session ends."""
         if self.cancelled:
             return self._error(REQUEST_CANCELLED, "Request cancelled")
-        return self._error(CONNECTION_CLOSED, "The server ended this request before it was through")
+        return self._error(CONNECTION_CLOSED, "The server ended this request before it completed")
 
     def _error(self, code: int, message: str) -> dict[str, Any]:
         return jsonrpc.error_response(self.request.id, {"code": code, "message": message})

@@ -39,7 +39,7 @@ class Heartbeat:
     close_session: Callable[[str], None]
 
     async def beat(self) -> None:
-        """Do it once. Raises: StoreUnavailable."""
+        """Run one heartbeat. Raises: StoreUnavailable."""
         await self._keep_sessions()
         await self._keep_streams()
         await self.orphans.look()

@@ -96,7 +96,7 @@ class Runtime:
             exchange.abort()
         if running:
             await asyncio.wait(running)
-        subscriptions.detach(self.context.conf().alias)
+        subscriptions.detach(self.context.conf().alias, self.context.node.broadcast)
         await self.context.node.stop()
         for task in tuple(self._tasks):
             task.cancel()

@@ -1,1 +1,1 @@
-"""Where sessions live: a contract, and two implementations of it."""
+"""Where sessions live: calls, their Lua, and the drivers that run them."""

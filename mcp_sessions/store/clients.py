@@ -40,7 +40,7 @@ from redis.retry import Retry as SyncRetry
 
 AsyncClient = Redis | RedisCluster
 
-#: What can go wrong between us and Redis. RedisClusterException is no RedisError.
+#: What can go wrong between us and Redis. RedisClusterException is not a RedisError.
 REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError)
 
 #: Unless OPTIONS say otherwise: seconds that an answer, a connection and a free connection of the pool may take.

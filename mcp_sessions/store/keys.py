@@ -25,8 +25,8 @@
 
 Each name goes through the cache's `make_key`, so that KEY_PREFIX and VERSION apply. The braces are Redis Cluster
 hash tags: all of a session is in one slot, all of a namespace's indexes in another, so that a script can be atomic.
-Namespaces, client names and versions are percent-encoded; a client name counts to its 100th character. We choose the
-names of streams, requests and nodes ourselves.
+Namespaces, client names and versions are percent-encoded; only the first 100 characters of a client name count. The
+app itself chooses the names of streams, requests and nodes.
 """
 
 import hashlib

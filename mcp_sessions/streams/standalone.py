@@ -49,8 +49,10 @@ async def publish_to_all(
     """
     try:
         if uri is not None:
-            subscribed = streams.subscribed(sorted(listening), uri)
-            listening = await retry_while_unavailable(lambda: context.store.run(subscribed))
+            asked = sorted(listening)
+            listening = await retry_while_unavailable(
+                lambda: context.store.run(streams.subscribed(asked, uri))
+            )
     except StoreUnavailable as error:
         logger.warning("An announcement was not passed on: %s", error)
         return

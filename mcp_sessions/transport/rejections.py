@@ -70,7 +70,7 @@ BAD_EVENT_ID: Final = Rejection(
     status=400, message="Bad Request: this Last-Event-ID names no event of this session"
 )
 REPEATED_HEADER: Final = Rejection(
-    status=400, message="Bad Request: a header that may be there once is there several times"
+    status=400, message="Bad Request: a header that must be unique is repeated"
 )
 NOT_ACCEPTABLE: Final = Rejection(
     status=406, message="Not Acceptable: Accept must list application/json and text/event-stream"

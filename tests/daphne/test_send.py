@@ -56,7 +56,7 @@ class Connection(Transport):  # type: ignore[misc]  # see above
         self.aborted = True
 
 
-class World:
+class Harness:
     """A server with one connection, and an application that leaves `send` to the test."""
 
     def __init__(self, **options: Any) -> None:
@@ -104,45 +104,45 @@ async def begun(sending: Awaitable[None]) -> "asyncio.Future[None]":
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> Harness:
+    return Harness()
 
 
-async def test_a_client_that_keeps_up_is_not_waited_for(world: World) -> None:
-    send = await world.asks()
+async def test_a_client_that_keeps_up_is_not_waited_for(harness: Harness) -> None:
+    send = await harness.asks()
     await send(body(b"x" * PART_BYTES))
-    world.connection.pass_on()
+    harness.connection.pass_on()
     await send(body(b"end", last=True))
-    assert world.connection.written.endswith(b"end\r\n0\r\n\r\n")
+    assert harness.connection.written.endswith(b"end\r\n0\r\n\r\n")
 
 
-async def test_a_large_body_leaves_part_by_part(world: World) -> None:
-    send = await world.asks(b"Connection: close")
+async def test_a_large_body_leaves_part_by_part(harness: Harness) -> None:
+    send = await harness.asks(b"Connection: close")
     sending = await begun(send(body(b"x" * 5 * PART_BYTES, last=True)))
     for parts in range(1, 6):
         assert not sending.done()
-        assert world.connection.written.count(b"x") == parts * PART_BYTES
-        world.connection.pass_on()
+        assert harness.connection.written.count(b"x") == parts * PART_BYTES
+        harness.connection.pass_on()
         await turns()
     assert sending.done()
-    assert world.connection.written.endswith(b"0\r\n\r\n")
+    assert harness.connection.written.endswith(b"0\r\n\r\n")
 
 
-async def test_the_next_request_of_a_connection_waits_for_the_last_answer(world: World) -> None:
-    send = await world.asks()
+async def test_the_next_request_of_a_connection_waits_for_the_last_answer(harness: Harness) -> None:
+    send = await harness.asks()
     sending = await begun(send(body(b"x" * 2 * PART_BYTES, last=True)))
-    world.channel.dataReceived(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
-    world.connection.pass_on()
+    harness.channel.dataReceived(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+    harness.connection.pass_on()
     await turns()
-    assert len(world.sends) == 1
-    world.connection.pass_on()
+    assert len(harness.sends) == 1
+    harness.connection.pass_on()
     await turns()
     assert sending.done()
-    assert len(world.sends) == 2
+    assert len(harness.sends) == 2
 
 
-async def test_all_who_wait_for_one_connection_are_released_together(world: World) -> None:
-    send = await world.asks()
+async def test_all_who_wait_for_one_connection_are_released_together(harness: Harness) -> None:
+    send = await harness.asks()
     await send(body(b"x" * PART_BYTES))
     first, second = await begun(send(body(b"one"))), await begun(send(body(b"two")))
     given_up = await begun(send(body(b"three")))
@@ -150,48 +150,48 @@ async def test_all_who_wait_for_one_connection_are_released_together(world: Worl
     await turns()
     assert not first.done()
     assert not second.done()
-    world.connection.pass_on()
+    harness.connection.pass_on()
     await turns()
-    assert world.connection.written.endswith(b"one\r\n3\r\ntwo\r\n")
+    assert harness.connection.written.endswith(b"one\r\n3\r\ntwo\r\n")
 
 
-async def test_a_client_that_hangs_up_releases_who_waits_and_leaves_nothing(world: World) -> None:
-    send = await world.asks()
+async def test_a_client_that_hangs_up_releases_who_waits_and_leaves_nothing(harness: Harness) -> None:
+    send = await harness.asks()
     waiting = await begun(send(body(b"x" * 5 * PART_BYTES)))
-    world.hangs_up()
+    harness.hangs_up()
     await turns()
     assert waiting.done()
-    assert world.server.connections == {}
-    assert world.clock.getDelayedCalls() == []
+    assert harness.server.connections == {}
+    assert harness.clock.getDelayedCalls() == []
     await send(body(b"late", last=True))
 
 
 async def test_who_takes_nothing_in_time_is_cut_off() -> None:
-    world = World(send_seconds=0)
-    send = await world.asks()
+    harness = Harness(send_seconds=0)
+    send = await harness.asks()
     waiting = asyncio.ensure_future(send(body(b"x" * 5 * PART_BYTES)))
     async with asyncio.timeout(10):
-        while not world.connection.aborted:
+        while not harness.connection.aborted:
             await asyncio.sleep(0)
-    world.hangs_up()
+    harness.hangs_up()
     async with asyncio.timeout(10):
         await waiting
-    assert world.connection.written.count(b"x") == PART_BYTES
+    assert harness.connection.written.count(b"x") == PART_BYTES
 
 
 @pytest.mark.parametrize(("header", "cut_off"), [(b"Connection: close", True), (b"Accept: */*", False)])
 async def test_a_connection_that_is_to_close_has_so_long_for_its_last_bytes(
     header: bytes, *, cut_off: bool
 ) -> None:
-    world = World(send_seconds=5)
-    send = await world.asks(header)
+    harness = Harness(send_seconds=5)
+    send = await harness.asks(header)
     await send(body(b"all", last=True))
-    world.clock.advance(4)
-    assert not world.connection.aborted
-    world.clock.pump([1, 0])
-    assert world.connection.aborted is cut_off
+    harness.clock.advance(4)
+    assert not harness.connection.aborted
+    harness.clock.pump([1, 0])
+    assert harness.connection.aborted is cut_off
 
 
-async def test_the_application_is_told_that_send_waits(world: World) -> None:
-    await world.asks()
-    assert PACED in world.scopes[0]["extensions"]
+async def test_the_application_is_told_that_send_waits(harness: Harness) -> None:
+    await harness.asks()
+    assert PACED in harness.scopes[0]["extensions"]

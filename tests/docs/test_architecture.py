@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.docs import markdown
-from tests.support import ROOT
 
 TEXT = markdown.read("architecture.md")
 NAMES = sorted(set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*):([\w.]+)`", TEXT)))
@@ -24,7 +23,7 @@ def test_a_name_exists(module: str, name: str) -> None:
 
 
 def test_every_room_is_listed() -> None:
-    package = Path(ROOT) / "mcp_sessions"
+    package = Path(__file__).parents[2] / "mcp_sessions"
     rooms = {
         path.stem
         for path in package.iterdir()

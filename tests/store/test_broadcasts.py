@@ -11,30 +11,30 @@ async def read_all(harness: Harness, after: str) -> list[bytes]:
     """What a node reads that reads until there is nothing more."""
     found: list[bytes] = []
     while True:
-        after, notices = await harness.store.run(nodes.broadcasts(after=after))
-        if not notices:
+        after, broadcasts = await harness.store.run(nodes.broadcasts(after=after))
+        if not broadcasts:
             return found
-        found += notices
+        found += broadcasts
 
 
 async def test_who_starts_to_read_has_missed_nothing(harness: Harness) -> None:
     await harness.other.run(nodes.broadcast(b"before"))
 
-    after, notices = await harness.store.run(nodes.broadcasts(after=""))
+    after, broadcasts = await harness.store.run(nodes.broadcasts(after=""))
 
-    assert list(notices) == []
+    assert list(broadcasts) == []
     assert await read_all(harness, after) == []
 
 
 async def test_who_could_not_read_so_far_reads_what_was_posted_meanwhile(harness: Harness) -> None:
     await harness.other.run(nodes.broadcast(b"meanwhile"))
 
-    _, notices = await harness.store.run(nodes.broadcasts(after="", age_ms=MINUTE))
+    _, broadcasts = await harness.store.run(nodes.broadcasts(after="", age_ms=MINUTE))
 
-    assert list(notices) == [b"meanwhile"]
+    assert list(broadcasts) == [b"meanwhile"]
 
 
-async def test_notices_come_in_order_to_every_reader(harness: Harness) -> None:
+async def test_broadcasts_come_in_order_to_every_reader(harness: Harness) -> None:
     places = [(await store.run(nodes.broadcasts(after="")))[0] for store in (harness.store, harness.other)]
 
     await harness.store.run(nodes.broadcast(b"one\x00\xff"))
@@ -42,15 +42,15 @@ async def test_notices_come_in_order_to_every_reader(harness: Harness) -> None:
     await asyncio.to_thread(harness.sync.run, nodes.broadcast(b"three"))
 
     for store, after in zip((harness.store, harness.other), places, strict=True):
-        _, notices = await store.run(nodes.broadcasts(after=after))
-        assert list(notices) == [b"one\x00\xff", b"two", b"three"]
+        _, broadcasts = await store.run(nodes.broadcasts(after=after))
+        assert list(broadcasts) == [b"one\x00\xff", b"two", b"three"]
 
 
 async def test_reading_goes_on_where_it_stopped(harness: Harness) -> None:
     after, _ = await harness.store.run(nodes.broadcasts(after=""))
     await harness.other.run(nodes.broadcast(b"one"))
-    after, notices = await harness.store.run(nodes.broadcasts(after=after))
-    assert list(notices) == [b"one"]
+    after, broadcasts = await harness.store.run(nodes.broadcasts(after=after))
+    assert list(broadcasts) == [b"one"]
     assert await harness.store.run(nodes.broadcasts(after=after)) == (after, [])
 
     await harness.other.run(nodes.broadcast(b"two"))
@@ -58,11 +58,11 @@ async def test_reading_goes_on_where_it_stopped(harness: Harness) -> None:
     assert await read_all(harness, after) == [b"two"]
 
 
-async def test_however_many_notices_there_are_one_call_reads_some(harness: Harness) -> None:
+async def test_however_many_broadcasts_there_are_one_call_reads_some(harness: Harness) -> None:
     start, _ = await harness.store.run(nodes.broadcasts(after=""))
     posted = [b"%d" % number for number in range(BROADCASTS_READ + 10)]
-    for notice in posted:
-        await harness.other.run(nodes.broadcast(notice))
+    for broadcast in posted:
+        await harness.other.run(nodes.broadcast(broadcast))
 
     _, some = await harness.store.run(nodes.broadcasts(after=start))
 
@@ -70,7 +70,7 @@ async def test_however_many_notices_there_are_one_call_reads_some(harness: Harne
     assert await read_all(harness, start) == posted
 
 
-async def test_of_too_many_notices_the_newest_are_kept(harness: Harness) -> None:
+async def test_of_too_many_broadcasts_the_newest_are_kept(harness: Harness) -> None:
     start, _ = await harness.store.run(nodes.broadcasts(after=""))
     for first in range(0, MOST_BROADCASTS + 1_000, 500):
         await asyncio.gather(

@@ -23,14 +23,14 @@ def key_of(redis: Any, end: str) -> Any:
     return key
 
 
-async def test_notices_that_were_read_are_not_read_again(redis: Any, redis_harness: Harness) -> None:
+async def test_broadcasts_that_were_read_are_not_read_again(redis: Any, redis_harness: Harness) -> None:
     store = redis_harness.store
     for number in range(5):
         await store.run(nodes.broadcast(b"%d" % number))
     after, read = await store.run(nodes.broadcasts(after="", age_ms=60_000))
     assert len(read) == 5
-    notices = key_of(redis, "broadcasts")
-    redis.xdel(notices, redis.xrevrange(notices, count=1)[0][0])
+    broadcasts = key_of(redis, "broadcasts")
+    redis.xdel(broadcasts, redis.xrevrange(broadcasts, count=1)[0][0])
 
     after, again = await store.run(nodes.broadcasts(after=after))
     await store.run(nodes.broadcast(b"new"))

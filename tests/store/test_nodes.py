@@ -6,7 +6,7 @@ from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.calls.nodes import Node
 from tests.store.harness import MINUTE, Harness
 
-#: Milliseconds for which to wait for a doorbell that comes, and for one that does not.
+#: Milliseconds for which to wait for a notification that comes, and for one that does not.
 LONG, SHORT = 20_000, 20
 
 
@@ -17,8 +17,8 @@ async def join(harness: Harness, *names: str) -> None:
 
 async def newest(harness: Harness, node: str) -> str:
     """Where a node that starts to listen now goes on."""
-    after, doorbells = await harness.store.listen(node, after="", block_ms=1)
-    assert list(doorbells) == []
+    after, notifications = await harness.store.listen(node, after="", block_ms=1)
+    assert list(notifications) == []
     return after
 
 
@@ -63,7 +63,7 @@ async def test_a_node_that_leaves_is_forgotten_at_once(harness: Harness) -> None
     assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["b"]
 
 
-async def test_doorbells_arrive_in_order(harness: Harness) -> None:
+async def test_notifications_arrive_in_order(harness: Harness) -> None:
     await join(harness, "a", "b")
     after = {node: await newest(harness, node) for node in "ab"}
 
@@ -81,8 +81,8 @@ async def test_listening_goes_on_where_it_stopped(harness: Harness) -> None:
     heard: list[bytes] = []
     for n in range(5):
         await harness.store.run(nodes.notify({"a": [b"%d" % n]}))
-        after, doorbells = await harness.store.listen("a", after=after, block_ms=LONG)
-        heard += doorbells
+        after, notifications = await harness.store.listen("a", after=after, block_ms=LONG)
+        heard += notifications
     again, nothing = await harness.store.listen("a", after=after, block_ms=SHORT)
 
     assert heard == [b"0", b"1", b"2", b"3", b"4"]
@@ -95,12 +95,12 @@ async def test_who_begins_to_listen_hears_nothing_old(harness: Harness) -> None:
     after = await newest(harness, "a")
     await harness.other.run(nodes.notify({"a": [b"new"]}))
 
-    _, doorbells = await harness.store.listen("a", after=after, block_ms=LONG)
+    _, notifications = await harness.store.listen("a", after=after, block_ms=LONG)
 
-    assert list(doorbells) == [b"new"]
+    assert list(notifications) == [b"new"]
 
 
-async def test_a_doorbell_ends_the_waiting(harness: Harness) -> None:
+async def test_a_notification_ends_the_waiting(harness: Harness) -> None:
     await join(harness, "a")
     after = await newest(harness, "a")
     waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
@@ -110,11 +110,11 @@ async def test_a_doorbell_ends_the_waiting(harness: Harness) -> None:
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
     async with asyncio.timeout(LONG / 2000):
-        _, doorbells = await waiting
-    assert list(doorbells) == [b"ding"]
+        _, notifications = await waiting
+    assert list(notifications) == [b"ding"]
 
 
-async def test_a_doorbell_from_a_thread_ends_the_waiting(harness: Harness) -> None:
+async def test_a_notification_from_a_thread_ends_the_waiting(harness: Harness) -> None:
     await join(harness, "a")
     after = await newest(harness, "a")
     waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
@@ -123,8 +123,8 @@ async def test_a_doorbell_from_a_thread_ends_the_waiting(harness: Harness) -> No
     await asyncio.to_thread(harness.sync.run, nodes.notify({"a": [b"ding"]}))
 
     async with asyncio.timeout(LONG / 2000):
-        _, doorbells = await waiting
-    assert list(doorbells) == [b"ding"]
+        _, notifications = await waiting
+    assert list(notifications) == [b"ding"]
 
 
 async def test_what_was_rung_between_two_calls_is_not_lost(harness: Harness) -> None:
@@ -133,9 +133,9 @@ async def test_what_was_rung_between_two_calls_is_not_lost(harness: Harness) -> 
     await harness.other.run(nodes.notify({"a": [b"one"]}))
     await harness.other.run(nodes.notify({"a": [b"two"]}))
 
-    _, doorbells = await harness.store.listen("a", after=after, block_ms=LONG)
+    _, notifications = await harness.store.listen("a", after=after, block_ms=LONG)
 
-    assert list(doorbells) == [b"one", b"two"]
+    assert list(notifications) == [b"one", b"two"]
 
 
 async def test_who_stops_waiting_takes_nothing_with_him(harness: Harness) -> None:
@@ -149,8 +149,8 @@ async def test_who_stops_waiting_takes_nothing_with_him(harness: Harness) -> Non
 
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
-    _, doorbells = await harness.store.listen("a", after=after, block_ms=LONG)
-    assert list(doorbells) == [b"ding"]
+    _, notifications = await harness.store.listen("a", after=after, block_ms=LONG)
+    assert list(notifications) == [b"ding"]
 
 
 async def test_ringing_at_everybody_reaches_every_node(harness: Harness) -> None:
@@ -161,17 +161,17 @@ async def test_ringing_at_everybody_reaches_every_node(harness: Harness) -> None
     harness.sync.run(nodes.notify_all(b"all clear"))
 
     for node in "ab":
-        _, doorbells = await harness.store.listen(node, after=after[node], block_ms=LONG)
-        assert list(doorbells) == [b"fire", b"all clear"]
+        _, notifications = await harness.store.listen(node, after=after[node], block_ms=LONG)
+        assert list(notifications) == [b"fire", b"all clear"]
 
 
-async def test_doorbells_for_nodes_that_are_gone_are_dropped(harness: Harness) -> None:
+async def test_notifications_for_nodes_that_are_gone_are_dropped(harness: Harness) -> None:
     await join(harness, "a")
     await harness.store.run(nodes.leave("a"))
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
     await harness.other.run(nodes.notify({}))
     await join(harness, "a")
 
-    _, doorbells = await harness.store.listen("a", after="0", block_ms=SHORT)
+    _, notifications = await harness.store.listen("a", after="0", block_ms=SHORT)
 
-    assert list(doorbells) == []
+    assert list(notifications) == []

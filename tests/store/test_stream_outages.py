@@ -1,4 +1,4 @@
-"""Harness, questions and doorbells while Redis is down, hung, restarted, or has lost its data."""
+"""Harness, questions and notifications while Redis is down, hung, restarted, or has lost its data."""
 
 import asyncio
 import signal
@@ -90,8 +90,8 @@ async def assert_unavailable(harness: Harness, fingerprint: str) -> None:
 
 async def rung(harness: Harness, after: str) -> list[bytes]:
     """What node a hears next."""
-    _, doorbells = await harness.store.listen("a", after=after, block_ms=LONG)
-    return list(doorbells)
+    _, notifications = await harness.store.listen("a", after=after, block_ms=LONG)
+    return list(notifications)
 
 
 async def listening(harness: Harness) -> str:
@@ -154,9 +154,9 @@ async def test_who_waits_for_longer_than_the_socket_timeout_is_not_cut_off(harne
     after = await listening(harness)
     begun = time.monotonic()
 
-    _, doorbells = await harness.store.listen("a", after=after, block_ms=round(3000 * TIMEOUT))
+    _, notifications = await harness.store.listen("a", after=after, block_ms=round(3000 * TIMEOUT))
 
-    assert list(doorbells) == []
+    assert list(notifications) == []
     assert time.monotonic() - begun >= 2.5 * TIMEOUT
 
 
@@ -185,14 +185,14 @@ async def test_who_listens_survives_the_loss_of_the_scripts(harness: Harness, se
 
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
-    _, doorbells = await waiting
-    assert list(doorbells) == [b"ding"]
+    _, notifications = await waiting
+    assert list(notifications) == [b"ding"]
 
 
 async def test_a_server_that_lost_its_data_is_listened_to_from_the_beginning(
     harness: Harness, server: RedisServer
 ) -> None:
-    """Its clock may be behind: its new doorbells may have ids below those that were heard."""
+    """Its clock may be behind: its new notifications may have ids below those that were heard."""
     await listening(harness)
     ahead = f"{2**45}-0"
     with server.client() as redis:
@@ -215,8 +215,8 @@ async def test_an_inbox_that_is_gone_is_listened_to_from_the_beginning(
 
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
-    _, doorbells = await waiting
-    assert list(doorbells) == [b"ding"]
+    _, notifications = await waiting
+    assert list(notifications) == [b"ding"]
 
 
 async def cut(harness: Harness, server: RedisServer, *, after: str) -> bool:

@@ -210,7 +210,7 @@ async def test_publications_from_threads_and_loops_get_positions_of_their_own(ha
 
 
 @pytest.mark.parametrize("rings", [200])
-async def test_no_doorbell_is_lost_between_threads_that_ring_and_a_loop_that_listens(
+async def test_no_notification_is_lost_between_threads_that_ring_and_a_loop_that_listens(
     harness: Harness, rings: int
 ) -> None:
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
@@ -224,8 +224,8 @@ async def test_no_doorbell_is_lost_between_threads_that_ring_and_a_loop_that_lis
     ringing = asyncio.gather(*[asyncio.to_thread(ring, thread) for thread in range(2)])
     async with asyncio.timeout(60):
         while len(heard) < 2 * rings:
-            after, doorbells = await harness.store.listen("a", after=after, block_ms=20_000)
-            heard += doorbells
+            after, notifications = await harness.store.listen("a", after=after, block_ms=20_000)
+            heard += notifications
     await ringing
 
     for thread in range(2):

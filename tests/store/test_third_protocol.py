@@ -30,7 +30,7 @@ async def test_sessions_and_their_state_are_the_same(harness: Harness) -> None:
     assert harness.sync.run(state.items(fingerprint)) == {"n": 1}
 
 
-async def test_doorbells_are_heard(harness: Harness) -> None:
+async def test_notifications_are_heard(harness: Harness) -> None:
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
     after, nothing = await harness.store.listen("a", after="", block_ms=20)
 
@@ -39,8 +39,8 @@ async def test_doorbells_are_heard(harness: Harness) -> None:
 
     heard: list[bytes] = []
     while len(heard) < 3:
-        after, doorbells = await harness.store.listen("a", after=after, block_ms=5_000)
-        heard += doorbells
+        after, notifications = await harness.store.listen("a", after=after, block_ms=5_000)
+        heard += notifications
     assert (list(nothing), heard) == ([], [b"one", b"two", b"three"])
     assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["a"]
 

@@ -41,8 +41,8 @@ async def test_in_a_loop_that_serves_the_endpoint_its_node_tells_the_others(bus:
     subscriptions.attach("default", publish)
     await bus.publish(ToolsListChanged())
     await bus.publish(ResourceUpdated(uri="book://1"))
-    subscriptions.detach("default")
-    subscriptions.detach("default")
+    subscriptions.detach("default", publish)
+    subscriptions.detach("default", publish)
 
     assert told == [TOOLS, BOOK]
 
@@ -64,7 +64,7 @@ async def test_in_any_other_loop_the_store_tells_the_nodes(bus: SharedSubscripti
     subscriptions.attach("other", publish)
     await bus.publish(ToolsListChanged())
     assert await asyncio.wait_for(heard.get(), BOUND) == TOOLS
-    subscriptions.detach("other")
+    subscriptions.detach("other", publish)
     await node.stop()
 
 

@@ -123,7 +123,8 @@ def end_many(
         if indexed:
             yield [indexes.unindex(places, ended) for places, ended in indexed.items()]
     except StoreUnavailable as error:
-        log.debug("%d sessions stay in the indexes for a while: %s", len(fingerprints), error)
+        ended_count = sum(map(len, indexed.values()))
+        log.debug("%d sessions stay in the indexes for a while: %s", ended_count, error)
     return outcomes
 
 

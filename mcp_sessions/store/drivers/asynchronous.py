@@ -10,7 +10,7 @@ from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.clients import AsyncClient, close_async_client
 from mcp_sessions.store.drivers.listener import Listener
 from mcp_sessions.store.drivers.pipelines import Pipeline
-from mcp_sessions.store.drivers.round_trips import checked
+from mcp_sessions.store.drivers.round_trips import check_unused, checked
 from mcp_sessions.store.keys import Keys
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
@@ -118,6 +118,7 @@ class RedisStore:
 
     async def _operate(self, operation: Operation[T]) -> T:
         """Drive an operation of several round trips."""
+        check_unused(operation)
         try:
             calls = next(operation)
             while True:

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient
 from mcp_sessions.store.drivers.round_trips import Gathering, Job, Steps, round_trips, unavailable
 
@@ -87,26 +88,43 @@ class Pipeline:
         jobs = [job for job, _ in waiting]
         steps: Steps = (self._gathering.round_trips if jobs[0][0].takes_many else round_trips)(jobs)
         try:
-            commands = next(steps)
-            while True:
-                try:
-                    replies = await connection.execute(commands)
-                except REDIS_ERRORS as error:
-                    commands = steps.throw(error)
-                else:
-                    commands = steps.send(replies)
-        except StopIteration as stop:
-            for (_, future), reply in zip(waiting, stop.value, strict=True):
-                if not future.done():
-                    future.set_result(reply)
+            replies = await _replies(connection, steps)
         except asyncio.CancelledError:
             for _, future in waiting:
                 future.cancel()
             raise
+        except StoreUnavailable as error:
+            # The cause was caught in `_replies`: an error that was caught here would hold this frame, and with it the
+            # futures that hold the error, until the garbage collector finds the cycle.
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(unavailable(error.__cause__ or error))
         except Exception as error:  # noqa: BLE001 - a mistake of ours belongs to the callers, not to this task
             for _, future in waiting:
                 if not future.done():
-                    future.set_exception(unavailable(error) if isinstance(error, REDIS_ERRORS) else error)
+                    future.set_exception(error)
+        else:
+            for (_, future), reply in zip(waiting, replies, strict=True):
+                if not future.done():
+                    future.set_result(reply)
+
+
+async def _replies(connection: "Connection", steps: Steps) -> list[Any]:
+    """What the steps end with, a reply for each job. Raises: StoreUnavailable."""
+    try:
+        commands = next(steps)
+        while True:
+            try:
+                replies = await connection.execute(commands)
+            except REDIS_ERRORS as error:
+                commands = steps.throw(error)
+            else:
+                commands = steps.send(replies)
+    except StopIteration as stop:
+        done: list[Any] = stop.value
+        return done
+    except REDIS_ERRORS as error:
+        raise unavailable(error) from error
 
 
 class Connection(Protocol):

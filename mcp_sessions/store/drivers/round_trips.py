@@ -1,5 +1,6 @@
 """How calls travel to Redis: what to send, what to send again, what errors mean. Pure."""
 
+import inspect
 import re
 from collections.abc import Generator, Sequence
 from typing import Any, Final
@@ -8,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.call import Call, Script
+from mcp_sessions.store.call import Call, Operation, Script
 
 #: One script, its keys, and its arguments, of which the first is the time.
 Job = tuple[Script, Sequence[str], Sequence[Any]]
@@ -81,6 +82,12 @@ def _joined(jobs: Sequence[Job]) -> Job:
     script, _, rest = jobs[0]
     every_key = [key for _, keys, _ in jobs for key in keys]
     return script, every_key, [rest[0], *(argument for _, _, rest in jobs for argument in rest[1:])]
+
+
+def check_unused(operation: Operation[Any]) -> None:
+    """Raises: RuntimeError for an operation that ran before. Its generator is spent: it would do nothing, silently."""
+    if inspect.getgeneratorstate(operation) != inspect.GEN_CREATED:
+        raise RuntimeError("An operation runs once; make another one to repeat it.")
 
 
 def checked(call: Call[Any], reply: Any) -> Any:

@@ -10,7 +10,7 @@ from redis.cluster import RedisCluster
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, log
 from mcp_sessions.store.clients import REDIS_ERRORS
-from mcp_sessions.store.drivers.round_trips import Job, checked, round_trips, unavailable
+from mcp_sessions.store.drivers.round_trips import Job, check_unused, checked, round_trips, unavailable
 from mcp_sessions.store.keys import Keys
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ class SyncRunner(ABC):
         if isinstance(work, Call):
             [result] = self.run_all([work])
             return cast("T", result)
+        check_unused(work)
         try:
             calls = next(work)
             while True:
