@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -140,6 +141,15 @@ def test_without_redis_the_demo_says_that_sessions_end_with_it(memory_demo: Demo
     assert memory_demo.ask("recall") == "likes sea stories\n"
     assert "are in this process's memory, and end with it" in memory_demo.output
     assert not (memory_demo.data / "valkey").exists()
+
+
+@pytest.mark.protocol("H4")
+@pytest.mark.skipif(sys.platform != "linux", reason="has one loopback address")
+def test_the_demo_listens_on_loopback_only(memory_demo: Demo) -> None:
+    """A server on all addresses would answer on every loopback address."""
+    socket.create_connection(("127.0.0.1", memory_demo.port), timeout=5).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", memory_demo.port), timeout=5)
 
 
 def test_a_long_tool_reports_progress_while_it_runs(memory_demo: Demo) -> None:

@@ -157,7 +157,7 @@ def test_djangos_paginator_gets_its_last_page(stores: Stores) -> None:
 
 def test_a_short_list_that_was_read_needs_no_other_read(stores: Stores) -> None:
     stores.directories["default"] = Directory([session(n) for n in range(7)])
-    assert numbers(sessions().read(offset=0, limit=50)._clone()) == list(range(7))
+    assert numbers(sessions().read(offset=0, limit=50).all()) == list(range(7))
     assert len(stores["default"].asked) == 1
 
 
