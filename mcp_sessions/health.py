@@ -6,6 +6,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
+from mcp_sessions import lifecycle
 from mcp_sessions.conf import aliases, endpoint
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes
@@ -20,8 +21,10 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> HttpResponse:
     """200 if all databases and all endpoints' session stores answer, and every SERVER can be imported.
 
-    Otherwise 503, with one line for each problem.
+    Otherwise 503, with one line for each problem; also as soon as the process is told to stop.
     """
+    if lifecycle.is_stopping():
+        return _plain("This process is stopping.", status=503)
     problems = [*_silent_databases(), *_silent_stores(), *_missing_servers()]
     return _plain("\n".join(problems), status=503) if problems else _plain("ready", status=200)
 

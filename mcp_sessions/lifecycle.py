@@ -1,17 +1,20 @@
-"""What happens when this process is told to stop: hooks in two phases, which the server runs.
+"""What happens when this process is told to stop: hooks in three phases, which the server runs.
 
 1. *Drain*: no new connections are accepted; requests in flight may finish. Close what would never end by itself.
-2. *Shutdown*: no request is left. Exit lifespans and close connections.
+2. *Abort*: the drain time is over. Answer what is left; its connections are still open.
+3. *Shutdown*: no request is left. Exit lifespans and close connections.
 
-Our daphne runs the drain hooks before it waits for the requests in flight, and the shutdown hooks after. For a server
-that supports ASGI lifespan (uvicorn, hypercorn), put `lifespan` into the ProtocolTypeRouter. Such a server sends
-"shutdown" only after it has waited for the open connections, and then both phases run one after the other. So limit
-that wait (`uvicorn --timeout-graceful-shutdown 10`). Plain daphne runs neither phase: it cancels every request in
-flight at once, and connections end with the process.
+Our daphne runs the drain hooks before it waits for the requests in flight, the abort hooks when it no longer does, and
+the shutdown hooks after the last connection. For a server that supports ASGI lifespan (uvicorn, hypercorn), put
+`lifespan` into the ProtocolTypeRouter. Such a server sends "shutdown" only after it has waited for the open connections
+or cancelled them, and then all three phases run one after the other. So limit that wait
+(`uvicorn --timeout-graceful-shutdown 10`). Plain daphne runs none of them: it cancels every request in flight at once,
+and connections end with the process.
 """
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -26,41 +29,64 @@ logger = logging.getLogger(__name__)
 
 
 class _Phase:
-    """The hooks of one phase. They run one after another in reverse order of registration, as context managers exit."""
+    """The hooks of one phase."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.hooks: dict[Hook, None] = {}
 
-    async def run(self, seconds: float) -> None:
-        """Run every hook. Each may take half of the remaining time, so that one that hangs leaves time for the rest."""
+    async def run_together(self, seconds: float) -> None:
+        """Run the hooks at the same time: each has all of it."""
+        await asyncio.gather(*(self._run_one(hook, seconds, logging.INFO) for hook in self.hooks))
+
+    async def run_in_turn(self, seconds: float) -> None:
+        """Run the hooks in reverse order of registration, as context managers exit.
+
+        Each but the last may take half of the remaining time, so that one that hangs leaves time for the rest.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        for hook in reversed(self.hooks):
-            await self._run_one(hook, max(0.0, (deadline - loop.time()) / 2))
+        for left, hook in reversed(list(enumerate(self.hooks))):
+            remaining = max(0.0, deadline - loop.time())
+            await self._run_one(hook, remaining / 2 if left else remaining, logging.WARNING)
 
-    async def _run_one(self, hook: Hook, seconds: float) -> None:
+    async def _run_one(self, hook: Hook, seconds: float, level: int) -> None:
+        """`level` is that of the message that the hook took too long."""
         try:
             async with asyncio.timeout(seconds):
                 await hook()
         except TimeoutError:
-            logger.warning("The %s hook %r was cancelled after %.1f s.", self.name, hook, seconds)
+            logger.log(level, "The %s hook %r was cancelled after %.1f s.", self.name, hook, seconds)
         except Exception:
             # The other hooks must still run, and the process stops anyway.
             logger.exception("The %s hook %r failed.", self.name, hook)
 
 
 _drain: Final = _Phase("drain")
+_abort: Final = _Phase("abort")
 _shutdown: Final = _Phase("shutdown")
+_stopping: Final = threading.Event()
 
 
 def on_drain(hook: Hook) -> Hook:
     """Call this coroutine function, in the serving event loop, as soon as the process is told to stop.
 
-    Use it to close what would never end by itself, such as open event streams. Registering a hook again does nothing.
-    Also works as a decorator.
+    Use it to close what would never end by itself, such as open event streams, and to wait for work that has no
+    connection. All drain hooks run at the same time, and are cancelled when the drain time is over. Registering a hook
+    again does nothing. Also works as a decorator.
     """
     _drain.hooks.setdefault(hook)
+    return hook
+
+
+def on_abort(hook: Hook) -> Hook:
+    """Call this coroutine function, in the serving event loop, when the drain time is over.
+
+    Use it to answer what is left; the server waits a moment for the answers to leave, and then closes the connections.
+    It is called also if nothing is left. All abort hooks run at the same time. Registering a hook again does nothing.
+    Also works as a decorator.
+    """
+    _abort.hooks.setdefault(hook)
     return hook
 
 
@@ -73,14 +99,29 @@ def on_shutdown(hook: Hook) -> Hook:
     return hook
 
 
+def stop_soon() -> None:
+    """From here on the process is not ready (`health.readyz`). Called by servers, before they stop listening."""
+    _stopping.set()
+
+
+def is_stopping() -> bool:
+    """Whether the server has been told to stop."""
+    return _stopping.is_set()
+
+
 async def drain(seconds: float = HOOK_SECONDS) -> None:
     """Run the drain hooks for at most `seconds`. Exceptions are logged. Called by servers."""
-    await _drain.run(seconds)
+    await _drain.run_together(seconds)
+
+
+async def abort(seconds: float = HOOK_SECONDS) -> None:
+    """Run the abort hooks for at most `seconds`. Exceptions are logged. Called by servers."""
+    await _abort.run_together(seconds)
 
 
 async def shutdown(seconds: float = HOOK_SECONDS) -> None:
     """Run the shutdown hooks for at most `seconds`. Exceptions are logged. Called by servers."""
-    await _shutdown.run(seconds)
+    await _shutdown.run_in_turn(seconds)
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +131,9 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         if message["type"] == "lifespan.startup":
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
+            stop_soon()
             await drain()
+            await abort()
             await shutdown()
             await send({"type": "lifespan.shutdown.complete"})
             return

@@ -103,6 +103,7 @@ async def serving() -> AsyncIterator[None]:
             blocks.count -= 1
             if not blocks.count:
                 await lifecycle.drain()
+                await lifecycle.abort()
                 await lifecycle.shutdown()
 
 

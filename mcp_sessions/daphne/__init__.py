@@ -2,10 +2,15 @@
 
 `startup.patch_daphne` puts the same server into the `daphne` command itself.
 
-On SIGTERM or SIGINT it stops listening, runs the `lifecycle.on_drain` hooks, waits up to `--drain-timeout` seconds for
-the requests in flight, cancels the rest, runs the `lifecycle.on_shutdown` hooks and exits with 0. Requests that still
-arrive on open connections are served, and the connection is closed after the response. A request whose body is still
-arriving has not reached the application and is not waited for.
+On SIGTERM or SIGINT it is no longer ready, stops listening, closes WebSockets with code 1001, runs the
+`lifecycle.on_drain` hooks, waits up to `--drain-timeout` seconds for these and for the requests in flight, runs the
+`lifecycle.on_abort` hooks, which answer what is left, waits for those answers, cancels the rest, runs the
+`lifecycle.on_shutdown` hooks and exits with 0. Requests that still arrive on open connections are served, and the
+connection is closed after the response. A request whose body is still arriving has not reached the application and is
+not waited for.
+
+What runs in a thread cannot be cancelled, and Python waits for it. If the process has not ended HARD_END_SECONDS after
+the drain, it is ended with 1, and a line in the log says so.
 
 An application's `send` waits while its client does not read (see `backpressure`). A client that reads nothing for
 `--send-timeout` seconds is cut off.
@@ -14,7 +19,7 @@ What is patched:
 
 - An exception after the response has started no longer kills the loop that reaps applications.
 - A half-sent request no longer breaks the shutdown.
-- An application that ends without a response no longer leaves its client waiting.
+- An application that ends without a response, or without closing its WebSocket, no longer leaves its client waiting.
 - The header `Daphne-Root-Path`, which any client can send, is ignored.
 - Bodies are not parsed before the application receives them.
 """
@@ -24,6 +29,7 @@ import asyncio
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -31,9 +37,11 @@ from typing import Any, Final
 
 # First: this installs the asyncio reactor, which must happen before anything imports Twisted's default reactor.
 from mcp_sessions.daphne.backpressure import SEND_SECONDS, PacedServer  # isort: skip
+from autobahn.websocket.types import ConnectionDeny
 from daphne.cli import CommandLineInterface as DaphneCommandLineInterface
 from daphne.http_protocol import WebRequest
 from daphne.server import Server as DaphneServer
+from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import reactor as twisted_reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.web.http import HTTPChannel
@@ -42,9 +50,17 @@ from mcp_sessions import lifecycle
 from mcp_sessions.transport.rejections import FAILED, STOPPED, Rejection
 
 DRAIN_SECONDS: Final = 10.0
-#: Seconds for cancelled applications to end, and for the last bytes to leave.
-CANCEL_SECONDS: Final = 2.0
-FLUSH_SECONDS: Final = 2.0
+#: Seconds after the drain for the abort hooks, for their answers to leave, for cancelled applications to end, for the
+#: shutdown hooks, and for the last bytes to leave.
+ABORT_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 1.0
+CANCEL_SECONDS: Final = 1.0
+SHUTDOWN_SECONDS: Final = 4.0
+FLUSH_SECONDS: Final = 1.0
+#: Seconds after the drain when a process that has not ended is ended: more than all of them together.
+HARD_END_SECONDS: Final = 10.0
+#: WebSocket close codes (RFC 6455, section 7.4.1): the application is done, the server stops, the application failed.
+NORMAL, GOING_AWAY, INTERNAL_ERROR = 1000, 1001, 1011
 
 reactor: Any = twisted_reactor  # an object in place of a module; its type hints are wrong
 logger = logging.getLogger(__name__)
@@ -83,22 +99,27 @@ class Server(PacedServer):
         """
         scope["root_path"] = self.root_path
         queue = super().create_application(protocol, scope)
-        if queue is not None and scope["type"] == "http":
-            if self.draining:
+        if queue is not None:
+            if self.draining and scope["type"] == "http":
                 _close_after_response(protocol)
             application = self.connections[protocol]["application_instance"]
             application.add_done_callback(partial(self._finish, protocol))
         return queue
 
-    def _finish(self, protocol: WebRequest, application: "asyncio.Future[None]") -> None:
-        """End the response of an application that has ended, and forget both."""
+    def _finish(self, protocol: Any, application: "asyncio.Future[None]") -> None:
+        """End the response, or close the WebSocket, of an application that has ended, and forget both."""
         error = None if application.cancelled() else application.exception()
         if isinstance(error, KeyboardInterrupt | SystemExit):
             return  # daphne's own loop stops the server
         if error is not None:
             logger.error("Exception inside application: %s", error, exc_info=error)
         if protocol in self.connections and "disconnected" not in self.connections[protocol]:
-            _end_response(protocol, STOPPED if application.cancelled() else FAILED)
+            if isinstance(protocol, WebRequest):
+                _end_response(protocol, STOPPED if application.cancelled() else FAILED)
+            elif application.cancelled():
+                _close_websocket(protocol, GOING_AWAY)
+            else:
+                _close_websocket(protocol, NORMAL if error is None else INTERNAL_ERROR)
         self.connections.pop(protocol, None)
 
     def protocol_disconnected(self, protocol: Any) -> None:
@@ -125,13 +146,19 @@ class Server(PacedServer):
         return ended.addErrback(lambda failure: logger.error("The drain failed: %s", failure.getTraceback()))
 
     async def _end(self) -> None:
-        """Drain, cancel and shut down."""
+        """Drain, abort, cancel and shut down."""
+        lifecycle.stop_soon()
+        _end_hard_after(self.drain_seconds + HARD_END_SECONDS)
         deadline = time.monotonic() + self.drain_seconds
         await self._stop_listening()
+        self._close_websockets()
         await lifecycle.drain(self.drain_seconds)
-        await self._wait_for_requests(deadline)
+        if left := await self._wait_for_applications(deadline):
+            logger.warning("%d requests did not finish within %s s.", left, self.drain_seconds)
+        await lifecycle.abort(ABORT_SECONDS)
+        await self._wait_for_applications(time.monotonic() + ANSWER_SECONDS)
         await self._cancel_applications()
-        await lifecycle.shutdown()
+        await lifecycle.shutdown(SHUTDOWN_SECONDS)
         await _flush()
 
     async def _stop_listening(self) -> None:
@@ -143,28 +170,31 @@ class Server(PacedServer):
             if isinstance(protocol, WebRequest):
                 _close_after_response(protocol)
 
-    async def _wait_for_requests(self, deadline: float) -> None:
-        while running := self._running(WebRequest):
+    def _close_websockets(self) -> None:
+        """WebSockets never end by themselves. The application gets `websocket.disconnect` when its client answers."""
+        for protocol in tuple(self.connections):
+            if isinstance(protocol, WebSocketProtocol):
+                _close_websocket(protocol, GOING_AWAY)
+
+    async def _wait_for_applications(self, deadline: float) -> int:
+        """Wait for all applications until then. The number of those that still run."""
+        while running := self._running():
             left = deadline - time.monotonic()
             if left <= 0:
-                logger.warning("%d requests did not finish within %s s.", len(running), self.drain_seconds)
-                return
+                break
             await asyncio.wait(running, timeout=left)
+        return len(running)
 
     async def _cancel_applications(self) -> None:
-        running = self._running(object)
+        running = self._running()
         for application in running:
             application.cancel()
         if running:
             await asyncio.wait(running, timeout=CANCEL_SECONDS)
 
-    def _running(self, kind: type) -> "list[asyncio.Future[None]]":
-        """The applications still running, of connections of this kind. A half-sent request has none."""
-        applications = [
-            details.get("application_instance")
-            for protocol, details in self.connections.items()
-            if isinstance(protocol, kind)
-        ]
+    def _running(self) -> "list[asyncio.Future[None]]":
+        """The applications still running. A half-sent request has none."""
+        applications = [details.get("application_instance") for details in self.connections.values()]
         return [
             application for application in applications if application is not None and not application.done()
         ]
@@ -185,6 +215,20 @@ def _end_response(protocol: WebRequest, rejection: Rejection) -> None:
     protocol.handle_reply({"type": "http.response.body", "body": rejection.body})
 
 
+def _close_websocket(protocol: WebSocketProtocol, code: int) -> None:
+    """Close an open WebSocket, or refuse one that waits to be accepted; one that is closing is left to it."""
+    if protocol.state == protocol.STATE_OPEN:
+        protocol.sendCloseFrame(code=code)
+    elif hasattr(
+        protocol, "handshake_deferred"
+    ):  # daphne deletes it when the WebSocket is accepted or refused
+        status = 503 if code == GOING_AWAY else 500
+        denial = ConnectionDeny(status, "Not accepted")  # type: ignore[no-untyped-call]  # autobahn has few type hints
+        protocol.handshake_deferred.errback(denial)
+        del protocol.handshake_deferred
+        protocol.server.protocol_disconnected(protocol)
+
+
 def _close_after_response(protocol: WebRequest) -> None:
     """Close the connection after this response, and tell the client so if the headers were not sent yet."""
     channel = getattr(protocol, "channel", None)  # Twisted deletes it when the response ends
@@ -193,6 +237,24 @@ def _close_after_response(protocol: WebRequest) -> None:
     channel.persistent = False
     if not protocol.startedWriting:
         protocol.responseHeaders.setRawHeaders(b"connection", [b"close"])
+
+
+def _end_hard_after(seconds: float) -> None:
+    """End the process then, if it is still there: from a thread, because Python waits for other threads at its end."""
+    timer = threading.Timer(seconds, _end_hard)
+    timer.daemon = True
+    timer.start()
+
+
+def _end_hard() -> None:
+    threads = [
+        each.name for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()
+    ]
+    logger.critical(
+        "The process has not ended by itself and is ended now. Threads that still run: %s.", threads
+    )
+    logging.shutdown()
+    os._exit(1)
 
 
 async def _flush() -> None:

@@ -25,6 +25,7 @@ from mcp_sessions.http.headers import (
     post_rejection,
     repetition,
 )
+from mcp_sessions.http.modern import serve_modern
 from mcp_sessions.http.responses import PREFLIGHT, Headers, reject, respond, with_cors
 from mcp_sessions.records import Session, fingerprint, new_session_id
 from mcp_sessions.sdk.kernel import Refused
@@ -92,7 +93,7 @@ class MCPEndpoint:
         try:
             runtime = await runtime_for(self.alias)
             if version is not None and version not in _HANDSHAKE:
-                return await _serve_modern(runtime, scope, receive, send)
+                return await serve_modern(runtime, scope, receive, send)
             conf, principal = endpoint(self.alias), access.principal_of(scope.get("user"))
             await handler(_HandshakeRequest(runtime, conf, scope, headers, principal, receive, send))
         except StoreUnavailable as error:
@@ -255,7 +256,8 @@ class _HandshakeRequest:
         elif notification.method == "notifications/progress":
             await runtime.client_requests.progress(session.fingerprint, params)
         channel = StandaloneChannel(runtime.context, runtime.client_requests, session)
-        runtime.spawn(runtime.server.kernel.notify(notification, self.scope, session, channel))
+        handling = runtime.server.kernel.notify(notification, self.scope, session, channel)
+        runtime.admission.run_notification(handling)
         await respond(self.send, 202)
 
     async def get(self) -> None:
@@ -267,6 +269,8 @@ class _HandshakeRequest:
         if session is None:
             return None
         runtime = self.runtime
+        if runtime.draining:
+            return await reject(self.send, rejections.STOPPED)
         if not runtime.admission.open_stream():
             return await reject(self.send, rejections.TOO_MANY_STREAMS)
         try:
@@ -326,16 +330,6 @@ _HANDLERS: Final[dict[str, Callable[[_HandshakeRequest], Awaitable[None]]]] = {
     "GET": _HandshakeRequest.get,
     "DELETE": _HandshakeRequest.delete,
 }
-
-
-async def _serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
-    """Hand a request of the modern era to the SDK. Each may become a stream, and is counted as one."""
-    if not runtime.admission.open_stream():
-        return await reject(send, rejections.TOO_MANY_STREAMS)
-    try:
-        await runtime.server.serve_modern(scope, receive, send)
-    finally:
-        runtime.admission.close_stream()
 
 
 def _call_name(message: jsonrpc.Message) -> str:

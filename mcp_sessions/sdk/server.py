@@ -10,9 +10,11 @@ from django.utils.module_loading import import_string
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.subscriptions import ListenHandler
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_sessions.sdk.kernel import Kernel
+from mcp_sessions.sdk.modern import ModernRequest
 
 HANDSHAKE_VERSIONS: Final = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
 
@@ -26,6 +28,7 @@ class HostedServer:
         self._json_only = json_only
         self._max_body = max_body
         self._manager = self._new_manager()
+        self._modern: set[ModernRequest] = set()
         self._entered: asyncio.Future[None] | None = None
         self._running: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
@@ -80,7 +83,25 @@ class HostedServer:
 
     async def serve_modern(self, scope: Any, receive: Any, send: Any) -> None:
         """Hand a request of the modern era to the SDK."""
-        await self._manager.handle_request(scope, receive, send)
+        request = ModernRequest(receive, send)
+        self._modern.add(request)
+        try:
+            await self._manager.handle_request(scope, request.receive, request.send)
+        finally:
+            self._modern.discard(request)
+
+    def close_listeners(self) -> None:
+        """Begin to end every `subscriptions/listen` stream with the SDK's graceful result.
+
+        A handler of the user's own, which is not a `ListenHandler`, is left alone.
+        """
+        entry = self._lowlevel.get_request_handler("subscriptions/listen")
+        if entry is not None and isinstance(entry.handler, ListenHandler):
+            entry.handler.close()
+
+    async def abort(self) -> None:
+        """Answer the requests of the modern era that are left, and cancel their handlers."""
+        await asyncio.gather(*(request.abort() for request in tuple(self._modern)))
 
 
 def _as_exception(error: BaseException) -> Exception:

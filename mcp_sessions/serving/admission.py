@@ -1,7 +1,8 @@
 """What this process has admitted: the requests that it answers, and the streams that it may have open."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.serving.exchange import Exchange
@@ -15,12 +16,19 @@ class Admission:
         self._conf = conf
         #: By session. Not by request id: a client may use one twice, against the protocol, and each must be found.
         self._exchanges: dict[str, set[Exchange]] = {}
+        #: The tasks that handle notifications.
+        self.notifications: set[asyncio.Task[None]] = set()
         self._requests = 0
         self._streams = 0
 
     def __iter__(self) -> Iterator[Exchange]:
         """The exchanges in flight; they may change while the caller goes through them."""
         return iter([exchange for exchanges in self._exchanges.values() for exchange in exchanges])
+
+    @property
+    def tasks(self) -> list["asyncio.Task[None]"]:
+        """What runs: the handlers of requests and of notifications."""
+        return [exchange.task for exchange in self if exchange.task is not None] + list(self.notifications)
 
     def of(self, fingerprint: str) -> list[Exchange]:
         """The exchanges in flight of one session."""
@@ -49,6 +57,12 @@ class Admission:
         self._exchanges[fingerprint].discard(exchange)
         if not self._exchanges[fingerprint]:
             del self._exchanges[fingerprint]
+
+    def run_notification(self, work: Coroutine[Any, Any, None]) -> None:
+        """Handle a notification in a task of its own."""
+        task = asyncio.create_task(work)
+        self.notifications.add(task)
+        task.add_done_callback(self.notifications.discard)
 
     def cancel(self, fingerprint: str, request_id: jsonrpc.RequestId) -> bool:
         """Cancel a request on its client's behalf. False if it is not answered here."""

@@ -14,6 +14,7 @@ from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import SessionGone
 from mcp_sessions.records import Session
 from mcp_sessions.sdk.kernel import Kernel
+from mcp_sessions.sdk.modern import INTERRUPTED
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.store.drivers import Store
 from mcp_sessions.streams.context import Context
@@ -85,7 +86,9 @@ class Exchange:
                 await self.stream.written()
 
     def respond(self, response: dict[str, Any]) -> None:
-        """Set the response; on a stream it is the last message."""
+        """Set the response; on a stream it is the last message. Only the first one counts."""
+        if self.response is not None:
+            return
         self.response = response
         self._settle()
         if self.stream is not None:
@@ -95,7 +98,7 @@ class Exchange:
         """The response to a request that was cancelled: by its client, or because the process or session ends."""
         if self.cancelled:
             return self._error(REQUEST_CANCELLED, "Request cancelled")
-        return self._error(CONNECTION_CLOSED, "The server ended this request before it completed")
+        return self._error(CONNECTION_CLOSED, INTERRUPTED)
 
     def _error(self, code: int, message: str) -> dict[str, Any]:
         return jsonrpc.error_response(self.request.id, {"code": code, "message": message})
@@ -130,6 +133,8 @@ class Exchange:
             return await self.client_requests.send(self.session.fingerprint, request, self._put)
 
     async def _put(self, message: Mapping[str, Any]) -> None:
+        if self.response is not None:
+            return  # it was answered without its handler, and nothing follows the response
         stream = self.open()
         stream.put(message)
         await stream.room()

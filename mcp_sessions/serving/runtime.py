@@ -4,9 +4,10 @@ Nothing here decides whether a session exists; the store does, on every request.
 """
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from mcp_sessions import lifecycle, subscriptions
@@ -26,6 +27,11 @@ from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
 from mcp_sessions.transport import jsonrpc
 
+#: Seconds that cancelled handlers may take to end before their requests are answered without them.
+CANCEL_SECONDS: Final = 1.0
+
+logger = logging.getLogger(__name__)
+
 
 class Runtime:
     """Builds the parts. Daphne tells nobody that a process starts: the first request makes it."""
@@ -33,6 +39,8 @@ class Runtime:
     def __init__(self, alias: str) -> None:
         conf = endpoint(alias)
         self.started = False
+        #: Whether the process has been told to stop: what would never end by itself is no longer begun.
+        self.draining = False
         self._starting = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.server = HostedServer(
@@ -83,19 +91,36 @@ class Runtime:
                 self.started = True
 
     async def drain(self) -> None:
-        """Close the streams that never end by themselves, and wait for all handlers."""
+        """Close the streams that never end by themselves, and wait for all handlers, also of clients that have left."""
+        self.draining = True
+        self.server.close_listeners()
         for reader in self.open_streams:
-            reader.event_stream.end()
-        while running := [e.task for e in self.admission if e.task is not None]:
+            reader.disconnect()
+        while running := self.admission.tasks:
             await asyncio.wait(running)
+
+    async def abort(self) -> None:
+        """Cancel every handler, and answer every request. The answers are logged, and sent where somebody waits."""
+        left = list(self.admission)
+        if left:
+            logger.warning("Calls that outlasted the drain and were ended: %d.", len(left))
+        await asyncio.gather(self.server.abort(), self._cancel_handlers())
+        for exchange in left:
+            # The handler shields itself from the cancellation, as one in a thread does: its client need not wait.
+            exchange.respond(exchange.interrupted())
+        await asyncio.gather(*(exchange.stream.written() for exchange in left if exchange.stream is not None))
+
+    async def _cancel_handlers(self) -> None:
+        """Cancel every handler, and wait a moment for their end."""
+        running = self.admission.tasks
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=CANCEL_SECONDS)
 
     async def stop(self) -> None:
         """Cancel what still runs, leave the server's lifespan and close connections, at the end of the process."""
-        running = [exchange.task for exchange in self.admission if exchange.task is not None]
-        for exchange in self.admission:
-            exchange.abort()
-        if running:
-            await asyncio.wait(running)
+        await self._cancel_handlers()
         subscriptions.detach(self.context.conf().alias, self.context.node.broadcast)
         await self.context.node.stop()
         for task in tuple(self._tasks):
@@ -138,6 +163,12 @@ async def runtime_for(alias: str) -> Runtime:
 async def drain_runtimes() -> None:
     """Drain every endpoint of the running loop."""
     await asyncio.gather(*(r.drain() for r in _runtimes.get(asyncio.get_running_loop(), {}).values()))
+
+
+@lifecycle.on_abort
+async def abort_runtimes() -> None:
+    """Answer what is left in every endpoint of the running loop."""
+    await asyncio.gather(*(r.abort() for r in _runtimes.get(asyncio.get_running_loop(), {}).values()))
 
 
 @lifecycle.on_shutdown

@@ -87,6 +87,11 @@ class StreamReader:
         if self._nudge is not None and not self._nudge.done():
             self._nudge.set_result(None)
 
+    def disconnect(self) -> None:
+        """Close the connection after what was read so far. Its client may resume, here or elsewhere."""
+        self.event_stream.put(sse.retry(self._context.conf().retry))
+        self.event_stream.end()
+
     async def run(self) -> None:
         """Read and deliver until nothing more will come."""
         while await self.event_stream.wait_drained():

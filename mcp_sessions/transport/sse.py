@@ -2,8 +2,9 @@
 
 from typing import Final
 
+STREAM_TYPE: Final = (b"content-type", b"text/event-stream")
 STREAM_HEADERS: Final = (
-    (b"content-type", b"text/event-stream"),
+    STREAM_TYPE,
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 )

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from django.urls import resolve
 
-from mcp_sessions import daphne, lifecycle
+from mcp_sessions import daphne
 from mcp_sessions.conf import Endpoint
 from project.endpoint import READERS
 from tests.deploy.manifests import (
@@ -224,7 +224,7 @@ def test_one_port_from_the_image_to_the_service() -> None:
 def test_nobody_kills_a_process_that_still_drains() -> None:
     objects = kubernetes_objects("base")
     drain = float(objects["ConfigMap"]["data"]["MCP_DRAIN_TIMEOUT"])
-    at_most = drain + daphne.CANCEL_SECONDS + lifecycle.HOOK_SECONDS + daphne.FLUSH_SECONDS
+    at_most = drain + daphne.HARD_END_SECONDS
     pod = objects["Deployment"]["spec"]["template"]["spec"]
     before = container(objects)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert before > 0

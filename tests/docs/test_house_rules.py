@@ -17,9 +17,11 @@ LONG_MODULES: Final[dict[str, str]] = {}
 #: Functions, or all functions of a module, that may only pass their arguments on, and why.
 PASSED_ON: Final = {
     "inventory/queryset.py:SessionQuerySet.all": "Django's name for a copy",
+    "lifecycle.py:abort": "the public function of a private object",
     "lifecycle.py:drain": "the public function of a private object",
+    "lifecycle.py:is_stopping": "the public face of a private event",
+    "lifecycle.py:stop_soon": "likewise",
     "lifecycle.py:shutdown": "the public function of a private object",
-    "sdk/server.py:HostedServer.serve_modern": "keeps the SDK's manager inside the package",
     "store/drivers/embedded.py:EmbeddedStore.run": "the async face of a store that answers at once",
     "store/drivers/embedded.py:EmbeddedStore.run_all": "likewise",
     "streams/writer.py:StreamWriter.open": "callers open a stream; that the first write does it is a detail",

@@ -1,5 +1,6 @@
 """An MCP server with a tool for everything that the protocol tests look at."""
 
+import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -92,6 +93,15 @@ async def report(gate: str, ctx: Context) -> str:
 async def wait(gate: str) -> str:
     """Say nothing, and wait at a gate."""
     await passes(gate)
+    return "passed"
+
+
+@server.tool()
+def block(gate: str) -> str:
+    """Wait at a gate in a thread, which nobody can cancel."""
+    with socket.socket(socket.AF_UNIX) as handler:
+        handler.connect(gate)
+        handler.recv(1)
     return "passed"
 
 

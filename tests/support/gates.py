@@ -24,6 +24,7 @@ class Gate:
         self._listener.bind(self.path)
         self._listener.listen()
         self._handler: socket.socket | None = None
+        self._crowd: list[socket.socket] = []
 
     def reached(self) -> None:
         """Wait until the handler stands at the gate; once more for one that runs again."""
@@ -31,6 +32,12 @@ class Gate:
             self._handler.close()
         self._handler, _ = self._listener.accept()
         self._handler.settimeout(BOUND)
+
+    def reached_by(self, count: int) -> None:
+        """Wait until so many more handlers stand at the gate, which stays shut for them."""
+        for _ in range(count):
+            handler, _ = self._listener.accept()
+            self._crowd.append(handler)
 
     def open(self) -> None:
         """Let the handler pass."""
@@ -44,6 +51,8 @@ class Gate:
 
     def close(self) -> None:
         self._listener.close()
+        for handler in self._crowd:
+            handler.close()
         if self._handler is not None:
             self._handler.close()
 

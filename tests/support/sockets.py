@@ -1,6 +1,7 @@
 """One connection by hand, where a client library would hide what is on the wire."""
 
 import http.client
+import os
 import socket
 from contextlib import ExitStack
 from typing import ClassVar, Final, Self
@@ -43,6 +44,50 @@ class SocketClient:
         except TimeoutError:
             return True
         return False
+
+
+class WebSocketClient(SocketClient):
+    """A WebSocket by hand (RFC 6455). Its messages are short."""
+
+    TEXT: Final = 1
+    CLOSE: Final = 8
+
+    def open(self, path: str) -> int:
+        """Ask for the upgrade; the status of the answer, 101 if it is granted."""
+        self.ask(path)
+        return self.status()
+
+    def ask(self, path: str) -> None:
+        key = "Sec-WebSocket-Key: " + "A" * 22 + "=="
+        self.send(path, "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", key)
+
+    def status(self) -> int:
+        """The status of the answer to `ask`."""
+        self._response = self.response()
+        return self._response.status
+
+    def say(self, text: str) -> None:
+        self._frame(self.TEXT, text.encode())
+
+    def heard(self) -> tuple[int, bytes]:
+        """The opcode and the payload of the next frame."""
+        first, length = self._read(2)
+        return first & 15, self._read(length)
+
+    def close_code(self) -> int:
+        """The code with which the server closes next; it is answered."""
+        opcode, payload = self.heard()
+        assert opcode == self.CLOSE, (opcode, payload)
+        self._frame(self.CLOSE, payload)
+        return int.from_bytes(payload[:2])
+
+    def _read(self, count: int) -> bytes:
+        return self._response.fp.read(count)
+
+    def _frame(self, opcode: int, payload: bytes) -> None:
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload))
+        self.socket.sendall(bytes([128 | opcode, 128 | len(payload)]) + mask + masked)
 
 
 class SlowReader(SocketClient):

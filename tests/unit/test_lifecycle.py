@@ -1,7 +1,9 @@
-"""The two phases of a process's end, and ASGI lifespan, which runs them too."""
+"""The three phases of a process's end, and ASGI lifespan, which runs them too."""
 
 import asyncio
 import logging
+import threading
+from time import monotonic
 
 import pytest
 
@@ -13,8 +15,9 @@ from mcp_sessions.transport.asgi import Message
 @pytest.fixture(autouse=True)
 def _own_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No hook of the application under test, and none left behind."""
-    monkeypatch.setattr(lifecycle._drain, "hooks", {})
-    monkeypatch.setattr(lifecycle._shutdown, "hooks", {})
+    for phase in (lifecycle._drain, lifecycle._abort, lifecycle._shutdown):
+        monkeypatch.setattr(phase, "hooks", {})
+    monkeypatch.setattr(lifecycle, "_stopping", threading.Event())
 
 
 def noting(said: list[str], word: str) -> Hook:
@@ -38,6 +41,41 @@ async def test_a_hook_registered_twice_runs_once() -> None:
     lifecycle.on_drain(lifecycle.on_drain(hook))
     await lifecycle.drain()
     assert said == ["once"]
+
+
+async def test_the_drain_hooks_run_at_the_same_time_and_each_has_all_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outcomes: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            outcomes.append("cancelled")
+            raise
+
+    async def more_work() -> None:
+        await work()
+
+    lifecycle.on_drain(work)
+    lifecycle.on_drain(more_work)
+    began = monotonic()
+    with caplog.at_level(logging.WARNING):
+        await lifecycle.drain(0.2)
+    assert 0.2 <= monotonic() - began < 0.4
+    assert outcomes == ["cancelled", "cancelled"]
+    assert caplog.records == []  # that work is left at the end of the drain is no fault of the hook
+
+
+async def test_the_last_shutdown_hook_has_all_of_the_time_that_is_left() -> None:
+    @lifecycle.on_shutdown
+    async def hanging() -> None:
+        await asyncio.Event().wait()
+
+    began = monotonic()
+    await lifecycle.shutdown(0.2)
+    assert 0.2 <= monotonic() - began < 0.4
 
 
 async def test_a_failing_hook_is_logged_and_the_next_runs(caplog: pytest.LogCaptureFixture) -> None:
@@ -69,10 +107,12 @@ async def test_a_hanging_hook_is_given_up_and_the_next_still_has_time(
     assert "hanging" in caplog.text
 
 
-async def test_lifespan_runs_both_phases_before_it_says_complete(caplog: pytest.LogCaptureFixture) -> None:
+async def test_lifespan_runs_all_phases_before_it_says_complete(caplog: pytest.LogCaptureFixture) -> None:
     said: list[str] = []
     lifecycle.on_shutdown(noting(said, "shutdown"))
+    lifecycle.on_abort(noting(said, "abort"))
     lifecycle.on_drain(noting(said, "drain"))
+    assert not lifecycle.is_stopping()
     events: list[Message] = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
 
     async def receive() -> Message:
@@ -83,5 +123,6 @@ async def test_lifespan_runs_both_phases_before_it_says_complete(caplog: pytest.
 
     with caplog.at_level(logging.INFO):
         await lifecycle.lifespan({"type": "lifespan"}, receive, send)
-    assert said == ["lifespan.startup.complete", "drain", "shutdown", "lifespan.shutdown.complete"]
+    assert said == ["lifespan.startup.complete", "drain", "abort", "shutdown", "lifespan.shutdown.complete"]
+    assert lifecycle.is_stopping()
     assert caplog.records == []

@@ -1,0 +1,104 @@
+"""What one endpoint does in the phases of a process's end, in the test's own process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from mcp.server.lowlevel.server import Server
+from mcp_types import EmptyResult, NotificationParams, RequestParams
+
+from mcp_sessions import lifecycle
+from mcp_sessions.testing import http_client, serving, url_of
+from tests.support.asgi import endpoint, opened, post
+from tests.support.mcp_client import META, MODERN, answer_of
+
+#: Seconds that anything may take.
+BOUND = 10
+#: Seconds after which a drain that is not over waits.
+WAITS = 0.1
+
+server: Server[Any] = Server("drained")
+
+
+class Handler:
+    """Of a notification."""
+
+    def __init__(self) -> None:
+        self.began = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.outcome = "none"
+
+    async def __call__(self, _: Any, __: Any) -> None:
+        self.began.set()
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.outcome = "cancelled"
+            raise
+        self.outcome = "finished"
+
+
+async def agree(_: Any, __: Any) -> EmptyResult:
+    return EmptyResult()
+
+
+server.add_request_handler("custom/agree", RequestParams, agree)
+
+
+@pytest.fixture
+def handler() -> Handler:
+    handler = Handler()
+    server.add_notification_handler("notifications/custom", NotificationParams, handler)
+    return handler
+
+
+@pytest.fixture
+async def http(handler: Handler) -> AsyncIterator[httpx2.AsyncClient]:
+    with endpoint(SERVER="tests.serving.test_drain.server"):
+        async with serving(), asyncio.timeout(BOUND), http_client() as http:
+            yield http
+            handler.may_end.set()
+
+
+async def test_the_drain_waits_for_the_handlers_of_notifications(
+    http: httpx2.AsyncClient, handler: Handler
+) -> None:
+    client = await opened(http)
+    await post(http, client, {"jsonrpc": "2.0", "method": "notifications/custom"})
+    await handler.began.wait()
+    draining = asyncio.create_task(lifecycle.drain(BOUND))
+    done, _ = await asyncio.wait([draining], timeout=WAITS)
+    assert not done
+    handler.may_end.set()
+    await draining
+    assert handler.outcome == "finished"
+
+
+async def test_what_outlasts_the_drain_is_cancelled(http: httpx2.AsyncClient, handler: Handler) -> None:
+    client = await opened(http)
+    await post(http, client, {"jsonrpc": "2.0", "method": "notifications/custom"})
+    await handler.began.wait()
+    await lifecycle.drain(0)
+    assert handler.outcome == "none"
+    await lifecycle.abort(BOUND)
+    assert handler.outcome == "cancelled"
+
+
+async def test_while_it_drains_a_process_answers_requests_and_opens_no_stream_that_listens(
+    http: httpx2.AsyncClient,
+) -> None:
+    client = await opened(http)
+    await lifecycle.drain(BOUND)
+    assert answer_of(await post(http, client, client.request("custom/agree")))["result"] == {}
+    listening = await http.get(
+        url_of(), headers=client.headers(accept="text/event-stream", content_type=None)
+    )
+    assert (listening.status_code, listening.headers["retry-after"]) == (503, "1")
+    wanted = client.request("subscriptions/listen", {"notifications": {}, "_meta": META})
+    headers = client.headers(
+        mcp_protocol_version=MODERN, mcp_method="subscriptions/listen", mcp_session_id=None
+    )
+    modern = await http.post(url_of(), json=wanted, headers=headers)
+    assert (modern.status_code, modern.headers["retry-after"]) == (503, "1")
