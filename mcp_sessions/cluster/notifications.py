@@ -40,6 +40,16 @@ class StreamReleased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamDisconnected:
+    """A handler closes the connection with which the receiving node delivers a stream; its client may resume."""
+
+    fingerprint: str
+    stream: str
+    #: The token of that connection's claim.
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyArrived:
     """The client replied to a request that the receiving node waits for, or reported progress."""
 
@@ -80,6 +90,7 @@ Notification = (
     StreamChanged
     | StreamClaimed
     | StreamReleased
+    | StreamDisconnected
     | ReplyArrived
     | SessionsEnded
     | BroadcastsPosted

@@ -96,13 +96,16 @@ class DispatchContext(Outbound):
         connection: Connection,
         *,
         disconnect: Callable[[], Awaitable[None]] | None = None,
+        disconnect_standalone: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(channel)
         self.connection = weakref.ref(connection)
         self.request_id = request.id if isinstance(request, jsonrpc.Request) else None
         self._scope = scope
         self.message_metadata = ServerMessageMetadata(
-            request_context=HTTPRequest(cast("Any", scope)), close_sse_stream=disconnect
+            request_context=HTTPRequest(cast("Any", scope)),
+            close_sse_stream=disconnect,
+            close_standalone_sse_stream=disconnect_standalone,
         )
         self._token = progress_token_from_params(request.params)
         self._cancel_requested: anyio.Event | None = None

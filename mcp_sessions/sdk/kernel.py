@@ -115,17 +115,25 @@ class Kernel:
         channel: Channel,
         standalone: Channel,
         disconnect: Callable[[], Awaitable[None]] | None,
+        disconnect_standalone: Callable[[], Awaitable[None]] | None,
     ) -> dict[str, Any]:
         """The response to one request. Errors of handlers become responses, too; only cancellation is raised.
 
         What the handler sends goes to `channel`, and to `standalone` if it belongs to no request. `disconnect` closes
-        the client's connection, if it can resume.
+        the client's connection, if it can resume, and `disconnect_standalone` the one on which it listens.
         """
         if isinstance(self._server, MCPServer):
             close_connections_after(self._server, request.method, request.params or {})
         connection = restored(session, standalone)
         runner = ServerRunner(self.lowlevel, connection, self.lifespan_state)
-        context = DispatchContext(request, scope, channel, connection, disconnect=disconnect)
+        context = DispatchContext(
+            request,
+            scope,
+            channel,
+            connection,
+            disconnect=disconnect,
+            disconnect_standalone=disconnect_standalone,
+        )
         async with DatabaseScope():
             return await _run(runner, request, context)
 

@@ -18,9 +18,11 @@ from mcp_sessions.sdk.modern import INTERRUPTED
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.store.drivers import Store
 from mcp_sessions.streams.context import Context
+from mcp_sessions.streams.open_streams import disconnect
 from mcp_sessions.streams.standalone import StandaloneChannel
 from mcp_sessions.streams.writer import StreamWriter
 from mcp_sessions.transport import jsonrpc, sse
+from mcp_sessions.transport.event_ids import STANDALONE
 
 #: JSON-RPC error code that the SDK answers cancelled requests with.
 REQUEST_CANCELLED: Final = -32800
@@ -61,6 +63,7 @@ class Exchange:
     async def run(self) -> None:
         """Run the handler to its end, and set `response`. Cancellation is raised again."""
         current_exchange.set(self)
+        primed = self._primed
         try:
             response = await self.kernel.answer(
                 self.request,
@@ -68,7 +71,8 @@ class Exchange:
                 self.session,
                 channel=self,
                 standalone=StandaloneChannel(self.context, self.client_requests, self.session),
-                disconnect=self._disconnect if self.may_stream and self._primed else None,
+                disconnect=self._disconnect if self.may_stream and primed else None,
+                disconnect_standalone=self._disconnect_standalone if primed else None,
             )
             if self.request.method in _REMEMBERED and "result" in response:
                 problem = await _REMEMBERED[self.request.method](self, self.request.params or {})
@@ -180,6 +184,10 @@ class Exchange:
     async def _disconnect(self) -> None:
         """Close the connection that waits for the answer. The client may resume; the handler goes on."""
         self.open().disconnect()
+
+    async def _disconnect_standalone(self) -> None:
+        """Close the connection on which the client listens, in whichever process. The client may resume."""
+        await disconnect(self.context, self.session.fingerprint, STANDALONE)
 
     async def settled(self, seconds: float | None) -> None:
         """Wait until there is a response or a stream, at most that long; None for no limit."""

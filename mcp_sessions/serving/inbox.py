@@ -14,6 +14,7 @@ from mcp_sessions.cluster.notifications import (
     SessionsEnded,
     StreamChanged,
     StreamClaimed,
+    StreamDisconnected,
     StreamReleased,
 )
 from mcp_sessions.errors import StoreUnavailable
@@ -51,6 +52,8 @@ class Inbox:
                 self._claimed(fingerprint, stream, token)
             case StreamReleased(fingerprint=fingerprint):
                 self._open_streams.hand_back(fingerprint, None)
+            case StreamDisconnected(fingerprint=fingerprint, stream=stream, token=token):
+                self._open_streams.disconnect(fingerprint, stream, token)
             case ReplyArrived(fingerprint=fingerprint, request_id=request_id):
                 self._client_requests.hear(fingerprint, request_id)
             case Cancelled(fingerprint=fingerprint, request_id=cancelled):

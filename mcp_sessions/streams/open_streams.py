@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mcp_sessions.cluster.notifications import StreamClaimed, StreamReleased
+from mcp_sessions.cluster.notifications import StreamClaimed, StreamDisconnected, StreamReleased
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Session
 from mcp_sessions.store.calls import streams
@@ -99,8 +99,30 @@ class OpenStreams:
         else:
             self.hand_back(reader.fingerprint, taken.replaced)
 
+    def disconnect(self, fingerprint: str, stream: str, token: int) -> None:
+        """Close the connection that delivers a stream with that claim, if it is here."""
+        for reader in self._readers.get(fingerprint, ()):
+            if reader.stream == stream and reader.claim.token == token:
+                reader.disconnect()
+
     def nudge(self, fingerprint: str, stream: str) -> None:
         """There are new messages on a stream, or a newer claim."""
         for reader in self._readers.get(fingerprint, ()):
             if reader.stream == stream:
                 reader.nudge()
+
+
+async def disconnect(context: Context, fingerprint: str, stream: str) -> Claim | None:
+    """Close the connection that delivers a stream, in whichever process that is. Its client may resume.
+
+    Returns the claim of that connection; None if there is none, or if the store cannot be asked, which is logged.
+    """
+    try:
+        claim = await context.store.run(streams.delivered_by(fingerprint, stream))
+    except StoreUnavailable as error:
+        logger.info("A connection of session %.12s stays open: %s", fingerprint, error)
+        return None
+    if claim is not None:
+        disconnected = StreamDisconnected(fingerprint=fingerprint, stream=stream, token=claim.token)
+        context.node.notify(claim.node, disconnected)
+    return claim

@@ -16,6 +16,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import streams
 from mcp_sessions.store.calls.streams import Claim
 from mcp_sessions.streams.context import Context
+from mcp_sessions.streams.open_streams import disconnect
 from mcp_sessions.streams.retry import retry_while_unavailable
 from mcp_sessions.transport import jsonrpc, sse
 from mcp_sessions.transport.event_ids import EventId
@@ -96,13 +97,20 @@ class StreamWriter:
                 await self._log(payloads, last=self._ended)
             if self._disconnect:
                 self._disconnect = False
-                self.event_stream.put(sse.retry(self._context.conf().retry))
-                self.event_stream.end()
+                await self._close_connection()
             if self._ended:
                 self.event_stream.end()
                 await self._finish()
         finally:
             self._task = None
+
+    async def _close_connection(self) -> None:
+        """Close the one that delivers this stream: the exchange's own, or that of the client's last resumption."""
+        # First: a client that resumes at once must not lose its new connection, too.
+        claim = await disconnect(self._context, self._fingerprint, self.name)
+        if claim is None or claim == self.claim:
+            self.event_stream.put(sse.retry(self._context.conf().retry))
+            self.event_stream.end()
 
     async def _finish(self) -> None:
         """Tell the store that this log is complete: it keeps only the newest ones of a session."""

@@ -234,6 +234,23 @@ async def leave_and_come_back(gate: str, ctx: Context) -> str:
 
 
 @server.tool()
+async def leave_often(times: int, gate: str, ctx: Context) -> str:
+    """Close the stream again and again, however the client comes back."""
+    for n in range(times):
+        await ctx.report_progress(n, times)
+        await ctx.close_sse_stream()
+        await passes(gate)
+    return "came back"
+
+
+@server.tool()
+async def leave_the_listener(ctx: Context) -> str:
+    """Close the connection on which the client listens."""
+    await ctx.close_standalone_sse_stream()
+    return "left"
+
+
+@server.tool()
 async def count_to(number: int, gate: str, ctx: Context) -> int:
     """Report every number, the second half after a gate."""
     for n in range(number // 2):

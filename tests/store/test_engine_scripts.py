@@ -135,8 +135,10 @@ def test_streams_are_the_same(store: Store) -> None:
     keys = "record log info"
     run = store.run
     run(streams.APPEND, keys, 1, "", 10, 1000, HOUR, "early")
+    run(streams.DELIVERED_BY, "record info")
     run(streams.OPEN, keys, "node", "7", HOUR)
     run(streams.OPEN, keys, "node", "7", HOUR)
+    run(streams.DELIVERED_BY, "record info")
     run(streams.APPEND, keys, 1, "", 3, 1000, HOUR, "one", "two", "three", "four")
     run(streams.APPEND, keys, 3, "", 3, 1000, HOUR, "three", "four", "five")
     run(streams.READ, keys, 1, 0, 1000)
@@ -178,7 +180,7 @@ def test_streams_are_the_same(store: Store) -> None:
     run(streams.FINISH, "record finished info", "d", 2, 1000)
     assert store.ran - {"create"} == {
         f"stream_{name}"
-        for name in ("open", "append", "publish", "claim", "read", "close", "keep", "finish", "drop")
+        for name in "open append publish claim delivered_by read close keep finish drop".split()
     }
 
 

@@ -132,6 +132,16 @@ async def test_who_appends_learns_who_delivers(harness: Harness) -> None:
     assert appended.claim == taken.claim == Claim(node="b", token=2)
 
 
+async def test_the_newest_claim_is_found_while_the_session_is_alive(harness: Harness) -> None:
+    fingerprint = await harness.exchange()
+    assert await harness.store.run(streams.delivered_by(fingerprint, STANDALONE)) is None
+
+    taken = await harness.claim(fingerprint, node="b")
+
+    assert await harness.store.run(streams.delivered_by(fingerprint, EXCHANGE)) == taken.claim
+    assert await harness.store.run(streams.delivered_by(a_fingerprint(), EXCHANGE)) is None
+
+
 async def test_a_claim_tells_what_a_resumer_must_know(harness: Harness) -> None:
     fingerprint = await harness.exchange(node="a")
     await harness.append(fingerprint, b"one", b"two")

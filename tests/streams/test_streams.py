@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import pytest
+from httpx2 import ServerSentEvent
 
 from tests.support.gates import Gate
 from tests.support.mcp_client import RawClient, events, hearing_of_tools, message_of, messages
@@ -79,6 +81,47 @@ def test_a_stream_that_the_handler_closes_says_when_to_come_back(
         gate.open()
         assert progress(next(received)) == 2
         assert next(received)["result"]["structuredContent"] == {"result": "came back"}
+
+
+def until_closed(response: httpx2.Response) -> list[ServerSentEvent]:
+    """The events of a stream that its handler closes, before a comment that keeps it open would come."""
+    seen = list(events(response))
+    assert seen[-1].retry == 1000
+    return seen
+
+
+@pytest.mark.protocol("H9")
+def test_a_handler_may_close_its_stream_as_often_as_the_client_resumes_it_anywhere(
+    a: str, b: str, client: RawClient, gate: Gate
+) -> None:
+    times = 3
+    client.http = httpx2.Client(timeout=FAREWELL / 2)
+    call = client.calling("leave_often", times=times, gate=gate.path)
+    with client.http, client.stream(a, call) as response:
+        seen = until_closed(response)
+        for url in (b, a, b):
+            gate.reached()
+            times -= 1
+            with client.get(url, last_event_id=[event.id for event in seen if event.id][-1]) as resumed:
+                gate.open()
+                seen += until_closed(resumed) if times else list(events(resumed))
+    received = [message_of(event) for event in seen if event.data]
+    assert [progress(message) for message in received[:-1]] == [0, 1, 2]
+    assert received[-1]["result"]["structuredContent"] == {"result": "came back"}
+
+
+@pytest.mark.protocol("H9")
+def test_a_handler_closes_the_connection_on_which_its_client_listens_elsewhere(
+    a: str, b: str, client: RawClient
+) -> None:
+    client.http = httpx2.Client(timeout=FAREWELL / 2)
+    with client.http:
+        with client.get(b) as listening:
+            assert client.value(a, "leave_the_listener") == "left"
+            [start, *_] = until_closed(listening)
+        client.value(a, "announce")
+        with client.get(b, last_event_id=start.id) as again:
+            assert next(messages(again))["method"] == "notifications/resources/list_changed"
 
 
 @pytest.mark.protocol("H21")

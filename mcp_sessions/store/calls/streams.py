@@ -31,6 +31,7 @@ PUBLISH: Final = Script("stream_publish", *_HEADS, repeatable=True, pipe="messag
 CLAIM: Final = Script("stream_claim", *_HEADS, repeatable=True)
 READ: Final = Script("stream_read", *_HEADS, repeatable=True)
 CLOSE: Final = Script("stream_close", *_HEADS, repeatable=True)
+DELIVERED_BY: Final = Script("stream_delivered_by", "_record", repeatable=True)
 KEEP: Final = Script("stream_keep", *_HEADS, repeatable=True)
 FINISH: Final = Script("stream_finish", "_record", repeatable=True)
 DROP: Final = Script("stream_drop", repeatable=True)
@@ -150,6 +151,12 @@ def read(fingerprint: str, stream: str, *, token: int, after: int, max_bytes: in
     return Call(READ, fingerprint, _parts(stream), (token, after, max_bytes), _batch)
 
 
+def delivered_by(fingerprint: str, stream: str) -> Call[Claim | None]:
+    """Who delivers a stream now. None if nobody ever did, or if the session is gone."""
+    parts = ("session", "stream-info:" + stream)
+    return Call(DELIVERED_BY, fingerprint, parts, (), _delivered_by)
+
+
 def close_orphan(
     fingerprint: str, stream: str, *, payload: bytes, limits: StreamLimits
 ) -> Call[Appended | None]:
@@ -220,6 +227,10 @@ def _appended(fingerprint: str, reply: Any) -> Appended | None:
 
 def _opened(fingerprint: str, reply: Any) -> Claim | None:
     return _claim(*reply[1:]) if is_readable(fingerprint, reply) else None
+
+
+def _delivered_by(fingerprint: str, reply: Any) -> Claim | None:
+    return _claim(*reply) if is_readable(fingerprint, reply) else None
 
 
 def _taken(fingerprint: str, reply: Any) -> Taken | None:
