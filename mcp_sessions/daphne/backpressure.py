@@ -3,6 +3,9 @@
 daphne's own `send` returns at once, and what the client does not read accumulates in its connection without a limit.
 Here a body is sent in parts, and each part waits until the connection has passed on the previous one. So at most twice
 PART_BYTES wait in a connection, whatever the application sends. A client that reads nothing in time is cut off.
+
+HTTP/2, which daphne speaks over TLS if `h2` is installed, has another transport: there `send` returns at once, the
+scope does not say otherwise, and a warning is logged at the start.
 """
 
 import asyncio
@@ -13,10 +16,14 @@ from typing import Any, Final
 # First: this installs the asyncio reactor, which must happen before anything imports Twisted's default reactor.
 from daphne import server as daphne_server  # isort: skip
 
+from twisted.web.http import H2_ENABLED
+
 from mcp_sessions.transport.event_stream import PACED
 
 #: Bytes written at once. A connection is behind when this many wait in it (Twisted's `bufferSize`).
 PART_BYTES: Final = 64 * 1024
+#: The `http_version` of a scope.
+HTTP_2: Final = "2"
 #: Seconds in which a client must read what waits in its connection.
 SEND_SECONDS: Final = 60.0
 
@@ -58,8 +65,16 @@ class PacedServer(daphne_server.Server):  # type: ignore[misc]  # daphne has no 
         super().__init__(*args, **kwargs)
         self.send_seconds = send_seconds
 
+    def run(self) -> None:
+        if H2_ENABLED and any(str(endpoint).startswith("ssl:") for endpoint in self.endpoints):
+            logger.warning(
+                "HTTP/2 is enabled. Its clients are not waited for: what they do not read accumulates in this process. "
+                "Uninstall h2, or end TLS in a proxy that speaks HTTP/1.1 to this server."
+            )
+        super().run()
+
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and scope["http_version"] != HTTP_2:
             scope["extensions"] = {PACED: {}}
         return super().create_application(protocol, scope)
 

@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 
 import pytest
 
 from mcp_sessions.daphne import Server  # isort: skip  # first: it chooses Twisted's reactor
 from daphne.http_protocol import HTTPFactory
+from daphne.server import Server as DaphneServer
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from mcp_sessions.daphne import backpressure
 from mcp_sessions.daphne.backpressure import PART_BYTES
-from mcp_sessions.transport.event_stream import PACED
+from mcp_sessions.transport.event_stream import PACED, max_bytes
 
 #: Half of its functions have type hints, and wrong ones.
 Transport: Any = StringTransport
@@ -195,3 +198,39 @@ async def test_a_connection_that_is_to_close_has_so_long_for_its_last_bytes(
 async def test_the_application_is_told_that_send_waits(harness: Harness) -> None:
     await harness.asks()
     assert PACED in harness.scopes[0]["extensions"]
+
+
+# HTTP/2, whose transport in Twisted is another one
+
+
+@pytest.mark.parametrize(("version", "paced"), [("1.1", True), ("2", False)])
+async def test_only_http_1_claims_a_pace(harness: Harness, version: str, *, paced: bool) -> None:
+    protocol = object()
+    harness.server.connections[protocol] = {}
+    scope: dict[str, Any] = {"type": "http", "http_version": version}
+    harness.server.create_application(protocol, scope)
+    application = harness.server.connections[protocol]["application_instance"]
+    await turns()
+    assert (PACED in harness.scopes[-1].get("extensions", {})) is paced
+    assert (max_bytes(harness.scopes[-1]) == inf) is paced
+    harness.server.connections[protocol]["disconnected"] = 0.0
+    application.cancel()
+    await turns()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "enabled", "warns"),
+    [("ssl:8443", True, True), ("ssl:8443", False, False), ("tcp:80", True, False)],
+)
+def test_a_server_that_speaks_http_2_warns_at_its_start(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    endpoint: str,
+    *,
+    enabled: bool,
+    warns: bool,
+) -> None:
+    monkeypatch.setattr(backpressure, "H2_ENABLED", enabled)
+    monkeypatch.setattr(DaphneServer, "run", lambda _: None)
+    Server(None, endpoints=[endpoint]).run()
+    assert ("HTTP/2 is enabled" in caplog.text) is warns

@@ -180,7 +180,18 @@ def test_streams_are_the_same(store: Store) -> None:
     run(streams.FINISH, "record finished info", "d", 2, 1000)
     assert store.ran - {"create"} == {
         f"stream_{name}"
-        for name in "open append publish claim delivered_by read close keep finish drop".split()
+        for name in (
+            "open",
+            "append",
+            "publish",
+            "claim",
+            "delivered_by",
+            "read",
+            "close",
+            "keep",
+            "finish",
+            "drop",
+        )
     }
 
 
