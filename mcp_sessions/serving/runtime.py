@@ -113,7 +113,9 @@ class Runtime:
     async def _cancel_handlers(self) -> None:
         """Cancel every handler, and wait a moment for their end."""
         running = self.admission.tasks
-        for task in running:
+        for exchange in self.admission:
+            exchange.abort()
+        for task in self.admission.notifications:
             task.cancel()
         if running:
             await asyncio.wait(running, timeout=CANCEL_SECONDS)
