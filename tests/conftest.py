@@ -1,11 +1,11 @@
 """Fixtures that several suites share, and the rule that nothing is skipped in silence (support/programs.py)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support import programs
+from tests.support import logs, programs
 from tests.support.gates import Gate
 from tests.support.gates import gate as opened_gate
 from tests.support.mcp_client import RawClient
@@ -33,6 +33,25 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         and session.exitstatus == pytest.ExitCode.OK
     ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _fail_for_logs(expected: Sequence[str]) -> None:
+    if faults := logs.new_faults(expected):
+        pytest.fail("Servers logged:\n\n" + "\n\n".join(faults), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_last_logs() -> Iterator[None]:
+    """Servers of whole modules have stopped without a fault."""
+    yield
+    _fail_for_logs([])
+
+
+@pytest.fixture(autouse=True)
+def _clean_logs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No server has logged a fault (see `support.logs`) but those that the test's mark `logs_fault` announces."""
+    yield
+    _fail_for_logs([words for mark in request.node.iter_markers("logs_fault") for words in mark.args])
 
 
 @pytest.fixture(scope="session")

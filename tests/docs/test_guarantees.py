@@ -66,6 +66,7 @@ BOUNDS: Final = {
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",
     "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
+    "Time that a stopped process takes after the drain": f"{daphne.HARD_END_SECONDS:g} s",
     "Sessions ended by one action in the admin": f"{actions.MAX_ENDED:,}",
 }
 

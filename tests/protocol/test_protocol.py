@@ -179,6 +179,7 @@ def test_the_newest_standalone_stream_delivers_and_carries_no_response(
         assert list(older_heard) == []
 
 
+@pytest.mark.logs_fault("RuntimeError: secret detail")
 def test_a_handler_that_raises_is_answered_as_the_sdk_answers_and_the_process_goes_on(
     a: str, client: RawClient
 ) -> None:
@@ -189,6 +190,7 @@ def test_a_handler_that_raises_is_answered_as_the_sdk_answers_and_the_process_go
 
 
 @pytest.mark.parametrize("tool", ["leave", "leave_in_a_thread"])
+@pytest.mark.logs_fault("SystemExit: I am gone.")
 def test_a_handler_cannot_end_the_process(a: str, client: RawClient, tool: str) -> None:
     assert client.call(a, tool)["error"] == {"code": -32603, "message": "Internal server error"}
     assert client.value(a, "add", a=1, b=1) == 2

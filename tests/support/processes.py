@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, Self, TypeVar
 
-from tests.support import ROOT
+from tests.support import ROOT, logs
 
 HOST: Final = "127.0.0.1"
 #: Seconds that a process may take to answer its first request, or to end.
@@ -113,6 +113,7 @@ class Process:
     def launch(self) -> None:
         """Start without waiting, so that several can come up together."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        logs.watch(self.log)
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 self.command,
