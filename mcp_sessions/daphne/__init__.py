@@ -219,9 +219,8 @@ def _close_websocket(protocol: WebSocketProtocol, code: int) -> None:
     """Close an open WebSocket, or refuse one that waits to be accepted; one that is closing is left to it."""
     if protocol.state == protocol.STATE_OPEN:
         protocol.sendCloseFrame(code=code)
-    elif hasattr(
-        protocol, "handshake_deferred"
-    ):  # daphne deletes it when the WebSocket is accepted or refused
+    # daphne deletes this attribute when the WebSocket is accepted or refused.
+    elif hasattr(protocol, "handshake_deferred"):
         status = 503 if code == GOING_AWAY else 500
         denial = ConnectionDeny(status, "Not accepted")  # type: ignore[no-untyped-call]  # autobahn has few type hints
         protocol.handshake_deferred.errback(denial)
