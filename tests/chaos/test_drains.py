@@ -193,6 +193,7 @@ def test_listening_streams_of_both_eras_end_at_once_and_do_not_hold_the_stop(ser
     assert took < LISTENERS_BOUND
 
 
+@pytest.mark.logs_fault("timeout graceful shutdown exceeded")
 def test_uvicorn_cancels_what_outlasts_its_timeout_and_its_clients_find_the_error_elsewhere(
     serve: Serve, gate: Gate
 ) -> None:
