@@ -10,7 +10,7 @@ from tests.chaos.harness import Serve
 from tests.chaos.load import Call, load, sessions
 from tests.support.processes import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.slow]
 
 QUESTIONS: Final = 100
 SESSIONS: Final = 10

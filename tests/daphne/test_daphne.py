@@ -27,7 +27,6 @@ from tests.support.sockets import ANSWER_SECONDS, SocketClient
 HALF_A_REQUEST = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf"
 
 #: Three servers for all tests here, whichever of pytest's processes runs them.
-pytestmark = pytest.mark.xdist_group("daphne")
 
 
 @pytest.fixture(scope="module")
