@@ -2,8 +2,9 @@
 
 Starting daphne with the demo takes 2.6 seconds of CPU, of which 2 are the imports of libraries, the same each time. A
 fork has them already. It is otherwise a process like any other: with a pid, signals, files and an environment of its
-own, and it imports the app, the demo and the settings itself. Two things differ: all forks of one run have the same
-seed of hashes, and `ps` shows the command of the process that they were forked from.
+own, and it imports the app, the demo and the settings itself. Of the variables for Python itself it honours PYTHONPATH
+only, and it writes as with PYTHONUNBUFFERED. All forks of one run have the same seed of hashes, and `ps` shows the
+command of the process that they were forked from.
 
 What a command line does is proved by tests that run it: tests/daphne, tests/deploy, tests/install.
 """
@@ -74,7 +75,7 @@ def _run(arguments: list[str], directory: str, environment: dict[str, str], log:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(directory)
-    sys.path.insert(0, directory)
+    sys.path[:0] = [directory, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = arguments
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 

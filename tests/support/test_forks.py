@@ -36,7 +36,8 @@ def start(tmp_path: Path, log: Path) -> Iterator[Start]:
     def make(program: str, *arguments: str) -> Fork:
         (tmp_path / "program_of_a_test.py").write_text(program)
         command = ["program_of_a_test", *arguments]
-        forks.append(Fork(command, directory=tmp_path, environment={"COLOUR": "red"}, log=log))
+        environment = {"COLOUR": "red", "PYTHONPATH": str(tmp_path / "more")}
+        forks.append(Fork(command, directory=tmp_path, environment=environment, log=log))
         return forks[-1]
 
     yield make
@@ -51,7 +52,7 @@ def test_it_has_a_directory_an_environment_arguments_and_a_log_of_its_own(
     fork = start(REPORT, "-p", "80")
     assert fork.wait(10) == 0
     assert log.read_text().splitlines() == [
-        f"{fork.pid} {tmp_path} ['COLOUR'] ['-p', '80'] __main__",
+        f"{fork.pid} {tmp_path} ['COLOUR', 'PYTHONPATH'] ['-p', '80'] __main__",
         "an error",
     ]
 
@@ -77,6 +78,12 @@ def test_a_signal_ends_it(start: Start, log: Path, what: signal.Signals) -> None
 def test_waiting_for_it_has_a_limit(start: Start) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         start(WAIT).wait(0.01)
+
+
+def test_it_finds_modules_where_its_environment_says(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "found_there.py").touch()
+    assert start("import found_there").wait(10) == 0
 
 
 def test_two_forks_share_no_memory(start: Start, log: Path) -> None:
