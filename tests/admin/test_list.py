@@ -71,7 +71,7 @@ def queries_of(client: Client, url: str) -> int:
 
 @pytest.fixture
 def round_trips() -> Iterator[list[int]]:
-    """Counts what the sync face sends to Redis: one entry a round trip."""
+    """Counts what the sync driver sends to Redis: one entry a round trip."""
     sent: list[int] = []
     send: Any = Connection.send_packed_command
 

@@ -70,7 +70,7 @@ def test_an_answer_is_found(service: Service, client: RawClient) -> None:
 
 def test_the_progress_of_an_answer_is_found(service: Service, client: RawClient) -> None:
     a, b = service.urls
-    with client.stream(a, client.calling("ask_patiently")) as response:
+    with client.stream(a, client.calling("ask_with_progress")) as response:
         received = messages(response)
         question = next(received)
         said = {

@@ -1,7 +1,7 @@
 """daphne as it is, daphne behind our guard, and our daphne: three bugs, and how a process ends.
 
 Real processes, and sockets by hand where a client library would hide what is on the wire. The tests named "plain" show
-the bug; if one of them fails, daphne has mended it, and ours can go.
+the bug; if one of them fails, daphne has fixed it, and ours can go.
 """
 
 import http.client

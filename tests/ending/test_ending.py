@@ -53,7 +53,7 @@ class Listening:
 
 @pytest.fixture
 def round_trips() -> Iterator[list[int]]:
-    """How many commands each round trip of the sync face carried."""
+    """How many commands each round trip of the sync driver carried."""
     made: list[int] = []
     execute: Any = Pipeline.execute
     execute_command: Any = Redis.execute_command

@@ -47,7 +47,7 @@ async def another_namespace(name: str) -> AsyncIterator[Harness]:
 
 
 async def live_through_everything(harness: Harness) -> None:
-    """Every method of both faces, on sessions of every sort."""
+    """Every call of both drivers, on sessions of every sort."""
     store, limits = harness.store, harness.limits
     kept, ended, expired = (
         await harness.open(),
