@@ -2,7 +2,7 @@
 
 | key | type | holds | lives |
 | --- | --- | --- | --- |
-| `mcp:v1:<namespace>:{<fingerprint>}:session` | string | times, counters, principal, handshake | until it expires |
+| `mcp:v1:<namespace>:{<fingerprint>}:session` | string | times, principal, handshake… | MAX_AGE and 10 s at most |
 | `mcp:v1:<namespace>:{<fingerprint>}:features` | hash | log level, enabled tools; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:state` | hash | state names and JSON values; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why the session ended | 10 minutes |

@@ -244,3 +244,13 @@ async def test_notifications_of_one_tick_share_a_round_trip() -> None:
         assert [await other.hears(), await other.hears()] == ["first", "second"]
     [[call]] = carried
     assert list(call.arguments[2:]) == [encode(announced("first")), encode(announced("second"))]
+
+
+async def test_a_node_that_posts_while_it_stops_leaves_nothing_running(store: Store) -> None:
+    before = asyncio.all_tasks()
+    async with joined(store) as node:
+        store.away = True
+        await node.broadcast("late")
+        store.reading = asyncio.Event()
+        store.away = False
+    assert asyncio.all_tasks() == before

@@ -160,3 +160,25 @@ async def test_its_client_ends_a_session(signals: list[Any], log: Callable[[], l
     assert node.told == [SessionsEnded(fingerprints=(session.fingerprint,))]
     assert [reason for _, _, _, reason in signals] == ["deleted"]
     assert log() == [f"Session {session.fingerprint[:12]} ended: deleted, by 'anonymous'."]
+
+
+@pytest.mark.usefixtures("serving")
+async def test_an_end_that_is_interrupted_while_it_tells_the_others_has_sent_its_signal(
+    signals: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, node, telling = await opened(), Serving(), asyncio.Event()
+
+    async def tell(_: Notification) -> None:
+        telling.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(node.node, "notify_others", tell)
+    end = asyncio.create_task(
+        aend_session(node.node, "default", session.fingerprint, reason="deleted", by="anonymous")
+    )
+    async with asyncio.timeout(BOUND):
+        await telling.wait()
+    end.cancel()
+    await asyncio.gather(end, return_exceptions=True)
+
+    assert [reason for _, _, _, reason in signals] == ["deleted"]
