@@ -13,7 +13,8 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:request:<id>` | hash | who waits for a reply, and what came | REQUEST_TIMEOUT |
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | until MAX_AGE |
 | `mcp:v1:{<namespace>}:index:activity` | sorted set | every session by last activity | IDLE_TTL after the last update |
-| `mcp:v1:{<namespace>}:index:new` | sorted set | sessions that never became active, by when they end | as above |
+| `mcp:v1:{<namespace>}:<index>:ends` | sorted set | those of an index that end before their idle TTL | as above |
+| `mcp:v1:{<namespace>}:index:gone` | sorted set | sessions that ended a moment ago, by when | 30 s |
 | `mcp:v1:{<namespace>}:index:client:<name>` | sorted set | the sessions of one client, by last activity | as above |
 | `mcp:v1:{<namespace>}:index:protocol:<version>` | sorted set | the sessions of one protocol version | as above |
 | `mcp:v1:{<namespace>}:index:principal:<digest>` | sorted set | the sessions of one principal | as above |
@@ -37,7 +38,7 @@ from urllib.parse import quote
 MakeKey = Callable[[str], str]
 
 ACTIVITY: Final = "index:activity"
-NEW: Final = "index:new"
+GONE: Final = "index:gone"
 CLIENTS: Final = "clients"
 
 CLIENT_NAME_LENGTH: Final = 100
@@ -92,6 +93,11 @@ def protocol_index(version: str) -> str:
 def principal_index(principal: str) -> str:
     digest = hashlib.sha256(principal.encode("utf-8", "surrogatepass")).hexdigest()
     return "index:principal:" + digest[:32]
+
+
+def with_ends(indexes: Sequence[str]) -> list[str]:
+    """Each index, followed by the one of its members that end before their idle TTL is over."""
+    return [part for index in indexes for part in (index, index + ":ends")]
 
 
 def _quoted(text: str) -> str:

@@ -39,7 +39,7 @@ def patterns() -> dict[str, str]:
     """Of each key in the table: a regular expression for its name, and its type."""
     found = {}
     for name, kind, *_ in markdown.table(markdown.read("keys.md"), "key"):
-        pattern = re.escape(name.strip("`")).replace("<namespace>", NAMESPACE)
+        pattern = re.escape(name.strip("`")).replace("<namespace>", NAMESPACE).replace("<index>", "index:.+")
         found[":1:" + re.sub("<[a-z]+>", "[^:{}]+", pattern)] = kind
     return found
 

@@ -120,8 +120,9 @@ async def test_of_an_ended_session_only_the_tombstone_is_left(redis: "Redis", re
 
     await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
 
-    left = {redis_harness.key(fingerprint, "ended"), redis_harness.key("", "clients")}
-    assert set(redis.scan_iter("*")) == left
+    ended, gone = redis_harness.key(fingerprint, "ended"), redis_harness.key("", "index:gone")
+    assert set(redis.scan_iter("*")) == {ended, gone, redis_harness.key("", "clients")}
+    assert 0 < redis.pttl(gone) <= indexes.GONE_MS
 
 
 async def test_a_parts_last_entry_takes_the_key_with_it(redis: "Redis", redis_harness: Harness) -> None:
@@ -215,6 +216,7 @@ async def test_any_key_function_of_the_cache_holds(
 async def test_client_names_cannot_forge_or_flood_keys(redis: "Redis", redis_harness: Harness) -> None:
     for name in ("}:{x", "*", "\n", "☃" * 1_000, "a:b", "../", "\ud800"):
         await redis_harness.open(handshake=client_named(name))
+    await redis_harness.settled()
 
     namespace = namespace_of(redis_harness)
     found = list(redis.scan_iter("*index:client:*"))
