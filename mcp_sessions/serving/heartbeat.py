@@ -81,8 +81,9 @@ def keeps(admission: Admission, open_streams: OpenStreams, fingerprint: str) -> 
 
 
 def seconds_between(alias: str) -> float:
-    """The time between two heartbeats of an endpoint: several fit into each idle TTL."""
-    return min(HEARTBEAT_SECONDS, endpoint(alias).idle_ttl / 3)
+    """The time between two heartbeats of an endpoint: several fit into whatever they keep from its end."""
+    conf = endpoint(alias)
+    return min(HEARTBEAT_SECONDS, conf.idle_ttl / 3, conf.stream_ttl / 3)
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
