@@ -5,7 +5,8 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:session` | string | times, principal, handshake… | MAX_AGE and 10 s at most |
 | `mcp:v1:<namespace>:{<fingerprint>}:features` | hash | log level, enabled tools; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:state` | hash | state names and JSON values; only if any | with the session |
-| `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why the session ended | 10 minutes |
+| `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why and by which call it ended | 10 minutes |
+| `mcp:v1:<namespace>:{<fingerprint>}:ended-record` | string | the record of a session that ended | 1 minute |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the log of one stream | minutes after a sign of life |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above, or MAX_AGE |
 | `mcp:v1:<namespace>:{<fingerprint>}:finished` | sorted set | streams that ended, at most 256 | until MAX_AGE |
@@ -23,6 +24,7 @@
 | `mcp:v1:{<namespace>}:nodes:about` | hash | what each of them tells about itself | as above |
 | `mcp:v1:{<namespace>}:inbox:<node>` | stream | notifications for one node, at most about 10,000 | as above |
 | `mcp:v1:{<namespace>}:broadcasts` | stream | what every node must hear, about 10,000 | 10 minutes after the last |
+| `mcp:v1:{<namespace>}:endings` | hash | sessions that an operator is ending | until done, 1 hour at most |
 
 Each name goes through the cache's `make_key`, so that KEY_PREFIX and VERSION apply. The braces are Redis Cluster
 hash tags: all of a session is in one slot, all of a namespace's indexes in another, so that a script can be atomic.

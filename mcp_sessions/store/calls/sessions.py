@@ -4,6 +4,7 @@ The record of a session is four lines of ASCII: the format version with numbers 
 the handshake as JSON. `lua/_record.lua` reads and writes the same.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ EndReason = Literal["deleted", "expired_by_operator", "max_age"]
 
 CALL_LENGTH: Final = 128
 TOMBSTONE_MS: Final = 600_000
+#: For how long a repeated end finds the session that it ended.
+REPEATED_MS: Final = 60_000
 #: How many entries of a full index are checked for sessions that are gone, and how often in one process: a flood of
 #: refused sessions must not cost Redis more than a flood of accepted ones.
 HEAL_BATCH: Final = 1_000
@@ -44,7 +47,7 @@ CREATE: Final = Script("create", "_record")
 TOUCH: Final = Script("touch", "_record", "_slide", repeatable=True, takes_many=True, pipe="touches")
 KEEP: Final = Script("keep", "_record", "_slide", repeatable=True)
 GET: Final = Script("get", "_record", repeatable=True)
-END: Final = Script("end", "_record")
+END: Final = Script("end", "_record", repeatable=True)
 FEATURES: Final = Script("features", "_record", repeatable=True)
 
 
@@ -98,26 +101,29 @@ def get(fingerprint: str) -> Call[Session | None]:
     return Call(GET, fingerprint, ("session", "features"), (), parse_session)
 
 
-def end(fingerprint: str, *, principal: str | None, reason: EndReason) -> Operation[Session | None]:
+def end(
+    fingerprint: str, *, principal: str | None, reason: EndReason, token: str = ""
+) -> Operation[Session | None]:
     """Delete the session with all its parts and leave a tombstone; it can never come back.
 
     `principal=None` ends anybody's. Returns the session that this call ended; None if there was none, or if it is
     somebody else's. Of several concurrent calls exactly one gets the session. With the reason "max_age", only a
     session that does not expire before its deadline is ended, and still for ten seconds after it, when nothing else
-    finds the session any more.
+    finds the session any more. An end that is repeated within a minute with the same `token`, because its reply was
+    lost, gets the session again; by default each end has a token of its own.
     """
     ended: Session | None
-    [ended] = yield [_end(fingerprint, principal, reason)]
+    [ended] = yield [_end(fingerprint, principal, reason, token or secrets.token_hex(8))]
     if ended is not None:
         yield from _unindex(fingerprint, ended.principal, ended.handshake)
     return ended
 
 
 def end_many(
-    fingerprints: Sequence[str], *, reason: EndReason
+    fingerprints: Sequence[str], *, reason: EndReason, token: str
 ) -> Operation[list[Session | StoreUnavailable | None]]:
     """End anybody's sessions in two round trips. The outcome of each: as of `end`, or why it is not known."""
-    outcomes = yield [_end(fingerprint, None, reason, fails_alone=True) for fingerprint in fingerprints]
+    outcomes = yield [_end(each, None, reason, token, fails_alone=True) for each in fingerprints]
     indexed: dict[tuple[str, ...], list[str]] = {}
     for session in outcomes:
         if isinstance(session, Session):
@@ -133,10 +139,11 @@ def end_many(
 
 
 def _end(
-    fingerprint: str, principal: str | None, reason: EndReason, *, fails_alone: bool = False
+    fingerprint: str, principal: str | None, reason: EndReason, token: str, *, fails_alone: bool = False
 ) -> Call[Session | None]:
-    arguments = ("" if principal is None else "=" + _escape(principal), reason, TOMBSTONE_MS)
-    parts = (*_SLIDING, "ended", *_LASTING)
+    whose = "" if principal is None else "=" + _escape(principal)
+    arguments = (whose, reason, TOMBSTONE_MS, token, REPEATED_MS)
+    parts = (*_SLIDING, "ended", "ended-record", *_LASTING)
     return Call(END, fingerprint, parts, arguments, parse_session, fails_alone=fails_alone)
 
 
