@@ -1,19 +1,22 @@
-"""Ends in an event loop that serves the endpoint: by the client, and at the maximum age."""
+"""Ends in an event loop that serves the endpoint: by the client, at the maximum age, and those of killed processes."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.conf import LazySettings
 
-from mcp_sessions import conf
+from mcp_sessions import conf, ending
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import Notification, SessionsEnded
-from mcp_sessions.ending import Deadlines, aend_session
+from mcp_sessions.ending import Deadlines, aend_session, end_sessions, finish_endings
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.session import Session
+from mcp_sessions.store.calls import endings
 from mcp_sessions.store.calls import sessions as session_calls
 from mcp_sessions.store.factory import store_for
 from tests.support.sessions import Opened
@@ -182,3 +185,70 @@ async def test_an_end_that_is_interrupted_while_it_tells_the_others_has_sent_its
     await asyncio.gather(end, return_exceptions=True)
 
     assert [reason for _, _, _, reason in signals] == ["deleted"]
+
+
+class Interrupted(BaseException):
+    """As a kill: nobody handles it."""
+
+
+@pytest.mark.usefixtures("serving")
+async def test_what_a_killed_process_began_to_end_is_finished_by_a_node(
+    monkeypatch: pytest.MonkeyPatch, signals: list[Any], log: Callable[[], list[str]]
+) -> None:
+    opened_ = [await opened() for _ in range(3)]
+    gone = [session.fingerprint for session in opened_]
+    monkeypatch.setattr(endings, "OVERDUE_MS", 1)
+    with (
+        mock.patch.object(ending, "_log", side_effect=Interrupted),
+        pytest.raises(Interrupted),
+    ):
+        await asyncio.to_thread(end_sessions, "default", gone, by="ann")
+    assert signals == []
+
+    node = Serving()
+    async with asyncio.timeout(BOUND):
+        while not signals:
+            await finish_endings(node.node, "default")
+    await finish_endings(node.node, "default")
+
+    assert sorted(fingerprint for _, fingerprint, _, _ in signals) == sorted(gone)
+    assert sorted(log()) == sorted(
+        f"Session {each[:12]} ended: expired_by_operator, by 'ann'." for each in gone
+    )
+    [told] = node.told
+    assert isinstance(told, SessionsEnded)
+    assert sorted(told.fingerprints) == sorted(gone)
+
+
+@pytest.mark.usefixtures("serving")
+async def test_an_end_whose_reply_was_lost_is_announced(
+    monkeypatch: pytest.MonkeyPatch, signals: list[Any], log: Callable[[], list[str]]
+) -> None:
+    session, node, tasks = await opened(), Serving(), []
+    store = node.node.store
+    run, lost = store.run, [True]
+
+    async def lose_the_first(work: Any) -> Any:
+        result = await run(work)
+        if isinstance(result, Session) and lost.pop():
+            lost.append(False)
+            raise StoreUnavailable
+        return result
+
+    monkeypatch.setattr(node.node, "store", mock.Mock(wraps=store, run=lose_the_first))
+    with pytest.raises(StoreUnavailable):
+        await aend_session(
+            node.node,
+            "default",
+            session.fingerprint,
+            reason="deleted",
+            by="anonymous",
+            principal="anonymous",
+            spawn=lambda work: tasks.append(asyncio.create_task(work)),
+        )
+    assert signals == []
+    await asyncio.wait_for(asyncio.gather(*tasks), BOUND)
+
+    assert [reason for _, _, _, reason in signals] == ["deleted"]
+    assert log() == [f"Session {session.fingerprint[:12]} ended: deleted, by 'anonymous'."]
+    assert node.told == [SessionsEnded(fingerprints=(session.fingerprint,))]
