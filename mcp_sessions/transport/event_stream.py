@@ -127,30 +127,27 @@ class EventStream:
         reconnects for the rest.
         """
         try:
-            await self._run(receive, send, max_seconds, max_bytes)
+            await send({"type": "http.response.start", "status": 200, "headers": list(sse.STREAM_HEADERS)})
+            await send({"type": "http.response.body", "body": sse.OPENING, "more_body": True})
+            watcher = asyncio.create_task(self._close_on_disconnect(receive))
+            await asyncio.sleep(0)  # notice a client that has left already before anything is read for it
+            self._running = True
+            if not self._frames:
+                self._set_drained()
+            timer = asyncio.get_running_loop().call_later(max_seconds, self.close, RECONNECT)
+            try:
+                await self._send_frames(send, max_bytes)
+            finally:
+                self._closed = True
+                self._set_drained()
+                timer.cancel()
+                watcher.cancel()
+                if self.on_close is not None:
+                    self.on_close()
+            await send({"type": "http.response.body", "body": self._last_frame, "more_body": False})
         finally:
             if self._gone is not None:
                 self._gone.set_result(None)
-
-    async def _run(self, receive: Receive, send: Send, max_seconds: float, max_bytes: float) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": list(sse.STREAM_HEADERS)})
-        await send({"type": "http.response.body", "body": sse.OPENING, "more_body": True})
-        watcher = asyncio.create_task(self._close_on_disconnect(receive))
-        await asyncio.sleep(0)  # notice a client that has left already before anything is read for it
-        self._running = True
-        if not self._frames:
-            self._set_drained()
-        timer = asyncio.get_running_loop().call_later(max_seconds, self.close, RECONNECT)
-        try:
-            await self._send_frames(send, max_bytes)
-        finally:
-            self._closed = True
-            self._set_drained()
-            timer.cancel()
-            watcher.cancel()
-            if self.on_close is not None:
-                self.on_close()
-        await send({"type": "http.response.body", "body": self._last_frame, "more_body": False})
 
     async def _send_frames(self, send: Send, max_bytes: float) -> None:
         while not self._closed:
