@@ -18,7 +18,9 @@ async def end(runtime: Runtime, digest: str, principal: str) -> bool:
     """
     streams = [reader.event_stream for reader in runtime.open_streams.of(digest)]
     node, alias = runtime.context.node, runtime.context.conf().alias
-    ended = await aend_session(node, alias, digest, reason="deleted", by=principal, principal=principal)
+    ended = await aend_session(
+        node, alias, digest, reason="deleted", by=principal, principal=principal, spawn=runtime.spawn
+    )
     if ended is None:
         return False
     if streams:
