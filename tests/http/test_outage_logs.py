@@ -69,7 +69,7 @@ async def http(caplog: pytest.LogCaptureFixture) -> AsyncIterator[httpx2.AsyncCl
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of repetitions is over soon."""
-    monkeypatch.setattr(repeats, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(repeats, "QUIET_SECONDS", 1.0)
 
 
 async def lose_the_store(monkeypatch: pytest.MonkeyPatch, *scripts: str) -> None:
@@ -101,7 +101,6 @@ async def until(condition: Any) -> None:
 async def test_a_thousand_refused_requests_are_one_warning_and_a_number(
     http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, quiet: None
 ) -> None:
-    monkeypatch.setattr(repeats, "QUIET_SECONDS", 1.0)
     client = await opened(http)
     with monkeypatch.context() as patched:
         await lose_the_store(patched)
