@@ -100,7 +100,7 @@ class Endpoint:
     max_streams: int = 5000
     #: Open streams of one session in one process; the oldest is closed to make room.
     max_streams_per_session: int = 8
-    #: Requests that one process handles at a time, including those whose clients have disconnected; more get 503.
+    #: Requests and notifications that one process handles at a time, with those that wait for the store; more get 503.
     max_requests: int = 10_000
     #: The same for one session.
     max_requests_per_session: int = 1000

@@ -66,10 +66,10 @@ class BroadcastsPosted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
-    """The client cancelled a request, and the node that received the cancellation does not run it (broadcast)."""
+    """Clients cancelled requests that the node that received the cancellations does not run (broadcast)."""
 
-    fingerprint: str
-    request_id: str | int
+    #: For each request the fingerprint of its session, a colon, and a hash of its id, which may be long.
+    requests: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from mcp_sessions.cluster.notifications import (
 )
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
+from mcp_sessions.serving.cancellations import Cancellations
 from mcp_sessions.store.calls import streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -41,6 +42,7 @@ class Inbox:
         self._admission = admission
         self._open_streams = open_streams
         self._client_requests = client_requests
+        self._cancellations = Cancellations(context)
 
     def hear(self, notification: Notification, name: str) -> None:
         """Act on a notification; `name` is that of a broadcast."""
@@ -53,8 +55,8 @@ class Inbox:
                 self._open_streams.hand_back(fingerprint, None)
             case ReplyArrived(fingerprint=fingerprint, request_id=request_id):
                 self._client_requests.hear(fingerprint, request_id)
-            case Cancelled(fingerprint=fingerprint, request_id=cancelled):
-                self._admission.cancel(fingerprint, cancelled)
+            case Cancelled(requests=names):
+                self._admission.cancel_named(names)
             case SessionsEnded(fingerprints=fingerprints):
                 for fingerprint in fingerprints:
                     self.close_session(fingerprint)
@@ -71,11 +73,15 @@ class Inbox:
                 writer.event_stream.end()
         self._open_streams.nudge(fingerprint, stream)
 
-    async def cancel(self, fingerprint: str, params: Mapping[str, Any]) -> None:
-        """Cancel the request that a `notifications/cancelled` names, in whichever process it runs."""
+    async def cancel(self, fingerprint: str, params: Mapping[str, Any]) -> bool:
+        """Cancel the request that a `notifications/cancelled` names, in whichever process it runs.
+
+        False if too many were named that do not run here; then no other process is told of this one.
+        """
         request_id = params.get("requestId")
-        if jsonrpc.is_request_id(request_id) and not self._admission.cancel(fingerprint, request_id):
-            await self._context.node.broadcast(Cancelled(fingerprint=fingerprint, request_id=request_id))
+        if not jsonrpc.is_request_id(request_id) or self._admission.cancel(fingerprint, request_id):
+            return True
+        return await self._cancellations.tell(fingerprint, request_id)
 
     def close_session(self, fingerprint: str) -> None:
         """Close the open streams of a session that ended, and cancel the handlers that wait for its client."""

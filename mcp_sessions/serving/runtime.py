@@ -86,14 +86,16 @@ class Runtime:
         """Close the streams that never end by themselves, and wait for all handlers."""
         for reader in self.open_streams:
             reader.event_stream.end()
-        while running := [e.task for e in self.admission if e.task is not None]:
+        while running := self.admission.tasks:
             await asyncio.wait(running)
 
     async def stop(self) -> None:
         """Cancel what still runs, leave the server's lifespan and close connections, at the end of the process."""
-        running = [exchange.task for exchange in self.admission if exchange.task is not None]
+        running = self.admission.tasks
         for exchange in self.admission:
             exchange.abort()
+        for task in self.admission.notifications:
+            task.cancel()
         if running:
             await asyncio.wait(running)
         subscriptions.detach(self.context.conf().alias, self.context.node.broadcast)

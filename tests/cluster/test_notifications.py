@@ -29,8 +29,7 @@ EACH: tuple[Notification, ...] = (
     ReplyArrived(fingerprint=SESSION, request_id="q0123456789abcdef"),
     SessionsEnded(fingerprints=(SESSION, "e" * 64)),
     BroadcastsPosted(),
-    Cancelled(fingerprint=SESSION, request_id=7),
-    Cancelled(fingerprint=SESSION, request_id="é\ud800"),
+    Cancelled(requests=(f"{SESSION}:00", f"{SESSION}:01")),
     Announced(method="notifications/tools/list_changed", uri=None),
     Announced(method="notifications/resources/updated", uri="book://1"),
 )

@@ -10,7 +10,8 @@ from mcp_sessions.admin import actions
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.daphne import backpressure
-from mcp_sessions.http import endpoint
+from mcp_sessions.http import endpoint, opening
+from mcp_sessions.serving import cancellations
 from mcp_sessions.store import clients
 from mcp_sessions.store.calls import nodes, requests, sessions
 from mcp_sessions.streams import retry, writer
@@ -28,9 +29,16 @@ def in_words(seconds: float) -> str:
 #: What the table must say of a bound, in the words and units of the document.
 BOUNDS: Final = {
     "Request body": f"`MAX_BODY`, {ENDPOINT.max_body // 1024**2} MiB",
+    "Request body that names no session of its principal": f"{endpoint.LARGE_BODY_BYTES // 1024} KiB",
+    "A client's name, as logged": f"{records.SHOWN_CHARS} characters",
+    "Cancellations of requests that do not run in the process": (
+        "`MAX_REQUESTS_PER_SESSION` of a session, `MAX_REQUESTS` in all, in a minute"
+        if cancellations.WINDOW_SECONDS == 60
+        else ""
+    ),
     "JSON nesting": f"{jsonrpc.MAX_DEPTH} levels",
     "A JSON-RPC id": f"{jsonrpc.MAX_ID_CHARS} characters, or 64 bits",
-    "What `initialize` stores": f"{endpoint.MAX_HANDSHAKE_BYTES // 1024} KiB",
+    "What `initialize` stores": f"{opening.MAX_HANDSHAKE_BYTES // 1024} KiB",
     "Open sessions": f"`MAX_SESSIONS`, {ENDPOINT.max_sessions:,}",
     "Open sessions of one principal": f"`MAX_SESSIONS_PER_PRINCIPAL`, {ENDPOINT.max_sessions_per_principal}",
     "State of one session": f"`STATE_MAX_BYTES`, {ENDPOINT.state_max_bytes // 1024} KiB",

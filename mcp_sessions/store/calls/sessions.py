@@ -58,7 +58,7 @@ def create(fingerprint: str, *, principal: str, handshake: Handshake, limits: Li
     sessions that are gone. ValueError if the fingerprint exists or existed (a tombstone).
     """
     yield from _reserve(fingerprint, principal, handshake, limits)
-    arguments = (_escape(principal), handshake.to_json(), limits.first_ms, limits.max_age_ms)
+    arguments = (_escape(principal), handshake.text, limits.first_ms, limits.max_age_ms)
     try:
         [created] = yield [Call(CREATE, fingerprint, ("session", "ended"), arguments, _created)]
     except StoreUnavailable:
