@@ -49,8 +49,8 @@ class Inbox:
                 self._open_streams.nudge(fingerprint, stream)
             case StreamClaimed(fingerprint=fingerprint, stream=stream, token=token):
                 self._claimed(fingerprint, stream, token)
-            case StreamReleased(fingerprint=fingerprint):
-                self._open_streams.hand_back(fingerprint, None)
+            case StreamReleased(fingerprint=fingerprint, token=token):
+                self._open_streams.hear_released(fingerprint, token)
             case ReplyArrived(fingerprint=fingerprint, request_id=request_id):
                 self._client_requests.hear(fingerprint, request_id)
             case Cancelled(fingerprint=fingerprint, request_id=cancelled):

@@ -42,6 +42,8 @@ class StreamWriter:
         self.name = secrets.token_hex(8)
         self.event_stream = EventStream()
         self.claim: Claim | None = None
+        #: Whether another node has ended this stream or runs the exchange again: no message is accepted any more.
+        self.superseded = False
         self._context = context
         self._fingerprint = fingerprint
         self._request = request
@@ -141,6 +143,7 @@ class StreamWriter:
         append = streams.append(
             self._fingerprint,
             self.name,
+            node=context.node.id,
             first=first,
             payloads=payloads,
             last=last,
@@ -152,7 +155,8 @@ class StreamWriter:
             logger.warning("A stream of session %.12s is delivered unlogged: %s", self._fingerprint, error)
             self._logging = False
             return self._send(payloads, None)
-        if appended is None:  # the session ended, or another process ended this stream
+        self.superseded = appended is not None and not appended.accepted
+        if appended is None or self.superseded:  # the session ended, or another process has this exchange
             self.event_stream.end()
         elif appended.claim == self.claim:
             self._send(payloads, first)
