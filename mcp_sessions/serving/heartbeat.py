@@ -4,7 +4,7 @@ It keeps sessions and streams alive on which nothing happens, and makes up for l
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -36,8 +36,8 @@ class Heartbeat:
     client_requests: ClientRequests
     orphans: Orphans
     deadlines: Deadlines
-    #: Called with the fingerprint of a session that has ended.
-    close_session: Callable[[str], None]
+    #: Called with the fingerprint of a session that the store does not have.
+    session_missing: Callable[[str], Awaitable[None]]
 
     async def beat(self) -> None:
         """Run one heartbeat. Raises: StoreUnavailable."""
@@ -58,7 +58,7 @@ class Heartbeat:
                 if fingerprint in alive:
                     self.deadlines.watch(alive[fingerprint])
                 else:
-                    self.close_session(fingerprint)
+                    await self.session_missing(fingerprint)
 
     async def _keep_streams(self) -> None:
         """Keep the logs of the exchanges that run here, and of the standalone streams that are delivered here.

@@ -70,7 +70,7 @@ class Runtime:
             self.client_requests,
             orphans,
             self.deadlines,
-            self.inbox.close_session,
+            self.inbox.session_missing,
         )
 
     async def start(self) -> None:

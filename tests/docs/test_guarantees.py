@@ -62,6 +62,7 @@ BOUNDS: Final = {
     ),
     "The same, queued in a process for Redis": f"{node.MAX_UNPOSTED:,}",
     "Store unavailable while a stream is written": f"{retry.GIVE_UP_SECONDS:g} s",
+    "Messages of a call that wait for the store then": "`STREAM_MAX_EVENTS` and `STREAM_MAX_BYTES`",
     "Runs of a lost call with `RERUN_LOST_CALLS`": f"{orphans.MAX_RERUNS}",
     "Wait for Redis to answer": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",

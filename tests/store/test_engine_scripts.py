@@ -64,11 +64,13 @@ def test_sessions_are_the_same(store: Store) -> None:
     store.run(sessions.GET, "record1 f1")
     store.run(sessions.GET, "record2 f2")
     store.run(sessions.END, "record features state tomb other", "=user:2", "deleted", 60_000)
+    store.run(sessions.ENDED, "tomb")
     store.run(sessions.END, "record features state tomb other", "=user:1", "deleted", 60_000)
+    store.run(sessions.ENDED, "tomb")
     store.create()
     store.now += HOUR
     store.run(sessions.GET, "record features")
-    assert store.ran == {"create", "touch", "features", "keep", "get", "end"}
+    assert store.ran == {"create", "touch", "features", "keep", "get", "end", "ended"}
 
 
 def test_state_is_the_same(store: Store) -> None:
