@@ -19,7 +19,7 @@ install: ## install what the targets below need into .venv (DJANGO=6.1 for anoth
 	@$(PYTHON) tools/bootstrap.py dev
 
 test: install ## run all tests, against servers that the tests start themselves
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	@$(BIN)/python -m pytest -n $(WORKERS)
 
 check: install ## lint, formatting, types, layers, migrations, Django's checks, and the tests of the documentation
 	$(BIN)/ruff check
@@ -43,7 +43,7 @@ paths: install ## count the functions and files that one request crosses (docs/b
 
 coverage: install ## run all tests and show what they do not reach
 	@$(BIN)/coverage erase
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-report=html:data/coverage
+	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term --cov-report=html:data/coverage
 
 tools: install ## install the conformance suite and the MCP clients that the tests drive into .cache
 	@$(BIN)/python -m tests.support.programs

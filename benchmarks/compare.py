@@ -1,17 +1,18 @@
 """`python -m benchmarks.compare OTHER`: this checkout and another one of this project, in turns on one machine.
 
-Both run in this Python environment, each on the `daphne` command as the README sets it up, with a database of one Redis
-each. Printed are medians over the rounds of each and the ratio, this one to the other: requests per second, p99, CPU of
-the process and time of Redis per `tools/call`, and the CPU that an event of a stream costs.
+Both run in this Python environment, each on the `daphne` command as the README sets it up, with a Redis of its own.
+Printed are medians over the rounds of each and the ratio, this one to the other: requests per second, p99 and CPU of
+the process per `tools/call`, and the CPU that an event of a stream costs. The time of Redis per call is taken over all
+rounds together, because a process updates the index seconds after the call that made it necessary.
 """
 
 import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +29,6 @@ THIS, OTHER = "this", "other"
 EVENTS_PER_SECOND = 1000.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What one server did in one round."""
-
-    sample: Sample
-    #: Microseconds of Redis for each call, index updates included.
-    redis_us: float
-
-
-def take_turn(server: Server, load: Load, client: "redis.Redis") -> Turn:
-    """One stretch of calls. The warm-up counts for Redis on both sides of the division."""
-    before = redis_time(client)
-    sample = measure(server, load)
-    usec, calls = (after - earlier for after, earlier in zip(redis_time(client), before, strict=True))
-    return Turn(sample=sample, redis_us=usec / max(calls, 1))
-
-
 def redis_time(client: "redis.Redis") -> tuple[int, int]:
     """Microseconds that Redis has spent on scripts, and requests that touched a session, since it started."""
     stats: Any = client.info("commandstats")
@@ -53,44 +37,57 @@ def redis_time(client: "redis.Redis") -> tuple[int, int]:
     return sum(each.get("usec", 0) for each in scripts), touched.get("calls", 0)
 
 
+def per_call(before: tuple[int, int], after: tuple[int, int]) -> float:
+    """Microseconds of Redis for each call between two readings, warm-ups and index updates included."""
+    return (after[0] - before[0]) / max(after[1] - before[1], 1)
+
+
+def in_turns(rounds: int) -> Iterator[tuple[int, str]]:
+    """Number of the round and who is next: whoever came second in one round begins the next."""
+    for number in range(rounds):
+        yield from ((number, name) for name in ((THIS, OTHER) if number % 2 else (OTHER, THIS)))
+
+
 def compare(other: Path, *, rounds: int, seconds: float, sessions: int, connections: int) -> None:
     """Run and print. Raises: LoadError, ServerError."""
     cores = Cores.pick()
     with tempfile.TemporaryDirectory(prefix="mcp-compare-") as folder, ExitStack() as stack:
         logs = Path(folder)
         stack.enter_context(pinned(cores.load))
-        url = stack.enter_context(redis_server(logs))
-        client = stack.enter_context(redis.Redis.from_url(url, socket_timeout=10))
-        ours = BY_NAME[OURS]
-        servers = {
-            name: stack.enter_context(
+        clients: dict[str, redis.Redis] = {}
+        servers: dict[str, Server] = {}
+        for name, checkout in {THIS: None, OTHER: other}.items():
+            (logs / name).mkdir()
+            url = stack.enter_context(redis_server(logs / name))
+            clients[name] = stack.enter_context(redis.Redis.from_url(url, socket_timeout=10))
+            servers[name] = stack.enter_context(
                 running(
-                    replace(ours, name=name, checkout=checkout),
+                    replace(BY_NAME[OURS], name=name, checkout=checkout),
                     Path(sys.executable),
-                    redis_url=f"{url}/{database}",
+                    redis_url=f"{url}/0",
                     core=cores.server,
                     logs=logs,
                 )
             )
-            for database, (name, checkout) in enumerate({THIS: None, OTHER: other}.items())
-        }
         opened = {name: open_sessions(server.target, sessions) for name, server in servers.items()}
-        turns: dict[str, list[Turn]] = {THIS: [], OTHER: []}
+        before = {name: redis_time(client) for name, client in clients.items()}
+        samples: dict[str, list[Sample]] = {THIS: [], OTHER: []}
+        for number, name in in_turns(rounds):
+            load = Load(sessions=opened[name], connections=connections, round=number, seconds=seconds)
+            samples[name].append(measure(servers[name], load))
+        in_redis = {name: [per_call(before[name], redis_time(client))] for name, client in clients.items()}
         flows: dict[str, list[events.Flow]] = {THIS: [], OTHER: []}
-        for number in range(rounds):
-            for name in (THIS, OTHER) if number % 2 else (OTHER, THIS):
-                server = servers[name]
-                load = Load(sessions=opened[name], connections=connections, round=number, seconds=seconds)
-                turns[name].append(take_turn(server, load, client))
-                flows[name].append(
-                    events.measure(
-                        name, server, server, count=round(EVENTS_PER_SECOND), per_second=EVENTS_PER_SECOND
-                    )
+        for _, name in in_turns(rounds):
+            server = servers[name]
+            flows[name].append(
+                events.measure(
+                    name, server, server, count=round(EVENTS_PER_SECOND), per_second=EVENTS_PER_SECOND
                 )
-    show("requests/s", turns, lambda turn: turn.sample.requests_per_second)
-    show("p99, ms", turns, lambda turn: turn.sample.p99_ms)
-    show("CPU per call, µs", turns, lambda turn: turn.sample.cpu_us)
-    show("Redis per call, µs", turns, lambda turn: turn.redis_us)
+            )
+    show("requests/s", samples, lambda sample: sample.requests_per_second)
+    show("p99, ms", samples, lambda sample: sample.p99_ms)
+    show("CPU per call, µs", samples, lambda sample: sample.cpu_us)
+    show("Redis per call, µs", in_redis, lambda microseconds: microseconds)
     show("events/s", flows, lambda flow: flow.arrived)
     show("CPU per event, µs", flows, lambda flow: flow.origin_cpu_us)
 

@@ -70,8 +70,9 @@ def seconds_to_answer(checkout: Path, redis_url: str, folder: Path) -> dict[str,
 
 
 def _environment(checkout: Path) -> dict[str, str]:
-    """Everything of ours comes from the checkout, what only this one has from here."""
-    kept = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    """Everything of ours comes from the checkout, what only this one has from here; bytecode is cached as usual."""
+    left_out = ("DJANGO_SETTINGS_MODULE", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
     return kept | {"PYTHONPATH": os.pathsep.join([str(checkout), str(ROOT)])}
 
 

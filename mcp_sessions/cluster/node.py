@@ -47,9 +47,10 @@ Beat = Callable[[], Awaitable[None]]
 
 
 class Node:
-    """One node. It calls `hear` with each notification, broadcasts included, and `on_beat` after each heartbeat.
+    """One node. It calls `hear` with each notification, broadcasts included, and `on_beat` with each heartbeat.
 
     Both are called in the event loop. `pause` says how many seconds pass between heartbeats, at most HEARTBEAT_SECONDS.
+    However long `on_beat` takes, the node's signs of life go on; it is not called again meanwhile.
     """
 
     def __init__(self, store: Store, *, hear: Hear, on_beat: Beat, pause: Callable[[], float]) -> None:
@@ -80,9 +81,11 @@ class Node:
         self._since = asyncio.get_running_loop().time()
         try:
             await self._register()
+            # From here on its place is known, whatever the clocks do.
+            self._look()
         except StoreUnavailable as error:
             logger.warning("This process joins the others later: %s", error)
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
+        self._tasks = [asyncio.create_task(work()) for work in (self._listen, self._beat, self._look_after)]
 
     async def stop(self) -> None:
         """Leave: other nodes forget this one at once."""
@@ -170,12 +173,23 @@ class Node:
                 await self._register()
                 await self._post_waiting()
                 self._look()
-                await self._on_beat()
             except StoreUnavailable as error:
                 logger.warning("A heartbeat failed: %s", error)
             except Exception:
                 # A fan-out: without heartbeats the other processes would take this one for dead.
                 logger.exception("A heartbeat failed.")
+
+    async def _look_after(self) -> None:
+        """Apart from the signs of life: with thousands of streams and a slow store it takes longer than a beat."""
+        while True:
+            await asyncio.sleep(self._pause())
+            try:
+                await self._on_beat()
+            except StoreUnavailable as error:
+                logger.warning("Sessions and streams are looked after later: %s", error)
+            except Exception:
+                # A fan-out: one that fails must not end the care for all others.
+                logger.exception("Sessions and streams are looked after later.")
 
     async def _listen(self) -> None:
         after = ""

@@ -300,7 +300,10 @@ class _HandshakeRequest:
         if digest is None:
             return None
         node, alias, principal = self.runtime.context.node, self.conf.alias, self.principal
-        ended = await aend_session(node, alias, digest, reason="deleted", by=principal, principal=principal)
+        spawn = self.runtime.spawn
+        ended = await aend_session(
+            node, alias, digest, reason="deleted", by=principal, principal=principal, spawn=spawn
+        )
         if ended is None:
             return await self._not_found(digest)
         await respond(self.send, 204)

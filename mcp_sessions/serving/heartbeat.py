@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.conf import endpoint
-from mcp_sessions.ending import Deadlines
+from mcp_sessions.ending import Deadlines, finish_endings
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
@@ -45,6 +45,7 @@ class Heartbeat:
         await self._keep_streams()
         await self.orphans.look()
         await self.client_requests.look()
+        await finish_endings(self.context.node, self.context.conf().alias)
         await self._read_again()
 
     async def _keep_sessions(self) -> None:
@@ -85,8 +86,9 @@ def keeps(admission: Admission, open_streams: OpenStreams, fingerprint: str) -> 
 
 
 def seconds_between(alias: str) -> float:
-    """The time between two heartbeats of an endpoint: several fit into each idle TTL."""
-    return min(HEARTBEAT_SECONDS, endpoint(alias).idle_ttl / 3)
+    """The time between two heartbeats of an endpoint: several fit into whatever they keep from its end."""
+    conf = endpoint(alias)
+    return min(HEARTBEAT_SECONDS, conf.idle_ttl / 3, conf.stream_ttl / 3)
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -19,7 +19,7 @@ from tests.support.mcp_client import RawClient, events, messages
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.slow]
 
 #: Connections that want one stream at the same moment.
 RIVALS: Final = 10

@@ -20,7 +20,7 @@ PASSED_ON: Final = {
     "lifecycle.py:drain": "the public function of a private object",
     "lifecycle.py:shutdown": "the public function of a private object",
     "sdk/server.py:HostedServer.serve_modern": "keeps the SDK's manager inside the package",
-    "store/drivers/embedded.py:EmbeddedStore.run": "the async face of a store that answers at once",
+    "store/drivers/embedded.py:EmbeddedStore.run": "an async driver of a store that answers at once",
     "store/drivers/embedded.py:EmbeddedStore.run_all": "likewise",
     "streams/writer.py:StreamWriter.open": "callers open a stream; that the first write does it is a detail",
 }

@@ -21,7 +21,7 @@ from tests.support.mcp_client import RawClient
 from tests.support.processes import Process, free_port, started, wait_until
 from tests.support.redis import RedisServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
+pytestmark = [pytest.mark.slow]
 
 README = "README.md"
 #: What the README says where Redis is.

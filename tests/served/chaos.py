@@ -62,7 +62,7 @@ async def ask(label: str, ctx: Context) -> str:
 
 
 @server.tool()
-async def ask_patiently(ctx: Context) -> str:
+async def ask_with_progress(ctx: Context) -> str:
     """Elicit, and pass the client's progress on to it."""
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:

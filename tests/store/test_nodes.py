@@ -45,6 +45,20 @@ async def test_a_node_is_forgotten_when_its_heart_stops(harness: Harness) -> Non
     assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["b"]
 
 
+async def test_a_clock_that_is_set_back_keeps_no_dead_node(harness: Harness) -> None:
+    await join(harness, "dead", "alive")
+    harness.clock.advance(-10 * MINUTE)
+    await join(harness, "alive")
+    assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["alive", "dead"]
+
+    harness.clock.advance(MINUTE // 2)
+    await join(harness, "alive")
+    harness.clock.advance(MINUTE // 2 + 1)
+    await join(harness, "alive")
+
+    assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["alive"]
+
+
 async def test_when_every_heart_stops_every_node_is_forgotten(harness: Harness) -> None:
     await join(harness, "a")
     harness.advance(MINUTE + 1)

@@ -1,4 +1,4 @@
-"""Harness, questions and notifications while Redis is down, hung, restarted, or has lost its data."""
+"""Streams, client requests and notifications while Redis is down, hung, restarted, or has lost its data."""
 
 import asyncio
 import signal

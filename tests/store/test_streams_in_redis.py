@@ -1,4 +1,4 @@
-"""What harness, questions and nodes leave in Redis: each key with its TTL, bounded, and gone with its session."""
+"""What streams, client requests and nodes leave in Redis: each key with its TTL, bounded, and gone with its session."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -34,7 +34,7 @@ def ttls(redis: "Redis") -> dict[str, int]:
 
 
 async def live_through_everything(harness: Harness) -> str:
-    """Every method of both faces; the fingerprint of a session that has every part."""
+    """Every call of both drivers; the fingerprint of a session that has every part."""
     fingerprint = await harness.exchange()
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
     await harness.append(fingerprint, b"one", b"two")

@@ -190,7 +190,9 @@ async def test_all_of_a_session_is_in_one_slot_and_all_indexes_in_another(
 ) -> None:
     resolve, fingerprint = cluster_harness.keys.resolve, a_fingerprint()
     of_session = resolve(fingerprint, ["session", "features", "state", "ended"])
-    of_namespace = resolve("", [*indexes.of(harnesses.CLAUDE, "issuer|ann"), "index:new", "clients"])
+    of_namespace = resolve(
+        "", [*indexes.of(harnesses.CLAUDE, "issuer|ann"), "index:activity:ends", "clients"]
+    )
     with cluster.nodes[0].client() as client:
         assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in of_session}) == 1
         assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in of_namespace}) == 1

@@ -76,3 +76,21 @@ async def test_in_any_other_loop_an_unreachable_store_is_an_error(
     }
     with pytest.raises(StoreUnavailable):
         await bus.publish(ToolsListChanged())
+
+
+async def test_a_node_that_stops_late_leaves_its_successor_attached(bus: SharedSubscriptions) -> None:
+    told: list[str] = []
+
+    async def old(announced: Announced) -> None:
+        told.append("old")
+
+    async def new(announced: Announced) -> None:
+        told.append("new")
+
+    subscriptions.attach("default", old)
+    subscriptions.attach("default", new)
+    subscriptions.detach("default", old)
+    await bus.publish(ToolsListChanged())
+    subscriptions.detach("default", new)
+
+    assert told == ["new"]

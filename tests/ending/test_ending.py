@@ -1,24 +1,18 @@
-"""The one way in which sessions end: what it costs, what it says, and who hears of it."""
+"""The one way in which sessions end: what it costs, what is signalled and logged, and which nodes are notified."""
 
 import asyncio
-import itertools
-import logging
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
-from django.conf import LazySettings
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ReadOnlyError
 
 from mcp_sessions import conf, ending
-from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import Notification, SessionsEnded, decode
-from mcp_sessions.ending import Deadlines, aend_session, end_session, end_sessions
+from mcp_sessions.ending import end_session, end_sessions
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.session import Session
 from mcp_sessions.signals import session_ended
@@ -28,41 +22,6 @@ from mcp_sessions.store.calls import sessions as session_calls
 from mcp_sessions.store.factory import store_for, sync_store_for
 from tests.support.redis import RedisServer, run_server
 from tests.support.sessions import Opened, open_sessions
-
-BOUND = 10
-
-_namespaces = itertools.count()
-
-
-@pytest.fixture(autouse=True)
-def one_endpoint(settings: LazySettings, redis_server: RedisServer) -> None:
-    use(settings, redis_server)
-
-
-def use(settings: LazySettings, server: RedisServer) -> None:
-    settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": server.url}}
-    namespace = f"ending{next(_namespaces)}"
-    settings.MCP_SESSIONS = {"default": {"SERVER": "project.mcp.server", "NAMESPACE": namespace}}
-
-
-@pytest.fixture
-def signals() -> Iterator[list[tuple[type[Session], str, str, str]]]:
-    """What receivers got: sender, fingerprint, endpoint, reason."""
-    received: list[tuple[type[Session], str, str, str]] = []
-
-    def receive(sender: type[Session], fingerprint: str, alias: str, reason: str, **_: Any) -> None:
-        received.append((sender, fingerprint, alias, reason))
-
-    session_ended.connect(receive)
-    yield received
-    session_ended.disconnect(receive)
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """The lines of the logger that operators filter by."""
-    caplog.set_level(logging.INFO, "mcp_sessions.ending")
-    return lambda: [record.getMessage() for record in caplog.records if record.name == "mcp_sessions.ending"]
 
 
 def alive(session: Opened) -> bool:
@@ -94,7 +53,7 @@ class Listening:
 
 @pytest.fixture
 def round_trips() -> Iterator[list[int]]:
-    """How many commands each round trip of the sync face carried."""
+    """How many commands each round trip of the sync driver carried."""
     made: list[int] = []
     execute: Any = Pipeline.execute
     execute_command: Any = Redis.execute_command
@@ -123,8 +82,8 @@ def test_a_hundred_sessions_cost_a_handful_of_round_trips(round_trips: list[int]
     ended = end_sessions("default", [session.fingerprint for session in sessions])
 
     assert ended == {session.fingerprint for session in sessions}
-    # The ends; the indexes, of three clients; the nodes; a notification for each.
-    assert round_trips == [100, 3, 1, 2]
+    # The intention; the ends; the indexes, of three clients; the nodes; a notification for each; that it is done.
+    assert round_trips == [1, 100, 3, 1, 2, 1]
     assert not any(alive(session) for session in sessions)
     assert alive(kept)
     limits = conf.endpoint("default").limits
@@ -213,11 +172,11 @@ def test_one_that_fails_in_a_batch_hides_no_other(signals: list[Any], log: Calla
 
 
 def test_what_ended_before_the_store_went_away_is_known(
-    settings: LazySettings, monkeypatch: pytest.MonkeyPatch, signals: list[Any]
+    use: Callable[[RedisServer], None], monkeypatch: pytest.MonkeyPatch, signals: list[Any]
 ) -> None:
     monkeypatch.setattr(ending, "BATCH", 2)
     with run_server() as server:
-        use(settings, server)
+        use(server)
         sessions = open_sessions([Opened() for _ in range(4)])
         session_ended.connect(stop := lambda **_: server.stop(), weak=False)
         try:
@@ -230,155 +189,11 @@ def test_what_ended_before_the_store_went_away_is_known(
 
 
 def test_with_the_store_away_one_end_raises_and_says_nothing(
-    settings: LazySettings, signals: list[Any]
+    use: Callable[[RedisServer], None], signals: list[Any]
 ) -> None:
     with run_server() as server:
-        use(settings, server)
+        use(server)
         server.stop()
         with pytest.raises(StoreUnavailable):
             end_session("default", Opened().fingerprint)
     assert signals == []
-
-
-# In an event loop that serves the endpoint.
-
-
-class Serving:
-    """A node that holds sessions, and what it was told."""
-
-    def __init__(self, *held: str) -> None:
-        self.told: list[Notification] = []
-        self.held = set(held)
-        self.tasks: list[asyncio.Task[None]] = []
-        store = store_for("default")
-        self.node = Node(store, hear=self._hear, on_beat=self._beat, pause=lambda: 1)
-        self.deadlines = Deadlines(
-            "default",
-            self.node,
-            is_held=self.held.__contains__,
-            horizon=lambda: 600,
-            spawn=lambda work: self.tasks.append(asyncio.create_task(work)),
-        )
-
-    def _hear(self, notification: Notification, _: str) -> None:
-        self.told.append(notification)
-
-    async def _beat(self) -> None:
-        """These nodes do not start."""
-
-    async def end_of(self, session: Session) -> None:
-        """Wait until this node is told of it."""
-        async with asyncio.timeout(BOUND):
-            while SessionsEnded(fingerprints=(session.fingerprint,)) not in self.told:
-                await asyncio.sleep(0.01)
-            await asyncio.gather(*self.tasks)
-
-
-async def opened() -> Session:
-    """A session as its last touch found it."""
-    made, limits, store = Opened(), conf.endpoint("default").limits, store_for("default")
-    await store.run(
-        session_calls.create(
-            made.fingerprint, principal=made.principal, handshake=made.handshake, limits=limits
-        )
-    )
-    session = await store.run(session_calls.touch(made.fingerprint, principal=made.principal, limits=limits))
-    assert session is not None
-    return session
-
-
-@pytest.fixture(params=["redis", "memory"])
-async def serving(request: pytest.FixtureRequest, settings: LazySettings) -> AsyncIterator[None]:
-    """Closes what the endpoint opens in this event loop."""
-    if request.param == "memory":
-        settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    yield
-    await store_for("default").aclose()
-
-
-@pytest.fixture
-def aging(serving: None, settings: LazySettings) -> None:
-    """Sessions live for a moment."""
-    settings.MCP_SESSIONS = {"default": {**settings.MCP_SESSIONS["default"], "MAX_AGE": 1}}
-
-
-@pytest.mark.usefixtures("aging")
-async def test_of_all_nodes_that_hold_a_session_one_ends_it_at_its_maximum_age(
-    signals: list[Any], log: Callable[[], list[str]]
-) -> None:
-    session = await opened()
-    nodes = [Serving(session.fingerprint) for _ in range(3)]
-    for node in nodes:
-        node.deadlines.watch(session)
-
-    for node in nodes:
-        await node.end_of(session)
-
-    assert time.time_ns() // 1_000_000 >= session.deadline_ms
-    assert signals == [(Session, session.fingerprint, "default", "max_age")]
-    assert log() == [f"Session {session.fingerprint[:12]} ended: max_age, by 'maximum age'."]
-    assert await store_for("default").run(session_calls.get(session.fingerprint)) is None
-
-
-@pytest.mark.usefixtures("aging")
-async def test_a_session_that_nothing_is_open_of_expires_without_a_word(signals: list[Any]) -> None:
-    idle = await opened()
-    held = await opened()
-    node = Serving(held.fingerprint)
-    for session in (idle, held):
-        node.deadlines.watch(session)
-
-    await node.end_of(held)
-
-    assert [fingerprint for _, fingerprint, _, _ in signals] == [held.fingerprint]
-    assert await store_for("default").run(session_calls.get(idle.fingerprint)) is None
-
-
-@pytest.mark.usefixtures("aging")
-async def test_a_session_that_its_client_ended_is_not_ended_again(signals: list[Any]) -> None:
-    session = await opened()
-    node = Serving(session.fingerprint)
-    node.deadlines.watch(session)
-    assert await aend_session(
-        node.node, "default", session.fingerprint, reason="deleted", by="anonymous", principal="anonymous"
-    )
-    node.told.clear()
-
-    await node.end_of(session)
-
-    assert [reason for _, _, _, reason in signals] == ["deleted"]
-
-
-@pytest.mark.usefixtures("aging")
-async def test_what_the_store_says_last_of_a_deadline_counts(signals: list[Any]) -> None:
-    session = await opened()
-    node = Serving(session.fingerprint)
-    node.deadlines.watch(replace(session, last_activity_ms=session.deadline_ms - 300_000))
-    node.deadlines.watch(session)
-    node.deadlines.watch(replace(session, last_activity_ms=session.deadline_ms - 300_000))
-
-    await node.end_of(session)
-
-    assert len(signals) == 1
-
-
-@pytest.mark.usefixtures("serving")
-async def test_a_stranger_ends_nothing(signals: list[Any], log: Callable[[], list[str]]) -> None:
-    session = await opened()
-    node = Serving()
-    ended = await aend_session(
-        node.node, "default", session.fingerprint, reason="deleted", by="user:1", principal="user:1"
-    )
-    assert (ended, signals, log(), node.told) == (None, [], [], [])
-
-
-@pytest.mark.usefixtures("serving")
-async def test_its_client_ends_a_session(signals: list[Any], log: Callable[[], list[str]]) -> None:
-    session = await opened()
-    node = Serving()
-    assert await aend_session(
-        node.node, "default", session.fingerprint, reason="deleted", by="anonymous", principal="anonymous"
-    )
-    assert node.told == [SessionsEnded(fingerprints=(session.fingerprint,))]
-    assert [reason for _, _, _, reason in signals] == ["deleted"]
-    assert log() == [f"Session {session.fingerprint[:12]} ended: deleted, by 'anonymous'."]
