@@ -86,7 +86,7 @@ class Endpoint:
     allowed_origins: Sequence[str] = ()
     #: How long a request from the server to the client (elicitation, sampling) waits for its answer.
     request_timeout: float = 300
-    #: How long a client should wait before it resumes a stream that the server closed.
+    #: How long a client should wait before it resumes a stream that a handler closed, or whose connection broke.
     retry: float = 1.0
     #: Events that a stream keeps for clients that resume it.
     stream_max_events: int = 1000

@@ -12,6 +12,8 @@ from typing import Any, Final
 #: `Mcp-Session-Id`: visible ASCII (Streamable HTTP, section Session Management); longer ones are never ours.
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,256}\Z")
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
+#: A whole fingerprint, or enough of its first digits to look for.
+FINGERPRINT_PREFIX: Final = re.compile(r"[0-9a-f]{8,64}\Z")
 
 ANONYMOUS: Final = "anonymous"
 

@@ -10,6 +10,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 VERSION: Final = 1
+#: The methods of `Announced`.
+TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+PROMPTS_CHANGED: Final = "notifications/prompts/list_changed"
+RESOURCES_CHANGED: Final = "notifications/resources/list_changed"
+RESOURCE_UPDATED: Final = "notifications/resources/updated"
 #: Characters of an unknown type or version that are logged.
 _SHOWN_CHARS: Final = 60
 

@@ -41,7 +41,7 @@ SESSION_NOT_FOUND: Final = Rejection(status=404, message="Session not found")
 STORE_UNAVAILABLE: Final = Rejection(
     status=503,
     code=INTERNAL_ERROR,
-    message="The session store cannot be reached. No session is lost by that. Try again.",
+    message="The session store cannot be reached, or refuses writes. No session is lost by that. Try again.",
     extra=((b"retry-after", str(RETRY_AFTER).encode()),),
 )
 TOO_MANY_SESSIONS: Final = Rejection(

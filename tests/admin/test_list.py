@@ -1,5 +1,6 @@
 """The list of sessions: its columns, order, filters, search and cost."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -52,6 +53,7 @@ def test_the_list_says_what_matters_of_each_session(viewer: Client) -> None:
         assert words in page
     assert f"<code>{sessions[0].fingerprint[:12]}</code>" in page
     assert '<td class="field-requests">2</td>' in page
+    assert re.search(r'title="[^"]+; created \d+ s ago">\d+ s ago<', page)
 
 
 def test_user_names_are_one_query_for_the_whole_page(viewer: Client) -> None:
@@ -147,7 +149,9 @@ def test_two_filters_that_no_index_serves_are_explained(viewer: Client) -> None:
     open_sessions([Opened()])
     response = viewer.get(LIST, {"client": "inspector", "protocol": "2025-11-25"}, follow=True)
     assert response.redirect_chain == [(LIST, 302)]
-    assert "one at a time" in said(response)[0]
+    [text] = said(response)
+    assert "one at a time" in text
+    assert text.endswith("The filters by client and protocol were removed.")
 
 
 def test_sessions_are_found_by_what_operators_know(viewer: Client, settings: LazySettings) -> None:
@@ -189,10 +193,15 @@ def test_a_search_that_means_too_many_users_says_so(viewer: Client) -> None:
     assert "Type more of the name" in said(response)[0]
 
 
-def test_a_search_within_a_filter_that_no_index_serves_is_explained(viewer: Client) -> None:
-    open_sessions([Opened()])
-    response = viewer.get(LIST, {"q": "anonymous", "protocol": "2025-11-25"}, follow=True)
-    assert "one at a time" in said(response)[0]
+def test_a_search_that_a_filter_excludes_stays_and_the_filter_goes(viewer: Client) -> None:
+    searched, _ = open_sessions([Opened(client="cursor"), Opened(client="other")])
+    address = {"q": "curs", "activity": "1h", "protocol": "2025-06-18"}
+    response = viewer.get(LIST, address, follow=True)
+    assert response.redirect_chain == [(f"{LIST}?q=curs&activity=1h", 302)]
+    assert listed(response) == [searched.fingerprint]
+    [text] = said(response)
+    assert "one at a time" in text
+    assert text.endswith("The filter by protocol was removed.")
 
 
 def test_an_empty_list_says_when_it_will_not_be_empty(viewer: Client) -> None:

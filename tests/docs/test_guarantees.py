@@ -37,9 +37,11 @@ BOUNDS: Final = {
     "Name of the last call, as stored": f"{sessions.CALL_LENGTH} characters",
     "Silence on a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
     "Bytes queued for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",
-    "Time a handler waits for a reader with half as many bytes queued": f"{event_stream.CATCH_UP_SECONDS:g} s",
+    f"Time a handler waits for a slow reader ({event_stream.MAX_QUEUED_BYTES // 2 // 1024**2} MiB queued)": (
+        f"{event_stream.CATCH_UP_SECONDS:g} s"
+    ),
     "Further bytes buffered in one connection": f"{2 * backpressure.PART_BYTES // 1024} KiB",
-    "Time a client has to read those": f"{backpressure.SEND_SECONDS:g} s (`--send-timeout`)",
+    "Time a client has to read what is buffered": f"{backpressure.SEND_SECONDS:g} s (`--send-timeout`)",
     "Bytes of a stream on one connection, under plain daphne": (
         f"{event_stream.MAX_UNPACED_BYTES // 1024**2} MiB"
     ),

@@ -3,7 +3,7 @@
 import asyncio
 
 from mcp_sessions.store.calls import nodes
-from mcp_sessions.store.calls.nodes import Node
+from mcp_sessions.store.calls.nodes import NodeEntry
 from tests.store.harness import MINUTE, Harness
 
 #: Milliseconds for which to wait for a notification that comes, and for one that does not.
@@ -29,8 +29,8 @@ async def test_a_node_is_known_to_every_process(harness: Harness) -> None:
 
     now = harness.clock()
     assert found == [
-        Node(id="a", about='{"of": "a"}', seen_ms=now),
-        Node(id="b", about='{"of": "b"}', seen_ms=now),
+        NodeEntry(id="a", about='{"of": "a"}', seen_ms=now),
+        NodeEntry(id="b", about='{"of": "b"}', seen_ms=now),
     ]
     assert harness.sync.run(nodes.list_nodes()) == found
 
