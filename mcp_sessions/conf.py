@@ -106,8 +106,9 @@ class Endpoint:
     max_requests_per_session: int = 1000
     #: Resources that one session may subscribe to.
     max_subscriptions: int = 100
-    #: Whether a call that was lost with its process is run again when its client resumes the stream. This applies only
-    #: to tools annotated with `readOnlyHint` or `idempotentHint`.
+    #: Whether a call that was lost with its process is run again when its client resumes the stream. It runs once for
+    #: each process that died with it, three times at most. This applies only to tools annotated with `readOnlyHint` or
+    #: `idempotentHint`.
     rerun_lost_calls: bool = False
     #: Dotted path of an SDK `TokenVerifier` (class or instance). None: sessions are anonymous.
     token_verifier: str | None = None

@@ -39,9 +39,11 @@ class StreamClaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamReleased:
-    """The connection that delivered a session's standalone stream closed: the receiving node may deliver it again."""
+    """A session's standalone stream has gone back to a connection of the receiving node, as far as the sender knows."""
 
     fingerprint: str
+    #: The token of that connection's claim.
+    token: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

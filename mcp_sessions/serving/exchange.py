@@ -133,6 +133,8 @@ class Exchange:
         stream = self.open()
         stream.put(message)
         await stream.room()
+        if stream.superseded:
+            self.abort()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

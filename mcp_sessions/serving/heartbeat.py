@@ -4,7 +4,7 @@ It keeps sessions and streams alive on which nothing happens, and makes up for l
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -17,6 +17,7 @@ from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
+from mcp_sessions.transport.event_ids import STANDALONE
 
 T = TypeVar("T")
 #: Sessions or streams that are looked after at once: thousands would make a burst of memory and latency.
@@ -35,8 +36,8 @@ class Heartbeat:
     client_requests: ClientRequests
     orphans: Orphans
     deadlines: Deadlines
-    #: Called with the fingerprint of a session that has ended.
-    close_session: Callable[[str], None]
+    #: Called with the fingerprint of a session that the store does not have.
+    session_missing: Callable[[str], Awaitable[None]]
 
     async def beat(self) -> None:
         """Run one heartbeat. Raises: StoreUnavailable."""
@@ -58,12 +59,15 @@ class Heartbeat:
                 if fingerprint in alive:
                     self.deadlines.watch(alive[fingerprint])
                 else:
-                    self.close_session(fingerprint)
+                    await self.session_missing(fingerprint)
 
     async def _keep_streams(self) -> None:
-        """Keep the logs of the streams that are written or delivered here."""
+        """Keep the logs of the exchanges that run here, and of the standalone streams that are delivered here.
+
+        An exchange that no node runs must not keep its client waiting: its log expires.
+        """
         names = {(e.session.fingerprint, e.stream.name) for e in self.admission if e.stream is not None}
-        names |= {(reader.fingerprint, reader.stream) for reader in self.open_streams if reader.is_current}
+        names |= {(fingerprint, STANDALONE) for fingerprint in self.open_streams.listening}
         for batch in _batches(sorted(names)):
             await self.context.store.run(streams.keep(batch))
 

@@ -19,7 +19,7 @@ from mcp_sessions.cluster.notifications import (
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.cancellations import Cancellations
-from mcp_sessions.store.calls import streams
+from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.standalone import publish_to_all
@@ -51,8 +51,8 @@ class Inbox:
                 self._open_streams.nudge(fingerprint, stream)
             case StreamClaimed(fingerprint=fingerprint, stream=stream, token=token):
                 self._claimed(fingerprint, stream, token)
-            case StreamReleased(fingerprint=fingerprint):
-                self._open_streams.hand_back(fingerprint, None)
+            case StreamReleased(fingerprint=fingerprint, token=token):
+                self._open_streams.hear_released(fingerprint, token)
             case ReplyArrived(fingerprint=fingerprint, request_id=request_id):
                 self._client_requests.hear(fingerprint, request_id)
             case Cancelled(requests=names):
@@ -85,13 +85,27 @@ class Inbox:
 
     def close_session(self, fingerprint: str) -> None:
         """Close the open streams of a session that ended, and cancel the handlers that wait for its client."""
+        self._close(fingerprint)
+        for exchange in self._admission.of(fingerprint):
+            if exchange.stream is not None:
+                exchange.stream.event_stream.end()
+
+    async def session_missing(self, fingerprint: str) -> None:
+        """As `close_session` for one that the store does not have. Unless it was ended, calls still answer who waits.
+
+        Raises: StoreUnavailable.
+        """
+        if await self._context.store.run(sessions.was_ended(fingerprint)):
+            self.close_session(fingerprint)
+        else:
+            self._close(fingerprint)
+
+    def _close(self, fingerprint: str) -> None:
         for reader in self._open_streams.of(fingerprint):
             reader.event_stream.end()
         for exchange in self._admission.of(fingerprint):
             if exchange.waits_for_client:
                 exchange.abort()
-            if exchange.stream is not None:
-                exchange.stream.event_stream.end()
         self._client_requests.end(fingerprint)
         self._context.spawn(self._forget_streams(fingerprint))
 

@@ -14,7 +14,7 @@ from mcp_sessions.http import endpoint, opening
 from mcp_sessions.serving import cancellations
 from mcp_sessions.store import clients
 from mcp_sessions.store.calls import nodes, requests, sessions
-from mcp_sessions.streams import retry, writer
+from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
 
@@ -72,6 +72,8 @@ BOUNDS: Final = {
     ),
     "The same, queued in a process for Redis": f"{node.MAX_UNPOSTED:,}",
     "Store unavailable while a stream is written": f"{retry.GIVE_UP_SECONDS:g} s",
+    "Messages of a call that wait for the store then": "`STREAM_MAX_EVENTS` and `STREAM_MAX_BYTES`",
+    "Runs of a lost call with `RERUN_LOST_CALLS`": f"{orphans.MAX_RERUNS}",
     "Wait for Redis to answer": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",

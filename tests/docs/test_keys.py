@@ -76,7 +76,9 @@ def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
     yield endings.begin(endings.Ending(token="a", fingerprints=[fingerprint], reason="deleted", by="ann"))
     for stream, last in (("aa", False), ("bb", True)):
         yield streams.open_stream(fingerprint, stream, node="node1", request_id="1", limits=limits)
-        yield streams.append(fingerprint, stream, first=1, payloads=[b"{}"], last=last, limits=limits)
+        yield streams.append(
+            fingerprint, stream, node="a", first=1, payloads=[b"{}"], last=last, limits=limits
+        )
     yield streams.finish(fingerprint, "bb", kept=16, kept_bytes=1000)
     yield streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits)
     yield requests.register(fingerprint, "q1", node="node1", timeout_ms=60_000)

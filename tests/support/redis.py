@@ -219,8 +219,12 @@ class RedisInspector:
         """Up to which position the standalone stream was delivered."""
         return self._standalone(fingerprint, "delivered")
 
-    def claims(self, fingerprint: str) -> int:
-        """How often the standalone stream was taken over."""
+    def last(self, fingerprint: str) -> int:
+        """The position of the last message of the standalone stream."""
+        return self._standalone(fingerprint, "last")
+
+    def holder(self, fingerprint: str) -> int:
+        """The token of the connection that delivers the standalone stream; 0 for none."""
         return self._standalone(fingerprint, "token")
 
     def nodes(self) -> dict[int, str]:

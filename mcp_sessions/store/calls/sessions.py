@@ -48,6 +48,7 @@ TOUCH: Final = Script("touch", "_record", "_slide", repeatable=True, takes_many=
 KEEP: Final = Script("keep", "_record", "_slide", repeatable=True)
 GET: Final = Script("get", "_record", repeatable=True)
 END: Final = Script("end", "_record", repeatable=True)
+ENDED: Final = Script("ended", repeatable=True)
 FEATURES: Final = Script("features", "_record", repeatable=True)
 
 
@@ -162,6 +163,11 @@ def change_tools(
     enabled = [text for name in enable for text in (_TOOL + name, "1")]
     arguments = [len(enabled) // 2, *enabled, *(_TOOL + name for name in disable)]
     return Call(FEATURES, fingerprint, ("session", "features"), arguments, _tools)
+
+
+def was_ended(fingerprint: str) -> Call[bool]:
+    """Whether a session was ended in the last minutes. False for one that lives, expired, or was lost by the server."""
+    return Call(ENDED, fingerprint, ("ended",), (), lambda _, reply: bool(reply))
 
 
 def alive(index: str, fingerprints: Sequence[str]) -> Operation[list[Session]]:
