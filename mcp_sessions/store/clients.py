@@ -24,8 +24,7 @@ from django.utils.module_loading import import_string
 from django_redis.cache import RedisCache
 from django_redis.pool import ConnectionFactory, SentinelConnectionFactory, get_connection_factory
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     Sentinel,
@@ -34,11 +33,14 @@ from redis.asyncio.sentinel import (
     SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode
 from redis.cluster import RedisCluster as SyncRedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry as SyncRetry
 
-AsyncClient = Redis | RedisCluster
+from mcp_sessions.store.topology import ClusterNodes
+
+AsyncClient = Redis | ClusterNodes
 
 #: What can go wrong between us and Redis. RedisClusterException is not a RedisError.
 REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError)
@@ -51,6 +53,18 @@ MAX_CONNECTIONS: Final = 32
 
 #: What CONNECTION_POOL_KWARGS may hold for django-redis and the async client does differently.
 _SYNC_ONLY: Final = ("connection_class", "parser_class", "retry", "queue_class", "decode_responses", "url")
+
+
+#: What REDIS_CLIENT_KWARGS may hold for redis-py's cluster client and no connection takes.
+_CLUSTER_ONLY: Final = (
+    "cluster_error_retry_attempts",
+    "dynamic_startup_nodes",
+    "load_balancing_strategy",
+    "read_from_replicas",
+    "reinitialize_steps",
+    "require_full_coverage",
+    "retry",
+)
 
 
 class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc] # django-redis has no type hints here
@@ -72,7 +86,27 @@ class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc] # djang
     def _make(self, url: str) -> SyncRedisCluster:
         options = {**self.make_connection_params(url), **self.pool_cls_kwargs, **self.redis_client_cls_kwargs}
         options.pop("parser_class")
-        return SyncRedisCluster.from_url(**{**_timeouts(), "retry": SyncRetry(NoBackoff(), 1), **options})
+        return SyncRedisCluster.from_url(
+            **{
+                **_timeouts(),
+                "retry": SyncRetry(NoBackoff(), 1),
+                # Any number of MOVED is no reason to close every connection, in the middle of other calls.
+                "reinitialize_steps": 0,
+                "startup_nodes": [
+                    ClusterNode(*address)  # type: ignore[no-untyped-call] # redis-py's own
+                    for address in _addresses(self._named_with(url))
+                ],
+                **options,
+            }
+        )
+
+    def _named_with(self, url: str) -> Sequence[str]:
+        """The URLs of the cache that names this one: django-redis hands in only the first, whose node may be down."""
+        for cache in settings.CACHES.values():
+            urls = _urls(cache.get("LOCATION", ""))
+            if url in urls:
+                return urls
+        return [url]
 
 
 class BlockingSentinelConnectionPool(SentinelConnectionPool, BlockingConnectionPool):
@@ -160,21 +194,27 @@ def _sentinel(url: str, arguments: Mapping[str, Any], options: Mapping[str, Any]
     return Redis.from_pool(pool)
 
 
-def _cluster(urls: Sequence[str], arguments: Mapping[str, Any], options: Mapping[str, Any]) -> RedisCluster:
+def _cluster(urls: Sequence[str], arguments: Mapping[str, Any], options: Mapping[str, Any]) -> ClusterNodes:
     """A Cluster of which any of the URLs tells the rest."""
-    parsed = [parse_url(url) for url in urls]
-    nodes = [ClusterNode(each.get("host", "localhost"), each.get("port", 6379)) for each in parsed]
-    url_options = {k: v for k, v in parsed[0].items() if k in ("username", "password")}
-    return RedisCluster(
-        startup_nodes=nodes,
-        ssl=urlparse(urls[0]).scheme == "rediss",
-        **{
-            **{k: v for k, v in arguments.items() if k not in ("timeout", "retry")},
-            **options.get("REDIS_CLIENT_KWARGS", {}),
-            **url_options,
-            "retry": Retry(NoBackoff(), 1),
+    of_url = parse_url(urls[0])
+    client_options = {**options.get("REDIS_CLIENT_KWARGS", {})}
+    remap = client_options.pop("address_remap", None)
+    secure = {"connection_class": SSLConnection} if urlparse(urls[0]).scheme == "rediss" else {}
+    return ClusterNodes(
+        _addresses(urls),
+        {
+            **_pooled(arguments),
+            **secure,
+            **{name: value for name, value in client_options.items() if name not in _CLUSTER_ONLY},
+            **{name: value for name, value in of_url.items() if name in ("username", "password")},
         },
+        remap=remap,
     )
+
+
+def _addresses(urls: Sequence[str]) -> list[tuple[str, int]]:
+    parsed = [parse_url(url) for url in urls]
+    return [(each.get("host", "localhost"), each.get("port", 6379)) for each in parsed]
 
 
 def make_key_of(alias: str) -> Callable[[str], str]:

@@ -12,7 +12,6 @@ from django_redis import get_redis_connection
 from django_redis.cache import RedisCache
 from pytest_django import Settings
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
 from redis.exceptions import MovedError, ResponseError
@@ -21,6 +20,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import indexes, nodes, queries, sessions
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.clients import close_async_client, make_async_client, redis_cache
+from mcp_sessions.store.topology import ClusterNodes
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import Harness, a_fingerprint
@@ -337,17 +337,10 @@ async def test_a_cluster_starts_from_every_node_that_is_named(settings: Settings
 
     client = make_async_client("default")
 
-    assert isinstance(client, AsyncRedisCluster)
-    assert {(node.host, node.port) for node in client.nodes_manager.startup_nodes.values()} == {
-        ("one", 1),
-        ("two", 2),
-    }
-    arguments = client.get_connection_kwargs()
-    assert (arguments["username"], arguments["password"], arguments["socket_timeout"]) == (
-        "ann",
-        "secret",
-        2.0,
-    )
+    assert isinstance(client, ClusterNodes)
+    assert client.startup == (("one", 1), ("two", 2))
+    wanted = {"username": "ann", "password": "secret", "socket_timeout": 2.0}
+    assert {name: client.options[name] for name in wanted} == wanted
 
 
 async def test_a_cluster_that_is_down_is_unavailable_on_both_faces(settings: Settings) -> None:

@@ -8,10 +8,12 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, log
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.clients import AsyncClient, close_async_client
+from mcp_sessions.store.drivers.cluster import ClusterPipelines
 from mcp_sessions.store.drivers.listener import Listener
 from mcp_sessions.store.drivers.pipelines import Pipeline
 from mcp_sessions.store.drivers.round_trips import check_unused, checked
 from mcp_sessions.store.keys import Keys
+from mcp_sessions.store.topology import ClusterNodes
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
 #: notifications, which are many and small, two.
@@ -29,7 +31,7 @@ class _Loop:
 
     def __init__(self, make_client: MakeClient) -> None:
         self.client = make_client(None)
-        self.pipelines = {name: Pipeline(self.client, in_flight=most) for name, most in IN_FLIGHT.items()}
+        self.pipelines = {name: _pipeline(self.client, most) for name, most in IN_FLIGHT.items()}
         self.listener = Listener(make_client)
 
     async def aclose(self) -> None:
@@ -37,6 +39,12 @@ class _Loop:
             await pipeline.drain()
         await self.listener.aclose()
         await close_async_client(self.client)
+
+
+def _pipeline(client: AsyncClient, in_flight: int) -> Pipeline | ClusterPipelines:
+    if isinstance(client, ClusterNodes):
+        return ClusterPipelines(client, in_flight=in_flight)
+    return Pipeline(client, in_flight=in_flight)
 
 
 class RedisStore:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient, close_async_client
 from mcp_sessions.store.drivers.round_trips import unavailable
+from mcp_sessions.store.topology import ClusterNodes
 
 #: Seconds that an answer may take beyond the time that the server was told to wait.
 MARGIN: Final = 1.0
@@ -30,6 +31,8 @@ class Listener:
             return await self._listen(inbox, after, block_ms)
         except REDIS_ERRORS as error:
             self._known.discard(inbox)
+            if self._clients and isinstance(self._clients[-1], ClusterNodes):
+                self._clients[-1].refresh()
             raise unavailable(error) from error
 
     async def aclose(self) -> None:
@@ -38,6 +41,8 @@ class Listener:
 
     async def _listen(self, inbox: str, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         client: Any = self._client(block_ms)
+        if isinstance(client, ClusterNodes):
+            client = client.client(await client.address_of(inbox))
         if inbox not in self._known:
             after = _resumed(after, await client.xrevrange(inbox, count=1))
             self._known.add(inbox)

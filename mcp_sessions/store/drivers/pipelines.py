@@ -16,7 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient
+from mcp_sessions.store.clients import REDIS_ERRORS
 from mcp_sessions.store.drivers.round_trips import Gathering, Job, Steps, round_trips, unavailable
 
 Waiting = tuple[Job, "asyncio.Future[Any]"]
@@ -28,11 +28,11 @@ class Pipeline:
     Scripts that take many have a pipeline of their own.
     """
 
-    def __init__(self, client: AsyncClient, *, in_flight: int, batch: int = 256) -> None:
+    def __init__(self, client: Redis, *, in_flight: int, batch: int = 256, together: bool = True) -> None:
         self._loop = asyncio.get_running_loop()
-        self._idle = [_connection(client) for _ in range(in_flight)]
+        self._idle: list[Connection] = [PooledConnection(client) for _ in range(in_flight)]
         self._batch = batch
-        self._gathering = Gathering(together=isinstance(client, Redis))
+        self._gathering = Gathering(together=together)
         self._waiting: deque[Waiting] = deque()
         self._starting = False
         self._workers: set[asyncio.Task[None]] = set()
@@ -88,28 +88,34 @@ class Pipeline:
         jobs = [job for job, _ in waiting]
         steps: Steps = (self._gathering.round_trips if jobs[0][0].takes_many else round_trips)(jobs)
         try:
-            replies = await _replies(connection, steps)
+            replies = await replies_of(connection, steps)
         except asyncio.CancelledError:
             for _, future in waiting:
                 future.cancel()
             raise
         except StoreUnavailable as error:
-            # The cause was caught in `_replies`: an error that was caught here would hold this frame, and with it the
+            # The cause was caught in `replies_of`: an error that was caught here would hold this frame, and with it the
             # futures that hold the error, until the garbage collector finds the cycle.
-            for _, future in waiting:
-                if not future.done():
-                    future.set_exception(unavailable(error.__cause__ or error))
+            self._fail(waiting, error.__cause__ or error)
         except Exception as error:  # noqa: BLE001 - a mistake of ours belongs to the callers, not to this task
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
         else:
-            for (_, future), reply in zip(waiting, replies, strict=True):
-                if not future.done():
-                    future.set_result(reply)
+            self._deliver(waiting, replies)
+
+    def _deliver(self, waiting: list[Waiting], replies: list[Any]) -> None:
+        for (_, future), reply in zip(waiting, replies, strict=True):
+            if not future.done():
+                future.set_result(reply)
+
+    def _fail(self, waiting: list[Waiting], error: BaseException) -> None:
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(unavailable(error))
 
 
-async def _replies(connection: "Connection", steps: Steps) -> list[Any]:
+async def replies_of(connection: "Connection", steps: Steps) -> list[Any]:
     """What the steps end with, a reply for each job. Raises: StoreUnavailable."""
     try:
         commands = next(steps)
@@ -137,10 +143,6 @@ class Connection(Protocol):
     async def release(self) -> None:
         """Give back what it holds; the next pipeline takes it again."""
         ...
-
-
-def _connection(client: AsyncClient) -> Connection:
-    return PooledConnection(client) if isinstance(client, Redis) else ClusterPipelines(client)
 
 
 class PooledConnection:
@@ -178,20 +180,3 @@ class PooledConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             await self._pool.release(connection)
-
-
-class ClusterPipelines:
-    """redis-py's pipelines, which know the nodes and follow redirections."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        pipeline = self._client.pipeline()
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
-
-    async def release(self) -> None:
-        """Nothing is held."""

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -10,6 +10,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, Res
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, Script
+from mcp_sessions.store.clients import REDIS_ERRORS
 
 #: One script, its keys, and its arguments, of which the first is the time.
 Job = tuple[Script, Sequence[str], Sequence[Any]]
@@ -45,6 +46,24 @@ def round_trips(jobs: Sequence[Job]) -> Steps:
         for n, reply in zip(unknown, again, strict=True):
             replies[n] = reply
     return replies
+
+
+def drive(steps: Steps, execute: Callable[[Commands], list[Any]]) -> list[Any]:
+    """What the steps end with, a reply for each job. Raises: StoreUnavailable."""
+    try:
+        commands = next(steps)
+        while True:
+            try:
+                replies = execute(commands)
+            except REDIS_ERRORS as error:
+                commands = steps.throw(error)
+            else:
+                commands = steps.send(replies)
+    except StopIteration as stop:
+        done: list[Any] = stop.value
+        return done
+    except REDIS_ERRORS as error:
+        raise unavailable(error) from error
 
 
 class Gathering:

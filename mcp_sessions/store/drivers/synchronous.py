@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from redis import Redis
@@ -10,7 +11,8 @@ from redis.cluster import RedisCluster
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, log
 from mcp_sessions.store.clients import REDIS_ERRORS
-from mcp_sessions.store.drivers.round_trips import Job, check_unused, checked, round_trips, unavailable
+from mcp_sessions.store.drivers.round_trips import Job, check_unused, checked, drive, round_trips, unavailable
+from mcp_sessions.store.drivers.sync_cluster import cluster_replies
 from mcp_sessions.store.keys import Keys
 
 T = TypeVar("T")
@@ -82,25 +84,17 @@ class SyncRedisStore(SyncRunner):
         self._connect = connect
 
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
-        steps = round_trips(jobs)
-        commands = next(steps)
-        while True:
-            try:
-                try:
-                    replies = _execute(self._connect(), commands)
-                except REDIS_ERRORS as error:
-                    commands = steps.throw(error)
-                else:
-                    commands = steps.send(replies)
-            except StopIteration as stop:
-                done: list[Any] = stop.value
-                return done
-            except REDIS_ERRORS as error:
-                raise unavailable(error) from error
+        try:
+            client = self._connect()
+        except REDIS_ERRORS as error:
+            raise unavailable(error) from error
+        if isinstance(client, RedisCluster):
+            return cluster_replies(client, jobs)
+        return drive(round_trips(jobs), partial(_execute, client))
 
 
-def _execute(client: SyncClient, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    pipeline = client.pipeline(transaction=False)
+def _execute(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    pipeline: Any = client.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)
     replies: list[Any] = pipeline.execute(raise_on_error=False)
