@@ -26,18 +26,15 @@ from django_redis.pool import ConnectionFactory, SentinelConnectionFactory, get_
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import (
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-    SentinelManagedSSLConnection,
-)
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.cluster import RedisCluster as SyncRedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry as SyncRetry
 
+from mcp_sessions.store import sentinel
+from mcp_sessions.store.sentinel import PrimaryConnection, PrimaryPool, PrimarySSLConnection
 from mcp_sessions.store.topology import ClusterNodes
 
 AsyncClient = Redis | ClusterNodes
@@ -48,7 +45,6 @@ REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError,
 #: Unless OPTIONS say otherwise: seconds that an answer, a connection and a free connection of the pool may take.
 SOCKET_TIMEOUT: Final = 2.0
 CONNECT_TIMEOUT: Final = 1.0
-SENTINEL_TIMEOUT: Final = 0.5
 MAX_CONNECTIONS: Final = 32
 
 #: What CONNECTION_POOL_KWARGS may hold for django-redis and the async client does differently.
@@ -107,10 +103,6 @@ class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc] # djang
             if url in urls:
                 return urls
         return [url]
-
-
-class BlockingSentinelConnectionPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Asks the Sentinels where the primary is, and waits for a free connection instead of failing."""
 
 
 def redis_cache(alias: str) -> BaseCache | None:
@@ -180,15 +172,15 @@ def _sentinel(url: str, arguments: Mapping[str, Any], options: Mapping[str, Any]
     }
     connection.pop("client_name", None)
     sentinel_options = {
-        "socket_timeout": SENTINEL_TIMEOUT,
-        "socket_connect_timeout": SENTINEL_TIMEOUT,
+        "socket_timeout": sentinel.TIMEOUT,
+        "socket_connect_timeout": sentinel.TIMEOUT,
         "retry": Retry(NoBackoff(), 0),
         **(options.get("SENTINEL_KWARGS") or {}),
     }
-    pool = BlockingSentinelConnectionPool(  # type: ignore[no-untyped-call] # redis-py's own
-        urlparse(url).hostname,
+    pool = PrimaryPool(
+        urlparse(url).hostname or "",
         Sentinel(options["SENTINELS"], sentinel_kwargs=sentinel_options),  # type: ignore[no-untyped-call] # likewise
-        connection_class=SentinelManagedSSLConnection if secure else SentinelManagedConnection,
+        connection_class=PrimarySSLConnection if secure else PrimaryConnection,
         **_pooled({**arguments, **connection}),
     )
     return Redis.from_pool(pool)
@@ -220,11 +212,3 @@ def _addresses(urls: Sequence[str]) -> list[tuple[str, int]]:
 def make_key_of(alias: str) -> Callable[[str], str]:
     """The cache's `make_key`, bound to its KEY_PREFIX, VERSION and KEY_FUNCTION; it opens no connection."""
     return caches[alias].make_key
-
-
-async def close_async_client(client: AsyncClient) -> None:
-    """Close a client with all its connections; those to the Sentinels too, which redis-py leaves open."""
-    await client.aclose()
-    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
-        for sentinel in client.connection_pool.sentinel_manager.sentinels:
-            await sentinel.aclose()

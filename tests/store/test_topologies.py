@@ -19,7 +19,7 @@ from redis.exceptions import MovedError, ResponseError
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import indexes, nodes, queries, sessions
 from mcp_sessions.store.calls.queries import Query
-from mcp_sessions.store.clients import close_async_client, make_async_client, redis_cache
+from mcp_sessions.store.clients import make_async_client, redis_cache
 from mcp_sessions.store.topology import ClusterNodes
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
@@ -322,10 +322,10 @@ async def test_tls_urls_connect_with_tls(settings: Settings) -> None:
     assert isinstance(client, Redis)
     pool = client.connection_pool
     assert isinstance(pool, SentinelConnectionPool)
-    assert pool.connection_class is SentinelManagedSSLConnection
+    assert issubclass(pool.connection_class, SentinelManagedSSLConnection)
     assert pool.service_name == "sessions"
     assert (pool.connection_kwargs["db"], pool.connection_kwargs["password"]) == (4, "secret")
-    await close_async_client(client)
+    await client.aclose()
 
 
 async def test_a_cluster_starts_from_every_node_that_is_named(settings: Settings) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar, cast
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, log
 from mcp_sessions.store.calls import nodes
-from mcp_sessions.store.clients import AsyncClient, close_async_client
+from mcp_sessions.store.clients import AsyncClient
 from mcp_sessions.store.drivers.cluster import ClusterPipelines
 from mcp_sessions.store.drivers.listener import Listener
 from mcp_sessions.store.drivers.pipelines import Pipeline
@@ -38,7 +38,7 @@ class _Loop:
         for pipeline in self.pipelines.values():
             await pipeline.drain()
         await self.listener.aclose()
-        await close_async_client(self.client)
+        await self.client.aclose()
 
 
 def _pipeline(client: AsyncClient, in_flight: int) -> Pipeline | ClusterPipelines:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient, close_async_client
+from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient
 from mcp_sessions.store.drivers.round_trips import unavailable
 from mcp_sessions.store.topology import ClusterNodes
 
@@ -37,7 +37,7 @@ class Listener:
 
     async def aclose(self) -> None:
         while self._clients:
-            await close_async_client(self._clients.pop())
+            await self._clients.pop().aclose()
 
     async def _listen(self, inbox: str, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         client: Any = self._client(block_ms)
