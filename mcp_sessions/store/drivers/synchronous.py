@@ -1,20 +1,20 @@
-"""Calls on Redis from any thread, through django-redis' own connection."""
+"""Calls on Redis from any thread, with the connections of `clients.sync_client`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
+from hiredis import pack_command
 from redis import Redis
-from redis.cluster import RedisCluster
+from redis.exceptions import RedisError, ResponseError
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, log
-from mcp_sessions.store.clients import REDIS_ERRORS
-from mcp_sessions.store.drivers.round_trips import Job, check_unused, checked, round_trips, unavailable
+from mcp_sessions.store.clients import REDIS_ERRORS, SyncClient
+from mcp_sessions.store.drivers.round_trips import Job, NoReply, check_unused, failure, round_trips
 from mcp_sessions.store.keys import Keys
 
 T = TypeVar("T")
-SyncClient = Redis | RedisCluster
 
 
 class SyncRunner(ABC):
@@ -26,7 +26,7 @@ class SyncRunner(ABC):
 
     @abstractmethod
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
-        """The reply to each job, error replies as values. Raises: StoreUnavailable."""
+        """The reply to each job; an error reply, and `NoReply`, as values."""
 
     def run(self, work: Call[T] | Operation[T], /) -> T:
         if isinstance(work, Call):
@@ -57,9 +57,11 @@ class SyncRunner(ABC):
     def _result(self, call: Call[Any], reply: Any) -> Any:
         if call.script.takes_many and isinstance(reply, list):
             [reply] = reply
-        reply = checked(call, reply)
-        if isinstance(reply, StoreUnavailable):
-            return reply
+        error = failure(call, reply)
+        if error is not None:
+            if call.fails_alone:
+                return error
+            raise error
         result = call.decode(call.home, reply)
         following = None if call.follow_up is None else call.follow_up(result, reply)
         if following is not None:
@@ -82,26 +84,71 @@ class SyncRedisStore(SyncRunner):
         self._connect = connect
 
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
-        steps = round_trips(jobs)
-        commands = next(steps)
-        while True:
+        steps, client = round_trips(jobs), self._connect()
+        try:
+            commands = next(steps)
+            while True:
+                commands = steps.send(
+                    _execute(client, commands)
+                    if isinstance(client, Redis)
+                    else _execute_on_cluster(client, commands)
+                )
+        except StopIteration as stop:
+            done: list[Any] = stop.value
+            return done
+
+
+def _execute(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """As `connections.Connection.execute`. redis-py's pipelines do not tell what was sent when a connection breaks."""
+    pool: Any = client.connection_pool
+    packed = [pack_command(tuple(command)) for command in commands]
+    try:
+        connection = _take(pool)
+    except REDIS_ERRORS as error:
+        return [NoReply(error, sent=False)] * len(commands)
+    replies: list[Any] = []
+    try:
+        connection.send_packed_command(packed)
+        for _ in commands:
             try:
-                try:
-                    replies = _execute(self._connect(), commands)
-                except REDIS_ERRORS as error:
-                    commands = steps.throw(error)
-                else:
-                    commands = steps.send(replies)
-            except StopIteration as stop:
-                done: list[Any] = stop.value
-                return done
-            except REDIS_ERRORS as error:
-                raise unavailable(error) from error
+                replies.append(connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+    except REDIS_ERRORS as error:
+        replies += [NoReply(error, sent=True)] * (len(commands) - len(replies))
+    finally:
+        if len(replies) < len(commands) or isinstance(replies[-1], NoReply):
+            connection.disconnect()  # replies may still be on their way
+        pool.release(connection)
+    return replies
 
 
-def _execute(client: SyncClient, commands: Sequence[Sequence[Any]]) -> list[Any]:
+def _take(pool: Any) -> Any:
+    """A connection that was open a moment ago, as `connections.PooledServer.take` does."""
+    connection = pool.get_connection()
+    try:
+        if _is_stale(connection):
+            connection.disconnect()
+            connection.connect()
+    except BaseException:
+        pool.release(connection)
+        raise
+    return connection
+
+
+def _is_stale(connection: Any) -> bool:
+    try:
+        return bool(connection.can_read())
+    except (RedisError, OSError):
+        return True
+
+
+def _execute_on_cluster(client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
     pipeline = client.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)
-    replies: list[Any] = pipeline.execute(raise_on_error=False)
+    try:
+        replies: list[Any] = pipeline.execute(raise_on_error=False)
+    except REDIS_ERRORS as error:
+        return [NoReply(error, sent=True)] * len(commands)
     return replies
