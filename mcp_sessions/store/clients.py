@@ -1,7 +1,7 @@
 """Connections to Redis as CACHES describes them to django-redis: standalone, Sentinel and Cluster.
 
-The async side builds its own client, because django-redis has none; the sync side uses django-redis'. For a Cluster,
-tell django-redis to use a factory of ours:
+The async side builds its own client, because django-redis has none. The sync side has django-redis build one, with
+connections of its own and shorter timeouts than the cache's. For a Cluster, tell django-redis to use a factory of ours:
 
     CACHES = {
         "default": {
@@ -21,8 +21,11 @@ from django.conf import settings
 from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.base import BaseCache
 from django.utils.module_loading import import_string
+from django_redis import get_redis_connection
 from django_redis.cache import RedisCache
 from django_redis.pool import ConnectionFactory, SentinelConnectionFactory, get_connection_factory
+from redis import BlockingConnectionPool as SyncBlockingConnectionPool
+from redis import Redis as SyncRedis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -38,6 +41,7 @@ from mcp_sessions.store.sentinel import PrimaryConnection, PrimaryPool, PrimaryS
 from mcp_sessions.store.topology import ClusterNodes
 
 AsyncClient = Redis | ClusterNodes
+SyncClient = SyncRedis | SyncRedisCluster
 
 #: What can go wrong between us and Redis. RedisClusterException is not a RedisError.
 REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError)
@@ -61,6 +65,9 @@ _CLUSTER_ONLY: Final = (
     "require_full_coverage",
     "retry",
 )
+
+_sync_clients: dict[str, SyncClient] = {}
+_sync_lock: Final = threading.Lock()
 
 
 class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc] # django-redis has no type hints here
@@ -133,6 +140,40 @@ def make_async_client(alias: str, *, socket_timeout: float | None = None) -> Asy
     return Redis.from_pool(BlockingConnectionPool.from_url(urls[0], **_pooled(arguments)))
 
 
+def sync_client(alias: str) -> SyncClient:
+    """A client for any thread: the cache's options, and the timeouts of `make_async_client` where they name none.
+
+    django-redis would wait for 5 s. The cache keeps its own connections and timeouts. Nothing connects yet.
+    """
+    config = settings.CACHES[alias]
+    options = dict(config.get("OPTIONS", {}))
+    if options.get("SENTINELS"):
+        options["SENTINEL_KWARGS"] = {
+            **_sentinel_timeouts(SyncRetry),
+            **(options.get("SENTINEL_KWARGS") or {}),
+        }
+    factory = get_connection_factory(options)
+    if isinstance(factory, ClusterConnectionFactory) or _is_cluster_class(options):
+        cluster: SyncRedisCluster = get_redis_connection(alias)
+        return cluster
+    identity = repr(config)
+    with _sync_lock:
+        client = _sync_clients.get(identity)
+        if client is None:
+            client = _sync_clients[identity] = _make_sync_client(factory, _urls(config["LOCATION"])[0])
+    return client
+
+
+def _make_sync_client(factory: Any, url: str) -> SyncRedis:
+    arguments = {**_timeouts(), **factory.make_connection_params(url)}
+    if issubclass(factory.pool_cls, SyncBlockingConnectionPool):
+        arguments["timeout"] = arguments["socket_timeout"]
+    client: SyncRedis = factory.redis_client_cls(
+        connection_pool=factory.get_connection_pool(arguments), **factory.redis_client_cls_kwargs
+    )
+    return client
+
+
 def _urls(location: str | Sequence[str]) -> Sequence[str]:
     """LOCATION as django-redis reads it: a list or a comma-separated string, primary first."""
     return location.split(",") if isinstance(location, str) else list(location)
@@ -158,6 +199,14 @@ def _timeouts() -> dict[str, Any]:
     return {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
 
 
+def _sentinel_timeouts(retry: type[Retry] | type[SyncRetry]) -> dict[str, Any]:
+    return {
+        "socket_timeout": sentinel.TIMEOUT,
+        "socket_connect_timeout": sentinel.TIMEOUT,
+        "retry": retry(NoBackoff(), 0),
+    }
+
+
 def _pooled(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {"max_connections": MAX_CONNECTIONS, "timeout": arguments["socket_timeout"], **arguments}
 
@@ -171,12 +220,7 @@ def _sentinel(url: str, arguments: Mapping[str, Any], options: Mapping[str, Any]
         **{name: value for name, value in parsed.items() if name not in ("connection_class", "host", "port")},
     }
     connection.pop("client_name", None)
-    sentinel_options = {
-        "socket_timeout": sentinel.TIMEOUT,
-        "socket_connect_timeout": sentinel.TIMEOUT,
-        "retry": Retry(NoBackoff(), 0),
-        **(options.get("SENTINEL_KWARGS") or {}),
-    }
+    sentinel_options = {**_sentinel_timeouts(Retry), **(options.get("SENTINEL_KWARGS") or {})}
     pool = PrimaryPool(
         urlparse(url).hostname or "",
         Sentinel(options["SENTINELS"], sentinel_kwargs=sentinel_options),  # type: ignore[no-untyped-call] # likewise

@@ -77,7 +77,7 @@ def newest(answers: Sequence[Named], *, known: Named | None, asked: int) -> Name
 
 
 class Watch:
-    """Who is the primary of one service, for one event loop. `changed` is called when it is another, or soon will be."""
+    """Who is the primary of a service, for one event loop. `changed` is called when it is another, or soon will be."""
 
     def __init__(self, manager: Sentinel, service: str, changed: Callable[[], Awaitable[None]]) -> None:
         self._sentinels: Sequence[Redis] = manager.sentinels

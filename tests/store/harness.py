@@ -16,7 +16,7 @@ from mcp_sessions.records import ANONYMOUS, Handshake, Session
 from mcp_sessions.store.call import Call, Operation
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.store.calls.streams import Appended, Batch, Taken
-from mcp_sessions.store.clients import make_async_client, make_key_of
+from mcp_sessions.store.clients import make_async_client, make_key_of, sync_client
 from mcp_sessions.store.drivers import Store, SyncStore
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
@@ -213,7 +213,7 @@ def redis_harness(kind: str, *, alias: str = "default", namespace: str = "") -> 
     """Over the cache of that alias in the settings."""
     clock = Clock()
     keys = Keys(namespace or a_namespace(), make_key_of(alias))
-    sync = SyncRedisStore(keys, lambda: get_redis_connection(alias), clock=clock)
+    sync = SyncRedisStore(keys, lambda: sync_client(alias), clock=clock)
 
     def make() -> RedisStore:
         return RedisStore(keys, lambda timeout: make_async_client(alias, socket_timeout=timeout), clock=clock)

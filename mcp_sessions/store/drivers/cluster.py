@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
-from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.clients import REDIS_ERRORS
-from mcp_sessions.store.drivers.pipelines import Pipeline, PooledConnection, Waiting, replies_of
-from mcp_sessions.store.drivers.round_trips import Gathering, Job, round_trips, unavailable
+from mcp_sessions.store.drivers.breaker import Breaker, Outage
+from mcp_sessions.store.drivers.connections import PooledConnection, PooledServer, Server
+from mcp_sessions.store.drivers.pipelines import IN_FLIGHT, Pipeline, Pipelines, Waiting, replies_of
+from mcp_sessions.store.drivers.round_trips import Gathering, Job, NoReply, round_trips
 from mcp_sessions.store.topology import Address, ClusterNodes
 
 #: What a node replies that does not serve the keys, or not all of them yet. The script has not run.
@@ -22,99 +22,100 @@ _ALONE: Final = Gathering(together=False)
 
 
 class ClusterPipelines:
-    """As `Pipeline`, for the scripts of one pipe: a pipeline for each node, made when it is first needed."""
+    """As `Pipelines`, for the nodes of a Cluster: `Pipelines` for each, made when they are first needed."""
 
-    def __init__(self, nodes: ClusterNodes, *, in_flight: int) -> None:
+    def __init__(self, nodes: ClusterNodes) -> None:
         self.nodes = nodes
-        self._in_flight = in_flight
-        self._loop = asyncio.get_running_loop()
-        self._pipelines: dict[Address, NodePipeline] = {}
-        #: Calls that are placed or redirected, and the futures of which they wait for the replies of nodes.
-        self._placing: set[asyncio.Task[None]] = set()
-        self._followed: set[asyncio.Future[Any]] = set()
+        self.outage = Outage(", ".join(f"{host}:{port}" for host, port in nodes.startup))
+        self.by_name = {name: SlotPipeline(self, name) for name in IN_FLIGHT}
+        self._of_nodes: dict[Address, Pipelines] = {}
 
-    def __len__(self) -> int:
-        return len(self._placing) + sum(map(len, self._pipelines.values()))
+    def of_node(self, address: Address) -> Pipelines:
+        found = self._of_nodes.get(address)
+        if found is None:
+            found = self._of_nodes[address] = NodePipelines(self, address)
+        return found
+
+    async def aclose(self) -> None:
+        """Wait for everything that was submitted, as long as it may take."""
+        for pipeline in self.by_name.values():
+            await pipeline.drain()
+        for pipelines in self._of_nodes.values():
+            await pipelines.aclose()
+        self.outage.close()
+
+
+class SlotPipeline:
+    """As `Pipeline`: hands each script to the pipeline of that name of the node that serves its keys."""
+
+    def __init__(self, cluster: ClusterPipelines, name: str) -> None:
+        self._cluster = cluster
+        self.nodes = cluster.nodes
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._of_nodes: dict[Address, Pipeline] = {}
+        #: Scripts that are placed or redirected, and the futures of which their tasks wait for the replies of nodes.
+        self._following: set[asyncio.Task[None]] = set()
+        self.followed: set[asyncio.Future[Any]] = set()
 
     def submit(self, job: Job) -> "asyncio.Future[Any]":
-        """The reply, an error reply included as a value. Fails with StoreUnavailable only."""
+        """The reply, an error reply or `NoReply` included as a value."""
         slots = self.nodes.slots
         address = slots[key_slot(job[1][0].encode())] if slots else None
-        if address is None:
-            future = self._loop.create_future()
-            self._place(job, future, None)
-            return future
-        return (self._pipelines.get(address) or self._open(address)).submit(job)
+        if address is not None:
+            return (self._of_nodes.get(address) or self._open(address)).submit(job)
+        future = self._loop.create_future()
+        self.follow(job, future, None, None)
+        return future
+
+    def follow(
+        self, job: Job, future: "asyncio.Future[Any]", error: ResponseError | None, asked: Address | None
+    ) -> None:
+        """Take a script to whoever serves its keys, and the reply to its future."""
+        task = self._loop.create_task(self._follow(job, future, error, asked))
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
 
     async def drain(self) -> None:
         """Wait for what is in flight and for what waits."""
-        while self._placing:
-            await asyncio.wait(self._placing)
-        for pipeline in list(self._pipelines.values()):
+        while self._following:
+            await asyncio.wait(self._following)
+        for pipeline in list(self._of_nodes.values()):
             await pipeline.drain()
 
-    def redirect(self, job: Job, future: "asyncio.Future[Any]", reply: ResponseError, asked: Address) -> bool:
-        """Whether a reply is a redirection that is followed now. The caller of the future waits until it is done."""
-        if not isinstance(reply, REDIRECTIONS) or future in self._followed:
-            return False
-        self._place(job, future, reply, asked)
-        return True
-
-    def _open(self, address: Address) -> "NodePipeline":
-        pipeline = NodePipeline(self, self.nodes.client(address), address, in_flight=self._in_flight)
-        self._pipelines[address] = pipeline
+    def _open(self, address: Address) -> Pipeline:
+        pipeline = self._of_nodes[address] = self._cluster.of_node(address).by_name[self._name]
         return pipeline
 
-    def _place(
-        self,
-        job: Job,
-        future: "asyncio.Future[Any]",
-        error: ResponseError | None = None,
-        asked: Address | None = None,
-    ) -> None:
-        task = self._loop.create_task(self._follow(job, future, error, asked))
-        self._placing.add(task)
-        task.add_done_callback(self._placing.discard)
-
     async def _follow(
-        self,
-        job: Job,
-        future: "asyncio.Future[Any]",
-        error: ResponseError | None,
-        asked: Address | None,
+        self, job: Job, future: "asyncio.Future[Any]", error: ResponseError | None, asked: Address | None
     ) -> None:
-        """Take one script to whoever serves its keys, and the reply to its caller."""
         try:
             async with asyncio.timeout(self.nodes.options["socket_timeout"]):
                 reply = await self._reply(job, error, asked)
         except asyncio.CancelledError:
             future.cancel()
             raise
-        except StoreUnavailable as unavailable_error:
-            if not future.done():
-                future.set_exception(unavailable(unavailable_error.__cause__ or unavailable_error))
-        except REDIS_ERRORS as redis_error:
-            if not future.done():
-                future.set_exception(unavailable(redis_error))
-        else:
-            if not future.done():
-                future.set_result(reply)
+        except REDIS_ERRORS as failed:
+            reply = NoReply(failed, sent=False)
+        if not future.done():
+            future.set_result(reply)
 
     async def _reply(self, job: Job, error: ResponseError | None, asked: Address | None) -> Any:
         """What the node replies that serves the keys, after any number of redirections."""
         hops = 0
         while True:
+            asking = False
             if asked is None:
-                asked = await self.nodes.address_of(job[1][0])
-                reply = await self._submit(job, asked)
+                asked = target = await self.nodes.address_of(job[1][0])
             elif isinstance(error, MovedError):
-                asked = self.nodes.redirected(error, asked)
-                self.nodes.moved(error.slot_id, asked)
-                reply = await self._submit(job, asked)
+                asked = target = self.nodes.redirected(error, asked)
+                self.nodes.moved(error.slot_id, target)
             elif isinstance(error, AskError):
-                reply = await self._ask(job, self.nodes.redirected(error, asked))
+                target, asking = self.nodes.redirected(error, asked), True
             else:
-                reply = await self._submit(job, asked)
+                target = asked
+            reply = await (self._ask(job, target) if asking else self._submit(job, target))
             if not isinstance(reply, REDIRECTIONS):
                 return reply
             error, hops = reply, hops + 1
@@ -123,56 +124,77 @@ class ClusterPipelines:
 
     async def _submit(self, job: Job, address: Address) -> Any:
         """The reply of one node, a redirection included."""
-        future = (self._pipelines.get(address) or self._open(address)).submit(job)
-        self._followed.add(future)
+        future = (self._of_nodes.get(address) or self._open(address)).submit(job)
+        self.followed.add(future)
         try:
             return await future
         finally:
-            self._followed.discard(future)
+            self.followed.discard(future)
 
     async def _ask(self, job: Job, address: Address) -> Any:
-        """The reply of the node to which a slot is moving: it must be told that it was asked on purpose."""
-        connection = Asking(PooledConnection(self.nodes.client(address)))
+        """The reply of the node to which a slot is moving: it must be told that it is asked on purpose."""
+        server = NodeServer(self.nodes.client(address).connection_pool)
+        connection = AskingConnection(server)
         try:
-            [reply] = await replies_of(
-                connection, _ALONE.round_trips([job]) if job[0].takes_many else round_trips([job])
-            )
+            travel = _ALONE.round_trips if job[0].takes_many else round_trips
+            [reply] = await replies_of(connection, travel([job]))
         finally:
             await connection.release()
         return reply
 
 
-class NodePipeline(Pipeline):
-    """The pipeline of one node: follows redirections, and looks at the cluster again when the node fails."""
+class NodeServer(PooledServer):
+    """One node of a Cluster. Its keys are in many slots."""
 
-    def __init__(self, cluster: ClusterPipelines, client: Redis, address: Address, *, in_flight: int) -> None:
-        super().__init__(client, in_flight=in_flight, together=False)
+    together = False
+
+
+class NodePipelines(Pipelines):
+    """The pipelines to one node."""
+
+    def __init__(self, cluster: ClusterPipelines, address: Address) -> None:
         self._cluster = cluster
+        self._address = address
+        super().__init__(NodeServer(cluster.nodes.client(address).connection_pool))
+
+    def _make(self, server: Server, name: str) -> Pipeline:
+        slots = self._cluster.by_name[name]
+        return NodePipeline(slots, self._address, server, self.breaker, in_flight=IN_FLIGHT[name])
+
+
+class NodePipeline(Pipeline):
+    """A pipeline to one node: follows redirections, and has the cluster looked at again when the node fails."""
+
+    def __init__(
+        self, slots: SlotPipeline, address: Address, server: Server, breaker: Breaker, *, in_flight: int
+    ) -> None:
+        super().__init__(server, breaker, in_flight=in_flight)
+        self._slots = slots
         self._address = address
 
     def _deliver(self, waiting: list[Waiting], replies: list[Any]) -> None:
-        for (job, future), reply in zip(waiting, replies, strict=True):
-            if isinstance(reply, ClusterDownError):
-                self._cluster.nodes.refresh()
-            if not future.done() and not self._cluster.redirect(job, future, reply, self._address):
+        for (job, future, _), reply in zip(waiting, replies, strict=True):
+            if isinstance(reply, NoReply | ClusterDownError):
+                self._slots.nodes.refresh()
+            if future.done():
+                continue
+            if isinstance(reply, REDIRECTIONS) and future not in self._slots.followed:
+                self._slots.follow(job, future, reply, self._address)
+            else:
                 future.set_result(reply)
 
-    def _fail(self, waiting: list[Waiting], error: BaseException) -> None:
-        self._cluster.nodes.refresh()
-        super()._fail(waiting, error)
+    def _refusal(self) -> NoReply:
+        self._slots.nodes.refresh()
+        return super()._refusal()
+
+    def _late(self) -> NoReply:
+        self._slots.nodes.refresh()
+        return super()._late()
 
 
-class Asking:
+class AskingConnection(PooledConnection):
     """A connection on which each command is preceded by ASKING."""
 
-    def __init__(self, connection: PooledConnection) -> None:
-        self._connection = connection
-
     async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        replies = await self._connection.execute(
-            [each for command in commands for each in (("ASKING",), command)]
-        )
+        replies = await super().execute([each for command in commands for each in (("ASKING",), command)])
         return replies[1::2]
-
-    async def release(self) -> None:
-        await self._connection.release()

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient
 from mcp_sessions.store.drivers.round_trips import unavailable
 from mcp_sessions.store.topology import ClusterNodes
@@ -28,7 +30,12 @@ class Listener:
     async def listen(self, inbox: str, *, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         """See `drivers.Store.listen`. Raises: StoreUnavailable."""
         try:
-            return await self._listen(inbox, after, block_ms)
+            try:
+                return await self._listen(inbox, after, block_ms)
+            except RedisConnectionError:
+                # Reading may be repeated. Redis may have closed the connection between two reads.
+                self._known.discard(inbox)
+                return await self._listen(inbox, after, block_ms)
         except REDIS_ERRORS as error:
             self._known.discard(inbox)
             if self._clients and isinstance(self._clients[-1], ClusterNodes):

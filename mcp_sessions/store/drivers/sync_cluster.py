@@ -7,16 +7,17 @@ command has, even if that node is dead.
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from redis.cluster import ClusterNode, RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
-from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import log
 from mcp_sessions.store.clients import REDIS_ERRORS, SOCKET_TIMEOUT
-from mcp_sessions.store.drivers.round_trips import Job, drive, round_trips
+from mcp_sessions.store.drivers.round_trips import Job, NoReply, round_trips
+from mcp_sessions.store.drivers.sync_connections import execute, replies_of
 
 #: Seconds until calls are sent again whose keys are on their way from one node to another.
 TRY_AGAIN: Final = 0.05
@@ -25,7 +26,7 @@ _never: Final = threading.Event()
 
 
 def cluster_replies(client: RedisCluster, jobs: Sequence[Job]) -> list[Any]:
-    """The reply to each job, errors as values: those of a node that cannot be asked, too."""
+    """The reply to each job, an error reply, and `NoReply`, as values."""
     until = time.monotonic() + SOCKET_TIMEOUT
     replies: list[Any] = [None] * len(jobs)
     left: Sequence[int] = range(len(jobs))
@@ -78,26 +79,19 @@ def _ask(client: RedisCluster, place: _Place, jobs: Sequence[Job]) -> Sequence[A
     asking, (host, port) = place.asking, place.address
     redis: Any = client.get_redis_connection(client.get_node(host, port) or ClusterNode(host, port))  # type: ignore[no-untyped-call] # redis-py's own
 
-    def execute(commands: Sequence[Sequence[Any]]) -> list[Any]:
-        pipeline = redis.pipeline(transaction=False)
-        for command in commands:
-            if asking:
-                pipeline.execute_command("ASKING")
-            pipeline.execute_command(*command)
-        replies: list[Any] = pipeline.execute(raise_on_error=False)
-        return replies[1::2] if asking else replies
-
-    try:
-        return drive(round_trips(jobs), execute)
-    except StoreUnavailable as error:
-        return [error.__cause__] * len(jobs)
+    if not asking:
+        return replies_of(round_trips(jobs), partial(execute, redis))
+    return replies_of(
+        round_trips(jobs),
+        lambda commands: execute(redis, [each for command in commands for each in (("ASKING",), command)])[
+            1::2
+        ],
+    )
 
 
 def _is_stale(reply: Any) -> bool:
     """Whether the slots may be elsewhere than we think: the node is down, or says that the cluster is."""
-    if isinstance(reply, ResponseError):
-        return isinstance(reply, ClusterDownError)
-    return isinstance(reply, REDIS_ERRORS)
+    return isinstance(reply, NoReply | ClusterDownError)
 
 
 def _look_again(client: RedisCluster) -> None:

@@ -1,4 +1,4 @@
-"""Calls on Redis from any thread, through django-redis' own connection."""
+"""Calls on Redis from any thread, with the connections of `clients.sync_client`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -6,17 +6,16 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from redis import Redis
-from redis.cluster import RedisCluster
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, log
-from mcp_sessions.store.clients import REDIS_ERRORS
-from mcp_sessions.store.drivers.round_trips import Job, check_unused, checked, drive, round_trips, unavailable
+from mcp_sessions.store.clients import REDIS_ERRORS, SyncClient
+from mcp_sessions.store.drivers.round_trips import Job, NoReply, check_unused, failure, round_trips
 from mcp_sessions.store.drivers.sync_cluster import cluster_replies
+from mcp_sessions.store.drivers.sync_connections import execute, replies_of
 from mcp_sessions.store.keys import Keys
 
 T = TypeVar("T")
-SyncClient = Redis | RedisCluster
 
 
 class SyncRunner(ABC):
@@ -28,7 +27,7 @@ class SyncRunner(ABC):
 
     @abstractmethod
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
-        """The reply to each job, error replies as values. Raises: StoreUnavailable."""
+        """The reply to each job; an error reply, and `NoReply`, as values."""
 
     def run(self, work: Call[T] | Operation[T], /) -> T:
         if isinstance(work, Call):
@@ -59,9 +58,11 @@ class SyncRunner(ABC):
     def _result(self, call: Call[Any], reply: Any) -> Any:
         if call.script.takes_many and isinstance(reply, list):
             [reply] = reply
-        reply = checked(call, reply)
-        if isinstance(reply, StoreUnavailable):
-            return reply
+        error = failure(call, reply)
+        if error is not None:
+            if call.fails_alone:
+                return error
+            raise error
         result = call.decode(call.home, reply)
         following = None if call.follow_up is None else call.follow_up(result, reply)
         if following is not None:
@@ -86,16 +87,8 @@ class SyncRedisStore(SyncRunner):
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
         try:
             client = self._connect()
-        except REDIS_ERRORS as error:
-            raise unavailable(error) from error
-        if isinstance(client, RedisCluster):
-            return cluster_replies(client, jobs)
-        return drive(round_trips(jobs), partial(_execute, client))
-
-
-def _execute(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    pipeline: Any = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    replies: list[Any] = pipeline.execute(raise_on_error=False)
-    return replies
+        except REDIS_ERRORS as error:  # of a Cluster that is down
+            return [NoReply(error, sent=False)] * len(jobs)
+        if isinstance(client, Redis):
+            return replies_of(round_trips(jobs), partial(execute, client))
+        return cluster_replies(client, jobs)
