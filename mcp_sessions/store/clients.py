@@ -152,6 +152,7 @@ def sync_client(alias: str) -> SyncClient:
             **_sentinel_timeouts(SyncRetry),
             **(options.get("SENTINEL_KWARGS") or {}),
         }
+        options.setdefault("CONNECTION_POOL_CLASS", "mcp_sessions.store.sync_sentinel.SyncPrimaryPool")
     factory = get_connection_factory(options)
     if isinstance(factory, ClusterConnectionFactory) or _is_cluster_class(options):
         cluster: SyncRedisCluster = get_redis_connection(alias)

@@ -121,10 +121,12 @@ class Watch:
         return self._known.address
 
     async def aclose(self) -> None:
-        for task in self._listening:
-            task.cancel()
-        if self._listening:
-            await asyncio.wait(self._listening)
+        listening = set(self._listening)
+        while listening:
+            # More than once: redis-py may lose a cancellation that meets a connection which closes.
+            for task in listening:
+                task.cancel()
+            _, listening = await asyncio.wait(listening, timeout=RECONNECT)
         self._listening = []
         for sentinel in self._sentinels:
             await sentinel.aclose()
@@ -146,7 +148,7 @@ class Watch:
 
     async def _hear(self, sentinel: Redis) -> None:
         """Raises: one of `_ERRORS`."""
-        channel: Any = sentinel.pubsub(ignore_subscribe_messages=True)
+        channel: Any = sentinel.pubsub()
         try:
             await channel.subscribe(SWITCHED, PROMOTING)
             await self._ask_again(sentinel)  # what was announced before that

@@ -13,7 +13,7 @@ from mcp_sessions.store.calls import indexes, queries, sessions
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import HEAL_INTERVAL_MS
-from mcp_sessions.store.drivers import synchronous
+from mcp_sessions.store.drivers import sync_connections, synchronous
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness
 from tests.support.redis import RedisServer
@@ -231,9 +231,8 @@ async def test_a_page_is_one_range_read_and_one_pipeline_however_many_sessions(
 
     def execute(client: Any, commands: Any) -> Any:
         executed.append(len(commands))
-        return really_execute(client, commands)
+        return sync_connections.execute(client, commands)
 
-    really_execute = synchronous.execute
     with mock.patch.object(synchronous, "execute", execute):
         for query in (Query(), Query(client="claude-ai"), Query(active_since_ms=1)):
             redis_harness.sync.run(queries.page(query, offset=5, limit=50, limits=redis_harness.limits))
