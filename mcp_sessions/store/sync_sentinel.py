@@ -94,5 +94,6 @@ class _Proxy(SentinelConnectionPoolProxy):
 
     def get_master_address(self) -> Address:
         pool: Any = self.connection_pool_ref()
-        self.master_address: Address = pool.primary()
-        return self.master_address
+        address: Address = pool.primary()
+        self.master_address = address
+        return address

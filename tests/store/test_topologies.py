@@ -103,37 +103,6 @@ async def test_sessions_survive_the_death_of_the_primary_on_both_faces(
     )
 
 
-@pytest.mark.slow
-async def test_after_a_planned_failover_the_old_primary_is_not_written_to(
-    trio: SentinelTrio, sentinel_harness: Harness
-) -> None:
-    fingerprint = await sentinel_harness.open()
-    sentinel_harness.sync.run(nodes.list_nodes())
-    assert replicated(trio)
-
-    with trio.sentinels[0].client() as client:
-        client.sentinel_failover(trio.service)
-    await asyncio.to_thread(
-        wait_until,
-        lambda: trio.primary_port() == trio.replica.port,
-        seconds=FAILOVER_BOUND,
-        what="a failover",
-    )
-    await asyncio.to_thread(wait_until, lambda: role(trio.primary) == "slave", seconds=FAILOVER_BOUND)
-
-    assert await eventually(lambda: sentinel_harness.touch(fingerprint)) is not None
-    opened = await eventually(sentinel_harness.open)
-    assert sentinel_harness.sync.run(sessions.get(opened)) is not None
-    with trio.replica.client() as client:
-        assert client.info("replication")["role"] == "master"
-        assert client.exists(sentinel_harness.key(opened, "session")) == 1
-
-
-def role(server: Any) -> str:
-    with server.client() as client:
-        return str(client.info("replication")["role"])
-
-
 async def test_no_sentinel_is_unavailable_soon(settings: Settings) -> None:
     settings.CACHES = {
         "default": {
