@@ -24,7 +24,6 @@ from mcp_sessions.store.topology import ClusterNodes
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import Harness, a_fingerprint
-from tests.support.processes import wait_until
 from tests.support.redis import RedisCluster, SentinelTrio, run_cluster, run_sentinels
 
 #: Seconds that a failover with the timeouts of these tests may take on slow cores.
