@@ -105,25 +105,20 @@ def running(
 def redis_server(folder: Path) -> Iterator[str]:
     """Start a Redis or Valkey of the benchmark's own, without persistence; its URL, without a database number."""
     port = free_port()
-    command = [
-        _redis_binary(),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-    ]
     log = folder / "redis.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([*command, "--dir", str(folder)], stdout=output, stderr=output)
+        process = subprocess.Popen(redis_command(port, folder), stdout=output, stderr=output)
     try:
         wait_for_port(process, port, log)
         yield f"redis://127.0.0.1:{port}"
     finally:
         stop(process)
+
+
+def redis_command(port: int, folder: Path, *options: str) -> list[str]:
+    """What starts a Redis or Valkey without persistence."""
+    listen = ("--port", str(port), "--bind", "127.0.0.1")
+    return [_redis_binary(), *listen, "--save", "", "--appendonly", "no", "--dir", str(folder), *options]
 
 
 def _redis_binary() -> str:
