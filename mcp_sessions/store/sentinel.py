@@ -36,6 +36,8 @@ RECONNECT: Final = 0.5
 #: Seconds that a failover may take before the primary of before is used again, and those between two looks.
 LONGEST_FAILOVER: Final = 3.0
 LOOK: Final = 0.05
+#: Seconds after which every Sentinel that works has heard of a failover.
+SETTLED: Final = 10.0
 
 #: A replica is about to be promoted: a tenth of a second before it is. What is written from then on may be lost.
 PROMOTING: Final = "+failover-state-send-slaveof-noone"
@@ -64,14 +66,17 @@ def named(state: Mapping[str, Any]) -> Named:
     )
 
 
-def newest(answers: Sequence[Named], *, known: Named | None, asked: int) -> Named | None:
-    """Which answer counts: that of the highest epoch. An older one than is known, only if most Sentinels give it and
-    none another: they were set up anew."""
+def newest(answers: Sequence[Named], *, known: Named | None, since: float, asked: int) -> Named | None:
+    """Which answer counts: that of the highest epoch.
+
+    One that is older than what is known, for so many seconds, counts only if most Sentinels give it, none gives another,
+    and they had time to hear of the last failover: then they were set up anew.
+    """
     if not answers:
         return None
     best = max(answers, key=lambda answer: (answer.epoch, not answer.is_down))
     agreed = len({answer.address for answer in answers}) == 1 and len(answers) > asked // 2
-    if known is not None and best.epoch < known.epoch and not agreed:
+    if known is not None and best.epoch < known.epoch and not (agreed and since > SETTLED):
         return None
     return best
 
@@ -84,6 +89,7 @@ class Watch:
         self._service = service
         self._changed = changed
         self._known: Named | None = None
+        self._learned_at = 0.0
         self._failing_since: float | None = None
         self._listening: list[asyncio.Task[None]] = []
         self._finding: asyncio.Task[Address] | None = None
@@ -105,7 +111,9 @@ class Watch:
         loop = asyncio.get_running_loop()
         while True:
             answers = await self._ask_all()
-            if (best := newest(answers, known=self._known, asked=len(self._sentinels))) is not None:
+            since = loop.time() - self._learned_at
+            best = newest(answers, known=self._known, since=since, asked=len(self._sentinels))
+            if best is not None:
                 await self._learn(best)
             if not any(answer.is_failing_over for answer in answers):
                 self._failing_since = None
@@ -133,6 +141,8 @@ class Watch:
 
     async def _learn(self, answer: Named) -> None:
         before, self._known = self._known, answer
+        if before is None or before.epoch != answer.epoch:
+            self._learned_at = asyncio.get_running_loop().time()
         if before is not None and before.address != answer.address:
             log.info("The primary of %r is %s:%s now.", self._service, *answer.address)
             await self._changed()

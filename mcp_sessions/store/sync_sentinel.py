@@ -43,6 +43,7 @@ class SyncPrimaryPool(SentinelConnectionPool):
         self._looking = threading.Lock()
         self._looked_at = -FRESH
         self._known: Named | None = None
+        self._learned_at = 0.0
         #: When Sentinels failed, by their place.
         self._failed: dict[int, float] = {}
 
@@ -67,11 +68,14 @@ class SyncPrimaryPool(SentinelConnectionPool):
             if not any(answer.is_failing_over for answer in answers) or time.monotonic() > until:
                 break
             _never.wait(LOOK)
-        best = newest(answers, known=self._known, asked=len(self.sentinel_manager.sentinels))
-        self._looked_at = time.monotonic()
+        self._looked_at = now = time.monotonic()
+        asked = len(self.sentinel_manager.sentinels)
+        best = newest(answers, known=self._known, since=now - self._learned_at, asked=asked)
         if best is None:
             return
         before, self._known = self._known, best
+        if before is None or before.epoch != best.epoch:
+            self._learned_at = now
         if before is not None and before.address != best.address:
             self.disconnect(inuse_connections=True)
 

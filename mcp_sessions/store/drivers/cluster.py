@@ -174,14 +174,17 @@ class NodePipeline(Pipeline):
 
     def _deliver(self, waiting: list[Waiting], replies: list[Any]) -> None:
         for (job, future, _), reply in zip(waiting, replies, strict=True):
-            if isinstance(reply, NoReply | ClusterDownError):
-                self._slots.nodes.refresh()
             if future.done():
+                continue
+            if not isinstance(reply, Exception):
+                future.set_result(reply)
                 continue
             if isinstance(reply, REDIRECTIONS) and future not in self._slots.followed:
                 self._slots.follow(job, future, reply, self._address)
-            else:
-                future.set_result(reply)
+                continue
+            if isinstance(reply, NoReply | ClusterDownError):
+                self._slots.nodes.refresh()
+            future.set_result(reply)
 
     def _refusal(self) -> NoReply:
         self._slots.nodes.refresh()

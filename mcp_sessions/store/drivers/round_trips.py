@@ -87,11 +87,10 @@ class Gathering:
 
     def round_trips(self, jobs: Sequence[Job]) -> Steps:
         """As the function of that name."""
-        if len(jobs) == 1:
-            [reply] = yield from round_trips(jobs)
-            return reply if isinstance(reply, list) else [reply]
-        size = MOST_TOGETHER if self._together else 1
-        parts = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        if len(jobs) == 1 or not self._together:
+            replies = yield from round_trips(jobs)
+            return [reply[0] if type(reply) is list else reply for reply in replies]
+        parts = [jobs[start : start + MOST_TOGETHER] for start in range(0, len(jobs), MOST_TOGETHER)]
         replies = yield from round_trips([_joined(part) for part in parts])
         found: list[Any] = []
         for part, reply in zip(parts, replies, strict=True):
