@@ -69,8 +69,8 @@ def named(state: Mapping[str, Any]) -> Named:
 def newest(answers: Sequence[Named], *, known: Named | None, since: float, asked: int) -> Named | None:
     """Which answer counts: that of the highest epoch.
 
-    One that is older than what is known, for so many seconds, counts only if most Sentinels give it, none gives another,
-    and they had time to hear of the last failover: then they were set up anew.
+    One that is older than what is known, for `since` seconds, counts only if most Sentinels give it, none gives
+    another, and all had time to hear of the last failover: then they were set up anew.
     """
     if not answers:
         return None

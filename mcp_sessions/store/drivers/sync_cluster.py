@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from redis.cluster import ClusterNode, RedisCluster
+from redis.cluster import ClusterNode, RedisCluster, get_node_name
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
@@ -43,7 +43,7 @@ def cluster_replies(client: RedisCluster, jobs: Sequence[Job]) -> list[Any]:
                 client.nodes_manager.move_slot(reply)
         failed = [n for n in left if _is_stale(replies[n])]
         if failed:
-            _look_again(client)
+            _look_again(client, asked[failed[0]])
         if not repeated:
             # Once to whoever has taken over.
             repeated = True
@@ -94,9 +94,10 @@ def _is_stale(reply: Any) -> bool:
     return isinstance(reply, NoReply | ClusterDownError)
 
 
-def _look_again(client: RedisCluster) -> None:
-    """Ask the other nodes who serves what. While nobody knows, what was known stays."""
+def _look_again(client: RedisCluster, failed: _Place) -> None:
+    """Ask the nodes who serves what, the failed one last. While nobody knows, what was known stays."""
     try:
-        client.nodes_manager.initialize()
+        name = None if failed.address is None else get_node_name(*failed.address)
+        client.nodes_manager.initialize(last_failed_node_name=name)
     except REDIS_ERRORS as error:
         log.debug("The nodes of the cluster do not agree: %s", error)
