@@ -194,8 +194,9 @@ class ClusterPipelines:
 
 async def _is_stale(connection: Any) -> bool:
     """Whether the server has closed it, or something came that nobody asked for."""
-    # Before redis-py 8 it is called like this.
-    can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
+    can_read = getattr(connection, "can_read", None)
+    if can_read is None:  # before redis-py 8, whose pool has looked
+        return False
     try:
         return bool(await can_read())
     except (RedisError, OSError):
