@@ -136,7 +136,6 @@ class PooledConnection:
                     replies.append(error)
         except REDIS_ERRORS as error:
             await self._drop(connection)
-            self._server.renew()  # what closed this one may have closed the others
             replies += [NoReply(error, sent=True)] * (len(commands) - len(replies))
         except BaseException:
             await self._drop(connection)
@@ -149,7 +148,8 @@ class PooledConnection:
             await self._server.give_back(connection)
 
     async def _drop(self, connection: Any) -> None:
-        """Close it: replies may still be on their way."""
+        """Close it: replies may still be on their way. What happened to it may have happened to the others."""
+        self._server.renew()
         await connection.disconnect(nowait=True)
         await self.release()
 
