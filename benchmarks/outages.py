@@ -38,6 +38,8 @@ IDLE, QUIET = 1, 3.0
 ENDED = 5
 #: Calls per second around a restart.
 CALM = 50
+#: Requests of so many seconds may be under way without another connection.
+CONNECTED = 4
 #: Seconds after which no answer comes any more.
 LOST = 30.0
 #: Parts of the time of which the first and the last are compared.
@@ -126,6 +128,11 @@ class Client:
     target: Target
     _idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
+    async def connect(self, count: int) -> None:
+        """Open so many connections beforehand: a burst of them would wait in the server's system, not in the server."""
+        for _ in range(count):
+            self._idle.append(await self._connect())
+
     async def ask(self, request: bytes) -> Answer:
         """Send one request; the time for a connection does not count."""
         connection = self._idle.pop() if self._idle else await self._connect()
@@ -166,6 +173,7 @@ async def hang(*, rate: float, seconds: float) -> None:
     """A Redis that hangs: how long an answer takes."""
     with serving() as (store, target):
         client, requests = Client(target=target), calls(target, open_sessions(target, SESSIONS))
+        await client.connect(round(rate * CONNECTED))
         await client.load(requests, rate=rate, seconds=BEFORE)
         store.send(signal.SIGSTOP)
         answers = await client.load(requests, rate=rate, seconds=seconds)
