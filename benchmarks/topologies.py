@@ -5,7 +5,6 @@ Both servers are up at the same time and take turns. The load is that of the mai
 
 import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from redis import Redis
 from benchmarks.contestants import BY_NAME, OURS
 from benchmarks.mcp_http import open_sessions
 from benchmarks.measure import Load, Sample, measure
-from benchmarks.processes import Cores, free_port, redis_command, redis_server, running, stop, wait_for_port
+from benchmarks.processes import Cores, free_port, redis_server, running, start_redis, stop
 
 PRIMARIES: Final = 3
 SLOTS: Final = 16384
@@ -36,12 +35,8 @@ def cluster(folder: Path) -> Iterator[str]:
         for port, bus in zip(nodes, buses, strict=True):
             data = folder / str(port)
             data.mkdir()
-            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus))
-            with (data / "log").open("wb") as output:
-                command = redis_command(port, data, *options)
-                process = subprocess.Popen(command, stdout=output, stderr=output)
-            stack.callback(stop, process)
-            wait_for_port(process, port, data / "log")
+            options = ("--save", "", "--cluster-enabled", "yes", "--cluster-port", str(bus))
+            stack.callback(stop, start_redis(data, port, *options))
         _join(nodes, buses)
         yield ",".join(f"redis://127.0.0.1:{port}" for port in nodes)
 

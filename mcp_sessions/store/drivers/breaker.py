@@ -12,7 +12,7 @@ from mcp_sessions.store.call import log
 from mcp_sessions.store.clients import REDIS_ERRORS
 
 #: Seconds that a probe may be without an answer before nobody waits for the server any more.
-PATIENCE: Final = 0.25
+PATIENCE: Final = 0.5
 #: Seconds from one probe to the next, and after an answer until the next doubt.
 PAUSE: Final = 0.5
 #: Seconds without a failed call after which an outage is over; longer than the pause between heartbeats.

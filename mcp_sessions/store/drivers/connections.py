@@ -130,7 +130,6 @@ class PooledConnection:
                     replies.append(error)
         except REDIS_ERRORS as error:
             await self._drop(connection)
-            self._server.renew()  # what closed this one may have closed the others
             replies += [NoReply(error, sent=True)] * (len(commands) - len(replies))
         except BaseException:
             await self._drop(connection)
@@ -143,15 +142,17 @@ class PooledConnection:
             await self._server.give_back(connection)
 
     async def _drop(self, connection: Any) -> None:
-        """Close it: replies may still be on their way."""
+        """Close it: replies may still be on their way. What happened to it may have happened to the others."""
+        self._server.renew()
         await connection.disconnect(nowait=True)
         await self.release()
 
 
 async def _is_stale(connection: Any) -> bool:
     """Whether the server has closed it, or something came that nobody asked for."""
-    # Before redis-py 8 it is called like this.
-    can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
+    can_read = getattr(connection, "can_read", None)
+    if can_read is None:  # before redis-py 8, whose pool has looked
+        return False
     try:
         return bool(await can_read())
     except (RedisError, OSError):

@@ -145,8 +145,8 @@ class Pipeline:
         jobs = [job for job, _, _ in waiting]
         steps: Steps = (self._gathering.round_trips if jobs[0][0].takes_many else round_trips)(jobs)
         try:
-            deadline = max(waiting[-1][2], self._loop.time() + STALL)
-            async with asyncio.timeout_at(deadline) as timeout:
+            now, deadline = self._loop.time(), waiting[-1][2]
+            async with asyncio.timeout_at(deadline if deadline > now else now + STALL) as timeout:
                 self._carried[timeout] = waiting
                 try:
                     replies = await replies_of(connection, steps)
