@@ -12,7 +12,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import sessions, state
 from tests.store.harness import Harness
 
-#: Seconds between two calls of a client.
+#: Seconds between two calls of a client, unless a test says otherwise.
 PACE: Final = 0.13
 
 
@@ -33,6 +33,8 @@ class Load:
     """Clients that append to the states of their sessions, one of them in a thread, and one that ends sessions."""
 
     harness: Harness
+    #: Seconds between two calls of a client.
+    pace: float = PACE
     #: By session.
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     in_thread: Outcome = field(default_factory=Outcome)
@@ -116,7 +118,7 @@ class Load:
             except StoreUnavailable:
                 self.in_thread.failed.append(begun)
             self.in_thread.slowest = max(self.in_thread.slowest, time.monotonic() - begun)
-            self._over.wait(PACE / 2)
+            self._over.wait(self.pace / 2)
 
     async def _end(self) -> None:
         while not self._over.is_set():
@@ -128,7 +130,7 @@ class Load:
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(PACE):
+            async with asyncio.timeout(self.pace):
                 await self._stop.wait()
 
 
@@ -137,9 +139,9 @@ def an_append(fingerprint: str, item: int) -> Any:
 
 
 @asynccontextmanager
-async def load(harness: Harness, clients: int) -> AsyncIterator[Load]:
+async def load(harness: Harness, clients: int, *, pace: float = PACE) -> AsyncIterator[Load]:
     """Start the clients, and stop them at the end; yields when each has made calls."""
-    made = Load(harness=harness)
+    made = Load(harness=harness, pace=pace)
     running = asyncio.create_task(made.run(clients))
     try:
         while not made.outcomes or not made.ended:

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -151,7 +152,7 @@ async def test_callers_who_leave_leave_nothing_behind(harness: Harness, opened: 
 
     await given_up(harness, opened)
 
-    touches = loop.pipelines.by_name["touches"]
+    touches: Any = loop.pipelines.by_name["touches"]
     await touches.drain()
     assert (len(touches), touches._carried) == (0, {})
 

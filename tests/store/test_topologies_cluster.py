@@ -69,9 +69,8 @@ def failures(outcomes: Iterable[Outcome]) -> int:
 async def test_slots_that_move_under_load_let_no_call_fail(
     replicated: RedisCluster, harness: Harness
 ) -> None:
-    async with load(harness, CLIENTS) as running:
-        moving = list(running.outcomes)[:15]
-        for fingerprint in moving:
+    async with load(harness, CLIENTS, pace=0.02) as running:
+        for fingerprint in list(running.outcomes)[:20]:
             await asyncio.to_thread(move, replicated, harness.key(fingerprint, "session"))
         await running.went_on()
 
