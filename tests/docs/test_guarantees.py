@@ -13,6 +13,7 @@ from mcp_sessions.daphne import backpressure
 from mcp_sessions.http import endpoint
 from mcp_sessions.store import clients
 from mcp_sessions.store.calls import nodes, requests, sessions
+from mcp_sessions.store.drivers import pipelines
 from mcp_sessions.streams import retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
@@ -64,6 +65,7 @@ BOUNDS: Final = {
     "Store unavailable while a stream is written": f"{retry.GIVE_UP_SECONDS:g} s",
     "Wait for Redis to answer": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
+    "Calls that wait for Redis": f"{pipelines.MOST_WAITING:,} of each of four kinds",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",
     "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
     "Sessions ended by one action in the admin": f"{actions.MAX_ENDED:,}",

@@ -149,7 +149,6 @@ async def test_calls_survive_connections_that_are_closed_all_the_time(
             except StoreUnavailable:
                 failed[fingerprint] += 1
 
-    ended = None
     counting = asyncio.gather(*[count(each) for each in opened])
     kills = 0
     while not counting.done():
@@ -170,8 +169,9 @@ def test_sync_connections_have_our_timeouts_where_the_cache_names_none(
 ) -> None:
     assert timeouts(sync_client("default")) == (SOCKET_TIMEOUT, CONNECT_TIMEOUT)
     assert sync_client("default") is sync_client("default")
-    theirs = get_redis_connection("default")
-    assert theirs.connection_pool is not sync_client("default").connection_pool
+    theirs: Any = get_redis_connection("default")
+    ours: Any = sync_client("default")
+    assert theirs.connection_pool is not ours.connection_pool
     assert timeouts(theirs) != (SOCKET_TIMEOUT, CONNECT_TIMEOUT)
 
     entry = redis_caches["default"]
@@ -180,7 +180,8 @@ def test_sync_connections_have_our_timeouts_where_the_cache_names_none(
 
     pooled = {"CONNECTION_POOL_CLASS": "redis.BlockingConnectionPool"}
     settings.CACHES = {"default": {**entry, "OPTIONS": pooled}}
-    pool = sync_client("default").connection_pool
+    blocking: Any = sync_client("default")
+    pool = blocking.connection_pool
     assert isinstance(pool, BlockingConnectionPool)
     assert pool.timeout == SOCKET_TIMEOUT
 

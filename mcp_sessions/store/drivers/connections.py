@@ -59,7 +59,7 @@ class PooledServer:
         options = pool.connection_kwargs
         self.name = _name(pool)
         self.seconds: float = options["socket_timeout"] or _NO_LIMIT
-        self._pool = pool
+        self.pool = pool
         self._known: WeakSet[AbstractConnection] = WeakSet()
         self._outdated: WeakSet[AbstractConnection] = WeakSet()
 
@@ -67,7 +67,7 @@ class PooledServer:
         return PooledConnection(self)
 
     async def probe(self) -> None:
-        connection = self._pool.make_connection()
+        connection = self.pool.make_connection()
         try:
             await connection.connect()
             await connection.send_command("PING")
@@ -84,21 +84,19 @@ class PooledServer:
         redis-py looks too, but since version 8 not where it expects maintenance notifications, as it does by default.
         Raises: one of `clients.REDIS_ERRORS`.
         """
-        connection: Any = await self._pool.get_connection()
+        connection: Any = await self.pool.get_connection()
         try:
-            if connection in self._outdated or await _is_stale(connection):
+            if (self._outdated and connection in self._outdated) or await _is_stale(connection):
                 await connection.disconnect(nowait=True)
                 await connection.connect()
+                self._outdated.discard(connection)
         except BaseException:
-            await self._pool.release(connection)
+            await self.pool.release(connection)
             raise
-        self._outdated.discard(connection)
-        self._known.add(connection)
+        if connection not in self._known:
+            self._known.add(connection)
         connection.socket_timeout = None  # the timeout of the pipeline covers it
         return connection
-
-    async def give_back(self, connection: Any) -> None:
-        await self._pool.release(connection)
 
 
 class PooledConnection:
@@ -139,7 +137,7 @@ class PooledConnection:
     async def release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await self._server.give_back(connection)
+            await self._server.pool.release(connection)
 
     async def _drop(self, connection: Any) -> None:
         """Close it: replies may still be on their way. What happened to it may have happened to the others."""
