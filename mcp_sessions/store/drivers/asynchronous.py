@@ -8,9 +8,8 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, log
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.clients import AsyncClient, close_async_client
-from mcp_sessions.store.drivers.connections import server_of
 from mcp_sessions.store.drivers.listener import Listener
-from mcp_sessions.store.drivers.pipelines import Pipelines
+from mcp_sessions.store.drivers.pipelines import Pipelines, server_of
 from mcp_sessions.store.drivers.round_trips import check_unused, failure
 from mcp_sessions.store.keys import Keys
 
@@ -92,7 +91,7 @@ class RedisStore:
 
     def _result(self, loop: _Loop, call: Call[T], reply: Any) -> T:
         """Raises: StoreUnavailable, which is the result of a call that fails alone; what the call's decoder raises."""
-        error = failure(call, reply)
+        error = failure(call, reply) if isinstance(reply, Exception) else None
         if error is not None:
             loop.pipelines.outage.count(error)
             if call.fails_alone:

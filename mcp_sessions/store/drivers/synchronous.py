@@ -57,7 +57,7 @@ class SyncRunner(ABC):
     def _result(self, call: Call[Any], reply: Any) -> Any:
         if call.script.takes_many and isinstance(reply, list):
             [reply] = reply
-        error = failure(call, reply)
+        error = failure(call, reply) if isinstance(reply, Exception) else None
         if error is not None:
             if call.fails_alone:
                 return error
@@ -124,7 +124,7 @@ def _execute(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
 
 
 def _take(pool: Any) -> Any:
-    """A connection that was open a moment ago, as `connections.PooledServer.take` does."""
+    """A connection that was open a moment ago, as `pipelines.PooledServer.take` does."""
     connection = pool.get_connection()
     try:
         if _is_stale(connection):
