@@ -84,7 +84,11 @@ class SyncRedisStore(SyncRunner):
         self._connect = connect
 
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
-        steps, client = round_trips(jobs), self._connect()
+        steps = round_trips(jobs)
+        try:
+            client = self._connect()
+        except REDIS_ERRORS as error:  # a Cluster's client asks for its nodes
+            return [NoReply(error, sent=False)] * len(jobs)
         try:
             commands = next(steps)
             while True:
