@@ -141,9 +141,9 @@ async def test_calls_survive_connections_that_are_closed_all_the_time(
     async def count(fingerprint: str) -> None:
         for _ in range(100):
             try:
-                assert (
-                    await harness.store.run(sessions.get(fingerprint)) or ended
-                ).fingerprint == fingerprint
+                session = await harness.store.run(sessions.get(fingerprint))
+                assert session is not None
+                assert session.fingerprint == fingerprint
                 await harness.store.run(state.incr(fingerprint, "count", 1, max_bytes=MAX_BYTES))
                 acknowledged[fingerprint] += 1
             except StoreUnavailable:

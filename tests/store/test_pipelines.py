@@ -13,8 +13,7 @@ from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.clients import make_async_client
-from mcp_sessions.store.drivers.connections import PooledConnection, PooledServer
-from mcp_sessions.store.drivers.pipelines import Pipeline, Pipelines
+from mcp_sessions.store.drivers.pipelines import Pipeline, Pipelines, PooledConnection, PooledServer
 from mcp_sessions.store.drivers.round_trips import MOST_TOGETHER, Job, NoReply
 from mcp_sessions.store.keys import Keys
 from tests.store.harness import LIMITS, a_fingerprint

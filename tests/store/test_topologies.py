@@ -353,7 +353,7 @@ def test_only_django_redis_caches_and_their_subclasses_are_redis(
 async def test_a_hung_node_of_a_cluster_is_unavailable_in_bounds_and_recovers(settings: Settings) -> None:
     with run_cluster() as running:
         entry = harnesses.cluster_cache(running)
-        options = {**entry["OPTIONS"], "SOCKET_TIMEOUT": 0.5, "SOCKET_CONNECT_TIMEOUT": 0.5}
+        options = {**entry["OPTIONS"], "SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 0.5}
         settings.CACHES = {"default": {**entry, "OPTIONS": options}}
         harness = harnesses.redis_harness("cluster")
         opened = await asyncio.gather(*[harness.open() for _ in range(12)])

@@ -9,9 +9,8 @@ from mcp_sessions.store.call import Call, Operation, log
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.clients import AsyncClient
 from mcp_sessions.store.drivers.cluster import ClusterPipelines
-from mcp_sessions.store.drivers.connections import PooledServer
 from mcp_sessions.store.drivers.listener import Listener
-from mcp_sessions.store.drivers.pipelines import Pipelines
+from mcp_sessions.store.drivers.pipelines import Pipelines, PooledServer
 from mcp_sessions.store.drivers.round_trips import check_unused, failure
 from mcp_sessions.store.keys import Keys
 from mcp_sessions.store.topology import ClusterNodes
@@ -98,7 +97,7 @@ class RedisStore:
 
     def _result(self, loop: _Loop, call: Call[T], reply: Any) -> T:
         """Raises: StoreUnavailable, which is the result of a call that fails alone; what the call's decoder raises."""
-        error = failure(call, reply)
+        error = failure(call, reply) if isinstance(reply, Exception) else None
         if error is not None:
             loop.pipelines.outage.count(error)
             if call.fails_alone:

@@ -9,8 +9,14 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from mcp_sessions.store.clients import REDIS_ERRORS
 from mcp_sessions.store.drivers.breaker import Breaker, Outage
-from mcp_sessions.store.drivers.connections import PooledConnection, PooledServer, Server
-from mcp_sessions.store.drivers.pipelines import IN_FLIGHT, Pipeline, Pipelines, Waiting, replies_of
+from mcp_sessions.store.drivers.connections import Server
+from mcp_sessions.store.drivers.pipelines import (
+    IN_FLIGHT,
+    Pipeline,
+    Pipelines,
+    PooledConnection,
+    PooledServer,
+)
 from mcp_sessions.store.drivers.round_trips import Gathering, Job, NoReply, round_trips
 from mcp_sessions.store.topology import Address, ClusterNodes
 
@@ -136,11 +142,15 @@ class SlotPipeline:
         server = NodeServer(self.nodes.client(address).connection_pool)
         connection = AskingConnection(server)
         try:
-            travel = _ALONE.round_trips if job[0].takes_many else round_trips
-            [reply] = await replies_of(connection, travel([job]))
+            steps = (_ALONE.round_trips if job[0].takes_many else round_trips)([job])
+            commands = next(steps)
+            while True:
+                commands = steps.send(await connection.execute(commands))
+        except StopIteration as stop:
+            [reply] = stop.value
+            return reply
         finally:
             await connection.release()
-        return reply
 
 
 class NodeServer(PooledServer):
@@ -172,19 +182,13 @@ class NodePipeline(Pipeline):
         self._slots = slots
         self._address = address
 
-    def _deliver(self, waiting: list[Waiting], replies: list[Any]) -> None:
-        for (job, future, _), reply in zip(waiting, replies, strict=True):
-            if future.done():
-                continue
-            if not isinstance(reply, Exception):
-                future.set_result(reply)
-                continue
-            if isinstance(reply, REDIRECTIONS) and future not in self._slots.followed:
-                self._slots.follow(job, future, reply, self._address)
-                continue
-            if isinstance(reply, NoReply | ClusterDownError):
-                self._slots.nodes.refresh()
-            future.set_result(reply)
+    def _follows(self, job: Job, future: "asyncio.Future[Any]", reply: Exception) -> bool:
+        if isinstance(reply, REDIRECTIONS) and future not in self._slots.followed:
+            self._slots.follow(job, future, reply, self._address)
+            return True
+        if isinstance(reply, NoReply | ClusterDownError):
+            self._slots.nodes.refresh()
+        return False
 
     def _refusal(self) -> NoReply:
         self._slots.nodes.refresh()

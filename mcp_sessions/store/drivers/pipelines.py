@@ -6,11 +6,18 @@ a whole request, whether it carries one script or sixteen, and a busy loop's tic
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
+from weakref import WeakSet
 
+from hiredis import pack_command
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
+
+from mcp_sessions.store.clients import REDIS_ERRORS
 from mcp_sessions.store.drivers.breaker import PAUSE, Breaker, Outage
-from mcp_sessions.store.drivers.connections import Connection, Server
+from mcp_sessions.store.drivers.connections import NO_LIMIT, Connection, Server
 from mcp_sessions.store.drivers.round_trips import Gathering, Job, NoReply, Steps, round_trips
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
@@ -149,7 +156,11 @@ class Pipeline:
             async with asyncio.timeout_at(deadline if deadline > now else now + STALL) as timeout:
                 self._carried[timeout] = waiting
                 try:
-                    replies = await replies_of(connection, steps)
+                    commands = next(steps)
+                    while True:
+                        commands = steps.send(await connection.execute(commands))
+                except StopIteration as stop:
+                    replies: list[Any] = stop.value
                 finally:
                     del self._carried[timeout]
         except asyncio.CancelledError:
@@ -164,14 +175,16 @@ class Pipeline:
                 if not future.done():
                     future.set_exception(error)
         else:
-            self._deliver(waiting, replies)
+            for (job, future, _), reply in zip(waiting, replies, strict=True):
+                if future.done() or (isinstance(reply, Exception) and self._follows(job, future, reply)):
+                    continue
+                future.set_result(reply)
             if isinstance(replies[-1], NoReply) and replies[-1].is_late:
                 self._breaker.doubt()
 
-    def _deliver(self, waiting: list[Waiting], replies: list[Any]) -> None:
-        for (_, future, _), reply in zip(waiting, replies, strict=True):
-            if not future.done():
-                future.set_result(reply)
+    def _follows(self, job: Job, future: "asyncio.Future[Any]", reply: Exception) -> bool:
+        """Whether somebody else gives the future its result."""
+        return False
 
     def _look(self, due: float) -> None:
         """Tell callers whose time is over; come again when that of the next one is."""
@@ -205,12 +218,110 @@ def _give_up(waiting: "deque[Waiting] | list[Waiting]", reply: NoReply) -> None:
             future.set_result(reply)
 
 
-async def replies_of(connection: Connection, steps: Steps) -> list[Any]:
-    """What the steps end with, a reply for each job."""
-    try:
-        commands = next(steps)
-        while True:
-            commands = steps.send(await connection.execute(commands))
-    except StopIteration as stop:
-        done: list[Any] = stop.value
-        return done
+class PooledServer:
+    """A server that redis-py has a pool of connections to; behind Sentinels, whichever is the primary."""
+
+    together = True
+
+    def __init__(self, pool: Any) -> None:
+        options = pool.connection_kwargs
+        self.name = _name(pool)
+        self.seconds: float = options["socket_timeout"] or NO_LIMIT
+        self.pool = pool
+        self._known: WeakSet[AbstractConnection] = WeakSet()
+        self._outdated: WeakSet[AbstractConnection] = WeakSet()
+
+    def connection(self) -> "PooledConnection":
+        return PooledConnection(self)
+
+    async def probe(self) -> None:
+        connection = self.pool.make_connection()
+        try:
+            await connection.connect()
+            await connection.send_command("PING")
+            await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def renew(self) -> None:
+        self._outdated.update(self._known)
+
+    async def take(self) -> Any:
+        """A connection that was open a moment ago; it has no timeout of its own.
+
+        redis-py looks too, but since version 8 not where it expects maintenance notifications, as it does by default.
+        Raises: one of `clients.REDIS_ERRORS`.
+        """
+        connection: Any = await self.pool.get_connection()
+        try:
+            stale = bool(self._outdated) and connection in self._outdated
+            if not stale and hasattr(connection, "can_read"):  # before redis-py 8, its pool has looked
+                try:
+                    stale = await connection.can_read()  # closed, or with something that nobody asked for
+                except (RedisError, OSError):
+                    stale = True
+            if stale:
+                await connection.disconnect(nowait=True)
+                await connection.connect()
+                self._outdated.discard(connection)
+        except BaseException:
+            await self.pool.release(connection)
+            raise
+        if connection not in self._known:
+            self._known.add(connection)
+        connection.socket_timeout = None  # the timeout of the pipeline covers it
+        return connection
+
+
+class PooledConnection:
+    """A connection of a pool, kept from one pipeline to the next as long as they follow each other.
+
+    redis-py's own pipeline takes a connection each time, sets a timer for every reply and packs in Python: several
+    times what all else on the path of a request costs.
+    """
+
+    def __init__(self, server: PooledServer) -> None:
+        self._server = server
+        self._connection: Any = None
+
+    async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        packed = [pack_command(tuple(command)) for command in commands]
+        connection = self._connection
+        if connection is None:
+            try:
+                connection = self._connection = await self._server.take()
+            except REDIS_ERRORS as error:
+                return [NoReply(error, sent=False)] * len(commands)
+        replies: list[Any] = []
+        try:
+            await connection.send_packed_command(packed)
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+        except REDIS_ERRORS as error:
+            await self._drop(connection)
+            replies += [NoReply(error, sent=True)] * (len(commands) - len(replies))
+        except BaseException:
+            await self._drop(connection)
+            raise
+        return replies
+
+    async def release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._server.pool.release(connection)
+
+    async def _drop(self, connection: Any) -> None:
+        """Close it: replies may still be on their way. What happened to it may have happened to the others."""
+        self._server.renew()
+        await connection.disconnect(nowait=True)
+        await self.release()
+
+
+def _name(pool: Any) -> str:
+    """Where a pool's server is: a service of Sentinels, a path, or host and port."""
+    options = pool.connection_kwargs
+    service: str | None = getattr(pool, "service_name", None) or options.get("path")
+    return service or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"

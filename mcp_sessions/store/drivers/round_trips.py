@@ -116,13 +116,11 @@ def check_unused(operation: Operation[Any]) -> None:
         raise RuntimeError("An operation runs once; make another one to repeat it.")
 
 
-def failure(call: Call[Any], reply: Any) -> StoreUnavailable | None:
-    """Why a call failed, if the reply is an error: no reply, out of memory, loading, read-only, a cluster that is down.
+def failure(call: Call[Any], reply: Exception) -> StoreUnavailable | None:
+    """Why a call failed: no reply, out of memory, loading, read-only, a cluster that is down.
 
     A key of another type is a record that cannot be read, which is no failure.
     """
-    if not isinstance(reply, Exception):
-        return None
     if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply) and call.script.reads_record:
         return None
     return unavailable(reply.cause if isinstance(reply, NoReply) else reply)

@@ -58,7 +58,7 @@ class SyncRunner(ABC):
     def _result(self, call: Call[Any], reply: Any) -> Any:
         if call.script.takes_many and isinstance(reply, list):
             [reply] = reply
-        error = failure(call, reply)
+        error = failure(call, reply) if isinstance(reply, Exception) else None
         if error is not None:
             if call.fails_alone:
                 return error
@@ -87,7 +87,7 @@ class SyncRedisStore(SyncRunner):
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
         try:
             client = self._connect()
-        except REDIS_ERRORS as error:  # of a Cluster that is down
+        except REDIS_ERRORS as error:  # a Cluster's client asks for its nodes
             return [NoReply(error, sent=False)] * len(jobs)
         if isinstance(client, Redis):
             return replies_of(round_trips(jobs), partial(execute, client))
