@@ -14,6 +14,7 @@ from mcp_sessions.http import endpoint, opening
 from mcp_sessions.serving import cancellations
 from mcp_sessions.store import clients
 from mcp_sessions.store.calls import nodes, requests, sessions
+from mcp_sessions.store.drivers import pipelines
 from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
@@ -76,6 +77,7 @@ BOUNDS: Final = {
     "Runs of a lost call with `RERUN_LOST_CALLS`": f"{orphans.MAX_RERUNS}",
     "Wait for Redis to answer": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
+    "Calls that wait for Redis": f"{pipelines.MOST_WAITING:,} of each of four kinds",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",
     "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
     "Sessions ended by one action in the admin": f"{actions.MAX_ENDED:,}",

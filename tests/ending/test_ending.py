@@ -1,13 +1,11 @@
 """The one way in which sessions end: what it costs, what is signalled and logged, and which nodes are notified."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
 import pytest
-from redis import Redis
-from redis.client import Pipeline
 from redis.exceptions import ReadOnlyError
 
 from mcp_sessions import conf, ending
@@ -19,6 +17,7 @@ from mcp_sessions.signals import session_ended
 from mcp_sessions.store.calls import nodes as node_calls
 from mcp_sessions.store.calls import queries
 from mcp_sessions.store.calls import sessions as session_calls
+from mcp_sessions.store.drivers import sync_connections, synchronous
 from mcp_sessions.store.factory import store_for, sync_store_for
 from tests.support.redis import RedisServer, run_server
 from tests.support.sessions import Opened, open_sessions
@@ -55,21 +54,12 @@ class Listening:
 def round_trips() -> Iterator[list[int]]:
     """How many commands each round trip of the sync driver carried."""
     made: list[int] = []
-    execute: Any = Pipeline.execute
-    execute_command: Any = Redis.execute_command
 
-    def pipelined(pipeline: Pipeline, *arguments: Any, **options: Any) -> Any:
-        made.append(len(pipeline))
-        return execute(pipeline, *arguments, **options)
+    def counted(client: Any, commands: Sequence[Any]) -> list[Any]:
+        made.append(len(commands))
+        return sync_connections.execute(client, commands)
 
-    def alone(client: Redis, *arguments: Any, **options: Any) -> Any:
-        made.append(1)
-        return execute_command(client, *arguments, **options)
-
-    with (
-        mock.patch.object(Pipeline, "execute", pipelined),
-        mock.patch.object(Redis, "execute_command", alone),
-    ):
+    with mock.patch.object(synchronous, "execute", counted):
         yield made
 
 
@@ -154,15 +144,14 @@ def test_an_end_says_by_whom_and_why(log: Callable[[], list[str]]) -> None:
 def test_one_that_fails_in_a_batch_hides_no_other(signals: list[Any], log: Callable[[], list[str]]) -> None:
     """As on a cluster, where one of the nodes refuses."""
     sessions = open_sessions([Opened() for _ in range(3)])
-    execute = Pipeline.execute
 
-    def second_fails(pipeline: Pipeline, *arguments: Any, **options: Any) -> Any:
-        replies = execute(pipeline, *arguments, **options)
+    def second_fails(client: Any, commands: Sequence[Any]) -> list[Any]:
+        replies = sync_connections.execute(client, commands)
         if len(replies) == len(sessions):
             replies[1] = ReadOnlyError("You can't write against a read only replica.")
         return replies
 
-    with mock.patch.object(Pipeline, "execute", second_fails), pytest.raises(NotAllEnded) as raised:
+    with mock.patch.object(synchronous, "execute", second_fails), pytest.raises(NotAllEnded) as raised:
         end_sessions("default", [session.fingerprint for session in sessions])
 
     ended = {sessions[0].fingerprint, sessions[2].fingerprint}

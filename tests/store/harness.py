@@ -12,11 +12,12 @@ from redis import Redis
 
 from mcp_sessions.conf import Limits, StreamLimits
 from mcp_sessions.engine import Engine
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import ANONYMOUS, Handshake, Session
 from mcp_sessions.store.call import Call, Operation
-from mcp_sessions.store.calls import sessions, streams
+from mcp_sessions.store.calls import nodes, sessions, streams
 from mcp_sessions.store.calls.streams import Appended, Batch, Closed, Taken
-from mcp_sessions.store.clients import make_async_client, make_key_of
+from mcp_sessions.store.clients import make_async_client, make_key_of, sync_client
 from mcp_sessions.store.drivers import Store, SyncStore
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
@@ -135,6 +136,17 @@ class Harness:
     def limit(self, **changes: Any) -> None:
         self.limits = replace(self.limits, **changes)
 
+    async def recovered(self, *, seconds: float = 1.0) -> None:
+        """Wait until Redis is waited for again, which is at most so many seconds after it answers."""
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    await self.store.run(nodes.list_nodes())
+                except StoreUnavailable:
+                    await asyncio.sleep(0.01)
+                else:
+                    return
+
     def key(self, fingerprint: str, part: str) -> str:
         """A key of a session; of the namespace without a fingerprint."""
         return self.keys.resolve(fingerprint, [part])[0]
@@ -246,7 +258,7 @@ def redis_harness(kind: str, *, alias: str = "default", namespace: str = "") -> 
     """Over the cache of that alias in the settings."""
     clock = Clock()
     keys = Keys(namespace or a_namespace(), make_key_of(alias))
-    sync = SyncRedisStore(keys, lambda: get_redis_connection(alias), clock=clock)
+    sync = SyncRedisStore(keys, lambda: sync_client(alias), clock=clock)
 
     def make() -> RedisStore:
         return RedisStore(keys, lambda timeout: make_async_client(alias, socket_timeout=timeout), clock=clock)

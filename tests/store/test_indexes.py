@@ -13,7 +13,8 @@ from mcp_sessions.store.calls import indexes, queries, sessions
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import HEAL_INTERVAL_MS
-from mcp_sessions.store.drivers import asynchronous, synchronous
+from mcp_sessions.store.drivers import sync_connections, synchronous
+from mcp_sessions.store.drivers.asynchronous import RedisStore
 from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness, client_named
 from tests.support.redis import RedisServer
 
@@ -227,7 +228,10 @@ async def test_an_index_update_that_fails_fails_no_request(
 async def test_index_updates_that_would_pile_up_are_dropped(redis: Any, redis_harness: Harness) -> None:
     opened = [await redis_harness.open(active=False) for _ in range(3)]
 
-    with mock.patch.object(asynchronous, "MOST_FOLLOW_UPS", 0):
+    full = mock.Mock(is_open=True)
+    assert isinstance(redis_harness.store, RedisStore)
+    [loop] = redis_harness.store._loops.values()
+    with mock.patch.object(loop.pipelines.by_name["follow_ups"], "_breaker", full):
         touched = await asyncio.gather(*[redis_harness.touch(each) for each in opened])
 
     assert all(touched)
@@ -252,10 +256,9 @@ async def test_a_page_is_one_range_read_and_one_pipeline_however_many_sessions(
 
     def execute(client: Any, commands: Any) -> Any:
         executed.append(len(commands))
-        return really_execute(client, commands)
+        return sync_connections.execute(client, commands)
 
-    really_execute = synchronous._execute
-    with mock.patch.object(synchronous, "_execute", execute):
+    with mock.patch.object(synchronous, "execute", execute):
         for query in (Query(), Query(client="claude-ai"), Query(active_since_ms=1)):
             redis_harness.sync.run(queries.page(query, offset=5, limit=50, limits=redis_harness.limits))
 

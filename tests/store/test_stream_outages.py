@@ -140,6 +140,7 @@ async def test_a_hung_server_is_unavailable_and_recovers(harness: Harness, serve
     finally:
         server.resume()
 
+    await harness.recovered()
     assert await harness.append(fingerprint, b"one")
 
 
@@ -205,21 +206,19 @@ async def test_a_server_that_lost_its_data_is_listened_to_from_the_beginning(
     ahead = f"{2**45}-0"
     with server.client() as redis:
         redis.flushall()
-    assert await cut(harness, server, after=ahead)
+    waiting = await cut(harness, server, after=ahead)
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
-    assert await rung(harness, ahead) == [b"ding"]
+    _, notifications = await waiting
+    assert list(notifications) == [b"ding"]
 
 
 async def test_an_inbox_that_is_gone_is_listened_to_from_the_beginning(
     harness: Harness, server: RedisServer
 ) -> None:
     await listening(harness)
-    ahead = f"{2**45}-0"
-    assert await cut(harness, server, after=ahead)
-    waiting = asyncio.create_task(harness.store.listen("a", after=ahead, block_ms=LONG))
-    await blocked(server)
+    waiting = await cut(harness, server, after=f"{2**45}-0")
 
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
@@ -227,14 +226,28 @@ async def test_an_inbox_that_is_gone_is_listened_to_from_the_beginning(
     assert list(notifications) == [b"ding"]
 
 
-async def cut(harness: Harness, server: RedisServer, *, after: str) -> bool:
-    """Break the connection of a node that waits; whether it noticed."""
+async def test_who_listens_does_not_notice_that_redis_closed_the_connection(
+    harness: Harness, server: RedisServer
+) -> None:
+    after = await listening(harness)
+    disconnect_all(server)
+    await harness.other.run(nodes.notify({"a": [b"ding"]}))
+
+    assert await rung(harness, after) == [b"ding"]
+
+
+async def cut(harness: Harness, server: RedisServer, *, after: str) -> "asyncio.Task[Any]":
+    """A node that waits again after its connection broke."""
     waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
     await blocked(server)
+    disconnect_all(server)
+    await blocked(server)
+    return waiting
+
+
+def disconnect_all(server: RedisServer) -> None:
     with server.client() as redis:
         redis.client_kill_filter(_type="normal", skipme=True)
-    [outcome] = await asyncio.gather(waiting, return_exceptions=True)
-    return isinstance(outcome, StoreUnavailable)
 
 
 async def blocked(server: RedisServer) -> None:
