@@ -6,7 +6,7 @@ BIN := .venv/bin
 MANAGE := DJANGO_DEBUG=1 REDIS_URL=redis://127.0.0.1:6379/0 $(BIN)/python manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format bench paths coverage tools lock clean
+.PHONY: help run install test check format bench paths coverage mutation tools lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
@@ -19,7 +19,7 @@ install: ## install what the targets below need into .venv (DJANGO=6.1 for anoth
 	@$(PYTHON) tools/bootstrap.py dev
 
 test: install ## run all tests, against servers that the tests start themselves
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	@$(BIN)/python -m pytest -n $(WORKERS)
 
 check: install ## lint, formatting, types, layers, migrations, Django's checks, and the tests of the documentation
 	$(BIN)/ruff check
@@ -43,7 +43,11 @@ paths: install ## count the functions and files that one request crosses (docs/b
 
 coverage: install ## run all tests and show what they do not reach
 	@$(BIN)/coverage erase
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term --cov-report=html:data/coverage
+	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term --cov-report=html:data/coverage
+
+mutation: install ## change code at random and count what no test notices (hours; PART=lua COUNT=40 for some)
+	@$(BIN)/python -m pip install --quiet "cosmic-ray>=8.7,<9" "universalmutator>=1.14,<2"
+	@$(BIN)/python tools/mutation.py $(if $(PART),--part $(PART)) $(if $(COUNT),--count $(COUNT))
 
 tools: install ## install the conformance suite and the MCP clients that the tests drive into .cache
 	@$(BIN)/python -m tests.support.programs

@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--idle", nargs="*", type=int, default=[1000, 5000, 10_000], metavar="N", help="for the memory"
     )
+    made.add_argument("--warm-up", type=int, default=1000, metavar="N", help="sessions before memory is read")
     made.add_argument(
         "--quick", action="store_true", help="a look: 2 short rounds at 16 connections, no memory"
     )
@@ -72,7 +73,7 @@ def options(arguments: argparse.Namespace) -> Options:
     chosen = {**vars(arguments), **quick}
     return Options(
         contestants=[c for c in CONTESTANTS if not arguments.only or c.name in arguments.only],
-        **{key: chosen[key] for key in ("connections", "sessions", "rounds", "seconds", "idle")},
+        **{key: chosen[key] for key in ("connections", "sessions", "rounds", "seconds", "idle", "warm_up")},
     )
 
 

@@ -11,8 +11,7 @@ from benchmarks.load import Wire
 from benchmarks.mcp_http import calls, check_answer, end_sessions, open_sessions
 from benchmarks.processes import Server
 
-#: Sessions opened, used and ended before the first reading, and how many of them at the same time.
-WARM_UP = 1000
+#: Sessions that are open at the same time while the server is warmed up.
 BATCH = 20
 #: A reading counts once two in a row, so far apart, are equal; at most so long after the last request. Seconds.
 SETTLE_STEP = 1.0
@@ -29,9 +28,12 @@ class Footprint:
     redis_bytes: float
 
 
-def footprints(server: Server, steps: Sequence[int], redis_url: str) -> list[Footprint]:
-    """Open sessions up to each step, let them idle, and read. Raises: LoadError."""
-    _warm_up(server)
+def footprints(server: Server, steps: Sequence[int], redis_url: str, *, warm_up: int) -> list[Footprint]:
+    """After so many sessions for a warm-up, open sessions up to each step, let them idle, and read.
+
+    Raises: LoadError.
+    """
+    _warm_up(server, warm_up)
     client = redis.Redis.from_url(redis_url, socket_timeout=10)
     process_before, redis_before = _process_bytes(server), _settled(lambda: _used_memory(client))
     sessions: list[str] = []
@@ -54,9 +56,9 @@ def footprints(server: Server, steps: Sequence[int], redis_url: str) -> list[Foo
     return found
 
 
-def _warm_up(server: Server) -> None:
+def _warm_up(server: Server, count: int) -> None:
     """Code paths, caches and pools are then in the state in which they stay."""
-    for _ in range(WARM_UP // BATCH):
+    for _ in range(count // BATCH):
         sessions = open_sessions(server.target, BATCH)
         _call(server, sessions, BATCH)
         end_sessions(server.target, sessions)

@@ -105,25 +105,25 @@ def running(
 def redis_server(folder: Path) -> Iterator[str]:
     """Start a Redis or Valkey of the benchmark's own, without persistence; its URL, without a database number."""
     port = free_port()
-    command = [
-        _redis_binary(),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-    ]
-    log = folder / "redis.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen([*command, "--dir", str(folder)], stdout=output, stderr=output)
+    process = start_redis(folder, port, "--save", "", "--appendonly", "no")
     try:
-        wait_for_port(process, port, log)
         yield f"redis://127.0.0.1:{port}"
     finally:
         stop(process)
+
+
+def start_redis(folder: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
+    """Start a Redis or Valkey and wait until it listens. Raises: ServerError."""
+    command = [_redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *options]
+    log = folder / "redis.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        wait_for_port(process, port, log, pause=0.01)
+    except ServerError:
+        stop(process)
+        raise
+    return process
 
 
 def _redis_binary() -> str:

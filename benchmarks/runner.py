@@ -35,6 +35,8 @@ class Options:
     seconds: float
     #: Idle sessions at which memory is read; empty for no memory measurement.
     idle: Sequence[int]
+    #: Sessions that are opened, used and ended before memory is read.
+    warm_up: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,7 +134,7 @@ class Runner:
 
     def _weigh(self, server: Server, redis_url: str) -> list[Footprint]:
         try:
-            return footprints(server, self.options.idle, redis_url)
+            return footprints(server, self.options.idle, redis_url, warm_up=self.options.warm_up)
         except (LoadError, OSError) as error:
             self._drop(server.contestant, error)
             return []

@@ -86,7 +86,7 @@ class Endpoint:
     allowed_origins: Sequence[str] = ()
     #: How long a request from the server to the client (elicitation, sampling) waits for its answer.
     request_timeout: float = 300
-    #: How long a client should wait before it resumes a stream that the server closed.
+    #: How long a client should wait before it resumes a stream that a handler closed, or whose connection broke.
     retry: float = 1.0
     #: Events that a stream keeps for clients that resume it.
     stream_max_events: int = 1000
@@ -100,14 +100,15 @@ class Endpoint:
     max_streams: int = 5000
     #: Open streams of one session in one process; the oldest is closed to make room.
     max_streams_per_session: int = 8
-    #: Requests that one process handles at a time, including those whose clients have disconnected; more get 503.
+    #: Requests and notifications that one process handles at a time, with those that wait for the store; more get 503.
     max_requests: int = 10_000
     #: The same for one session.
     max_requests_per_session: int = 1000
     #: Resources that one session may subscribe to.
     max_subscriptions: int = 100
-    #: Whether a call that was lost with its process is run again when its client resumes the stream. This applies only
-    #: to tools annotated with `readOnlyHint` or `idempotentHint`.
+    #: Whether a call that was lost with its process is run again when its client resumes the stream. It runs once for
+    #: each process that died with it, three times at most. This applies only to tools annotated with `readOnlyHint` or
+    #: `idempotentHint`.
     rerun_lost_calls: bool = False
     #: Dotted path of an SDK `TokenVerifier` (class or instance). None: sessions are anonymous.
     token_verifier: str | None = None

@@ -2,12 +2,17 @@
 
 Each end is a line in the log, with who and why, and the signal `session_ended`, once; every node is told, and closes
 what is open of the session. Of several ends of one session at the same moment exactly one gets it.
+
+What an operator ends is remembered in the store until that is done. If the process is killed in the middle, or cannot
+reach the store any more, a node finishes it: it ends what is left and announces all of it. Only then may a line and a
+signal come twice.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from mcp_sessions.cluster import outside
@@ -16,15 +21,18 @@ from mcp_sessions.cluster.notifications import SessionsEnded
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import Session
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls import endings, sessions
+from mcp_sessions.store.calls.endings import Ending
 from mcp_sessions.store.calls.sessions import EndReason
 from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.streams.retry import retry_while_unavailable
 
 logger = logging.getLogger(__name__)
 
-#: Sessions that are ended together: four round trips for so many.
+#: Sessions that are ended together: six round trips for so many.
 BATCH: Final = 500
+#: Runs a coroutine in the background.
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
 #: Seconds after a deadline at which a session is ended: the store counts whole milliseconds.
 MARGIN_SECONDS: Final = 0.002
 
@@ -38,7 +46,8 @@ def end_session(
     None if there was no such session any more; of several concurrent calls exactly one gets the session, and sends the
     signal. A receiver that raises is logged and stops nothing.
 
-    Raises: StoreUnavailable; then nothing is known to have ended.
+    Raises: StoreUnavailable; then nothing is known to have ended, and what the store had accepted of it is finished by
+    a node within twenty seconds.
     """
     ended, failure = _end(alias, [fingerprint], reason, by)
     if failure is not None:
@@ -53,15 +62,17 @@ def end_sessions(
     reason: EndReason = "expired_by_operator",
     by: str = "code",
 ) -> frozenset[str]:
-    """End many sessions of an endpoint, as `end_session` ends one, in four round trips for each 500.
+    """End many sessions of an endpoint, as `end_session` ends one, in six round trips for each 500.
 
     Returns the fingerprints of those that this call ended; the others were gone already.
 
-    Raises: NotAllEnded, a StoreUnavailable whose `ended` has the fingerprints of those that ended all the same.
+    Raises: NotAllEnded, a StoreUnavailable whose `ended` has the fingerprints of those that ended all the same. The
+    rest of the 500 in hand is finished as by `end_session`.
     """
     ended: set[str] = set()
-    for start in range(0, len(fingerprints), BATCH):
-        some, failure = _end(alias, fingerprints[start : start + BATCH], reason, by)
+    each_once = list(dict.fromkeys(fingerprints))
+    for start in range(0, len(each_once), BATCH):
+        some, failure = _end(alias, each_once[start : start + BATCH], reason, by)
         ended.update(session.fingerprint for session in some)
         if failure is not None:
             raise NotAllEnded(ended) from failure
@@ -72,19 +83,49 @@ def _end(
     alias: str, fingerprints: Sequence[str], reason: EndReason, by: str
 ) -> tuple[list[Session], StoreUnavailable | None]:
     """The sessions that ended, and why others may not have."""
+    store, token = sync_store_for(alias), secrets.token_hex(8)
     try:
-        outcomes = sync_store_for(alias).run(sessions.end_many(fingerprints, reason=reason))
+        store.run(endings.begin(Ending(token=token, fingerprints=fingerprints, reason=reason, by=by)))
+        outcomes = store.run(sessions.end_many(fingerprints, reason=reason, token=token))
     except StoreUnavailable as error:
         return [], error
-    ended = [outcome for outcome in outcomes if isinstance(outcome, Session)]
-    failures = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
+    ended, failures = _sorted(outcomes)
     if ended:
         gone = tuple(session.fingerprint for session in ended)
         _log(gone, reason, by)
         outside.notify_all(alias, SessionsEnded(fingerprints=gone))
         for fingerprint in gone:
             session_ended.send_robust(sender=Session, fingerprint=fingerprint, alias=alias, reason=reason)
-    return ended, failures[0] if failures else None
+    if failures:
+        return ended, failures[0]
+    try:
+        store.run(endings.finish(token))
+    except StoreUnavailable as error:
+        logger.warning("Ends of sessions may be announced again: %s", error)
+    return ended, None
+
+
+def _sorted(
+    outcomes: Sequence[Session | StoreUnavailable | None],
+) -> tuple[list[Session], list[StoreUnavailable]]:
+    """The sessions that ended, and the failures."""
+    ended = [outcome for outcome in outcomes if isinstance(outcome, Session)]
+    return ended, [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
+
+
+async def finish_endings(node: Node, alias: str) -> None:
+    """With each heartbeat: finish what a process began to end that was killed, or lost the store.
+
+    Raises: StoreUnavailable.
+    """
+    for ending in await node.store.run(endings.overdue()):
+        end = sessions.end_many(ending.fingerprints, reason=ending.reason, token=ending.token)
+        ended, failures = _sorted(await node.store.run(end))
+        if ended:
+            gone = [session.fingerprint for session in ended]
+            await _announce(node, alias, gone, reason=ending.reason, by=ending.by)
+        if not failures:
+            await node.store.run(endings.finish(ending.token))
 
 
 async def aend_session(
@@ -95,17 +136,50 @@ async def aend_session(
     reason: EndReason,
     by: str,
     principal: str | None = None,
+    spawn: Spawn | None = None,
 ) -> Session | None:
-    """As `end_session`, in an event loop that serves the endpoint as `node`. `principal=None` ends anybody's."""
-    session = await node.store.run(sessions.end(fingerprint, principal=principal, reason=reason))
-    if session is not None:
-        _log((fingerprint,), reason, by)
-        ended = SessionsEnded(fingerprints=(fingerprint,))
-        node.notify(node.id, ended)
-        # Before the others are told, which takes round trips: a request that is cancelled there has sent the signal.
+    """As `end_session`, in an event loop that serves the endpoint as `node`. `principal=None` ends anybody's.
+
+    With `spawn`, an end that could not reach the store, or lost its reply, goes on in the background for a while: what
+    the store has ended is announced all the same.
+
+    Raises: StoreUnavailable.
+    """
+    token = secrets.token_hex(8)
+
+    async def end() -> Session | None:
+        work = sessions.end(fingerprint, principal=principal, reason=reason, token=token)
+        session = await node.store.run(work)
+        if session is not None:
+            await _announce(node, alias, [fingerprint], reason=reason, by=by)
+        return session
+
+    try:
+        return await end()
+    except StoreUnavailable:
+        if spawn is not None:
+            spawn(_go_on(end, fingerprint))
+        raise
+
+
+async def _go_on(end: Callable[[], Awaitable[Session | None]], fingerprint: str) -> None:
+    try:
+        await retry_while_unavailable(end)
+    except StoreUnavailable as error:
+        logger.warning("Whether session %.12s ended is not known: %s", fingerprint, error)
+
+
+async def _announce(
+    node: Node, alias: str, fingerprints: Sequence[str], *, reason: EndReason, by: str
+) -> None:
+    """Log and signal ends, and tell every node."""
+    _log(fingerprints, reason, by)
+    ended = SessionsEnded(fingerprints=tuple(fingerprints))
+    node.notify(node.id, ended)
+    # Before the others are told, which takes round trips: a request that is cancelled there has sent the signals.
+    for fingerprint in fingerprints:
         await session_ended.asend_robust(sender=Session, fingerprint=fingerprint, alias=alias, reason=reason)
-        await node.notify_others(ended)
-    return session
+    await node.notify_others(ended)
 
 
 class Deadlines:
@@ -121,7 +195,7 @@ class Deadlines:
         *,
         is_held: Callable[[str], bool],
         horizon: Callable[[], float],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         """`horizon` is the number of seconds after which a session is certainly watched again."""
         self._alias = alias
@@ -154,26 +228,13 @@ class Deadlines:
             self._spawn(self._end(fingerprint))
 
     async def _end(self, fingerprint: str) -> None:
-        failure: StoreUnavailable | None = None
-
-        async def end() -> Session | None:
-            nonlocal failure
-            try:
-                return await aend_session(
-                    self._node, self._alias, fingerprint, reason="max_age", by="maximum age"
-                )
-            except StoreUnavailable as error:
-                failure = error
-                raise
-
         ended = None
-        with contextlib.suppress(StoreUnavailable):
-            ended = await retry_while_unavailable(end)
+        with contextlib.suppress(StoreUnavailable):  # it goes on in the background
+            ended = await aend_session(
+                self._node, self._alias, fingerprint, reason="max_age", by="maximum age", spawn=self._spawn
+            )
         if ended is None:
-            if failure is not None:
-                # The first attempt may have ended it although its reply was lost.
-                logger.warning("Session %.12s expired, perhaps without a signal: %s", fingerprint, failure)
-            # Another node ended it, or nobody can: what is open of it here closes all the same.
+            # Another node ended it, or nobody can yet: what is open of it here closes all the same.
             self._node.notify(self._node.id, SessionsEnded(fingerprints=(fingerprint,)))
 
 

@@ -56,8 +56,14 @@ def _missing_servers() -> Iterator[str]:
 
 
 def _silent_stores() -> Iterator[str]:
+    """Endpoints may share a Redis: once it was silent, none waits for it again."""
+    silent: set[str] = set()
     for alias in aliases():
+        cache = endpoint(alias).cache
         try:
-            sync_store_for(alias).run(nodes.list_nodes())
+            if cache not in silent:
+                sync_store_for(alias).run(nodes.list_nodes())
         except StoreUnavailable:
+            silent.add(cache)
+        if cache in silent:
             yield f"The session store of the endpoint {alias!r} does not answer."

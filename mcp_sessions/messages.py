@@ -11,19 +11,33 @@ from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 
+from mcp_sessions import conf
 from mcp_sessions.cluster import outside
-from mcp_sessions.cluster.notifications import Announced, StreamChanged
-from mcp_sessions.conf import endpoint as endpoint_conf
+from mcp_sessions.cluster.notifications import (
+    PROMPTS_CHANGED,
+    RESOURCE_UPDATED,
+    RESOURCES_CHANGED,
+    TOOLS_CHANGED,
+    Announced,
+    StreamChanged,
+)
 from mcp_sessions.store.calls import streams
 from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.transport import jsonrpc
 from mcp_sessions.transport.event_ids import STANDALONE
 
+__all__ = [
+    "PROMPTS_CHANGED",
+    "RESOURCES_CHANGED",
+    "RESOURCE_UPDATED",
+    "TOOLS_CHANGED",
+    "aannounce",
+    "announce",
+    "asend",
+    "send",
+]
+
 #: What `announce` takes.
-TOOLS_CHANGED: Final = "notifications/tools/list_changed"
-PROMPTS_CHANGED: Final = "notifications/prompts/list_changed"
-RESOURCES_CHANGED: Final = "notifications/resources/list_changed"
-RESOURCE_UPDATED: Final = "notifications/resources/updated"
 _ANNOUNCEMENTS: Final = frozenset({TOOLS_CHANGED, PROMPTS_CHANGED, RESOURCES_CHANGED, RESOURCE_UPDATED})
 
 
@@ -39,7 +53,7 @@ def send(
             fingerprint,
             payloads=[jsonrpc.encode(jsonrpc.notification(method, params))],
             key=secrets.token_hex(8),
-            limits=endpoint_conf(endpoint).stream_limits,
+            limits=conf.endpoint(endpoint).stream_limits,
         )
     )
     if appended is None:

@@ -4,7 +4,8 @@ import hashlib
 import json
 import re
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -12,12 +13,17 @@ from typing import Any, Final
 #: `Mcp-Session-Id`: visible ASCII (Streamable HTTP, section Session Management); longer ones are never ours.
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,256}\Z")
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
+#: A whole fingerprint, or enough of its first digits to look for.
+FINGERPRINT_PREFIX: Final = re.compile(r"[0-9a-f]{8,64}\Z")
 
 ANONYMOUS: Final = "anonymous"
 
 #: Characters of a handshake that is kept once it was parsed. Those of real clients are shorter, and often the same;
 #: a thousand that somebody made long and different on purpose would fill the memory of every process.
 KEPT_HANDSHAKE_CHARS: Final = 2_048
+
+#: Characters that are logged of what a client sent.
+SHOWN_CHARS: Final = 100
 
 
 def new_session_id() -> str:
@@ -35,59 +41,66 @@ def fingerprint(session_id: str) -> str | None:
     return hashlib.sha256(session_id.encode("ascii")).hexdigest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def shown(text: str) -> str:
+    """Text of a client as it may be logged: in quotes, in printable ASCII, and cut off."""
+    return ascii(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…")
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Handshake:
-    """What `initialize` negotiated. Immutable for the life of the session."""
+    """What `initialize` negotiated. Nobody can change it, although sessions share it: what it gives is a copy."""
 
     #: The protocol version that both sides speak.
     protocol_version: str
-    #: The client's `clientInfo`, as sent.
-    client_info: dict[str, Any]
-    #: The client's `capabilities`, as sent.
-    capabilities: dict[str, Any]
-    #: What it was parsed from, if it was.
-    text: str = field(default="", compare=False, repr=False)
+    client_name: str
+    client_version: str
+    #: All of it, as one line of ASCII JSON; equal handshakes have equal text.
+    text: str
+    #: Whether it is short enough for caches.
+    is_kept: bool
+
+    def __init__(
+        self, *, protocol_version: str, client_info: Mapping[str, Any], capabilities: Mapping[str, Any]
+    ) -> None:
+        text = json.dumps([protocol_version, client_info, capabilities], separators=(",", ":"))
+        for name, value in (
+            ("protocol_version", protocol_version),
+            ("client_name", str(client_info.get("name", ""))),
+            ("client_version", str(client_info.get("version", ""))),
+            ("text", text),
+            ("is_kept", len(text) <= KEPT_HANDSHAKE_CHARS),
+        ):
+            object.__setattr__(self, name, value)
 
     def __hash__(self) -> int:
-        """Hashable although it holds JSON objects, so that what is derived from a handshake can be cached by it.
-
-        All of it counts: if those of one client's name had one hash, somebody could make each look-up a long search.
-        """
-        return hash(self.text or self.to_json())
+        """Of all of it: if those of one client's name had one hash, somebody could make each look-up a long search."""
+        return hash(self.text)
 
     @property
-    def is_kept(self) -> bool:
-        """Whether it is short enough for caches."""
-        return len(self.text) <= KEPT_HANDSHAKE_CHARS
-
-    def to_json(self) -> str:
-        """One line of ASCII JSON; equal handshakes give equal text."""
-        return json.dumps([self.protocol_version, self.client_info, self.capabilities], separators=(",", ":"))
+    def client_info(self) -> dict[str, Any]:
+        """The client's `clientInfo`, as sent; the caller's own copy."""
+        info: dict[str, Any] = json.loads(self.text)[1]
+        return info
 
     @property
-    def client_name(self) -> str:
-        return str(self.client_info.get("name", ""))
-
-    @property
-    def client_version(self) -> str:
-        return str(self.client_info.get("version", ""))
+    def capabilities(self) -> dict[str, Any]:
+        """The client's `capabilities`, as sent; the caller's own copy."""
+        capabilities: dict[str, Any] = json.loads(self.text)[2]
+        return capabilities
 
 
 def parse_handshake(text: str) -> Handshake:
-    """The handshake of `to_json()`. Clients of one release send equal handshakes, so few are ever parsed.
+    """The handshake with this `text`. Clients of one release send equal handshakes, so few are ever parsed.
 
-    Raises: ValueError for anything that `to_json()` did not write.
+    Raises: ValueError for anything that is not the text of a handshake.
     """
     return _parse_kept(text) if len(text) <= KEPT_HANDSHAKE_CHARS else _parse(text)
 
 
 def _parse(text: str) -> Handshake:
-    values = json.loads(text)
-    match values:
+    match json.loads(text):
         case [str() as version, dict() as client_info, dict() as capabilities]:
-            return Handshake(
-                protocol_version=version, client_info=client_info, capabilities=capabilities, text=text
-            )
+            return Handshake(protocol_version=version, client_info=client_info, capabilities=capabilities)
     raise ValueError("not a handshake")
 
 

@@ -20,7 +20,13 @@ from mcp.server.subscriptions import (
 )
 
 from mcp_sessions.cluster import outside
-from mcp_sessions.cluster.notifications import Announced
+from mcp_sessions.cluster.notifications import (
+    PROMPTS_CHANGED,
+    RESOURCE_UPDATED,
+    RESOURCES_CHANGED,
+    TOOLS_CHANGED,
+    Announced,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +35,10 @@ Listener = Callable[[ServerEvent], None]
 Publish = Callable[[Announced], Awaitable[None]]
 
 _KINDS: Final[dict[str, Callable[..., ServerEvent]]] = {
-    "notifications/tools/list_changed": ToolsListChanged,
-    "notifications/prompts/list_changed": PromptsListChanged,
-    "notifications/resources/list_changed": ResourcesListChanged,
-    "notifications/resources/updated": ResourceUpdated,
+    TOOLS_CHANGED: ToolsListChanged,
+    PROMPTS_CHANGED: PromptsListChanged,
+    RESOURCES_CHANGED: ResourcesListChanged,
+    RESOURCE_UPDATED: ResourceUpdated,
 }
 _METHODS: Final = {kind: method for method, kind in _KINDS.items()}
 

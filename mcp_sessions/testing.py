@@ -20,8 +20,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_sessions import lifecycle
-from mcp_sessions.conf import endpoint as settings_of
+from mcp_sessions import conf, lifecycle
 from mcp_sessions.routing import mcp_urlpatterns
 from mcp_sessions.transport.asgi import Application, Message, Scope
 
@@ -87,7 +86,7 @@ def http_client(*, user: Any = None, headers: Mapping[str, str] | None = None) -
 
 def url_of(endpoint: str = "default") -> str:
     """The URL at which an endpoint answers an `http_client`."""
-    return f"{ORIGIN}/{settings_of(endpoint).path}"
+    return f"{ORIGIN}/{conf.endpoint(endpoint).path}"
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """A client in one file, for a first look: `python -m project.ask recall`, `... remember note="I like sea stories"`.
 
-Without the name of a tool, it lists the tools. It keeps its session in data/client.json, so that the next call can
-resume it, even after the server was restarted. Needs nothing but Python.
+Without the name of a tool, it lists the tools and their arguments. It keeps its session in data/client.json, so that
+the next call can resume it, even after the server was restarted. Needs nothing but Python.
 """
 
 import argparse
@@ -18,6 +18,14 @@ from project.paths import DATA
 KEPT: Final = DATA / "client.json"
 DEFAULT_URL: Final = "http://127.0.0.1:8000/mcp"
 VERSION: Final = "2025-11-25"
+#: JSON Schema's types of arguments that can be given on a command line.
+_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
+    "array": list,
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float),
+    "object": dict,
+}
 
 
 class Client:
@@ -101,16 +109,44 @@ def _keep(url: str, session: str | None) -> None:
     )
 
 
-def _arguments(words: list[str]) -> dict[str, Any]:
-    """`note=text copies=3` as a tool's arguments: values that are not JSON are strings."""
-    return {name: _value(text) for name, _, text in (word.partition("=") for word in words)}
+def _usage(tool: dict[str, Any]) -> str:
+    """How to call a tool: `search_books text=... [limit=...]`."""
+    schema = tool["inputSchema"]
+    required = schema.get("required", ())
+    arguments = schema.get("properties", {})
+    return " ".join([tool["name"], *(f"{n}=..." if n in required else f"[{n}=...]" for n in arguments)])
 
 
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
+def _arguments(tool: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """`note=text copies=3` as the tool's arguments. Raises: ValueError, with a sentence for the person who typed it."""
+    properties: dict[str, Any] = tool["inputSchema"].get("properties", {})
+    given = dict(_pair(word) for word in words)
+    if unknown := given.keys() - properties.keys():
+        raise ValueError(f"{tool['name']} has no argument {' or '.join(sorted(unknown))}.")
+    if missing := set(tool["inputSchema"].get("required", ())) - given.keys():
+        raise ValueError(f"{tool['name']} needs {' and '.join(sorted(missing))}.")
+    return {name: _value(name, text, properties[name].get("type")) for name, text in given.items()}
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, equals, text = word.partition("=")
+    if not equals:
+        raise ValueError(f"An argument is written name=value, not {word!r}.")
+    return name, text
+
+
+def _value(name: str, text: str, kind: str | None) -> Any:
+    """The text itself if the tool takes a string, otherwise the JSON value that it stands for."""
+    if kind == "string":
         return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    is_number = kind in ("integer", "number")
+    if not isinstance(value, _TYPES.get(kind or "", object)) or (is_number and isinstance(value, bool)):
+        raise ValueError(f"{name} must be of the type {kind}, not {text!r}.")
+    return value
 
 
 def main() -> None:
@@ -122,19 +158,27 @@ def main() -> None:
     options = parser.parse_args()
     client = Client(options.url)
     try:
-        _show(client, options.tool, _arguments(options.argument))
+        _show(client, options.tool, options.argument)
     except urllib.error.HTTPError as error:
         sys.exit(f"HTTP {error.code}: {error.read().decode()}")
     except OSError as error:
         sys.exit(f"There is no answer from {client.url} ({error}). Is `make run` running?")
 
 
-def _show(client: Client, tool: str | None, arguments: dict[str, Any]) -> None:
-    if tool is None:
-        for each in client.call("tools/list", {})["tools"]:
-            print(f"{each['name']:<18}{(each.get('description') or '').splitlines()[0]}")
+def _show(client: Client, name: str | None, words: list[str]) -> None:
+    """Print what a tool answers, or the list of the tools."""
+    tools = {tool["name"]: tool for tool in client.call("tools/list", {})["tools"]}
+    if name is None:
+        for tool in tools.values():
+            print(f"{_usage(tool)}\n    {(tool.get('description') or '').splitlines()[0]}")
         return
-    params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": 1}}
+    if name not in tools:
+        sys.exit(f"There is no tool {name} in this session. There are: {', '.join(tools)}.")
+    try:
+        arguments = _arguments(tools[name], words)
+    except ValueError as problem:
+        sys.exit(f"{problem}\nUsage: {_usage(tools[name])}")
+    params = {"name": name, "arguments": arguments, "_meta": {"progressToken": 1}}
     for part in client.call("tools/call", params)["content"]:
         print(part.get("text", part))
 

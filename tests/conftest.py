@@ -1,4 +1,5 @@
-"""Fixtures that several suites share, and the rule that nothing is skipped in silence (support/programs.py)."""
+"""Fixtures that several suites share, how tests are spread over processes (support/distribution.py), and the rule that
+nothing is skipped in silence (support/programs.py)."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import logs, programs
+from tests.support.distribution import (  # noqa: F401 - hooks
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 from tests.support.gates import Gate
 from tests.support.gates import gate as opened_gate
 from tests.support.mcp_client import RawClient

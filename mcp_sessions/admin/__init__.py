@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from mcp_sessions import conf
-from mcp_sessions.admin import filters, pages
+from mcp_sessions.admin import common, filters
 from mcp_sessions.admin.actions import force_expire
 from mcp_sessions.admin.columns import SessionColumns
 from mcp_sessions.errors import UnsupportedLookup
@@ -56,7 +56,6 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
         "expires_in",
         "requests",
         "protocol",
-        "created",
     )
     list_filter = (
         filters.EndpointFilter,
@@ -123,7 +122,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
             return MCPSession(fingerprint=object_id) if _is_in_log(object_id) else None
         return found
 
-    @pages.explains_store_outages
+    @common.explains_store_outages
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -133,10 +132,11 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
         try:
             return super().changelist_view(request, {**context, **(extra_context or {})})
         except UnsupportedLookup as error:
-            self.message_user(request, f"{error} The filters were cleared.", messages.WARNING)
-            return HttpResponseRedirect(request.path)
+            address, consequence = filters.fallback(request)
+            self.message_user(request, f"{error} {consequence}", messages.WARNING)
+            return HttpResponseRedirect(address)
 
-    @pages.explains_store_outages
+    @common.explains_store_outages
     def change_view(
         self,
         request: HttpRequest,
@@ -152,7 +152,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
         # Rendered here, because rendering reads the state of the session, which may fail.
         return response.render() if isinstance(response, TemplateResponse) else response
 
-    @pages.explains_store_outages
+    @common.explains_store_outages
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -164,14 +164,14 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
         own = path("processes/", self.admin_site.admin_view(self.nodes_view), name=name)
         return [own, *super().get_urls()]
 
-    @pages.explains_store_outages
+    @common.explains_store_outages
     def nodes_view(self, request: HttpRequest) -> HttpResponse:
         """The nodes of all endpoints."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         aliases = conf.aliases()
         rows = [{**asdict(node), "ago": display.ago(node.seen)} for node in nodes_of(aliases)]
-        context = pages.context(self, request, "Nodes") | {"nodes": rows, "several": len(aliases) > 1}
+        context = common.context(self, request, "Nodes") | {"nodes": rows, "several": len(aliases) > 1}
         return TemplateResponse(request, "admin/mcp_sessions/mcpsession/nodes.html", context)
 
     def delete_view(
@@ -186,10 +186,10 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
 
     def _gone(self, request: HttpRequest, fingerprint: str) -> HttpResponseRedirect:
         """Redirect to the history of a session that was force-expired here, otherwise to the list."""
-        self.message_user(
-            request, "This session no longer exists: it was ended, or it expired.", messages.WARNING
-        )
-        page, args = ("history", [fingerprint]) if _is_in_log(fingerprint) else ("changelist", [])
+        page, args, text = "changelist", [], "This session no longer exists: it was ended, or it expired."
+        if _is_in_log(fingerprint):
+            page, args, text = "history", [fingerprint], "This session was force-expired; see below."
+        self.message_user(request, text, messages.WARNING)
         name = f"admin:{self._url_name}_{page}"
         return HttpResponseRedirect(reverse(name, args=args, current_app=self.admin_site.name))
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
 from mcp_sessions import conf
-from mcp_sessions.admin import pages
+from mcp_sessions.admin import common
 from mcp_sessions.ending import end_sessions
 from mcp_sessions.errors import NotAllEnded
 from mcp_sessions.models import MCPSession
@@ -66,7 +66,7 @@ def _confirmation(
 ) -> TemplateResponse:
     named = sessions[:MAX_NAMED]
     context = {
-        **pages.context(modeladmin, request, "Force-expire sessions"),
+        **common.context(modeladmin, request, "Force-expire sessions"),
         "named": named,
         "more": total - len(named),
         "total": total,

@@ -24,10 +24,6 @@ class SessionColumns:
     def full_fingerprint(self, obj: MCPSession) -> SafeString:
         return format_html("<code>{}</code>", obj.fingerprint)
 
-    @admin.display(description="client")
-    def client(self, obj: MCPSession) -> str:
-        return obj.client
-
     @admin.display(description="principal")
     def principal_name(self, obj: MCPSession) -> str:
         return obj.principal_name
@@ -36,13 +32,10 @@ class SessionColumns:
     def protocol(self, obj: MCPSession) -> str:
         return display.printable(obj.protocol_version, 30)
 
-    @admin.display(description="created")
-    def created(self, obj: MCPSession) -> SafeString:
-        return display.timed(display.ago(obj.record.created), obj.record.created)
-
     @admin.display(description="last activity", ordering="last_activity")
     def activity(self, obj: MCPSession) -> SafeString:
-        return display.timed(display.ago(obj.last_activity), obj.last_activity)
+        created = f"created {display.ago(obj.record.created)}"
+        return display.timed(display.ago(obj.last_activity), obj.last_activity, note=created)
 
     @admin.display(description="expires in")
     def expires_in(self, obj: MCPSession) -> SafeString:

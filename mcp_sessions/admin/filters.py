@@ -5,10 +5,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.contrib.admin import SimpleListFilter
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.http import HttpRequest
 from django.utils import timezone
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_sessions import conf
 from mcp_sessions.inventory.display import printable
@@ -25,6 +24,22 @@ def chosen_aliases(request: HttpRequest) -> tuple[str, ...]:
     """The endpoints that the list shows."""
     chosen = request.GET.get(ENDPOINT)
     return tuple(alias for alias in conf.aliases() if chosen in (None, alias))
+
+
+def fallback(request: HttpRequest) -> tuple[str, str]:
+    """The address to show instead of one that no index serves, and a sentence about what it leaves out.
+
+    The filters by client and by protocol exclude each other and most searches. They are removed, and the search stays.
+    If there are none, the address is wrong in some other way, and nothing of it stays.
+    """
+    query = request.GET.copy()
+    dropped = [name for name in (ClientFilter.parameter_name, ProtocolFilter.parameter_name) if name in query]
+    if not dropped:
+        return request.path, "The filters were cleared."
+    for name in (*dropped, PAGE_VAR):
+        query.pop(name, None)
+    which = f"filter by {dropped[0]} was" if len(dropped) == 1 else "filters by client and protocol were"
+    return f"{request.path}?{query.urlencode()}".rstrip("?"), f"The {which} removed."
 
 
 class _Filter(SimpleListFilter):
@@ -93,6 +108,9 @@ class ProtocolFilter(_Filter):
     lookup = "protocol_version"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        # Not at the top: every process of the project imports this module, and few need the SDK.
+        from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+
         newest_first = reversed(HANDSHAKE_PROTOCOL_VERSIONS)  # only these have sessions
         return [(version, printable(version, 30)) for version in _with_current(newest_first, self.value())]
 

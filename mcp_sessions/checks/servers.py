@@ -1,27 +1,20 @@
 """Checks of the MCP servers and token verifiers that MCP_SESSIONS names by dotted paths."""
 
-from types import SimpleNamespace
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.core.checks import Error, register
 from django.core.checks import Warning as Advice
 from django.utils.module_loading import import_string
-from mcp.server import MCPServer
-from mcp.server.lowlevel.server import Server
-from mcp.server.request_state import InvalidRequestState, RequestStateBoundary
-from mcp.shared.exceptions import MCPError
 
-from mcp_sessions import subscriptions
 from mcp_sessions.checks import caches
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message
-from mcp_sessions.sdk.server import load_server
-from mcp_sessions.security import request_state_security
 
 
 @register(TAG)
 def check_server(app_configs: Apps, **_: Any) -> Found:
     """E005: SERVER can be imported and is an MCP server, or a callable that returns one."""
+    from mcp_sessions.checks import hosted
+
     hint = (
         "SERVER is the dotted path of an mcp.server.MCPServer, of an mcp.server.lowlevel.Server, or of a callable "
         "without arguments that returns one."
@@ -29,15 +22,8 @@ def check_server(app_configs: Apps, **_: Any) -> Found:
     return [
         message(Error, "E005", f"MCP_SESSIONS[{endpoint.alias!r}]['SERVER']: {problem}", hint)
         for endpoint in endpoints()
-        if isinstance(problem := _server_or_problem(endpoint.server), str)
+        if (problem := hosted.problem(endpoint.server))
     ]
-
-
-def _server_or_problem(path: str) -> MCPServer[Any] | Server[Any] | str:
-    try:
-        return load_server(path)
-    except Exception as error:  # noqa: BLE001 - this imports the user's module, which may raise anything
-        return f"{path!r} cannot be loaded: {type(error).__name__}: {error}"
 
 
 @register(TAG)
@@ -64,6 +50,8 @@ def _verifier_problem(path: str) -> str | None:
 @register(TAG)
 def check_request_state_keys(app_configs: Apps, **_: Any) -> Found:
     """W005: every process can open what another process sealed for a client of the modern era."""
+    from mcp_sessions.checks import hosted
+
     return [
         message(
             Advice,
@@ -75,36 +63,15 @@ def check_request_state_keys(app_configs: Apps, **_: Any) -> Found:
             "request_state_security()). If all processes share your own keys, silence this check.",
         )
         for endpoint in endpoints()
-        if caches.is_django_redis(endpoint.cache)
-        for boundary in _boundaries(endpoint.server)
-        if not _opens_what_is_sealed_by(boundary)
+        if caches.is_django_redis(endpoint.cache) and hosted.has_keys_of_its_own(endpoint.server)
     ]
-
-
-def _boundaries(path: str) -> list[RequestStateBoundary]:
-    server = _server_or_problem(path)
-    layers = () if isinstance(server, str) else server.middleware
-    return [layer for layer in layers if isinstance(layer, RequestStateBoundary)]
-
-
-def _opens_what_is_sealed_by(boundary: RequestStateBoundary) -> bool:
-    """Whether keys from SECRET_KEY open what the boundary seals. It hides its keys, so have it seal something."""
-    context: Any = SimpleNamespace(method="tools/call", params={"name": "check"})
-
-    async def request_input(_: Any) -> dict[str, Any]:
-        return {"resultType": "input_required", "requestState": "check"}
-
-    try:
-        sealed: Any = async_to_sync(boundary)(context, request_input)
-        request_state_security().codec.unseal(sealed["requestState"])
-    except (InvalidRequestState, MCPError):
-        return False
-    return True
 
 
 @register(TAG)
 def check_subscriptions(app_configs: Apps, **_: Any) -> Found:
     """W008: what a server announces reaches the clients of every process."""
+    from mcp_sessions.checks import hosted
+
     return [
         message(
             Advice,
@@ -117,6 +84,5 @@ def check_subscriptions(app_configs: Apps, **_: Any) -> Found:
         )
         for endpoint in endpoints()
         if caches.is_django_redis(endpoint.cache)
-        and isinstance(_server_or_problem(endpoint.server), MCPServer)
-        and not subscriptions.are_shared(endpoint.alias)
+        and hosted.announces_in_one_process(endpoint.server, endpoint.alias)
     ]

@@ -1,7 +1,8 @@
 """Checks of MCP_SESSIONS itself: its shape, its keys and values, and how they fit together."""
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from django.conf import settings
@@ -10,7 +11,13 @@ from django.core.checks import Warning as Advice
 
 from mcp_sessions import conf
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, entries, message, names
+from mcp_sessions.conf import Endpoint
 
+#: Within so many seconds a client that resumes its stream is told that its process was killed.
+LOST_SECONDS: Final = 30
+#: Seconds of silence after which a stream sends a comment, so that proxies do not cut it.
+SILENCE_SECONDS: Final = 15
+SHORTEST_RETRY: Final = 0.1
 _EXAMPLE: Final = 'Write MCP_SESSIONS = {"default": {"SERVER": "shop.mcp.server"}}, one entry per endpoint.'
 
 
@@ -128,6 +135,63 @@ def check_first_ttl(app_configs: Apps, **_: Any) -> Found:
         )
         for endpoint in endpoints()
         if endpoint.first_ttl > endpoint.idle_ttl
+    ]
+
+
+#: When a value breaks what docs/guarantees.md says, the keys that it concerns, and what breaks.
+_BROKEN: Final[Sequence[tuple[Callable[[Endpoint], bool], str, str]]] = (
+    (
+        lambda endpoint: endpoint.stream_ttl < LOST_SECONDS,
+        "STREAM_TTL",
+        f"is shorter than {LOST_SECONDS} s: the log of a stream may be gone before its client learns that its process "
+        "was killed",
+    ),
+    (
+        lambda endpoint: endpoint.response == "auto" and endpoint.grace > SILENCE_SECONDS,
+        "GRACE",
+        f"is longer than {SILENCE_SECONDS} s: nothing is sent for so long, and proxies may cut the connection",
+    ),
+    (
+        lambda endpoint: endpoint.retry < SHORTEST_RETRY,
+        "RETRY",
+        f"is shorter than {SHORTEST_RETRY} s: clients whose streams were closed come back all at once",
+    ),
+    (
+        lambda endpoint: endpoint.stream_max_age < SILENCE_SECONDS,
+        "STREAM_MAX_AGE",
+        f"is shorter than {SILENCE_SECONDS} s: clients that listen do little else than reconnect",
+    ),
+    (
+        lambda endpoint: endpoint.max_requests_per_session > endpoint.max_requests,
+        "MAX_REQUESTS_PER_SESSION",
+        "is larger than MAX_REQUESTS: one session may take every place of a process",
+    ),
+    (
+        lambda endpoint: endpoint.max_streams_per_session > endpoint.max_streams,
+        "MAX_STREAMS_PER_SESSION",
+        "is larger than MAX_STREAMS: one session may take every place of a process",
+    ),
+    (
+        lambda endpoint: (endpoint.max_sessions_per_principal or 0) > (endpoint.max_sessions or math.inf),
+        "MAX_SESSIONS_PER_PRINCIPAL",
+        "is larger than MAX_SESSIONS: one principal may take every place of the endpoint",
+    ),
+)
+
+
+@register(TAG)
+def check_promises(app_configs: Apps, **_: Any) -> Found:
+    """W010: no value breaks what docs/guarantees.md says."""
+    return [
+        message(
+            Advice,
+            "W010",
+            f"MCP_SESSIONS[{endpoint.alias!r}]: {key} ({getattr(endpoint, conf.KEYS[key]):g}) {problem}.",
+            "Change the value, or silence this check if the endpoint does not need what it breaks.",
+        )
+        for endpoint in endpoints()
+        for is_broken, key, problem in _BROKEN
+        if is_broken(endpoint)
     ]
 
 

@@ -107,5 +107,6 @@ def _eviction_messages(alias: str) -> Iterator[CheckMessage]:
             "W007",
             f"The Redis of the cache {alias!r} has maxmemory-policy {policy}: when its memory is full, it "
             "evicts sessions that are in use.",
-            "Set maxmemory-policy to noeviction: then new sessions are refused with 503, and the others continue.",
+            "Set maxmemory-policy to noeviction: then a full Redis refuses writes instead. Clients get 503 until there "
+            "is room, those with an open session included, but no session is lost.",
         )

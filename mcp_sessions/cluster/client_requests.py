@@ -3,7 +3,8 @@
 The node that sends a request registers it in the store, puts it on a stream, and waits. The node that receives the
 client's response, or its progress, leaves it in the store, where exactly one response wins, and notifies the node that
 waits; without the notification a heartbeat finds it. A response that nobody waits for is refused: one that came late or
-twice, and one for a node that died, as soon as that is known.
+twice, and one for a node that died, as soon as that is known. The store decides whether a response counts or is
+refused, also when a node that was taken for dead wakes up at that moment.
 """
 
 import asyncio
@@ -65,6 +66,8 @@ class _OpenRequest:
     fingerprint: str
     id: str
     on_progress: OnProgress | None
+    #: Whether the store knows of it. If it does not any more, no response can come.
+    registered: bool = False
     #: The place of the newest progress that was passed on.
     heard: int = 0
     reply: "asyncio.Future[jsonrpc.Reply]" = field(
@@ -75,6 +78,11 @@ class _OpenRequest:
     def has_given_up(self) -> bool:
         """Whether nobody waits any more, although no response came."""
         return self.reply.cancelled() or (self.reply.done() and self.reply.exception() is not None)
+
+    def lose(self) -> None:
+        """Every response is refused from now on: the store refused one, or has lost the request."""
+        if not self.reply.done():
+            self.reply.set_exception(TimedOut())
 
     def resolve(self, payload: bytes) -> None:
         """The client's response is there; once."""
@@ -108,7 +116,8 @@ class ClientRequests:
     async def send(self, fingerprint: str, request: ClientRequest, say: Say) -> jsonrpc.Reply:
         """Send a request on the stream that `say` puts messages on, and wait for its response.
 
-        Raises: TimedOut, and the client is told that it need not answer any more. SessionEnded. StoreUnavailable.
+        Raises: TimedOut, also when no response can come any more, and the client is told that it need not answer.
+            SessionEnded. StoreUnavailable.
         """
         timeout = self._conf().request_timeout if request.timeout is None else request.timeout
         waiting = _OpenRequest(
@@ -123,7 +132,7 @@ class ClientRequests:
         except TimeoutError:
             await say(_cancellation(waiting))
             raise TimedOut from None
-        except asyncio.CancelledError:
+        except (TimedOut, asyncio.CancelledError):
             await say(_cancellation(waiting))
             raise
         finally:
@@ -138,6 +147,7 @@ class ClientRequests:
         )
         if not registered:
             raise SessionEnded
+        waiting.registered = True
 
     async def _withdraw(self, fingerprint: str, request_id: str) -> None:
         try:
@@ -164,9 +174,7 @@ class ClientRequests:
             return False
         if node == self._node.id:
             return waiting is not None and self._hand_over(waiting, payload)
-        if await self._is_dead(node):
-            # What is refused here must not count should the node come back after all.
-            await self._store.run(requests.withdraw(fingerprint, request_id))
+        if await self._is_dead(node) and await self._store.run(requests.refuse(fingerprint, request_id)):
             return False
         self._node.notify(node, ReplyArrived(fingerprint=fingerprint, request_id=request_id))
         return True
@@ -213,6 +221,8 @@ class ClientRequests:
             logger.warning("An answer is fetched later: %s", error)
             return
         if replies is None:
+            if waiting.registered:
+                waiting.lose()
             return
         new, waiting.heard = replies.place - waiting.heard, max(replies.place, waiting.heard)
         if new > 0 and waiting.on_progress is not None:

@@ -47,9 +47,10 @@ Beat = Callable[[], Awaitable[None]]
 
 
 class Node:
-    """One node. It calls `hear` with each notification, broadcasts included, and `on_beat` after each heartbeat.
+    """One node. It calls `hear` with each notification, broadcasts included, and `on_beat` with each heartbeat.
 
     Both are called in the event loop. `pause` says how many seconds pass between heartbeats, at most HEARTBEAT_SECONDS.
+    However long `on_beat` takes, the node's signs of life go on; it is not called again meanwhile.
     """
 
     def __init__(self, store: Store, *, hear: Hear, on_beat: Beat, pause: Callable[[], float]) -> None:
@@ -80,9 +81,11 @@ class Node:
         self._since = asyncio.get_running_loop().time()
         try:
             await self._register()
+            # From here on its place is known, whatever the clocks do.
+            self._look()
         except StoreUnavailable as error:
-            logger.warning("This process joins the others later: %s", error)
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
+            logger.warning("This node joins the others later: %s", error)
+        self._tasks = [asyncio.create_task(work()) for work in (self._listen, self._beat, self._look_after)]
 
     async def stop(self) -> None:
         """Leave: other nodes forget this one at once."""
@@ -91,7 +94,7 @@ class Node:
             await self._post_waiting()
             await self.store.run(nodes.leave(self.id))
         except StoreUnavailable as error:
-            logger.info("Node %s could not say goodbye: %s", self.id, error)
+            logger.info("Node %s could not sign off; the others will forget it: %s", self.id, error)
         if self._reader is not None:  # posting may have started it
             await _cancelled([self._reader])
 
@@ -107,11 +110,6 @@ class Node:
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
 
-    async def notify_all(self, notification: Notification) -> None:
-        """Notify this node at once, then all others; that the store cannot be asked is logged."""
-        self._hear(notification, "")
-        await self.notify_others(notification)
-
     async def notify_others(self, notification: Notification) -> None:
         """Notify all other nodes; that the store cannot be asked is logged."""
         encoded = encode(notification)
@@ -119,7 +117,7 @@ class Node:
             others = [node.id for node in await self.store.run(nodes.list_nodes()) if node.id != self.id]
             await self.store.run(nodes.notify({other: [encoded] for other in others}))
         except StoreUnavailable as error:
-            logger.warning("The other processes could not be told at once: %s", error)
+            logger.warning("The other nodes could not be told at once: %s", error)
 
     async def broadcast(self, message: Notification) -> None:
         """Tell every node, this one included, what none may miss; in the order of the calls.
@@ -130,7 +128,7 @@ class Node:
         try:
             await self._post_waiting()
         except StoreUnavailable as error:
-            logger.warning("Every process is told later: %s", error)
+            logger.warning("The nodes are told later: %s", error)
 
     async def _post_waiting(self) -> None:
         """Raises: StoreUnavailable; then what is left waits. A call that posts already takes what comes meanwhile."""
@@ -170,12 +168,23 @@ class Node:
                 await self._register()
                 await self._post_waiting()
                 self._look()
-                await self._on_beat()
             except StoreUnavailable as error:
                 logger.warning("A heartbeat failed: %s", error)
             except Exception:
-                # A fan-out: without heartbeats the other processes would take this one for dead.
+                # A fan-out: without heartbeats the other nodes would take this one for dead.
                 logger.exception("A heartbeat failed.")
+
+    async def _look_after(self) -> None:
+        """Apart from the signs of life: with thousands of streams and a slow store it takes longer than a beat."""
+        while True:
+            await asyncio.sleep(self._pause())
+            try:
+                await self._on_beat()
+            except StoreUnavailable as error:
+                logger.warning("Sessions and streams are looked after later: %s", error)
+            except Exception:
+                # A fan-out: one that fails must not end the care for all others.
+                logger.exception("Sessions and streams are looked after later.")
 
     async def _listen(self) -> None:
         after = ""
@@ -187,7 +196,7 @@ class Node:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             except Exception:
-                # Without its inbox a process hears nothing but its heartbeats: go on, whatever it was.
+                # Without its inbox a node hears nothing but its heartbeats: go on, whatever it was.
                 logger.exception("The inbox cannot be read.")
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue

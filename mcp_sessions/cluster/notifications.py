@@ -10,6 +10,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 VERSION: Final = 1
+#: The methods of `Announced`.
+TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+PROMPTS_CHANGED: Final = "notifications/prompts/list_changed"
+RESOURCES_CHANGED: Final = "notifications/resources/list_changed"
+RESOURCE_UPDATED: Final = "notifications/resources/updated"
 #: Characters of an unknown type or version that are logged.
 _SHOWN_CHARS: Final = 60
 
@@ -34,9 +39,11 @@ class StreamClaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamReleased:
-    """The connection that delivered a session's standalone stream closed: the receiving node may deliver it again."""
+    """A session's standalone stream has gone back to a connection of the receiving node, as far as the sender knows."""
 
     fingerprint: str
+    #: The token of that connection's claim.
+    token: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +78,10 @@ class BroadcastsPosted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
-    """The client cancelled a request, and the node that received the cancellation does not run it (broadcast)."""
+    """Clients cancelled requests that the node that received the cancellations does not run (broadcast)."""
 
-    fingerprint: str
-    request_id: str | int
+    #: For each request the fingerprint of its session, a colon, and a hash of its id, which may be long.
+    requests: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

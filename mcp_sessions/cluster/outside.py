@@ -38,4 +38,4 @@ def _try(tell: Callable[[], None]) -> None:
     try:
         tell()
     except StoreUnavailable as error:
-        logger.warning("The processes could not be told at once: %s", error)
+        logger.warning("The nodes could not be told at once: %s", error)

@@ -9,29 +9,30 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mcp_types import INVALID_PARAMS
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_sessions.conf import Endpoint, endpoint
-from mcp_sessions.ending import aend_session
-from mcp_sessions.errors import StoreUnavailable, TooManySessions
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.http import access
+from mcp_sessions.http.closing import end
 from mcp_sessions.http.guard import Guard
 from mcp_sessions.http.headers import (
     LAST_EVENT_ID,
     PROTOCOL_VERSION,
+    REQUESTED_HEADERS,
     SESSION_ID,
+    combined,
     get_rejection,
     post_rejection,
     repetition,
 )
 from mcp_sessions.http.modern import serve_modern
-from mcp_sessions.http.responses import PREFLIGHT, Headers, reject, respond, with_cors
-from mcp_sessions.records import Session, fingerprint, new_session_id
-from mcp_sessions.sdk.kernel import Refused
+from mcp_sessions.http.opening import initialize
+from mcp_sessions.http.responses import preflight, reject, respond, with_cors
+from mcp_sessions.records import Session, fingerprint
+from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.server import HANDSHAKE_VERSIONS
 from mcp_sessions.serving.runtime import Runtime, runtime_for
-from mcp_sessions.signals import session_created
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.standalone import StandaloneChannel
@@ -45,8 +46,8 @@ logger = logging.getLogger(__name__)
 
 _HANDSHAKE: Final = frozenset(version.encode() for version in HANDSHAKE_VERSIONS)
 _KNOWN: Final = _HANDSHAKE | {version.encode() for version in MODERN_PROTOCOL_VERSIONS}
-#: Bytes of what `initialize` leaves in the store; more is refused.
-MAX_HANDSHAKE_BYTES: Final = 16 * 1024
+#: Bytes of a body that is parsed only for a session that exists; `initialize` needs fewer.
+LARGE_BODY_BYTES: Final = 64 * 1024
 
 
 class MCPEndpoint:
@@ -59,6 +60,7 @@ class MCPEndpoint:
         self, alias: str, *, authenticate: Callable[[Application], Application] | None = None
     ) -> None:
         self.alias = alias
+        self._unavailable = Repeats(logger, f"Requests to endpoint {alias!r} refused without the store")
         self._serve = self._dispatch if authenticate is None else authenticate(self._dispatch)
 
     @classmethod
@@ -69,15 +71,20 @@ class MCPEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = scope["headers"]
         headers = dict(raw)
-        rejection = repetition(raw) if len(headers) < len(raw) else None
-        rejection = rejection or access.rejection(headers, endpoint(self.alias))
+        if len(headers) < len(raw):
+            repeated = repetition(raw)
+            if repeated is not None:
+                return await reject(send, repeated)
+            scope = {**scope, "headers": combined(raw)}
+            headers = dict(scope["headers"])
+        rejection = access.rejection(headers, endpoint(self.alias))
         if rejection is not None:
             return await reject(send, rejection)
         origin = headers.get(b"origin")
         if origin is not None:
             send = with_cors(send, origin)
         if scope["method"] == "OPTIONS":
-            return await respond(send, 204, PREFLIGHT)
+            return await respond(send, 204, preflight(headers.get(REQUESTED_HEADERS, b"")))
         del raw, headers  # a stream lives for hours, and the locals of this frame with it
         await self._serve(scope, receive, send)
 
@@ -97,7 +104,7 @@ class MCPEndpoint:
             conf, principal = endpoint(self.alias), access.principal_of(scope.get("user"))
             await handler(_HandshakeRequest(runtime, conf, scope, headers, principal, receive, send))
         except StoreUnavailable as error:
-            logger.warning("The session store of endpoint %r cannot be reached: %s", self.alias, error)
+            self._unavailable.add("The session store of endpoint %r cannot be reached: %s", self.alias, error)
             await reject(send, rejections.STORE_UNAVAILABLE)
 
 
@@ -124,16 +131,26 @@ class _HandshakeRequest:
         if rejection is not None:
             return await reject(self.send, rejection)
         body = await self._body()
+        if body is not None and len(body) > LARGE_BODY_BYTES and not await self._may_send_much():
+            return None
         message = rejections.TOO_LARGE if body is None else jsonrpc.parse(body)
+        del body  # a request lives as long as its handler
         if isinstance(message, rejections.Rejection):
             return await reject(self.send, message)
-        if isinstance(message, jsonrpc.Request) and message.method == "initialize":
-            return await self._initialize(message)
-        session = await self._touch(
-            _call_name(message),
-            initialized=isinstance(message, jsonrpc.Notification)
-            and message.method == "notifications/initialized",
-        )
+        admission = self.runtime.admission
+        if not admission.may_wait(runs=isinstance(message, jsonrpc.Request)):
+            return await reject(self.send, rejections.TOO_MANY_REQUESTS)
+        admission.waiting += 1
+        try:
+            if isinstance(message, jsonrpc.Request) and message.method == "initialize":
+                return await initialize(self.runtime, message, self.principal, self.scope, self.send)
+            session = await self._touch(
+                _call_name(message),
+                initialized=isinstance(message, jsonrpc.Notification)
+                and message.method == "notifications/initialized",
+            )
+        finally:
+            admission.waiting -= 1
         if session is None:
             return None
         if isinstance(message, jsonrpc.Request):
@@ -144,32 +161,6 @@ class _HandshakeRequest:
             await respond(self.send, 202)
         else:
             await reject(self.send, rejections.NOT_AWAITED)
-
-    async def _initialize(self, request: jsonrpc.Request) -> None:
-        """Lifecycle → Initialization. The session exists for every process before the response is sent."""
-        try:
-            response, handshake = await self.runtime.server.kernel.initialize(request, self.scope)
-        except Refused as refused:
-            return await self._send_json(refused.message)
-        if len(handshake.to_json()) > MAX_HANDSHAKE_BYTES:
-            message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
-            error = {"code": INVALID_PARAMS, "message": message}
-            return await self._send_json(jsonrpc.error_response(request.id, error))
-        session_id = new_session_id()
-        try:
-            create = sessions.create(
-                fingerprint(session_id) or "",
-                principal=self.principal,
-                handshake=handshake,
-                limits=self.conf.limits,
-            )
-            session = await self.runtime.context.store.run(create)
-        except TooManySessions as error:
-            logger.warning("Refused a new session on endpoint %r: %s", self.conf.alias, error)
-            return await reject(self.send, rejections.TOO_MANY_SESSIONS)
-        logger.info("Session %.12s initialized by %r.", session.fingerprint, handshake.client_name)
-        await session_created.asend_robust(sender=Session, alias=self.conf.alias, session=session)
-        await self._send_json(response, ((SESSION_ID, session_id.encode("ascii")),))
 
     async def _touch(self, call: str, *, initialized: bool = False) -> Session | None:
         """The session of this request, slid and counted. None: the request was refused."""
@@ -232,32 +223,35 @@ class _HandshakeRequest:
             if may_stream:
                 runtime.admission.close_stream()
 
-    async def _send_json(self, message: dict[str, Any], headers: Headers = ()) -> None:
+    async def _send_json(self, message: dict[str, Any]) -> None:
         body = jsonrpc.encode(message)
         length = (b"content-length", b"%d" % len(body))
-        await self.send(
-            {"type": "http.response.start", "status": 200, "headers": [*JSON_HEADERS, *headers, length]}
-        )
+        await self.send({"type": "http.response.start", "status": 200, "headers": [*JSON_HEADERS, length]})
         await self.send({"type": "http.response.body", "body": body})
 
     def _send_stream(self, event_stream: EventStream) -> Awaitable[None]:
         return event_stream.run(
             self.receive,
             self.send,
-            max_seconds=self.conf.stream_max_age,
+            max_seconds=min(self.conf.stream_max_age, access.seconds_left(self.scope.get("user"))),
             max_bytes=max_bytes(self.scope),
         )
 
     async def _accept(self, notification: jsonrpc.Notification, session: Session) -> None:
-        """Store what others wait for, answer 202, and run the server's handler in the background."""
+        """Store what others wait for, answer 202, and run the server's handler in the background, if it has one."""
         runtime, params = self.runtime, notification.params or {}
         if notification.method == "notifications/cancelled":
-            await runtime.inbox.cancel(session.fingerprint, params)
+            if not await runtime.inbox.cancel(session.fingerprint, params):
+                return await reject(self.send, rejections.TOO_MANY_CANCELLATIONS)
         elif notification.method == "notifications/progress":
             await runtime.client_requests.progress(session.fingerprint, params)
-        channel = StandaloneChannel(runtime.context, runtime.client_requests, session)
-        handling = runtime.server.kernel.notify(notification, self.scope, session, channel)
-        runtime.admission.run_notification(handling)
+        kernel = runtime.server.kernel
+        if kernel.hears(notification.method):
+            if not runtime.admission.may_run(session.fingerprint):
+                return await reject(self.send, rejections.TOO_MANY_REQUESTS)
+            channel = StandaloneChannel(runtime.context, runtime.client_requests, session)
+            handling = kernel.notify(notification, self.scope, session, channel)
+            runtime.admission.run_notification(session.fingerprint, handling)
         await respond(self.send, 202)
 
     async def get(self) -> None:
@@ -265,15 +259,16 @@ class _HandshakeRequest:
         rejection = get_rejection(self.headers.get(b"accept", b""))
         if rejection is not None:
             return await reject(self.send, rejection)
-        session = await self._touch("GET")
-        if session is None:
-            return None
         runtime = self.runtime
-        if runtime.draining:
-            return await reject(self.send, rejections.STOPPED)
-        if not runtime.admission.open_stream():
-            return await reject(self.send, rejections.TOO_MANY_STREAMS)
+        # Before the session is looked up: what waits for the store counts, too.
+        if runtime.draining or not runtime.admission.open_stream():
+            return await reject(
+                self.send, rejections.STOPPED if runtime.draining else rejections.TOO_MANY_STREAMS
+            )
         try:
+            session = await self._touch("GET")
+            if session is None:
+                return None
             runtime.deadlines.watch(session)
             reader = await self._take_over(session)
             del session  # it would live as long as the stream
@@ -301,13 +296,10 @@ class _HandshakeRequest:
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""
         digest = await self._fingerprint()
-        if digest is None:
-            return None
-        node, alias, principal = self.runtime.context.node, self.conf.alias, self.principal
-        ended = await aend_session(node, alias, digest, reason="deleted", by=principal, principal=principal)
-        if ended is None:
-            return await self._not_found(digest)
-        await respond(self.send, 204)
+        if digest is not None and not await end(self.runtime, digest, self.principal):
+            await self._not_found(digest)
+        elif digest is not None:
+            await respond(self.send, 204)
 
     async def _body(self) -> bytes | None:
         """The whole request body; None if it exceeds MAX_BODY."""
@@ -315,14 +307,33 @@ class _HandshakeRequest:
         declared = self.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             return None
-        body: bytes = b""
+        parts: list[bytes] = []
+        size = 0
         while True:
             message = await self.receive()
-            body += message.get("body", b"")
-            if len(body) > limit:
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
                 return None
+            parts.append(part)
             if not message.get("more_body", False):
-                return body
+                return b"".join(parts)
+
+    async def _may_send_much(self) -> bool:
+        """Whether the session exists, for a body that takes long to parse. False: the request was refused."""
+        admission = self.runtime.admission
+        if not admission.may_wait(runs=False):
+            await reject(self.send, rejections.TOO_MANY_REQUESTS)
+        elif (digest := await self._fingerprint()) is not None:
+            admission.waiting += 1
+            try:
+                session = await self.runtime.context.store.run(sessions.get(digest))
+            finally:
+                admission.waiting -= 1
+            if session is not None and session.principal == self.principal:
+                return True
+            await self._not_found(digest)
+        return False
 
 
 _HANDLERS: Final[dict[str, Callable[[_HandshakeRequest], Awaitable[None]]]] = {

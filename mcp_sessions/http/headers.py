@@ -15,22 +15,40 @@ from mcp_sessions.transport.rejections import (
 SESSION_ID: Final = b"mcp-session-id"
 PROTOCOL_VERSION: Final = b"mcp-protocol-version"
 LAST_EVENT_ID: Final = b"last-event-id"
-#: Of two of these, a proxy may have checked the one that is not used here (RFC 9110, 5.3).
+#: What a page is going to send, in a preflight.
+REQUESTED_HEADERS: Final = b"access-control-request-headers"
+#: Of two of these, a proxy may have checked the one that is not used here. All others that are used are lists: several
+#: lines of one say the same as one line with all of their members (RFC 9110, 5.3).
 _SINGLE: Final = (
     b"host",
     b"origin",
     b"authorization",
     b"content-type",
+    b"content-length",
+    b"access-control-request-method",
     SESSION_ID,
     PROTOCOL_VERSION,
     LAST_EVENT_ID,
 )
+_LISTS: Final = (b"accept", REQUESTED_HEADERS)
+
+Raw = Collection[tuple[bytes, bytes]]
 
 
-def repetition(raw: Collection[tuple[bytes, bytes]]) -> Rejection | None:
+def repetition(raw: Raw) -> Rejection | None:
     """Reject repeated headers that must be unique."""
     names = [name for name, _ in raw]
     return REPEATED_HEADER if any(names.count(name) > 1 for name in _SINGLE) else None
+
+
+def combined(raw: Raw) -> list[tuple[bytes, bytes]]:
+    """The headers with one line for each list that is used here. What else is repeated stays repeated."""
+    headers = [(name, value) for name, value in raw if name not in _LISTS]
+    for name in _LISTS:
+        values = [value for each, value in raw if each == name]
+        if values:
+            headers.append((name, b", ".join(values)))
+    return headers
 
 
 def accepts(accept: bytes) -> tuple[bool, bool]:

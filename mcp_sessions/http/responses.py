@@ -1,28 +1,57 @@
 """Sends responses other than event streams."""
 
-from typing import Final
+import re
+from collections.abc import Mapping
+from typing import Any, Final
 
+from mcp_sessions.transport import jsonrpc, sse
 from mcp_sessions.transport.asgi import Message, Send
-from mcp_sessions.transport.rejections import Rejection
+from mcp_sessions.transport.rejections import JSON_HEADERS, Rejection
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-#: The answer to OPTIONS: what pages of allowed origins may send (Fetch Standard, CORS-preflight request).
-PREFLIGHT: Final[Headers] = (
+#: The answer to OPTIONS, but for the headers that pages may send.
+_PREFLIGHT: Final[Headers] = (
     (b"allow", b"GET, POST, DELETE, OPTIONS"),
     (b"access-control-allow-methods", b"GET, POST, DELETE"),
-    (
-        b"access-control-allow-headers",
-        b"authorization, content-type, last-event-id, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name",
-    ),
     (b"access-control-max-age", b"86400"),
+    (b"vary", b"access-control-request-headers"),
 )
+_ALLOWED_HEADERS: Final = (
+    b"authorization, content-type, last-event-id, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name"
+)
+#: The header of a tool's parameter, `x-mcp-header` in its schema: a token behind the prefix (RFC 9110, 5.6.2).
+_PARAMETER: Final = re.compile(rb"mcp-param-[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
+
+
+def preflight(requested: bytes) -> Headers:
+    """The answer to OPTIONS: what pages of allowed origins may send (Fetch Standard, CORS-preflight request).
+
+    `requested` is `Access-Control-Request-Headers`. The headers of parameters are named by the tools of a server, so
+    those that are asked for are allowed; a wildcard would not allow `Authorization`.
+    """
+    names = {name.strip().lower() for name in requested.split(b",")}
+    allowed = b", ".join((_ALLOWED_HEADERS, *sorted(filter(_PARAMETER.match, names))))
+    return (*_PREFLIGHT, (b"access-control-allow-headers", allowed))
 
 
 async def reject(send: Send, rejection: Rejection) -> None:
     """Send a rejection as a whole response."""
     await send({"type": "http.response.start", "status": rejection.status, "headers": rejection.headers})
     await send({"type": "http.response.body", "body": rejection.body, "more_body": False})
+
+
+async def send_message(
+    send: Send, message: Mapping[str, Any], headers: Headers = (), *, as_stream: bool = False
+) -> None:
+    """Send one JSON-RPC message as a whole response: a JSON object, or an event stream that ends with it."""
+    body = jsonrpc.encode(message)
+    kind = sse.STREAM_HEADERS if as_stream else JSON_HEADERS
+    if as_stream:
+        body = sse.event(body)
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": 200, "headers": [*kind, *headers, length]})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def respond(send: Send, status: int, headers: Headers = ()) -> None:

@@ -55,13 +55,14 @@ def _duration(delta: timedelta) -> str:
     return f"{seconds} s"
 
 
-def timed(words: str, moment: datetime) -> SafeString:
-    """Words about a moment, with the moment itself as a tooltip."""
+def timed(words: str, moment: datetime, *, note: str = "") -> SafeString:
+    """Words about a moment, with the moment itself, and a note, as a tooltip."""
     local = timezone.localtime(moment)
+    shown = date_format(local, "DATETIME_FORMAT")
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         local.isoformat(),
-        date_format(local, "DATETIME_FORMAT"),
+        f"{shown}; {note}" if note else shown,
         words,
     )
 

@@ -1,6 +1,5 @@
 """What the text in the admin's search box may mean: a fingerprint, a client, a user, or the subject of a token."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +7,7 @@ from typing import Final
 from mcp_sessions import conf
 from mcp_sessions.inventory.listing import Match, Prefix
 from mcp_sessions.inventory.principals import principals_of_tokens, principals_of_users
-from mcp_sessions.records import ANONYMOUS
+from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import sync_store_for
@@ -19,7 +18,6 @@ HELP: Final = (
 )
 #: Clients, and users, that one text may stand for. Each of them costs a read.
 MAX_MEANINGS: Final = 10
-_DIGITS: Final = re.compile(r"[0-9a-f]{8,64}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +35,7 @@ def search(text: str, aliases: Iterable[str]) -> Search:
     clients = _client_names(text, aliases)
     users = principals_of_users(text, limit=MAX_MEANINGS + 1)
     principals = dict.fromkeys([*users[:MAX_MEANINGS], *_other_principals(text, aliases)])
-    prefixes = [Prefix(digits=text.lower())] if _DIGITS.match(text.lower()) else []
+    prefixes = [Prefix(digits=text.lower())] if FINGERPRINT_PREFIX.match(text.lower()) else []
     return Search(
         matches=[
             *prefixes,

@@ -1,5 +1,6 @@
 """What the SDK's kernel sees of us: a restored connection, and a dispatch context that leads to our channels."""
 
+import json
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,6 +9,7 @@ from typing import Any, Final, cast
 
 import anyio
 from mcp.server.connection import Connection
+from mcp.server.validation import validate_sampling_tools
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
@@ -17,21 +19,18 @@ from mcp_types import (
     CONNECTION_CLOSED,
     INTERNAL_ERROR,
     INVALID_REQUEST,
-    MISSING_REQUIRED_CLIENT_CAPABILITY,
     REQUEST_TIMEOUT,
     ClientCapabilities,
     ElicitationCapability,
     InitializeRequestParams,
-    MissingRequiredClientCapabilityErrorData,
     RootsCapability,
     SamplingCapability,
-    SamplingToolsCapability,
 )
 from starlette.datastructures import Headers
 from starlette.requests import Request as HTTPRequest
 
 from mcp_sessions.cluster.client_requests import ClientRequest, OnProgress, SessionEnded, TimedOut
-from mcp_sessions.records import Handshake, Session
+from mcp_sessions.records import Session
 from mcp_sessions.sdk.channel import Channel
 from mcp_sessions.transport import jsonrpc
 
@@ -40,6 +39,19 @@ logger = logging.getLogger(__name__)
 
 #: Severities of `notifications/message`, ascending (Server → Utilities → Logging).
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+
+
+_REQUIRED: Final = {
+    "elicitation/create": ClientCapabilities(elicitation=ElicitationCapability()),
+    "sampling/createMessage": ClientCapabilities(sampling=SamplingCapability()),
+    "roots/list": ClientCapabilities(roots=RootsCapability()),
+}
+#: What the SDK's client answers where it has no callback.
+NOT_SUPPORTED: Final = {
+    "elicitation/create": "Elicitation not supported",
+    "sampling/createMessage": "Sampling not supported",
+    "roots/list": "List roots not supported",
+}
 
 
 def _no_connection() -> None:
@@ -172,7 +184,8 @@ def _result_of(reply: jsonrpc.Reply) -> dict[str, Any]:
 def require_capability(connection: Connection, method: str, params: Mapping[str, Any] | None) -> None:
     """Refuse a request that the client did not say it can answer, and before it said that it is ready, all but ping.
 
-    Raises: MCPError with the SDK's code and data for a missing capability.
+    Raises: MCPError with the code and message that the SDK's client answers where it has no callback for the request: a
+    tool gets the same error, whether or not the request travels. Sampling with tools has the error of the SDK's server.
     """
     if method == "ping":
         return
@@ -180,50 +193,60 @@ def require_capability(connection: Connection, method: str, params: Mapping[str,
         raise MCPError(
             code=INVALID_REQUEST, message=f"{method} cannot be sent before the client is initialized"
         )
-    required = _required_capability(method, params or {})
-    if required is None or connection.check_capability(required):
-        return
-    data = MissingRequiredClientCapabilityErrorData(required_capabilities=required)
-    raise MCPError(
-        code=MISSING_REQUIRED_CLIENT_CAPABILITY,
-        message=f"The client did not declare the capability that {method} requires",
-        data=data.model_dump(by_alias=True, mode="json", exclude_none=True),
-    )
+    if method in _REQUIRED and not connection.check_capability(_REQUIRED[method]):
+        raise MCPError(code=INVALID_REQUEST, message=NOT_SUPPORTED[method])
+    if method == "sampling/createMessage" and params is not None:
+        validate_sampling_tools(connection.client_capabilities, params.get("tools"), params.get("toolChoice"))
 
 
-def _required_capability(method: str, params: Mapping[str, Any]) -> ClientCapabilities | None:
-    if method == "elicitation/create":
-        return ClientCapabilities(elicitation=ElicitationCapability())
-    if method == "sampling/createMessage":
-        tools = SamplingToolsCapability() if params.get("tools") or params.get("toolChoice") else None
-        return ClientCapabilities(sampling=SamplingCapability(tools=tools))
-    return ClientCapabilities(roots=RootsCapability()) if method == "roots/list" else None
+class RestoredConnection(Connection):
+    """A connection whose client is known from its session. What handlers read of the client is their own copy.
+
+    Sessions of equal clients share one parsed object, and a handler could change it for all of them. It is copied when
+    it is first read, which few handlers do: the two attributes are missing until then.
+    """
+
+    #: Not the SDK's property, which reads `client_params` with each request.
+    initialize_accepted = True
+    shared_params: InitializeRequestParams
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is missing."""
+        if name not in _COPIED:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self.client_params = self.shared_params.model_copy(deep=True)  # sets both
+        return self.__dict__[name]
+
+
+#: Where the SDK's connection keeps what `client_params` gives, and what follows from it.
+_COPIED: Final = ("_client_params", "client_capabilities")
 
 
 def restored(session: Session, standalone: Channel) -> Connection:
     """The connection as it was after the handshake, whichever process saw that."""
     outbound = Outbound(standalone)
     handshake = session.handshake
-    connection = Connection.for_loop(
-        outbound, session_id=session.fingerprint, protocol_version_hint=handshake.protocol_version
+    connection = cast(
+        "RestoredConnection",
+        RestoredConnection.for_loop(
+            outbound, session_id=session.fingerprint, protocol_version_hint=handshake.protocol_version
+        ),
     )
     outbound.connection = weakref.ref(connection)
-    connection.client_params = (
-        _kept_client_params(handshake) if handshake.is_kept else _client_params(handshake)
-    )
+    parse = _kept_client_params if handshake.is_kept else _client_params
+    connection.shared_params = parse(handshake.text)
+    for name in _COPIED:
+        del connection.__dict__[name]
     if session.initialized:
         connection.initialized.set()
     return connection
 
 
-def _client_params(handshake: Handshake) -> InitializeRequestParams:
+def _client_params(handshake: str) -> InitializeRequestParams:
+    """What the SDK makes of the text of a handshake."""
+    version, client_info, capabilities = json.loads(handshake)
     return InitializeRequestParams.model_validate(
-        {
-            "protocolVersion": handshake.protocol_version,
-            "capabilities": handshake.capabilities,
-            "clientInfo": handshake.client_info,
-        },
-        by_name=False,
+        {"protocolVersion": version, "capabilities": capabilities, "clientInfo": client_info}, by_name=False
     )
 
 

@@ -13,6 +13,7 @@ from django.db import connections
 from mcp.server import MCPServer
 from mcp.server.connection import Connection
 from mcp.server.lowlevel.server import NotificationOptions, Server
+from mcp.server.request_state import RequestStateBoundary
 from mcp.server.runner import ServerRunner, aclose_shielded
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp_types import (
@@ -24,10 +25,11 @@ from mcp_types import (
 )
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 
-from mcp_sessions.records import Handshake, Session
+from mcp_sessions.records import Handshake, Session, shown
 from mcp_sessions.sdk.channel import Channel, NoChannel
 from mcp_sessions.sdk.dispatch import DispatchContext, Outbound, restored
-from mcp_sessions.sdk.registries import annotations_of, close_connections_after
+from mcp_sessions.sdk.registries import annotations_of
+from mcp_sessions.sdk.tracebacks import install, is_outage, raised
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
 from mcp_sessions.transport import jsonrpc
@@ -76,6 +78,7 @@ class Kernel:
         self._opt_in = next((m for m in lowlevel.middleware if isinstance(m, OptInTools)), None)
         self._untraced = lowlevel
         self._untraced_from: list[Any] = []
+        install()
 
     @property
     def opt_in_tools(self) -> frozenset[str]:
@@ -122,8 +125,6 @@ class Kernel:
         What the handler sends goes to `channel`, and to `standalone` if it belongs to no request. `disconnect` closes
         the client's connection, if it can resume, and `disconnect_standalone` the one on which it listens.
         """
-        if isinstance(self._server, MCPServer):
-            close_connections_after(self._server, request.method, request.params or {})
         connection = restored(session, standalone)
         runner = ServerRunner(self.lowlevel, connection, self.lifespan_state)
         context = DispatchContext(
@@ -154,6 +155,15 @@ class Kernel:
             finally:
                 del runner.on_notify  # a cycle, as in `_run`
                 await _clean_up(connection)
+
+    def hears(self, method: str) -> bool:
+        """Whether anything of the server runs for a notification: a handler, or middleware that is neither ours nor
+        the SDK's own for `requestState`, which passes notifications on.
+        """
+        server = self.lowlevel
+        return server.get_notification_handler(method) is not None or not all(
+            isinstance(each, (OptInTools, RequestStateBoundary)) for each in server.middleware
+        )
 
     def is_repeatable(self, request: jsonrpc.Request) -> bool:
         """Whether a request may be run again: a call of a tool annotated as read-only or idempotent."""
@@ -220,7 +230,7 @@ def _agree_to_what_sessions_remember(server: Server[Any]) -> bool:
 def _error(method: str, error: Exception | SystemExit) -> dict[str, Any]:
     """The JSON-RPC error that the SDK's own handshake transport gives for what a handler raised."""
     if isinstance(error, SystemExit):
-        logger.error("The handler for %s tried to end the process.", ascii(method), exc_info=error)
+        logger.error("The handler for %s tried to end the process.", shown(method), exc_info=error)
         return {"code": INTERNAL_ERROR, "message": "Internal server error"}
     data = handler_exception_to_error_data(error)
     if data is not None:
@@ -228,7 +238,7 @@ def _error(method: str, error: Exception | SystemExit) -> dict[str, Any]:
     # An unknown prompt or missing arguments: what a prompt's function raises has a cause, these have none.
     cause = error.__cause__
     if method == "prompts/get" and isinstance(cause, ValueError) and cause.__cause__ is None:
-        logger.info("Refused %r: %s", method, ascii(str(error)))
-    else:
-        logger.error("The handler for %s raised.", ascii(method), exc_info=error)
+        logger.info("Refused %r: %s", method, shown(str(error)))
+    elif not is_outage(own := raised(error, wrappers=(ValueError,)) if method == "prompts/get" else error):
+        logger.error("The handler for %s raised.", shown(method), exc_info=own)
     return {"code": UNEXPECTED, "message": str(error)}

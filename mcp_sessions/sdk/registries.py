@@ -1,16 +1,28 @@
 """What is only to be found in MCPServer's registries, which have no public interface."""
 
+import copy
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+import types
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import replace
+from typing import Any, Final, ParamSpec, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 from django.db import close_old_connections
 from mcp.server import MCPServer
+from mcp.server.lowlevel.server import Server
 from mcp_types import ToolAnnotations
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: The registries of an MCPServer: the attribute that has the manager, and the attribute there.
+_REGISTRIES: Final = (
+    ("_tool_manager", "_tools"),
+    ("_prompt_manager", "_prompts"),
+    ("_resource_manager", "_resources"),
+    ("_resource_manager", "_templates"),
+)
 
 
 def annotations_of(server: MCPServer[Any], params: Mapping[str, Any]) -> ToolAnnotations | None:
@@ -19,28 +31,68 @@ def annotations_of(server: MCPServer[Any], params: Mapping[str, Any]) -> ToolAnn
     return None if tool is None else tool.annotations
 
 
-def close_connections_after(server: MCPServer[Any], method: str, params: Mapping[str, Any]) -> None:
-    """Make the sync functions that a request may call, in worker threads, close their database connections."""
-    # Nobody has validated the params yet: a name may be anything.
-    if method == "tools/call":
-        tool = server._tool_manager.get_tool(str(params.get("name")))  # noqa: SLF001
-        if tool is not None and not tool.is_async:
-            _close_connections_after(tool)
-    elif method == "prompts/get":
-        _close_connections_after(server._prompt_manager.get_prompt(str(params.get("name"))))  # noqa: SLF001
-    elif method == "resources/read":
-        manager = server._resource_manager  # noqa: SLF001
-        for registered in (*manager.list_resources(), *manager.list_templates()):
-            _close_connections_after(registered)
+def hosted_copy(server: MCPServer[Any], lowlevel: Server[Any]) -> MCPServer[Any]:
+    """A copy of a server that calls sync functions so that they close their database connections.
+
+    The server itself stays as it is. What is registered with either is registered with both. `lowlevel` is a copy of
+    the server's low-level one; its handlers become those of the returned copy.
+    """
+    hosted = copy.copy(server)
+    hosted._lowlevel_server = lowlevel  # noqa: SLF001
+    for manager, registry in _REGISTRIES:
+        if getattr(hosted, manager) is getattr(server, manager):
+            setattr(hosted, manager, copy.copy(getattr(server, manager)))
+        registered = getattr(getattr(server, manager), registry)
+        setattr(getattr(hosted, manager), registry, ClosingConnections(registered))
+    for method, entry in tuple(lowlevel._request_handlers.items()):  # noqa: SLF001
+        handler = entry.handler
+        if isinstance(handler, types.MethodType) and handler.__self__ is server:
+            bound: Any = types.MethodType(handler.__func__, hosted)
+            lowlevel._request_handlers[method] = replace(entry, handler=bound)  # noqa: SLF001
+    hosted._install_extension_interceptor()  # noqa: SLF001 - it holds the bound handler of `tools/call`
+    return hosted
 
 
-def _close_connections_after(registered: Any) -> None:
-    """The same for one tool, prompt or resource; once."""
+class ClosingConnections(MutableMapping[str, Any]):
+    """A registry whose sync functions close the database connections of their worker thread.
+
+    A view: what is registered here or in the registry behind it is in both. The objects there are left as they are.
+    """
+
+    def __init__(self, registered: MutableMapping[str, Any]) -> None:
+        self._registered = registered
+        #: What is registered under a name, and what stands for it here.
+        self._known: dict[str, tuple[Any, Any]] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        registered = self._registered[name]
+        known = self._known.get(name)
+        if known is None or known[0] is not registered:
+            known = self._known[name] = (registered, _closing_connections(registered))
+        return known[1]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._registered[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        self._known.pop(name, None)
+        del self._registered[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._registered)
+
+    def __len__(self) -> int:
+        return len(self._registered)
+
+
+def _closing_connections(registered: Any) -> Any:
+    """A tool, prompt or resource with such a function; itself if its function is async, or if it has none."""
     function = getattr(registered, "fn", None)
-    if function is None or getattr(function, "closes_connections", False) or _is_async(function):
-        return
-    registered.fn = closes_connections(function)
-    registered.fn.closes_connections = True
+    if function is None or _is_async(function):
+        return registered
+    closing = copy.copy(registered)
+    closing.fn = closes_connections(function)
+    return closing
 
 
 def closes_connections(function: Callable[P, R]) -> Callable[P, R]:

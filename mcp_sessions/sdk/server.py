@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+from collections import ChainMap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -15,6 +16,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.sdk.modern import ModernRequest
+from mcp_sessions.sdk.registries import hosted_copy
 
 HANDSHAKE_VERSIONS: Final = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
 
@@ -23,7 +25,9 @@ class HostedServer:
     """One MCP server. Its lifespan is entered once and shared by both eras."""
 
     def __init__(self, server: MCPServer[Any] | Server[Any], *, json_only: bool, max_body: int) -> None:
-        self._lowlevel = lowlevel_server(server)
+        # The SDK's public way to the server inside an MCPServer changes it.
+        self._own = server if isinstance(server, Server) else server._lowlevel_server  # noqa: SLF001
+        self._lowlevel = hosted_lowlevel(server, self._own)
         self.kernel = Kernel(server, self._lowlevel)
         self._json_only = json_only
         self._max_body = max_body
@@ -39,7 +43,7 @@ class HostedServer:
 
         @asynccontextmanager
         async def lifespan(_: Server[Any]) -> AsyncIterator[Any]:
-            async with self._lowlevel.lifespan(self._lowlevel) as state:
+            async with self._own.lifespan(self._own) as state:
                 self.kernel.lifespan_state = state
                 yield state
 
@@ -126,9 +130,14 @@ def load_server(path: str) -> MCPServer[Any] | Server[Any]:
     return value
 
 
-def lowlevel_server(server: MCPServer[Any] | Server[Any]) -> Server[Any]:
-    """The low-level server inside an MCPServer, by the SDK's public way to it."""
-    if isinstance(server, Server):
-        return server
-    server.streamable_http_app(stateless_http=True)
-    return server.session_manager.app
+def hosted_lowlevel(server: MCPServer[Any] | Server[Any], own: Server[Any]) -> Server[Any]:
+    """A copy of a server's low-level one, `own`: what hosting adds to it is not added to the user's own object.
+
+    What is registered with the user's object later is found in the copy, too.
+    """
+    lowlevel = copy.copy(own)
+    handlers = own._request_handlers  # noqa: SLF001 - no public way to a copy
+    lowlevel._request_handlers = ChainMap({}, handlers)  # type: ignore[assignment]  # noqa: SLF001
+    if isinstance(server, MCPServer):
+        hosted_copy(server, lowlevel)
+    return lowlevel

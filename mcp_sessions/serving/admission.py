@@ -1,7 +1,9 @@
-"""What this process has admitted: the requests that it answers, and the streams that it may have open."""
+"""What this process has admitted: the messages that it handles, and the streams that it may have open."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from mcp_sessions.conf import Endpoint
@@ -16,9 +18,12 @@ class Admission:
         self._conf = conf
         #: By session. Not by request id: a client may use one twice, against the protocol, and each must be found.
         self._exchanges: dict[str, set[Exchange]] = {}
-        #: The tasks that handle notifications.
+        #: The tasks that handle notifications, and how many there are of each session.
         self.notifications: set[asyncio.Task[None]] = set()
-        self._requests = 0
+        self._notifications_of: Counter[str] = Counter()
+        #: Messages that wait for the store; whoever waits counts itself.
+        self.waiting = 0
+        self._running = 0
         self._streams = 0
 
     def __iter__(self) -> Iterator[Exchange]:
@@ -34,14 +39,23 @@ class Admission:
         """The exchanges in flight of one session."""
         return list(self._exchanges.get(fingerprint, ()))
 
+    def may_wait(self, *, runs: bool) -> bool:
+        """Whether one more message may wait for the store; `runs` if it will run a handler.
+
+        Replies and cancellations run none. They let handlers end, and would otherwise be refused when that is needed
+        most.
+        """
+        return self.waiting + (self._running if runs else 0) < self._conf().max_requests
+
     def may_run(self, fingerprint: str) -> bool:
-        """Whether one more request of a session may be answered now."""
-        conf, own = self._conf(), self._exchanges.get(fingerprint, ())
-        return self._requests < conf.max_requests and len(own) < conf.max_requests_per_session
+        """Whether the handler of one more message of a session may run now."""
+        conf, own = self._conf(), len(self._exchanges.get(fingerprint, ()))
+        own += self._notifications_of[fingerprint]
+        return self._running < conf.max_requests and own < conf.max_requests_per_session
 
     def run(self, exchange: Exchange) -> None:
         """Run an exchange in a task of its own, so that it outlives the connection that the request came on."""
-        self._requests += 1
+        self._running += 1
         self._exchanges.setdefault(exchange.session.fingerprint, set()).add(exchange)
         exchange.task = task = asyncio.create_task(exchange.run())
         task.add_done_callback(lambda _: self._ended(exchange))
@@ -52,17 +66,26 @@ class Admission:
         if exchange.response is None:
             # The task was cancelled before its first step, so nothing of it has run.
             exchange.respond(exchange.interrupted())
-        self._requests -= 1
+        self._running -= 1
         fingerprint = exchange.session.fingerprint
         self._exchanges[fingerprint].discard(exchange)
         if not self._exchanges[fingerprint]:
             del self._exchanges[fingerprint]
 
-    def run_notification(self, work: Coroutine[Any, Any, None]) -> None:
-        """Handle a notification in a task of its own."""
+    def run_notification(self, fingerprint: str, work: Coroutine[Any, Any, None]) -> None:
+        """Handle a notification of a session in a task of its own."""
+        self._running += 1
+        self._notifications_of[fingerprint] += 1
         task = asyncio.create_task(work)
         self.notifications.add(task)
-        task.add_done_callback(self.notifications.discard)
+        task.add_done_callback(lambda task: self._notification_ended(fingerprint, task))
+
+    def _notification_ended(self, fingerprint: str, task: "asyncio.Task[None]") -> None:
+        self.notifications.discard(task)
+        self._running -= 1
+        self._notifications_of[fingerprint] -= 1
+        if not self._notifications_of[fingerprint]:
+            del self._notifications_of[fingerprint]
 
     def cancel(self, fingerprint: str, request_id: jsonrpc.RequestId) -> bool:
         """Cancel a request on its client's behalf. False if it is not answered here."""
@@ -71,6 +94,14 @@ class Admission:
         for exchange in found:
             exchange.cancel()
         return bool(found)
+
+    def cancel_named(self, names: Iterable[str]) -> None:
+        """Cancel the requests among those with these names that are answered here."""
+        wanted = set(names)
+        for fingerprint in {name.partition(":")[0] for name in wanted} & self._exchanges.keys():
+            for exchange in self.of(fingerprint):
+                if name_of(fingerprint, exchange.request.id) in wanted:
+                    exchange.cancel()
 
     def open_stream(self) -> bool:
         """Count one more stream, or response that may become one, until `close_stream`. False if there are too many."""
@@ -92,3 +123,9 @@ def correlation(request_id: jsonrpc.RequestId) -> jsonrpc.RequestId:
         except ValueError:
             return request_id
     return request_id
+
+
+def name_of(fingerprint: str, request_id: jsonrpc.RequestId) -> str:
+    """What nodes call a request of a session: short, however long its id is."""
+    text = str(correlation(request_id)).encode("utf-8", "surrogatepass")
+    return f"{fingerprint}:{hashlib.blake2s(text, digest_size=8).hexdigest()}"

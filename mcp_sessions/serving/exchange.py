@@ -142,6 +142,8 @@ class Exchange:
         stream = self.open()
         stream.put(message)
         await stream.room()
+        if stream.superseded:
+            self.abort()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

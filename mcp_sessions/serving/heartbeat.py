@@ -4,19 +4,20 @@ It keeps sessions and streams alive on which nothing happens, and makes up for l
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.conf import endpoint
-from mcp_sessions.ending import Deadlines
+from mcp_sessions.ending import Deadlines, finish_endings
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
+from mcp_sessions.transport.event_ids import STANDALONE
 
 T = TypeVar("T")
 #: Sessions or streams that are looked after at once: thousands would make a burst of memory and latency.
@@ -35,8 +36,8 @@ class Heartbeat:
     client_requests: ClientRequests
     orphans: Orphans
     deadlines: Deadlines
-    #: Called with the fingerprint of a session that has ended.
-    close_session: Callable[[str], None]
+    #: Called with the fingerprint of a session that the store does not have.
+    session_missing: Callable[[str], Awaitable[None]]
 
     async def beat(self) -> None:
         """Run one heartbeat. Raises: StoreUnavailable."""
@@ -44,6 +45,7 @@ class Heartbeat:
         await self._keep_streams()
         await self.orphans.look()
         await self.client_requests.look()
+        await finish_endings(self.context.node, self.context.conf().alias)
         await self._read_again()
 
     async def _keep_sessions(self) -> None:
@@ -57,12 +59,15 @@ class Heartbeat:
                 if fingerprint in alive:
                     self.deadlines.watch(alive[fingerprint])
                 else:
-                    self.close_session(fingerprint)
+                    await self.session_missing(fingerprint)
 
     async def _keep_streams(self) -> None:
-        """Keep the logs of the streams that are written or delivered here."""
+        """Keep the logs of the exchanges that run here, and of the standalone streams that are delivered here.
+
+        An exchange that no node runs must not keep its client waiting: its log expires.
+        """
         names = {(e.session.fingerprint, e.stream.name) for e in self.admission if e.stream is not None}
-        names |= {(reader.fingerprint, reader.stream) for reader in self.open_streams if reader.is_current}
+        names |= {(fingerprint, STANDALONE) for fingerprint in self.open_streams.listening}
         for batch in _batches(sorted(names)):
             await self.context.store.run(streams.keep(batch))
 
@@ -81,8 +86,9 @@ def keeps(admission: Admission, open_streams: OpenStreams, fingerprint: str) -> 
 
 
 def seconds_between(alias: str) -> float:
-    """The time between two heartbeats of an endpoint: several fit into each idle TTL."""
-    return min(HEARTBEAT_SECONDS, endpoint(alias).idle_ttl / 3)
+    """The time between two heartbeats of an endpoint: several fit into whatever they keep from its end."""
+    conf = endpoint(alias)
+    return min(HEARTBEAT_SECONDS, conf.idle_ttl / 3, conf.stream_ttl / 3)
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -19,7 +19,8 @@ from mcp_sessions.cluster.notifications import (
 )
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
-from mcp_sessions.store.calls import streams
+from mcp_sessions.serving.cancellations import Cancellations
+from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.standalone import publish_to_all
@@ -42,6 +43,7 @@ class Inbox:
         self._admission = admission
         self._open_streams = open_streams
         self._client_requests = client_requests
+        self._cancellations = Cancellations(context)
 
     def hear(self, notification: Notification, name: str) -> None:
         """Act on a notification; `name` is that of a broadcast."""
@@ -50,14 +52,14 @@ class Inbox:
                 self._open_streams.nudge(fingerprint, stream)
             case StreamClaimed(fingerprint=fingerprint, stream=stream, token=token):
                 self._claimed(fingerprint, stream, token)
-            case StreamReleased(fingerprint=fingerprint):
-                self._open_streams.hand_back(fingerprint, None)
+            case StreamReleased(fingerprint=fingerprint, token=token):
+                self._open_streams.hear_released(fingerprint, token)
             case StreamDisconnected(fingerprint=fingerprint, stream=stream, token=token):
                 self._open_streams.disconnect(fingerprint, stream, token)
             case ReplyArrived(fingerprint=fingerprint, request_id=request_id):
                 self._client_requests.hear(fingerprint, request_id)
-            case Cancelled(fingerprint=fingerprint, request_id=cancelled):
-                self._admission.cancel(fingerprint, cancelled)
+            case Cancelled(requests=names):
+                self._admission.cancel_named(names)
             case SessionsEnded(fingerprints=fingerprints):
                 for fingerprint in fingerprints:
                     self.close_session(fingerprint)
@@ -74,21 +76,39 @@ class Inbox:
                 writer.event_stream.end()
         self._open_streams.nudge(fingerprint, stream)
 
-    async def cancel(self, fingerprint: str, params: Mapping[str, Any]) -> None:
-        """Cancel the request that a `notifications/cancelled` names, in whichever process it runs."""
+    async def cancel(self, fingerprint: str, params: Mapping[str, Any]) -> bool:
+        """Cancel the request that a `notifications/cancelled` names, in whichever process it runs.
+
+        False if too many were named that do not run here; then no other process is told of this one.
+        """
         request_id = params.get("requestId")
-        if jsonrpc.is_request_id(request_id) and not self._admission.cancel(fingerprint, request_id):
-            await self._context.node.broadcast(Cancelled(fingerprint=fingerprint, request_id=request_id))
+        if not jsonrpc.is_request_id(request_id) or self._admission.cancel(fingerprint, request_id):
+            return True
+        return await self._cancellations.tell(fingerprint, request_id)
 
     def close_session(self, fingerprint: str) -> None:
         """Close the open streams of a session that ended, and cancel the handlers that wait for its client."""
+        self._close(fingerprint)
+        for exchange in self._admission.of(fingerprint):
+            if exchange.stream is not None:
+                exchange.stream.event_stream.end()
+
+    async def session_missing(self, fingerprint: str) -> None:
+        """As `close_session` for one that the store does not have. Unless it was ended, calls still answer who waits.
+
+        Raises: StoreUnavailable.
+        """
+        if await self._context.store.run(sessions.was_ended(fingerprint)):
+            self.close_session(fingerprint)
+        else:
+            self._close(fingerprint)
+
+    def _close(self, fingerprint: str) -> None:
         for reader in self._open_streams.of(fingerprint):
             reader.event_stream.end()
         for exchange in self._admission.of(fingerprint):
             if exchange.waits_for_client:
                 exchange.abort()
-            if exchange.stream is not None:
-                exchange.stream.event_stream.end()
         self._client_requests.end(fingerprint)
         self._context.spawn(self._forget_streams(fingerprint))
 

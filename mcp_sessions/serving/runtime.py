@@ -78,7 +78,7 @@ class Runtime:
             self.client_requests,
             orphans,
             self.deadlines,
-            self.inbox.close_session,
+            self.inbox.session_missing,
         )
 
     async def start(self) -> None:
@@ -130,21 +130,29 @@ class Runtime:
         await self.server.stop()
         await self.context.store.aclose()
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run a coroutine in the background until `stop`."""
         task = asyncio.create_task(work)
         self._tasks.add(task)  # the event loop holds tasks only weakly
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _run_again(
         self, request: jsonrpc.Request, scope: Mapping[str, Any], session: Session
-    ) -> dict[str, Any] | None:
-        """The response to a request whose process died. Only what is repeatable may be run again."""
+    ) -> dict[str, Any]:
+        """The response to a request whose process died. Only what is repeatable may be run again.
+
+        If it is cancelled, so is the handler.
+        """
         exchange = self.new_exchange(request=request, scope=scope, session=session, may_stream=False)
         exchange.keeps_session = True
         self.admission.run(exchange)
-        await exchange.settled(None)
-        return exchange.response
+        try:
+            await exchange.settled(None)
+        finally:
+            exchange.abort()
+        # It may not stream, so it has settled with a response.
+        return exchange.response or exchange.interrupted()
 
 
 _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runtime]] = WeakKeyDictionary()

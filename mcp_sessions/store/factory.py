@@ -5,11 +5,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.signals import setting_changed
-from django_redis import get_redis_connection
 
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.engine import Engine
-from mcp_sessions.store.clients import make_async_client, make_key_of, redis_cache
+from mcp_sessions.store.clients import make_async_client, make_key_of, redis_cache, sync_client
 from mcp_sessions.store.drivers import Store, SyncStore
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
@@ -57,7 +56,7 @@ def _make(entry: Endpoint) -> tuple[Store, SyncStore]:
         store = _redis[identity] = RedisStore(
             keys, lambda timeout: make_async_client(entry.cache, socket_timeout=timeout)
         )
-    return store, SyncRedisStore(keys, lambda: get_redis_connection(entry.cache))
+    return store, SyncRedisStore(keys, lambda: sync_client(entry.cache))
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -5,7 +5,8 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:session` | string | times, principal, handshake… | MAX_AGE and 10 s at most |
 | `mcp:v1:<namespace>:{<fingerprint>}:features` | hash | log level, enabled tools; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:state` | hash | state names and JSON values; only if any | with the session |
-| `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why the session ended | 10 minutes |
+| `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why and by which call it ended | 10 minutes |
+| `mcp:v1:<namespace>:{<fingerprint>}:ended-record` | string | the record of a session that ended | 1 minute |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the log of one stream | minutes after a sign of life |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above, or MAX_AGE |
 | `mcp:v1:<namespace>:{<fingerprint>}:finished` | sorted set | streams that ended, at most 256 | until MAX_AGE |
@@ -13,7 +14,8 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:request:<id>` | hash | who waits for a reply, and what came | REQUEST_TIMEOUT |
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | until MAX_AGE |
 | `mcp:v1:{<namespace>}:index:activity` | sorted set | every session by last activity | IDLE_TTL after the last update |
-| `mcp:v1:{<namespace>}:index:new` | sorted set | sessions that never became active, by when they end | as above |
+| `mcp:v1:{<namespace>}:<index>:ends` | sorted set | those of an index that end before their idle TTL | as above |
+| `mcp:v1:{<namespace>}:index:gone` | sorted set | sessions that ended a moment ago, by when | 30 s |
 | `mcp:v1:{<namespace>}:index:client:<name>` | sorted set | the sessions of one client, by last activity | as above |
 | `mcp:v1:{<namespace>}:index:protocol:<version>` | sorted set | the sessions of one protocol version | as above |
 | `mcp:v1:{<namespace>}:index:principal:<digest>` | sorted set | the sessions of one principal | as above |
@@ -22,6 +24,7 @@
 | `mcp:v1:{<namespace>}:nodes:about` | hash | what each of them tells about itself | as above |
 | `mcp:v1:{<namespace>}:inbox:<node>` | stream | notifications for one node, at most about 10,000 | as above |
 | `mcp:v1:{<namespace>}:broadcasts` | stream | what every node must hear, about 10,000 | 10 minutes after the last |
+| `mcp:v1:{<namespace>}:endings` | hash | sessions that an operator is ending | until done, 1 hour at most |
 
 Each name goes through the cache's `make_key`, so that KEY_PREFIX and VERSION apply. The braces are Redis Cluster
 hash tags: all of a session is in one slot, all of a namespace's indexes in another, so that a script can be atomic.
@@ -37,7 +40,7 @@ from urllib.parse import quote
 MakeKey = Callable[[str], str]
 
 ACTIVITY: Final = "index:activity"
-NEW: Final = "index:new"
+GONE: Final = "index:gone"
 CLIENTS: Final = "clients"
 
 CLIENT_NAME_LENGTH: Final = 100
@@ -92,6 +95,11 @@ def protocol_index(version: str) -> str:
 def principal_index(principal: str) -> str:
     digest = hashlib.sha256(principal.encode("utf-8", "surrogatepass")).hexdigest()
     return "index:principal:" + digest[:32]
+
+
+def with_ends(indexes: Sequence[str]) -> list[str]:
+    """Each index, followed by the one of its members that end before their idle TTL is over."""
+    return [part for index in indexes for part in (index, index + ":ends")]
 
 
 def _quoted(text: str) -> str:

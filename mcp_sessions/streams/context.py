@@ -1,5 +1,6 @@
 """What the parts that serve one endpoint in one event loop share."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -18,4 +19,4 @@ class Context:
     #: Reads the settings anew: a change holds from the next request on.
     conf: Callable[[], Endpoint]
     #: Runs a coroutine in a task that is cancelled when the process stops.
-    spawn: Callable[[Coroutine[Any, Any, Any]], None]
+    spawn: Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]

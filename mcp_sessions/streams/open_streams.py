@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,11 +20,17 @@ logger = logging.getLogger(__name__)
 
 
 class OpenStreams:
-    """The readers of each session, oldest first: takes streams over for clients, and gives standalone ones back."""
+    """The readers of each session, oldest first: takes streams over for clients, and gives standalone ones back.
+
+    A client may hold several standalone streams. The newest delivers; the store knows the others, and which of them
+    delivers when that one closes. Its node is told with a StreamReleased; if that is lost, a heartbeat finds out.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._readers: dict[str, list[StreamReader]] = {}
+        #: The sessions whose streams are being taken over at this moment: the store may know a claim before we do.
+        self._claiming: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[StreamReader]:
         """All of them; the set may change while the caller goes through it."""
@@ -35,19 +42,25 @@ class OpenStreams:
 
     @property
     def listening(self) -> set[str]:
-        """The sessions whose standalone stream is delivered here."""
-        return {reader.fingerprint for reader in self if reader.stream == STANDALONE and reader.is_current}
+        """The sessions with a standalone stream open here, whichever of their connections delivers at this moment."""
+        return {reader.fingerprint for reader in self if reader.stream == STANDALONE}
 
     async def take_over(
         self, session: Session, stream: str, *, after: int | None, scope: Mapping[str, Any]
     ) -> StreamReader | None:
         """Deliver a stream from now on, in the place of whoever did so far. None if there is no such stream.
 
-        Raises: StoreUnavailable.
+        The caller starts the reader before it awaits anything. Raises: StoreUnavailable.
         """
         context, fingerprint = self._context, session.fingerprint
         claim = streams.claim(fingerprint, stream, node=context.node.id, after=after)
-        taken = await context.store.run(claim)
+        self._claiming[fingerprint] += 1
+        try:
+            taken = await context.store.run(claim)
+        finally:
+            self._claiming[fingerprint] -= 1
+            if not self._claiming[fingerprint]:
+                del self._claiming[fingerprint]
         if taken is None:
             return None
         if taken.replaced is not None and stream != STANDALONE:
@@ -72,32 +85,31 @@ class OpenStreams:
         self._readers[reader.fingerprint].remove(reader)
         if not self._readers[reader.fingerprint]:
             del self._readers[reader.fingerprint]
-        if reader.stream == STANDALONE and reader.is_current:
-            self.hand_back(reader.fingerprint, reader.replaced)
+        if reader.stream == STANDALONE:
+            self._context.spawn(self.release(reader.fingerprint, reader.claim.token))
 
-    def hand_back(self, fingerprint: str, replaced: Claim | None) -> None:
-        """Give a standalone stream to the newest connection here, or else to the node that had it before."""
-        mine = self._readers.get(fingerprint, ())
-        listening = [reader for reader in mine if reader.stream == STANDALONE and reader.event_stream.open]
-        if listening:
-            self._context.spawn(self._claim_for(listening[-1]))
-        elif replaced is not None and replaced.node != self._context.node.id:
-            self._context.node.notify(replaced.node, StreamReleased(fingerprint=fingerprint))
+    async def release(self, fingerprint: str, token: int) -> None:
+        """The connection with this token has closed, or its process is dead: tell the one that delivers from now on.
 
-    async def _claim_for(self, reader: StreamReader) -> None:
-        node = self._context.node.id
-        claim = streams.claim(reader.fingerprint, STANDALONE, node=node, after=None)
+        If the store cannot be asked, a heartbeat of a process with another connection of the client makes up for it.
+        """
         try:
-            taken = await self._context.store.run(claim)
+            holder = await self._context.store.run(streams.release(fingerprint, token=token))
         except StoreUnavailable as error:
-            logger.warning("A stream of session %.12s stays silent: %s", reader.fingerprint, error)
+            logger.info("A stream of session %.12s is given back later: %s", fingerprint, error)
             return
-        if taken is None:
-            return  # the session has ended
-        if reader.event_stream.open:
-            reader.resume(taken)
-        else:
-            self.hand_back(reader.fingerprint, taken.replaced)
+        if holder is not None:
+            self._context.node.notify(
+                holder.node, StreamReleased(fingerprint=fingerprint, token=holder.token)
+            )
+
+    def hear_released(self, fingerprint: str, token: int) -> None:
+        """The connection with this token delivers the standalone stream: make sure that it does, or pass it on."""
+        for reader in self._readers.get(fingerprint, ()):
+            if reader.claim.token == token:
+                return reader.nudge()
+        if fingerprint not in self._claiming:
+            self._context.spawn(self.release(fingerprint, token))
 
     def disconnect(self, fingerprint: str, stream: str, token: int) -> None:
         """Close the connection that delivers a stream with that claim, if it is here."""
@@ -106,10 +118,10 @@ class OpenStreams:
                 reader.disconnect()
 
     def nudge(self, fingerprint: str, stream: str) -> None:
-        """There are new messages on a stream, or a newer claim."""
-        for reader in self._readers.get(fingerprint, ()):
-            if reader.stream == stream:
-                reader.nudge()
+        """There are new messages on a stream, or a newer claim. Who knows that it does not deliver is not disturbed."""
+        readers = [each for each in self._readers.get(fingerprint, ()) if each.stream == stream]
+        for reader in [each for each in readers if each.is_current] or readers:
+            reader.nudge()
 
 
 async def disconnect(context: Context, fingerprint: str, stream: str) -> Claim | None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import streams
-from mcp_sessions.store.calls.streams import Batch, Taken
+from mcp_sessions.store.calls.streams import Batch, Claim, Taken
 from mcp_sessions.streams.context import Context
 from mcp_sessions.transport import sse
 from mcp_sessions.transport.event_ids import STANDALONE, EventId
@@ -23,20 +23,20 @@ class StreamReader:
     """Reads a stream's log no faster than its client does: what a slow client has not taken stays in the log.
 
     It ends with the stream, or when a newer claim takes over. The connection of a standalone stream then stays open and
-    silent, because a client that holds several must not lose one; it delivers again when it gets the stream back.
+    silent, because a client that holds several must not lose one; it delivers again when it gets the stream back. The
+    claim stays the same, and each read asks whether it is valid.
     """
 
     __slots__ = (
-        "_after",
         "_context",
         "_nudge",
         "_nudged",
+        "after",
         "claim",
         "event_stream",
         "fingerprint",
-        "is_current",
+        "holder",
         "origin",
-        "replaced",
         "request",
         "scope",
         "stream",
@@ -57,17 +57,16 @@ class StreamReader:
         self.fingerprint = fingerprint
         self.stream = stream
         self.claim = taken.claim
-        #: The claim before this one.
-        self.replaced = taken.replaced
+        #: The claim that delivers the stream, as far as is known here; None for nobody's.
+        self.holder: Claim | None = taken.claim
         #: The node that runs the exchange, and the request; "" for a standalone stream.
         self.origin = taken.origin
         self.request = taken.request_id
         #: The HTTP request that is answered with the stream.
         self.scope = scope
-        #: Whether the claim is still the newest one, as far as is known here.
-        self.is_current = True
+        #: The position of the last message that was put on this connection.
+        self.after = taken.after
         self._context = context
-        self._after = taken.after
         if primed:
             start = EventId.of(fingerprint, stream, taken.after)
             self.event_stream.put(sse.priming(str(start), context.conf().retry))
@@ -75,14 +74,13 @@ class StreamReader:
         self._nudged = False
         self._nudge: asyncio.Future[None] | None = None
 
-    def resume(self, taken: Taken) -> None:
-        """Deliver again, with another claim; what was sent on this connection is not sent again."""
-        self.claim, self.replaced, self._after = taken.claim, taken.replaced, max(self._after, taken.after)
-        self.is_current = True
-        self.nudge()
+    @property
+    def is_current(self) -> bool:
+        """Whether this connection delivers the stream, as far as is known here."""
+        return self.holder == self.claim
 
     def nudge(self) -> None:
-        """Read the log again: there may be new messages, or a newer claim."""
+        """Read the log again: there may be new messages, or another connection delivers from now on."""
         self._nudged = True
         if self._nudge is not None and not self._nudge.done():
             self._nudge.set_result(None)
@@ -96,7 +94,7 @@ class StreamReader:
         """Read and deliver until nothing more will come."""
         while await self.event_stream.wait_drained():
             self._nudged = False
-            if self.is_current and await self._read():
+            if await self._read():
                 continue
             if not self._nudged:
                 self._nudge = asyncio.get_running_loop().create_future()
@@ -104,31 +102,28 @@ class StreamReader:
 
     async def _read(self) -> bool:
         """Deliver what is in the log; whether there may be more at once."""
-        claim = self.claim
         read = streams.read(
-            self.fingerprint, self.stream, token=claim.token, after=self._after, max_bytes=BATCH_BYTES
+            self.fingerprint, self.stream, claim=self.claim, after=self.after, max_bytes=BATCH_BYTES
         )
         try:
             batch = await self._context.store.run(read)
         except StoreUnavailable as error:
             logger.warning("A stream of session %.12s cannot be read: %s", self.fingerprint, error)
             return False
-        return claim is not self.claim or self._deliver(batch)
+        return self._deliver(batch)
 
     def _deliver(self, batch: Batch | None) -> bool:
         """Whether there may be more to read at once."""
         if batch is None:
             self.event_stream.end()
             return True
-        if not batch.valid:
-            self.is_current = False
-            if self.stream != STANDALONE:
-                self.event_stream.end()
-            return True
+        self.holder = batch.holder
+        if not batch.valid and self.stream != STANDALONE:
+            self.event_stream.end()
         for event in batch.events:
             event_id = EventId.of(self.fingerprint, self.stream, event.position)
             self.event_stream.put(sse.event(event.payload, str(event_id)))
-            self._after = event.position
+            self.after = event.position
         if batch.ended:
             self.event_stream.end()
         return bool(batch.events)

@@ -18,13 +18,13 @@ PAUSES: Final = (0.05, 1.0)
 T = TypeVar("T")
 
 
-async def retry_while_unavailable(act: Callable[[], Awaitable[T]]) -> T:
+async def retry_while_unavailable(act: Callable[[], Awaitable[T]], *, seconds: float | None = None) -> T:
     """Await `act()`, again while the store cannot be reached. Only for what may be repeated.
 
-    Raises: StoreUnavailable once the store has been away for GIVE_UP_SECONDS.
+    Raises: StoreUnavailable once the store has been away for so many seconds, GIVE_UP_SECONDS if None.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + GIVE_UP_SECONDS
+    deadline = loop.time() + (GIVE_UP_SECONDS if seconds is None else seconds)
     pause, longest = PAUSES
     while True:
         try:

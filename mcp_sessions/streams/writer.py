@@ -1,4 +1,4 @@
-"""The stream of one exchange: every message is logged before it is sent.
+"""The stream of one exchange: every message is logged before it is sent, unless the store is away for too long.
 
 A stream is delivered through one connection at a time, and the store's newest claim decides through which. The writer
 sends on the exchange's own connection while it holds the claim that the stream was opened with; after that a
@@ -8,13 +8,15 @@ sends on the exchange's own connection while it holds the claim that the stream 
 import asyncio
 import logging
 import secrets
+from collections import deque
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, Final
 
 from mcp_sessions.cluster.notifications import StreamChanged
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import streams
-from mcp_sessions.store.calls.streams import Claim
+from mcp_sessions.store.calls.streams import Appended, Claim
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import disconnect
 from mcp_sessions.streams.retry import retry_while_unavailable
@@ -35,24 +37,31 @@ KEPT_FULL_STREAMS: Final = 16
 class StreamWriter:
     """Logs the messages of one exchange in order, and sends them on its connection.
 
-    `put` never blocks; `written` waits until everything is logged, `room` until most of it is. If the session ends, or
-    the store stays away for too long, the remaining messages are sent unlogged and without ids: better than lost.
+    `put` never blocks; `written` waits until everything is logged, `room` until most of it is. If the store stays away
+    for too long, messages are sent before they are logged: better than late. The newest, as many as a stream keeps, are
+    logged when the store is back, for whoever resumed the stream meanwhile. If the store has lost the session or the
+    stream, the remaining messages are sent unlogged and without ids: better than lost.
     """
 
     def __init__(self, context: Context, fingerprint: str, *, request: str, primed: bool) -> None:
         self.name = secrets.token_hex(8)
         self.event_stream = EventStream()
         self.claim: Claim | None = None
+        #: Whether another node has ended this stream or runs the exchange again: no message is accepted any more.
+        self.superseded = False
         self._context = context
         self._fingerprint = fingerprint
         self._request = request
         self._primed = primed
-        self._unlogged: list[bytes] = []
+        self._unlogged: deque[bytes] = deque()
         self._unlogged_bytes = 0
-        self._position = 0
+        #: The positions of the last message that was put, and of the last that was sent or left to a reader.
+        self._position = self._sent = 0
         self._ended = False
         self._disconnect = False
         self._logging = True
+        #: Whether the store has been away for too long: messages do not wait for it.
+        self._ahead = False
         self._task: asyncio.Task[None] | None = None
         self._opened = False
 
@@ -61,6 +70,7 @@ class StreamWriter:
         payload = jsonrpc.encode(message)
         self._unlogged.append(payload)
         self._unlogged_bytes += len(payload)
+        self._position += 1
         self._ended = self._ended or last
         self._write()
 
@@ -80,37 +90,66 @@ class StreamWriter:
         await self.event_stream.keep_up()
 
     async def written(self) -> None:
-        """Wait until every message so far is logged or given up."""
+        """Wait until every message so far is logged, or sent while the store stays away."""
         while self._task is not None:
             await asyncio.wait([self._task])
 
     def _write(self) -> None:
-        if self._task is None:
+        if self._ahead:
+            self._send_ahead()
+        elif self._task is None:
             self._task = asyncio.create_task(self._work())
 
     async def _work(self) -> None:
         try:
             if not self._opened:
                 await self._open()
-            while self._unlogged:
-                payloads, self._unlogged, self._unlogged_bytes = self._unlogged, [], 0
-                await self._log(payloads, last=self._ended)
-            if self._disconnect:
-                self._disconnect = False
-                await self._close_connection()
+            await self._log(seconds=None)
+            await self._close_resumed()
+            self._close_connection()
             if self._ended:
-                self.event_stream.end()
                 await self._finish()
+        except StoreUnavailable as error:
+            logger.warning("A stream of session %.12s is logged later: %s", self._fingerprint, error)
+            self._ahead = True
+            self._send_ahead()
+            self._context.spawn(self._catch_up())
         finally:
             self._task = None
 
-    async def _close_connection(self) -> None:
-        """Close the one that delivers this stream: the exchange's own, or that of the client's last resumption."""
-        # First: a client that resumes at once must not lose its new connection, too.
-        claim = await disconnect(self._context, self._fingerprint, self.name)
-        if claim is None or claim == self.claim:
+    async def _close_resumed(self) -> None:
+        """If the handler wants the connection closed, and the client has resumed: close that of its last resumption."""
+        if self._disconnect:
+            # First: a client that resumes at once must not lose its new connection, too.
+            claim = await disconnect(self._context, self._fingerprint, self.name)
+            self._disconnect = claim is None or claim == self.claim
+
+    async def _catch_up(self) -> None:
+        """Log what waits when the store is back, however long that takes."""
+        await self._log(seconds=inf)
+        self._ahead = False
+        self._close_connection()
+        if self._ended:
+            await self._finish()
+
+    def _close_connection(self) -> None:
+        """Close the connection if the handler wants that, or after the response."""
+        if self._disconnect:
+            self._disconnect = False
             self.event_stream.put(sse.retry(self._context.conf().retry))
             self.event_stream.end()
+        if self._ended:
+            self.event_stream.end()
+
+    def _send_ahead(self) -> None:
+        """Send what is not logged yet, and keep no more of it than a stream keeps: the newest."""
+        limits = self._context.conf().stream_limits
+        self._send(self._unlogged, self._position - len(self._unlogged) + 1)
+        self._close_connection()
+        while len(self._unlogged) > 1 and (
+            len(self._unlogged) > limits.max_events or self._unlogged_bytes > limits.max_bytes
+        ):
+            self._unlogged_bytes -= len(self._unlogged.popleft())
 
     async def _finish(self) -> None:
         """Tell the store that this log is complete: it keeps only the newest ones of a session."""
@@ -140,39 +179,46 @@ class StreamWriter:
             start = EventId.of(self._fingerprint, self.name, 0)
             self.event_stream.put(sse.priming(str(start), conf.retry))
 
-    async def _log(self, payloads: Sequence[bytes], *, last: bool) -> None:
-        first = self._position + 1
-        self._position += len(payloads)
-        if not self._logging:
-            return self._send(payloads, None)
+    async def _log(self, *, seconds: float | None) -> None:
+        """Log and send all that waits. Raises: StoreUnavailable if the store stays away for longer than `seconds`."""
         context = self._context
-        append = streams.append(
-            self._fingerprint,
-            self.name,
-            first=first,
-            payloads=payloads,
-            last=last,
-            limits=context.conf().stream_limits,
-        )
-        try:
-            appended = await retry_while_unavailable(lambda: context.store.run(append))
-        except StoreUnavailable as error:
-            logger.warning("A stream of session %.12s is delivered unlogged: %s", self._fingerprint, error)
-            self._logging = False
-            return self._send(payloads, None)
-        if appended is None:  # the session ended, or another process ended this stream
-            self.event_stream.end()
-        elif appended.claim == self.claim:
+        while self._unlogged:
+            payloads, last = list(self._unlogged), self._position
+            first = last - len(payloads) + 1
+            if self._logging:
+                append = streams.append(
+                    self._fingerprint,
+                    self.name,
+                    node=context.node.id,
+                    first=first,
+                    payloads=payloads,
+                    last=self._ended,
+                    limits=context.conf().stream_limits,
+                )
+                appended = await retry_while_unavailable(
+                    lambda append=append: context.store.run(append),  # type: ignore[misc]
+                    seconds=seconds,
+                )
+                self._logged(appended)
             self._send(payloads, first)
-        elif appended.claim is not None:
-            self.event_stream.end()
-            changed = StreamChanged(fingerprint=self._fingerprint, stream=self.name)
-            context.node.notify(appended.claim.node, changed)
+            while self._unlogged and self._position - len(self._unlogged) < last:
+                self._unlogged_bytes -= len(self._unlogged.popleft())
 
-    def _send(self, payloads: Sequence[bytes], first: int | None) -> None:
-        """Send on the exchange's connection; `first` is the position of the first message, None without ids."""
-        for offset, payload in enumerate(payloads):
-            event_id = None
-            if first is not None:
-                event_id = str(EventId.of(self._fingerprint, self.name, first + offset))
-            self.event_stream.put(sse.event(payload, event_id))
+    def _logged(self, appended: Appended | None) -> None:
+        """Look who delivers what was appended, if it was."""
+        if appended is None:
+            self._logging = False
+        elif appended.claim != self.claim or not appended.accepted:
+            self.superseded = not appended.accepted
+            self.event_stream.end()
+            if appended.claim is not None:
+                changed = StreamChanged(fingerprint=self._fingerprint, stream=self.name)
+                self._context.node.notify(appended.claim.node, changed)
+
+    def _send(self, payloads: Sequence[bytes], first: int) -> None:
+        """Send on the exchange's connection what was not sent yet; `first` is the position of the first message."""
+        for position, payload in enumerate(payloads, first):
+            if position > self._sent:
+                event_id = EventId.of(self._fingerprint, self.name, position) if self._logging else None
+                self.event_stream.put(sse.event(payload, None if event_id is None else str(event_id)))
+        self._sent = max(self._sent, first + len(payloads) - 1)

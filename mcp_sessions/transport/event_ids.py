@@ -1,6 +1,9 @@
 """The ids of events: they name session, stream and position. Pure.
 
-Globally unique within the session, and assigned per stream (Streamable HTTP, section Resumability and Redelivery).
+Globally unique within the session, and assigned per stream (Streamable HTTP, section Resumability and Redelivery). They
+stay unique when Redis loses data: an exchange counts its own messages, and its stream has a random name; the store
+numbers those of the standalone stream by its clock, in microseconds. Ids of older releases, which counted those from 1,
+are still understood.
 """
 
 import re
@@ -10,7 +13,7 @@ from typing import Final, Self
 #: The name of a session's standalone stream; exchanges have streams with random names of 16 hexadecimal digits.
 STANDALONE: Final = "standalone"
 
-_EVENT_ID: Final = re.compile(rf"([0-9a-f]{{8}})-([0-9a-f]{{16}}|{STANDALONE})-(0|[1-9][0-9]{{0,14}})\Z")
+_EVENT_ID: Final = re.compile(rf"([0-9a-f]{{8}})-([0-9a-f]{{16}}|{STANDALONE})-(0|[1-9][0-9]{{0,15}})\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ class EventStream:
         "_drained",
         "_ended",
         "_frames",
+        "_gone",
         "_last_frame",
         "_queued_bytes",
         "_running",
@@ -61,6 +62,7 @@ class EventStream:
         self._running = False
         self._waker: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
 
     @property
     def open(self) -> bool:
@@ -104,6 +106,12 @@ class EventStream:
             await asyncio.wait([self._drained], timeout=seconds)
         return self.open and not self._frames
 
+    def gone(self) -> "asyncio.Future[None]":
+        """Done when `run` has ended: the response is complete, or its client has left. To be asked for before that."""
+        if self._gone is None:
+            self._gone = asyncio.get_running_loop().create_future()
+        return self._gone
+
     async def keep_up(self) -> None:
         """Wait a moment for a reader that is behind, and close the stream of one that is too slow."""
         if self._queued_bytes > MAX_QUEUED_BYTES // 2:
@@ -118,24 +126,28 @@ class EventStream:
         `max_seconds`, or after `max_bytes` with more to come, the stream is closed with `retry:`, and its client
         reconnects for the rest.
         """
-        await send({"type": "http.response.start", "status": 200, "headers": list(sse.STREAM_HEADERS)})
-        await send({"type": "http.response.body", "body": sse.OPENING, "more_body": True})
-        watcher = asyncio.create_task(self._close_on_disconnect(receive))
-        await asyncio.sleep(0)  # notice a client that has left already before anything is read for it
-        self._running = True
-        if not self._frames:
-            self._set_drained()
-        timer = asyncio.get_running_loop().call_later(max_seconds, self.close, RECONNECT)
         try:
-            await self._send_frames(send, max_bytes)
+            await send({"type": "http.response.start", "status": 200, "headers": list(sse.STREAM_HEADERS)})
+            await send({"type": "http.response.body", "body": sse.OPENING, "more_body": True})
+            watcher = asyncio.create_task(self._close_on_disconnect(receive))
+            await asyncio.sleep(0)  # notice a client that has left already before anything is read for it
+            self._running = True
+            if not self._frames:
+                self._set_drained()
+            timer = asyncio.get_running_loop().call_later(max_seconds, self.close, RECONNECT)
+            try:
+                await self._send_frames(send, max_bytes)
+            finally:
+                self._closed = True
+                self._set_drained()
+                timer.cancel()
+                watcher.cancel()
+                if self.on_close is not None:
+                    self.on_close()
+            await send({"type": "http.response.body", "body": self._last_frame, "more_body": False})
         finally:
-            self._closed = True
-            self._set_drained()
-            timer.cancel()
-            watcher.cancel()
-            if self.on_close is not None:
-                self.on_close()
-        await send({"type": "http.response.body", "body": self._last_frame, "more_body": False})
+            if self._gone is not None:
+                self._gone.set_result(None)
 
     async def _send_frames(self, send: Send, max_bytes: float) -> None:
         while not self._closed:

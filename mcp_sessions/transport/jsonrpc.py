@@ -122,7 +122,8 @@ def encode(message: Mapping[str, Any]) -> bytes:
     try:
         return pydantic_core.to_json(message, ensure_ascii=True, inf_nan_mode="null")
     except ValueError:  # a lone surrogate
-        return json.dumps(message, separators=(",", ":")).encode("ascii")
+        value = pydantic_core.to_jsonable_python(message, inf_nan_mode="null")
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def error_response(request_id: RequestId | None, error: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ SESSION_NOT_FOUND: Final = Rejection(status=404, message="Session not found")
 STORE_UNAVAILABLE: Final = Rejection(
     status=503,
     code=INTERNAL_ERROR,
-    message="The session store cannot be reached. No session is lost by that. Try again.",
+    message="The session store cannot be reached, or refuses writes. No session is lost by that. Try again.",
     extra=((b"retry-after", str(RETRY_AFTER).encode()),),
 )
 TOO_MANY_SESSIONS: Final = Rejection(
@@ -61,6 +61,12 @@ TOO_MANY_REQUESTS: Final = Rejection(
     code=INTERNAL_ERROR,
     message="Too many requests are being answered. Try again later.",
     extra=((b"retry-after", b"10"),),
+)
+TOO_MANY_CANCELLATIONS: Final = Rejection(
+    status=503,
+    code=INTERNAL_ERROR,
+    message="Too many requests were cancelled that this process does not answer. Try again later.",
+    extra=((b"retry-after", b"60"),),
 )
 NOT_AWAITED: Final = Rejection(status=400, message="Bad Request: nobody waits for this response")
 BAD_ORIGIN: Final = Rejection(status=403, message="Forbidden: this Origin is not allowed")

@@ -139,3 +139,8 @@ def test_sessions_in_memory_cannot_be_seen_from_a_shell(settings: LazySettings) 
     err = StringIO()
     call_command("mcp_sessions", "list", stdout=StringIO(), stderr=err, skip_checks=True)
     assert "in the memory of the server processes" in err.getvalue()
+
+
+def test_without_a_subcommand_it_says_which_there_are() -> None:
+    with pytest.raises(CommandError, match="command"):
+        run()

@@ -54,7 +54,9 @@ def test_the_history_outlives_the_session(operator: Client) -> None:
     assert operator.get(history(session)).status_code == 200
     operator.post(LIST, confirmed(session))
     assert "Force-expired. Client: one 1.0." in body(operator.get(history(session)))
-    assert operator.get(detail(session), follow=True).redirect_chain == [(history(session), 302)]
+    after = operator.get(detail(session), follow=True)
+    assert after.redirect_chain == [(history(session), 302)]
+    assert said(after)[-1] == "This session was force-expired; see below."
 
 
 def test_the_page_of_one_session_can_expire_it(operator: Client) -> None:

@@ -67,6 +67,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         "0.1",
         "--idle",
         "5",
+        "--warm-up",
+        "20",
     ]
     done = subprocess.run([*command, *numbers], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -17,6 +17,19 @@ WIDE: Final = (1360, 900)
 VERY_WIDE: Final = (1800, 1000)
 NARROW: Final = (390, 844)
 
+_LINES: Final = """
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (texts.nextNode()) {
+  const start = texts.currentNode.data.indexOf(arguments[0]);
+  if (start < 0) continue;
+  const range = document.createRange();
+  range.setStart(texts.currentNode, start);
+  range.setEnd(texts.currentNode, start + arguments[0].length);
+  return new Set([...range.getClientRects()].map((line) => line.top)).size;
+}
+return 0;
+"""
+
 
 @dataclass(kw_only=True)
 class Admin:
@@ -81,6 +94,15 @@ class Admin:
 
     def size(self, size: tuple[int, int]) -> None:
         self.driver.set_window_size(*size)
+
+    def overflow(self, css: str) -> int:
+        """Pixels by which the content of an element is wider than the element."""
+        script = "const box = document.querySelector(arguments[0]); return box.scrollWidth - box.clientWidth"
+        return int(self.driver.execute_script(script, css))
+
+    def lines_of(self, word: str) -> int:
+        """How many lines the first word of the page that is this one takes."""
+        return int(self.driver.execute_script(_LINES, word))
 
     def theme(self, theme: Literal["light", "dark"]) -> None:
         """As the reader's system prefers it."""

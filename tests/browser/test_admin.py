@@ -113,10 +113,34 @@ def test_no_page_is_wider_than_a_phone(admin: Admin) -> None:
     try:
         for path in (f"{session.fingerprint}/change/", f"{session.fingerprint}/history/"):
             admin.open(path)
-            overflow = admin.driver.execute_script(
-                "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            )
-            assert overflow <= 0, path
+            assert admin.overflow("html") <= 0, path
+    finally:
+        admin.size(WIDE)
+
+
+def test_the_list_fits_beside_its_filters(admin: Admin) -> None:
+    [session] = open_sessions([Opened(client="claude-code-with-a-rather-long-name", client_version="2.1.14")])
+    admin.size((1400, 900))
+    try:
+        admin.open()
+        assert session.fingerprint[:12] in admin.text
+        assert admin.overflow(".results") <= 0
+    finally:
+        admin.size(WIDE)
+
+
+def test_the_history_of_a_session_breaks_no_word_on_a_phone(admin: Admin) -> None:
+    [session] = open_sessions([Opened(client="n" * 60)])
+    admin.open()
+    admin.tick(session.fingerprint)
+    admin.force_expire_selected()
+    admin.confirm()
+    admin.size(NARROW)
+    try:
+        admin.open(f"{session.fingerprint}/history/")
+        assert "Force-expired." in admin.text
+        assert admin.lines_of("Force-expired.") == 1
+        assert admin.overflow("html") <= 0
     finally:
         admin.size(WIDE)
 

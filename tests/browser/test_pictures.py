@@ -102,6 +102,22 @@ def test_a_busy_service(admin: Admin, sessions: list[Opened], look: str) -> None
     picture(admin, f"history-{look}", f"{first}/history/")
 
 
+def test_the_picture_in_the_readme(admin: Admin) -> None:
+    """Kept as docs/images/sessions-in-the-admin.png."""
+    presentable = [
+        Opened(client="claude-code", client_version="2.1.14", principal="user:1", minutes_ago=55),
+        Opened(client="mcp-inspector", client_version="0.17.2", minutes_ago=17),
+        Opened(
+            client="n8n", client_version="1.118.1", protocol="2025-03-26", principal=OWNERS[3], minutes_ago=4
+        ),
+        Opened(client="cursor-vscode", client_version="1.0.0", protocol="2025-06-18", principal=OWNERS[2]),
+        Opened(client="claude-code", client_version="2.1.14", principal="user:1", calls=("tools/list",) * 12),
+    ]
+    open_sessions(presentable)
+    picture(admin, "sessions-in-the-admin", "")
+    assert admin.overflow(".results") <= 0
+
+
 def test_no_session_at_all(admin: Admin, look: str) -> None:
     picture(admin, f"empty-{look}", "")
 

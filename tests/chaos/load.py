@@ -4,9 +4,10 @@ import asyncio
 import json
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -142,9 +143,18 @@ class Load:
         self._urls = urls
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._begun = threading.Event()
+        self._cancel: Callable[[], object] = lambda: None
 
     def start(self) -> None:
         self._thread.start()
+        self._begun.wait(BOUND)
+
+    def give_up(self) -> None:
+        """End the calls as they are. Otherwise those of a test that failed would keep the processor busy for ever."""
+        with suppress(RuntimeError):  # the loop is closed: all calls are through
+            self._cancel()
+        self._thread.join(BOUND)
 
     def received(self) -> int:
         """How many messages came so far. Raises: what went wrong for any call."""
@@ -174,6 +184,10 @@ class Load:
             self._failure = error
 
     async def _complete_all(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+        self._begun.set()
         client = ResumingClient(self._urls)
         try:
             async with asyncio.TaskGroup() as group:
@@ -185,10 +199,14 @@ class Load:
 
 @contextmanager
 def load(calls: Sequence[Call], urls: Sequence[str]) -> Iterator[Load]:
-    """Start the calls, spread evenly over the processes."""
+    """Start the calls, spread evenly over the processes. They end with a test that fails."""
     running = Load(calls, urls)
     running.start()
-    yield running
+    try:
+        yield running
+    except BaseException:
+        running.give_up()
+        raise
 
 
 def sessions(count: int, url: str) -> list[RawClient]:

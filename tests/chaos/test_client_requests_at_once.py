@@ -10,9 +10,9 @@ from tests.chaos.harness import Serve
 from tests.chaos.load import Call, load, sessions
 from tests.support.processes import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.slow]
 
-QUESTIONS: Final = 100
+REQUESTS: Final = 100
 SESSIONS: Final = 10
 BOUND: Final = 60
 
@@ -21,18 +21,18 @@ def test_a_hundred_elicitations_of_one_process_are_answered_through_the_other(se
     service = serve(2)
     a, b = service.urls
     clients = sessions(SESSIONS, b)
-    calls = [asking(clients[n % SESSIONS], f"question {n}") for n in range(QUESTIONS)]
+    calls = [asking(clients[n % SESSIONS], f"number {n}") for n in range(REQUESTS)]
     with load(calls, [a]) as running:
-        wait_until(lambda: running.received() == QUESTIONS, seconds=BOUND, what="all questions")
-        shuffled = random.Random(1).sample(list(enumerate(calls)), QUESTIONS)  # noqa: S311 - no secret
+        wait_until(lambda: running.received() == REQUESTS, seconds=BOUND, what="all requests")
+        shuffled = random.Random(1).sample(list(enumerate(calls)), REQUESTS)  # noqa: S311 - no secret
         with ThreadPoolExecutor(8) as pool:
             statuses = list(pool.map(lambda numbered: answer(numbered[1], numbered[0], b), shuffled))
         running.join(BOUND)
-    assert statuses == [202] * QUESTIONS
-    assert len({call.messages[0]["id"] for call in calls}) == QUESTIONS
+    assert statuses == [202] * REQUESTS
+    assert len({call.messages[0]["id"] for call in calls}) == REQUESTS
     for n, call in enumerate(calls):
         assert [message.get("method") for message in call.messages] == ["elicitation/create", None]
-        assert (call.response or {})["result"]["structuredContent"] == {"result": f"question {n}: {n}"}
+        assert (call.response or {})["result"]["structuredContent"] == {"result": f"number {n}: {n}"}
 
 
 def asking(client: Any, label: str) -> Call:
@@ -40,8 +40,8 @@ def asking(client: Any, label: str) -> Call:
 
 
 def answer(call: Call, number: int, url: str) -> int:
-    """Answer the one question of a call; the HTTP status."""
-    [question] = call.messages
-    assert question["params"]["message"] == f"question {number}"
+    """Answer the one request of a call; the HTTP status."""
+    [request] = call.messages
+    assert request["params"]["message"] == f"number {number}"
     result = {"action": "accept", "content": {"number": number}}
-    return call.client.post(url, {"jsonrpc": "2.0", "id": question["id"], "result": result}).status_code
+    return call.client.post(url, {"jsonrpc": "2.0", "id": request["id"], "result": result}).status_code

@@ -21,7 +21,7 @@ from tests.support.gates import Gate
 from tests.support.mcp_client import META, MODERN, RawClient, answer_of, events, hearing_of_tools, messages
 from tests.support.processes import Process, started, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = pytest.mark.slow
 
 EVERYTHING: Final = "tests.served.everything.server"
 #: Calls of each of the kinds below: forty of the handshake era in all.

@@ -19,7 +19,7 @@ from tests.support.mcp_client import RawClient, events, messages
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.slow]
 
 #: Seconds after the end of a session in which its streams close.
 AT_ONCE: Final = 1.0
@@ -27,6 +27,8 @@ AT_ONCE: Final = 1.0
 IDLE: Final = 5
 AGE: Final = 10
 SLACK: Final = 6
+#: What is left of a session that ended.
+ENDED: Final = {"ended", "ended-record"}
 #: Logs of calls are gone so many seconds after the last sign of life.
 KEPT: Final = 4
 
@@ -88,7 +90,10 @@ def streams_of(client: RawClient, service: Service, gate: Gate) -> Iterator[list
 
 def assert_nothing_comes_back(client: RawClient, service: Service, gate: Gate) -> None:
     """The call that still ran says the rest and ends: only the tombstone is left of the session, now and then."""
-    wait_until(lambda: service.redis.left_of(client.fingerprint) <= {"ended"}, what="the logs to expire")
+    wait_until(
+        lambda: service.redis.left_of(client.fingerprint) <= ENDED,
+        what="the logs to expire",
+    )
     gate.open()
     assert gate.outcome() in ("passed", "cancelled")
     other = RawClient()
@@ -96,7 +101,7 @@ def assert_nothing_comes_back(client: RawClient, service: Service, gate: Gate) -
         assert client.post(url, client.request("ping")).status_code == 404
         other.initialize(url)
         other.value(url, "process")
-    assert service.redis.left_of(client.fingerprint) <= {"ended"}
+    assert service.redis.left_of(client.fingerprint) <= ENDED
 
 
 def reasons_signalled(service: Service, client: RawClient) -> list[str]:

@@ -13,7 +13,7 @@ from tests.chaos.load import sessions
 from tests.support.mcp_client import RawClient
 from tests.support.processes import Process, growth_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.slow]
 
 STREAMS: Final = 500
 PER_SESSION: Final = 5

@@ -21,7 +21,7 @@ from tests.chaos.load import Call, load, sessions
 from tests.support.mcp_client import messages
 from tests.support.processes import Process, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.slow]
 
 #: Calls of each of the three waves, and messages of each call.
 CALLS: Final = 70

@@ -18,7 +18,7 @@ from tests.support.gates import Gate
 from tests.support.mcp_client import RawClient, cancelling, events, hearing_of_tools, messages
 from tests.support.redis import RedisServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.slow]
 
 #: Seconds that anything may take without a notification: a heartbeat, and what busy machines add.
 BOUND: Final = HEARTBEAT_SECONDS + 3
@@ -70,7 +70,7 @@ def test_an_answer_is_found(service: Service, client: RawClient) -> None:
 
 def test_the_progress_of_an_answer_is_found(service: Service, client: RawClient) -> None:
     a, b = service.urls
-    with client.stream(a, client.calling("ask_patiently")) as response:
+    with client.stream(a, client.calling("ask_with_progress")) as response:
         received = messages(response)
         question = next(received)
         said = {

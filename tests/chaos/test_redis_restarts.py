@@ -19,7 +19,7 @@ from tests.support.mcp_client import RawClient, messages
 from tests.support.processes import Process, wait_until
 from tests.support.redis import run_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.slow]
 
 CALLS: Final = 40
 NUMBER: Final = 80

@@ -19,7 +19,7 @@ from tests.chaos.load import Call, load, sessions
 from tests.support.gates import Gate
 from tests.support.mcp_client import messages
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.slow]
 
 #: Calls of each of the three waves, and messages of each call: they take less than the drain.
 CALLS: Final = 30

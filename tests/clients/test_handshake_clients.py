@@ -23,7 +23,7 @@ from tests.support.mcp_client import RawClient
 from tests.support.processes import Process
 from tests.support.programs import python_with
 
-pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.clients, pytest.mark.slow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ COMMANDS: dict[str, Callable[[], Sequence[str]]] = {
     "typescript-client-2": lambda: typescript_driver("client", VERSION),
 }
 
-pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.clients, pytest.mark.slow]
 
 
 @pytest.fixture(

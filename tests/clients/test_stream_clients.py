@@ -11,7 +11,7 @@ from tests.clients.conftest import Pair, status_of
 from tests.clients.driven import DrivenClient, Event, answer_of, driven, python_driver, typescript_driver
 from tests.support.processes import Process, wait_until
 
-pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.clients, pytest.mark.slow]
 
 
 def python() -> Sequence[str]:

@@ -1,7 +1,7 @@
 """Whichever process a client's response arrives at: one wins, it reaches the handler, and the others are refused."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from mcp_sessions.cluster.notifications import Notification, ReplyArrived
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call
-from mcp_sessions.store.calls import requests
+from mcp_sessions.store.calls import requests, sessions
 from mcp_sessions.store.drivers.embedded import EmbeddedStore
 from mcp_sessions.transport import jsonrpc
 from tests.store.harness import Harness, embedded_harness
@@ -29,10 +29,13 @@ class Store(EmbeddedStore):
         self.read_back = 0
         self.loses_replies = False
         self.holding: asyncio.Event | None = None
+        self.before_registering: Callable[[], Awaitable[None]] | None = None
 
     async def run(self, work: Any, /) -> Any:
         if not isinstance(work, Call):  # notifications are an operation: what must come does without
             return None
+        if work.script is requests.REGISTER and self.before_registering is not None:
+            await self.before_registering()
         result = await super().run(work)
         if work.script is requests.ANSWER:
             if self.holding is not None:
@@ -49,6 +52,8 @@ class Process:
     def __init__(self, store: Store, *, dead: Sequence[str] = ()) -> None:
         self.said: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self.dead = set(dead)
+        #: What happens while this process finds out whether another one is dead.
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
         self.tasks: set[asyncio.Task[Any]] = set()
         self.node = Node(store, hear=self._hear, on_beat=self._beat, pause=lambda: 1)
         self.requests = ClientRequests(
@@ -60,6 +65,8 @@ class Process:
         )
 
     async def _is_dead(self, node: str) -> bool:
+        if self.meanwhile is not None:
+            await self.meanwhile()
         return node in self.dead
 
     def _hear(self, notification: Notification, name: str) -> None:
@@ -205,12 +212,79 @@ async def test_a_response_to_a_request_that_was_given_up_a_moment_ago_is_refused
 async def test_a_response_for_a_node_that_is_dead_is_refused_and_does_not_count_should_it_come_back(
     one: Process, other: Process, session: str
 ) -> None:
-    request_id, waiting = await one.ask(session, timeout=0.05)
+    request_id, waiting = await one.ask(session)
     other.dead.add(one.node.id)
     assert not await other.receive(session, request_id, ok=1)
     await one.requests.look()
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOut):  # at once: nobody can answer any more
+        await asyncio.wait_for(waiting, BOUND)
+    assert (await one.said.get())["method"] == "notifications/cancelled"
+
+
+async def test_a_response_counts_if_the_node_that_seems_dead_wakes_up_and_reads_it_first(
+    one: Process, other: Process, session: str
+) -> None:
+    request_id, waiting = await one.ask(session)
+    other.dead.add(one.node.id)
+    other.meanwhile = one.requests.look
+    assert await other.receive(session, request_id, ok=1)
+    assert await result_of(waiting) == {"ok": 1}
+
+
+async def test_a_response_that_counted_is_not_refused_when_its_request_is_over_at_once(
+    one: Process, other: Process, session: str
+) -> None:
+    request_id, waiting = await one.ask(session)
+
+    async def wake_up() -> None:
+        await one.requests.look()
         await waiting
+        await one.settle()
+
+    other.dead.add(one.node.id)
+    other.meanwhile = wake_up
+    assert await other.receive(session, request_id, ok=1)
+    assert not await other.receive(session, request_id, ok=2)
+
+
+async def test_a_request_that_the_store_has_lost_is_not_waited_for(
+    store: Store, one: Process, session: str
+) -> None:
+    request_id, waiting = await one.ask(session)
+    await store.run(requests.withdraw(session, request_id))
+    await one.requests.look()
+    with pytest.raises(TimedOut):
+        await asyncio.wait_for(waiting, BOUND)
+
+
+async def test_a_heartbeat_leaves_a_request_alone_that_is_being_registered(
+    store: Store, one: Process, session: str
+) -> None:
+    store.before_registering = one.requests.look
+    request_id, waiting = await one.ask(session)
+    assert await one.receive(session, request_id, ok=1)
+    assert await result_of(waiting) == {"ok": 1}
+
+
+async def test_a_response_to_a_request_that_was_cancelled_is_refused_by_every_process(
+    one: Process, other: Process, session: str
+) -> None:
+    request_id, waiting = await one.ask(session)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (await one.said.get())["method"] == "notifications/cancelled"
+    await one.settle()
+    assert not await other.receive(session, request_id, ok=1)
+
+
+async def test_who_asks_after_the_session_ended_does_not_wait(harness: Harness, one: Process) -> None:
+    session = await harness.open()
+    await harness.store.run(sessions.end(session, principal=None, reason="deleted"))
+    asking = one.requests.send(session, ClientRequest(method="ping", params=None), one.said.put)
+    with pytest.raises(SessionEnded):
+        await asyncio.wait_for(asking, BOUND)
+    assert one.said.empty()
 
 
 async def test_progress_from_elsewhere_is_passed_on_before_the_response(

@@ -26,13 +26,12 @@ SESSION = "f" * 64
 EACH: tuple[Notification, ...] = (
     StreamChanged(fingerprint=SESSION, stream="standalone"),
     StreamClaimed(fingerprint=SESSION, stream="00112233445566aa", token=7),
-    StreamReleased(fingerprint=SESSION),
+    StreamReleased(fingerprint=SESSION, token=7),
     StreamDisconnected(fingerprint=SESSION, stream="00112233445566aa", token=8),
     ReplyArrived(fingerprint=SESSION, request_id="q0123456789abcdef"),
     SessionsEnded(fingerprints=(SESSION, "e" * 64)),
     BroadcastsPosted(),
-    Cancelled(fingerprint=SESSION, request_id=7),
-    Cancelled(fingerprint=SESSION, request_id="é\ud800"),
+    Cancelled(requests=(f"{SESSION}:00", f"{SESSION}:01")),
     Announced(method="notifications/tools/list_changed", uri=None),
     Announced(method="notifications/resources/updated", uri="book://1"),
 )
@@ -67,7 +66,7 @@ def test_every_type_is_described_by_one_sentence(notification: Notification) -> 
 
 def told(**changes: Any) -> bytes:
     """An encoded notification with something else in it; None leaves it out."""
-    good = {"version": 1, "type": "StreamReleased", "fields": {"fingerprint": SESSION}}
+    good = {"version": 1, "type": "StreamReleased", "fields": {"fingerprint": SESSION, "token": 7}}
     return json.dumps({key: value for key, value in (good | changes).items() if value is not None}).encode()
 
 
@@ -92,8 +91,8 @@ def told(**changes: Any) -> bytes:
         (told(type="Envelope"), "type 'Envelope'"),
         (told(name=7), "StreamReleased with other fields"),
         (told(fields={}), "StreamReleased with other fields"),
-        (told(fields={"fingerprint": SESSION, "more": 1}), "StreamReleased with other fields"),
-        (told(fields={"fingerprint": 7}), "StreamReleased with values of another type"),
+        (told(fields={"fingerprint": SESSION, "token": 7, "more": 1}), "StreamReleased with other fields"),
+        (told(fields={"fingerprint": 7, "token": 7}), "StreamReleased with values of another type"),
         (
             told(type="SessionsEnded", fields={"fingerprints": [7]}),
             "SessionsEnded with values of another type",
@@ -111,4 +110,4 @@ def test_what_cannot_be_read_says_what_it_is(encoded: bytes, kind: str) -> None:
 
 
 def test_what_a_newer_release_adds_to_the_envelope_is_no_reason_to_skip_it() -> None:
-    assert decode(told(sent_at=1)) == Envelope(StreamReleased(fingerprint=SESSION))
+    assert decode(told(sent_at=1)) == Envelope(StreamReleased(fingerprint=SESSION, token=7))

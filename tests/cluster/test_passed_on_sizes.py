@@ -10,6 +10,7 @@ import pytest
 
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.notifications import Cancelled
+from mcp_sessions.conf import Endpoint
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.store.call import Call
@@ -59,11 +60,15 @@ def test_progress_that_is_passed_on_is_bounded(params: dict[str, Any]) -> None:
     assert len(asyncio.run(passed_on(params))) <= LONGEST
 
 
-def test_a_cancellation_of_an_id_that_no_request_can_have_is_not_passed_on() -> None:
+async def test_a_cancellation_is_passed_on_in_few_bytes_and_that_of_an_impossible_id_is_not() -> None:
     node = Node()
-    context: Any = SimpleNamespace(node=node)
+    context: Any = SimpleNamespace(
+        node=node, conf=lambda: Endpoint(alias="default", server="shop"), spawn=asyncio.ensure_future
+    )
     inbox = Inbox(context, Admission(Mock()), Mock(), Mock())
-    ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * jsonrpc.MAX_ID_CHARS, 7]
-    for request_id in ids:
-        asyncio.run(inbox.cancel("f" * 64, {"requestId": request_id}))
-    assert [cancelled.request_id for cancelled in node.told] == ["x" * jsonrpc.MAX_ID_CHARS, 7]
+    ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * jsonrpc.MAX_ID_CHARS, 7, "7", "\ud800"]
+    told = [inbox.cancel("f" * 64, {"requestId": request_id}) for request_id in ids]
+    assert await asyncio.gather(*told) == [True] * len(ids)
+    names = [name for cancelled in node.told for name in cancelled.requests]
+    assert len(names) == len(set(names)) == 3, "7 and '7' are one id"
+    assert {len(name) for name in names} == {81}

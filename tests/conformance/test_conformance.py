@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.conformance,
     pytest.mark.slow,
     pytest.mark.needs("npm"),
-    pytest.mark.xdist_group("conformance"),
 ]
 
 

@@ -20,7 +20,6 @@ from tests.support.sockets import ANSWER_SECONDS, SlowReader
 NOISE = 4 * 1024 * 1024
 
 pytestmark = [
-    pytest.mark.xdist_group("daphne"),
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
 

@@ -1,7 +1,7 @@
 """daphne as it is, daphne behind our guard, and our daphne: three bugs, and how a process ends.
 
 Real processes, and sockets by hand where a client library would hide what is on the wire. The tests named "plain" show
-the bug; if one of them fails, daphne has mended it, and ours can go.
+the bug; if one of them fails, daphne has fixed it, and ours can go.
 """
 
 import http.client
@@ -27,12 +27,9 @@ from tests.support.sockets import ANSWER_SECONDS, SocketClient
 HALF_A_REQUEST = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf"
 
 #: Three servers for all tests here, whichever of pytest's processes runs them.
-pytestmark = [
-    pytest.mark.xdist_group("daphne"),
-    pytest.mark.logs_fault(
-        "RuntimeError: before the response", "RuntimeError: after the response has started"
-    ),
-]
+pytestmark = pytest.mark.logs_fault(
+    "RuntimeError: before the response", "RuntimeError: after the response has started"
+)
 
 
 @pytest.fixture(scope="module")

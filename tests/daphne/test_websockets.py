@@ -15,7 +15,7 @@ from tests.support.sockets import ANSWER_SECONDS, WebSocketClient
 #: daphne looks after its applications once a second, and ours does not wait for that.
 AT_ONCE = 0.8
 
-pytestmark = [pytest.mark.xdist_group("daphne"), pytest.mark.logs_fault("ValueError: raised in a consumer")]
+pytestmark = pytest.mark.logs_fault("ValueError: raised in a consumer")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ NAMES = ("app-1", "app-2", "app-3")
 ROUNDS = 9
 
 #: One deployment for all tests here, whichever of pytest's processes runs them.
-pytestmark = [pytest.mark.needs("nginx"), pytest.mark.xdist_group("deployment")]
+pytestmark = [pytest.mark.needs("nginx")]
 
 
 class PasswordRedis(RedisServer):

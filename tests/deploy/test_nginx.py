@@ -16,7 +16,7 @@ from tests.support.processes import free_port
 #: The processes that nginx.conf names.
 NAMES = ("app-1", "app-2", "app-3")
 
-pytestmark = [pytest.mark.needs("nginx"), pytest.mark.xdist_group("deployment")]
+pytestmark = [pytest.mark.needs("nginx")]
 
 
 class Echo(http.server.BaseHTTPRequestHandler):

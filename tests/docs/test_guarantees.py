@@ -10,10 +10,12 @@ from mcp_sessions.admin import actions
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.daphne import backpressure
-from mcp_sessions.http import endpoint
+from mcp_sessions.http import endpoint, opening
+from mcp_sessions.serving import cancellations
 from mcp_sessions.store import clients
 from mcp_sessions.store.calls import nodes, requests, sessions
-from mcp_sessions.streams import retry, writer
+from mcp_sessions.store.drivers import pipelines
+from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
 
@@ -28,18 +30,27 @@ def in_words(seconds: float) -> str:
 #: What the table must say of a bound, in the words and units of the document.
 BOUNDS: Final = {
     "Request body": f"`MAX_BODY`, {ENDPOINT.max_body // 1024**2} MiB",
+    "Request body that names no session of its principal": f"{endpoint.LARGE_BODY_BYTES // 1024} KiB",
+    "A client's name, as logged": f"{records.SHOWN_CHARS} characters",
+    "Cancellations of requests that do not run in the process": (
+        "`MAX_REQUESTS_PER_SESSION` of a session, `MAX_REQUESTS` in all, in a minute"
+        if cancellations.WINDOW_SECONDS == 60
+        else ""
+    ),
     "JSON nesting": f"{jsonrpc.MAX_DEPTH} levels",
     "A JSON-RPC id": f"{jsonrpc.MAX_ID_CHARS} characters, or 64 bits",
-    "What `initialize` stores": f"{endpoint.MAX_HANDSHAKE_BYTES // 1024} KiB",
+    "What `initialize` stores": f"{opening.MAX_HANDSHAKE_BYTES // 1024} KiB",
     "Open sessions": f"`MAX_SESSIONS`, {ENDPOINT.max_sessions:,}",
     "Open sessions of one principal": f"`MAX_SESSIONS_PER_PRINCIPAL`, {ENDPOINT.max_sessions_per_principal}",
     "State of one session": f"`STATE_MAX_BYTES`, {ENDPOINT.state_max_bytes // 1024} KiB",
     "Name of the last call, as stored": f"{sessions.CALL_LENGTH} characters",
     "Silence on a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
     "Bytes queued for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",
-    "Time a handler waits for a reader with half as many bytes queued": f"{event_stream.CATCH_UP_SECONDS:g} s",
+    f"Time a handler waits for a slow reader ({event_stream.MAX_QUEUED_BYTES // 2 // 1024**2} MiB queued)": (
+        f"{event_stream.CATCH_UP_SECONDS:g} s"
+    ),
     "Further bytes buffered in one connection": f"{2 * backpressure.PART_BYTES // 1024} KiB",
-    "Time a client has to read those": f"{backpressure.SEND_SECONDS:g} s (`--send-timeout`)",
+    "Time a client has to read what is buffered": f"{backpressure.SEND_SECONDS:g} s (`--send-timeout`)",
     "Bytes of a stream on one connection, under plain daphne": (
         f"{event_stream.MAX_UNPACED_BYTES // 1024**2} MiB"
     ),
@@ -62,8 +73,11 @@ BOUNDS: Final = {
     ),
     "The same, queued in a process for Redis": f"{node.MAX_UNPOSTED:,}",
     "Store unavailable while a stream is written": f"{retry.GIVE_UP_SECONDS:g} s",
+    "Messages of a call that wait for the store then": "`STREAM_MAX_EVENTS` and `STREAM_MAX_BYTES`",
+    "Runs of a lost call with `RERUN_LOST_CALLS`": f"{orphans.MAX_RERUNS}",
     "Wait for Redis to answer": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
+    "Calls that wait for Redis": f"{pipelines.MOST_WAITING:,} of each of four kinds",
     "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",
     "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
     "Time that a stopped process takes after the drain": f"{daphne.HARD_END_SECONDS:g} s",

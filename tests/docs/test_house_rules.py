@@ -22,7 +22,7 @@ PASSED_ON: Final = {
     "lifecycle.py:is_stopping": "the public face of a private event",
     "lifecycle.py:stop_soon": "likewise",
     "lifecycle.py:shutdown": "the public function of a private object",
-    "store/drivers/embedded.py:EmbeddedStore.run": "the async face of a store that answers at once",
+    "store/drivers/embedded.py:EmbeddedStore.run": "an async driver of a store that answers at once",
     "store/drivers/embedded.py:EmbeddedStore.run_all": "likewise",
     "streams/writer.py:StreamWriter.open": "callers open a stream; that the first write does it is a detail",
 }

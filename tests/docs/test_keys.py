@@ -12,7 +12,7 @@ from redis import Redis
 from mcp_sessions import conf
 from mcp_sessions.records import Handshake, fingerprint, new_session_id
 from mcp_sessions.store import keys
-from mcp_sessions.store.calls import nodes, requests, sessions, state, streams
+from mcp_sessions.store.calls import endings, nodes, requests, sessions, state, streams
 from mcp_sessions.store.factory import store_for
 from tests.docs import markdown
 from tests.support.redis import RedisServer, run_server
@@ -39,7 +39,7 @@ def patterns() -> dict[str, str]:
     """Of each key in the table: a regular expression for its name, and its type."""
     found = {}
     for name, kind, *_ in markdown.table(markdown.read("keys.md"), "key"):
-        pattern = re.escape(name.strip("`")).replace("<namespace>", NAMESPACE)
+        pattern = re.escape(name.strip("`")).replace("<namespace>", NAMESPACE).replace("<index>", "index:.+")
         found[":1:" + re.sub("<[a-z]+>", "[^:{}]+", pattern)] = kind
     return found
 
@@ -73,9 +73,12 @@ def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
     yield nodes.beat("node1", about="{}", forget_after_ms=60_000)
     yield nodes.notify_all(b"look")
     yield nodes.broadcast(b"hear")
+    yield endings.begin(endings.Ending(token="a", fingerprints=[fingerprint], reason="deleted", by="ann"))
     for stream, last in (("aa", False), ("bb", True)):
         yield streams.open_stream(fingerprint, stream, node="node1", request_id="1", limits=limits)
-        yield streams.append(fingerprint, stream, first=1, payloads=[b"{}"], last=last, limits=limits)
+        yield streams.append(
+            fingerprint, stream, node="a", first=1, payloads=[b"{}"], last=last, limits=limits
+        )
     yield streams.finish(fingerprint, "bb", kept=16, kept_bytes=1000)
     yield streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits)
     yield requests.register(fingerprint, "q1", node="node1", timeout_ms=60_000)

@@ -9,13 +9,14 @@ from typing import Any, Final
 import pytest
 from django.core.management import load_command_class
 from django.test import override_settings
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 from redis.asyncio.sentinel import SentinelConnectionPool
 from uvicorn.main import main as uvicorn_command
 
 from mcp_sessions import conf
 from mcp_sessions.daphne import CommandLineInterface
 from mcp_sessions.store.clients import ClusterConnectionFactory, make_async_client
+from mcp_sessions.store.topology import ClusterNodes
 from tests.docs import markdown
 from tests.support import ROOT
 
@@ -64,8 +65,8 @@ async def test_the_sentinel_configuration_makes_a_client_that_asks_the_sentinels
 async def test_the_cluster_configuration_makes_a_client_of_the_cluster() -> None:
     with override_settings(CACHES=caches_under("Cluster")):
         client = make_async_client("sessions")
-    assert isinstance(client, RedisCluster)
-    assert [node.host for node in client.startup_nodes] == ["node-1", "node-2", "node-3"]
+    assert isinstance(client, ClusterNodes)
+    assert [host for host, _ in client.startup] == ["node-1", "node-2", "node-3"]
     await client.aclose()
 
 

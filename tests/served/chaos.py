@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -9,7 +10,7 @@ from django.dispatch import receiver
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.shared.message import ServerMessageMetadata
-from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult
+from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, ToolAnnotations
 from pydantic import BaseModel
 
 from mcp_sessions.security import request_state_security
@@ -61,7 +62,7 @@ async def ask(label: str, ctx: Context) -> str:
 
 
 @server.tool()
-async def ask_patiently(ctx: Context) -> str:
+async def ask_with_progress(ctx: Context) -> str:
     """Elicit, and pass the client's progress on to it."""
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
@@ -75,6 +76,23 @@ async def ask_patiently(ctx: Context) -> str:
         progress_callback=hear,
     )
     return str(answer.action)
+
+
+@server.tool(annotations=ToolAnnotations(read_only_hint=True))
+async def run_of(record: str, gates: str, ctx: Context) -> int:
+    """Leave this process's id in a file, wait at the gate of this run, and return the id: it may be run again."""
+    await ctx.report_progress(1)
+    await passes(gates + str(recorded(Path(record))))
+    await ctx.report_progress(2)
+    await ctx.report_progress(3)
+    return os.getpid()
+
+
+def recorded(runs: Path) -> int:
+    """Which run this is."""
+    with runs.open("a") as file:
+        print(os.getpid(), file=file)
+    return len(runs.read_text().split())
 
 
 @server.tool()

@@ -1,4 +1,4 @@
-"""A token verifier that knows its tokens by heart: `<subject>-<generation>[-<scope>]`."""
+"""A token verifier that knows its tokens by heart: `<subject>-<generation>`, or `<subject>-until-<time>`."""
 
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 
@@ -18,5 +18,6 @@ class Verifier(TokenVerifier):
             scopes=[] if subject == "unscoped" else ["mcp"],
             resource=RESOURCE,
             subject=subject,
+            expires_at=int(generation.removeprefix("until-")) if generation.startswith("until-") else None,
             claims={"iss": "https://issuer.example.com"},
         )

@@ -12,11 +12,12 @@ from redis import Redis
 
 from mcp_sessions.conf import Limits, StreamLimits
 from mcp_sessions.engine import Engine
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import ANONYMOUS, Handshake, Session
 from mcp_sessions.store.call import Call, Operation
-from mcp_sessions.store.calls import sessions, streams
-from mcp_sessions.store.calls.streams import Appended, Batch, Taken
-from mcp_sessions.store.clients import make_async_client, make_key_of
+from mcp_sessions.store.calls import nodes, sessions, streams
+from mcp_sessions.store.calls.streams import Appended, Batch, Closed, Taken
+from mcp_sessions.store.clients import make_async_client, make_key_of, sync_client
 from mcp_sessions.store.drivers import Store, SyncStore
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
@@ -54,11 +55,16 @@ def client_named(name: str, *, protocol: str = "2025-11-25") -> Handshake:
     return Handshake(protocol_version=protocol, client_info={"name": name, "version": "1"}, capabilities={})
 
 
+#: Milliseconds since the epoch where the clock of a test starts, and the first position and token that are given then.
+START = 1_800_000_000_000
+FIRST = START * 1000
+
+
 class Clock:
     """Milliseconds since the epoch, moved by hand."""
 
     def __init__(self) -> None:
-        self.now = 1_800_000_000_000
+        self.now = START
 
     def __call__(self) -> int:
         return self.now
@@ -130,6 +136,17 @@ class Harness:
     def limit(self, **changes: Any) -> None:
         self.limits = replace(self.limits, **changes)
 
+    async def recovered(self, *, seconds: float = 1.0) -> None:
+        """Wait until Redis is waited for again, which is at most so many seconds after it answers."""
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    await self.store.run(nodes.list_nodes())
+                except StoreUnavailable:
+                    await asyncio.sleep(0.01)
+                else:
+                    return
+
     def key(self, fingerprint: str, part: str) -> str:
         """A key of a session; of the namespace without a fingerprint."""
         return self.keys.resolve(fingerprint, [part])[0]
@@ -146,11 +163,23 @@ class Harness:
         return fingerprint
 
     async def append(
-        self, fingerprint: str, *payloads: bytes, first: int = 1, last: bool = False, stream: str = EXCHANGE
+        self,
+        fingerprint: str,
+        *payloads: bytes,
+        first: int = 1,
+        last: bool = False,
+        stream: str = EXCHANGE,
+        node: str = "a",
     ) -> Appended | None:
         return await self.store.run(
             streams.append(
-                fingerprint, stream, first=first, payloads=payloads, last=last, limits=self.stream_limits
+                fingerprint,
+                stream,
+                node=node,
+                first=first,
+                payloads=payloads,
+                last=last,
+                limits=self.stream_limits,
             )
         )
 
@@ -172,10 +201,26 @@ class Harness:
     ) -> Batch:
         """What follows where the claim goes on."""
         batch = await self.other.run(
-            streams.read(fingerprint, stream, token=taken.claim.token, after=taken.after, max_bytes=max_bytes)
+            streams.read(fingerprint, stream, claim=taken.claim, after=taken.after, max_bytes=max_bytes)
         )
         assert batch is not None
         return batch
+
+    async def close_orphan(
+        self,
+        fingerprint: str,
+        *,
+        origin: str = "a",
+        after: int = 0,
+        stream: str = EXCHANGE,
+        payload: bytes = b"lost",
+    ) -> Closed | None:
+        """Another process ends the stream of a dead node."""
+        return await self.other.run(
+            streams.close_orphan(
+                fingerprint, stream, origin=origin, after=after, payload=payload, limits=self.stream_limits
+            )
+        )
 
     async def kept(self, fingerprint: str, *, stream: str = EXCHANGE) -> list[tuple[int, bytes]]:
         """Every event of a log, as a new claim sees it."""
@@ -213,7 +258,7 @@ def redis_harness(kind: str, *, alias: str = "default", namespace: str = "") -> 
     """Over the cache of that alias in the settings."""
     clock = Clock()
     keys = Keys(namespace or a_namespace(), make_key_of(alias))
-    sync = SyncRedisStore(keys, lambda: get_redis_connection(alias), clock=clock)
+    sync = SyncRedisStore(keys, lambda: sync_client(alias), clock=clock)
 
     def make() -> RedisStore:
         return RedisStore(keys, lambda timeout: make_async_client(alias, socket_timeout=timeout), clock=clock)

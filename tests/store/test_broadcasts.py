@@ -5,6 +5,7 @@ import asyncio
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.calls.nodes import BROADCASTS_READ, MOST_BROADCASTS
 from tests.store.harness import MINUTE, Harness
+from tests.support.redis import RedisServer
 
 
 async def read_all(harness: Harness, after: str) -> list[bytes]:
@@ -56,6 +57,23 @@ async def test_reading_goes_on_where_it_stopped(harness: Harness) -> None:
     await harness.other.run(nodes.broadcast(b"two"))
 
     assert await read_all(harness, after) == [b"two"]
+
+
+async def test_a_broadcast_of_the_same_millisecond_as_the_last_one_that_was_read_is_read(
+    redis_harness: Harness, redis_server: RedisServer
+) -> None:
+    """Ids have two parts: 5-0 and 5-1 are of the same millisecond."""
+    key = redis_harness.key("", "broadcasts")
+    with redis_server.client() as redis:
+        redis.delete(key)
+        for number, entry in enumerate(("5-0", "5-1", "5-2", "6-0", "6-1")):
+            redis.xadd(key, {"d": str(number)}, id=entry)
+            after = ["4-0", "5-0", "5-1", "5-2", "6-0"][number]
+            _, new = await redis_harness.store.run(nodes.broadcasts(after=after))
+            assert list(new) == [b"%d" % number]
+            _, again = await redis_harness.store.run(nodes.broadcasts(after=entry))
+            assert list(again) == []
+        redis.delete(key)
 
 
 async def test_however_many_broadcasts_there_are_one_call_reads_some(harness: Harness) -> None:

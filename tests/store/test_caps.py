@@ -7,7 +7,7 @@ import pytest
 from mcp_sessions.errors import TooManySessions
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, sessions
-from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness, a_fingerprint
+from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness, a_fingerprint, gather
 
 
 async def test_at_the_cap_no_session_is_created_and_the_others_stay(harness: Harness) -> None:
@@ -75,6 +75,34 @@ async def test_sessions_that_idled_out_free_their_places(harness: Harness) -> No
     harness.clock.advance(HOUR)
 
     await harness.open(principal="issuer|ann")
+
+
+async def test_places_of_sessions_that_are_gone_are_free_for_all_who_ask_at_once(harness: Harness) -> None:
+    harness.limit(max_sessions_per_principal=10)
+    for _ in range(10):
+        await harness.open(principal="issuer|ann")
+    await harness.settled()
+
+    harness.clock.advance(HOUR)
+
+    opened = await gather(*[harness.open(principal="issuer|ann", active=False) for _ in range(10)])
+    assert len(opened) == 10
+
+
+async def test_sessions_that_reached_their_age_free_their_places_at_once(harness: Harness) -> None:
+    harness.limit(max_sessions=30, max_age_ms=2 * MINUTE)
+    await gather(*[harness.open() for _ in range(20)])
+    harness.clock.advance(MINUTE)
+    alive = await gather(*[harness.open() for _ in range(10)])
+    await harness.settled()
+
+    harness.clock.advance(MINUTE)
+
+    await gather(*[harness.open() for _ in range(20)])
+    with pytest.raises(TooManySessions):
+        await harness.open()
+    for fingerprint in alive:
+        assert await harness.touch(fingerprint) is not None
 
 
 async def test_one_principal_has_its_own_cap_and_takes_nobody_elses_place(harness: Harness) -> None:

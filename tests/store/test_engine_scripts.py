@@ -8,7 +8,7 @@ import pytest
 from mcp_sessions.store.call import Script
 from mcp_sessions.store.calls import indexes, nodes, requests, sessions, state, streams
 from tests.store.engines import Both
-from tests.store.harness import DAY, HOUR
+from tests.store.harness import DAY, FIRST, HOUR, START
 
 
 class Store:
@@ -16,7 +16,7 @@ class Store:
 
     def __init__(self, both: Both) -> None:
         self.both = both
-        self.now = 1_800_000_000_000
+        self.now = START
         self.ran: set[str] = set()
 
     def run(self, script: Script, keys: str, *arguments: Any) -> Any:
@@ -64,11 +64,13 @@ def test_sessions_are_the_same(store: Store) -> None:
     store.run(sessions.GET, "record1 f1")
     store.run(sessions.GET, "record2 f2")
     store.run(sessions.END, "record features state tomb other", "=user:2", "deleted", 60_000)
+    store.run(sessions.ENDED, "tomb")
     store.run(sessions.END, "record features state tomb other", "=user:1", "deleted", 60_000)
+    store.run(sessions.ENDED, "tomb")
     store.create()
     store.now += HOUR
     store.run(sessions.GET, "record features")
-    assert store.ran == {"create", "touch", "features", "keep", "get", "end"}
+    assert store.ran == {"create", "touch", "features", "keep", "get", "end", "ended"}
 
 
 def test_state_is_the_same(store: Store) -> None:
@@ -134,25 +136,29 @@ def test_streams_are_the_same(store: Store) -> None:
     store.create()
     keys = "record log info"
     run = store.run
-    run(streams.APPEND, keys, 1, "", 10, 1000, HOUR, "early")
+    run(streams.APPEND, keys, "node", 1, "", 10, 1000, HOUR, "early")
     run(streams.DELIVERED_BY, "record info")
     run(streams.OPEN, keys, "node", "7", HOUR)
     run(streams.OPEN, keys, "node", "7", HOUR)
     run(streams.DELIVERED_BY, "record info")
-    run(streams.APPEND, keys, 1, "", 3, 1000, HOUR, "one", "two", "three", "four")
-    run(streams.APPEND, keys, 3, "", 3, 1000, HOUR, "three", "four", "five")
-    run(streams.READ, keys, 1, 0, 1000)
+    run(streams.APPEND, keys, "node", 1, "", 3, 1000, HOUR, "one", "two", "three", "four")
+    run(streams.APPEND, keys, "node", 3, "", 3, 1000, HOUR, "three", "four", "five")
+    run(streams.READ, keys, "node", 1, 0, 1000)
     run(streams.CLAIM, keys, "other", 3, "")
-    run(streams.READ, keys, 1, 3, 1000)
-    run(streams.READ, keys, 2, 3, 3)
+    run(streams.READ, keys, "node", 1, 3, 1000)
+    run(streams.READ, keys, "other", FIRST, 3, 3)
     run(streams.KEEP, keys)
-    run(streams.APPEND, keys, 6, "1", 3, 5, HOUR, "answer")
-    run(streams.APPEND, keys, 6, "1", 3, 5, HOUR, "answer")
-    run(streams.APPEND, keys, 7, "1", 3, 5, HOUR, "late")
-    run(streams.READ, keys, 2, 0, 1000)
+    run(streams.APPEND, keys, "node", 6, "1", 3, 5, HOUR, "answer")
+    run(streams.APPEND, keys, "node", 6, "1", 3, 5, HOUR, "answer")
+    run(streams.APPEND, keys, "node", 7, "1", 3, 5, HOUR, "late")
+    run(streams.READ, keys, "other", FIRST, 0, 1000)
     run(streams.OPEN, "record log2 info2", "node", "8", HOUR)
-    run(streams.CLOSE, "record log2 info2", 3, 100, HOUR, "orphan")
-    run(streams.CLOSE, "record log2 info2", 3, 100, HOUR, "orphan")
+    for dead, again in (("node", "a"), ("node", "b"), ("a", "a"), ("a", "b")):
+        run(streams.RERUN, "record log2 info2", dead, again, 1)
+    for origin in ("node", "a", "a"):
+        run(streams.CLOSE, "record log2 info2", origin, 2, 3, 100, HOUR, "orphan")
+    run(streams.RERUN, "record log2 info2", "a", "b", 1)
+    run(streams.APPEND, "record log2 info2", "node", 1, "1", 3, 5, HOUR, "late")
     for name, kept in (("a", 2), ("b", 2), ("b", 2), ("c", 2), ("", 2)):
         run(streams.FINISH, "record finished info", name, kept, 1000)
     run(streams.CLAIM, "record log3 info3", "node", "", "")
@@ -161,7 +167,7 @@ def test_streams_are_the_same(store: Store) -> None:
         store.now += 1_000
         standalone = "record log3 info3 published"
         run(streams.PUBLISH, standalone, name, 60_000, 2, 10, 1000, HOUR, name, name * 40)
-    run(streams.READ, "record log3 info3", 1, 0, 1000)
+    run(streams.READ, "record log3 info3", "node", FIRST, 0, 1000)
     run(
         streams.PUBLISH,
         standalone,
@@ -173,24 +179,34 @@ def test_streams_are_the_same(store: Store) -> None:
         HOUR,
         *[str(n) for n in range(70)],
     )
-    run(streams.READ, "record log3 info3", 1, 6, 9000)
-    run(streams.READ, "record log3 info3", 1, 999, 9000)
+    run(streams.READ, "record log3 info3", "node", FIRST, 6, 9000)
+    run(streams.READ, "record log3 info3", "node", FIRST, 999, 9000)
+    for _ in range(35):
+        run(streams.CLAIM, "record log3 info3", "node", "", "1")
+    run(streams.READ, "record log3 info3", "node", FIRST, 0, 9000)
+    for token in (FIRST, FIRST + 20, FIRST + 35, store.now * 1000, store.now * 1000 + 34, 7):
+        run(streams.RELEASE, "record log3 info3", token)
+    run(streams.READ, "record log3 info3", "node", store.now * 1000 + 90, 0, 9000)
     run(streams.DROP, "log info nil")
     store.now += HOUR
     run(streams.FINISH, "record finished info", "d", 2, 1000)
     assert store.ran - {"create"} == {
         f"stream_{name}"
         for name in (
-            "open",
-            "append",
-            "publish",
-            "claim",
-            "delivered_by",
-            "read",
-            "close",
-            "keep",
-            "finish",
-            "drop",
+            *(
+                "open",
+                "append",
+                "publish",
+                "claim",
+                "delivered_by",
+                "read",
+                "release",
+                "rerun",
+                "close",
+                "keep",
+                "finish",
+                "drop",
+            ),
         )
     }
 
@@ -208,14 +224,19 @@ def test_requests_and_subscriptions_are_the_same(store: Store) -> None:
     run(requests.ANSWER, "record request", "another")
     run(requests.PROGRESS, "record request", "late", 2)
     run(requests.REPLIES, "record request", 1)
-    run(requests.WITHDRAW, "request")
+    run(requests.REFUSE, "request")
+    run(requests.WITHDRAW, "request", 60_000)
+    run(requests.REFUSE, "request")
+    run(requests.REFUSE, "unknown")
     run(requests.REPLIES, "record request", 1)
     for resource in ("a", "b", "a", "c"):
         run(streams.SUBSCRIBE, "record subscriptions", resource, 2)
         run(streams.SUBSCRIBED, "record subscriptions", resource)
     run(streams.UNSUBSCRIBE, "record subscriptions", "a")
     run(streams.UNSUBSCRIBE, "record subscriptions", "a")
-    names = {f"request_{name}" for name in ("register", "answer", "progress", "replies", "withdraw")}
+    names = {
+        f"request_{name}" for name in ("register", "answer", "progress", "replies", "withdraw", "refuse")
+    }
     assert store.ran == {"create", "subscribe", "unsubscribe", "subscribed"} | names
 
 

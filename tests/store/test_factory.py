@@ -140,7 +140,7 @@ async def waiting(alias: str, fingerprint: str) -> list[bytes]:
     taken = await store.run(streams.claim(fingerprint, STANDALONE, node="a", after=0))
     assert taken is not None
     batch = await store.run(
-        streams.read(fingerprint, STANDALONE, token=taken.claim.token, after=0, max_bytes=1_000)
+        streams.read(fingerprint, STANDALONE, claim=taken.claim, after=0, max_bytes=1_000)
     )
     assert batch is not None
     return [event.payload for event in batch.events]

@@ -13,8 +13,9 @@ from mcp_sessions.store.calls import indexes, queries, sessions
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import HEAL_INTERVAL_MS
-from mcp_sessions.store.drivers import asynchronous, synchronous
-from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness
+from mcp_sessions.store.drivers import sync_connections, synchronous
+from mcp_sessions.store.drivers.asynchronous import RedisStore
+from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness, client_named
 from tests.support.redis import RedisServer
 
 
@@ -53,7 +54,7 @@ async def test_only_sessions_that_never_became_active_are_new(redis: Any, redis_
     active, new = await redis_harness.open(), await redis_harness.open(active=False)
     await redis_harness.settled()
 
-    assert indexed(redis, redis_harness)["new"] == {new}
+    assert indexed(redis, redis_harness)["activity:ends"] == {new}
     assert indexed(redis, redis_harness)["activity"] == {active, new}
 
 
@@ -77,7 +78,7 @@ async def test_the_first_request_is_indexed_at_once(redis: Any, redis_harness: H
     await redis_harness.touch(fingerprint)
     await redis_harness.settled()
 
-    assert "new" not in indexed(redis, redis_harness)
+    assert "activity:ends" not in indexed(redis, redis_harness)
 
 
 @pytest.mark.parametrize("query", [Query(), Query(client="claude-ai"), Query(principal=ANONYMOUS)])
@@ -136,7 +137,8 @@ async def test_a_flood_of_refused_sessions_looks_for_gone_ones_once_a_second(
     refused = await asyncio.gather(*[redis_harness.open() for _ in range(100)], return_exceptions=True)
 
     assert all(isinstance(each, TooManySessions) for each in refused)
-    assert calls(redis)["evalsha"] < 100 + 50 + 10
+    waiting = sessions.MOST_WAITING * sessions.ASKED_AGAIN
+    assert calls(redis)["evalsha"] < 100 + 50 + 10 + waiting
 
 
 async def test_an_index_that_was_lost_fills_again_as_sessions_are_used(
@@ -181,6 +183,30 @@ async def test_a_late_index_update_does_not_move_a_session_back(redis: Any, redi
     assert redis.zscore(activity, bytes.fromhex(fingerprint)) == redis_harness.clock.now
 
 
+async def test_a_late_index_update_does_not_bring_back_a_session_that_ended(
+    redis: Any, redis_harness: Harness
+) -> None:
+    fingerprint = await redis_harness.open()
+    last = await redis_harness.store.run(sessions.get(fingerprint))
+    await redis_harness.settled()
+    assert last is not None
+    await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
+
+    await redis_harness.store.run(indexes.update(last, limits=redis_harness.limits))
+
+    assert indexed(redis, redis_harness) == {"gone": {fingerprint}}
+
+
+async def test_sessions_that_never_became_active_leave_nothing(redis: Any, redis_harness: Harness) -> None:
+    for number in range(5):
+        await redis_harness.open(
+            principal=f"issuer|{number}", handshake=client_named(f"client {number}"), active=False
+        )
+
+    for key in redis.scan_iter("*index:*"):
+        assert 0 < redis.pttl(key) <= redis_harness.limits.first_ms
+
+
 async def test_an_index_update_that_fails_fails_no_request(
     redis: Any, redis_harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -202,12 +228,15 @@ async def test_an_index_update_that_fails_fails_no_request(
 async def test_index_updates_that_would_pile_up_are_dropped(redis: Any, redis_harness: Harness) -> None:
     opened = [await redis_harness.open(active=False) for _ in range(3)]
 
-    with mock.patch.object(asynchronous, "MOST_FOLLOW_UPS", 0):
+    full = mock.Mock(is_open=True)
+    assert isinstance(redis_harness.store, RedisStore)
+    [loop] = redis_harness.store._loops.values()
+    with mock.patch.object(loop.pipelines.by_name["follow_ups"], "_breaker", full):
         touched = await asyncio.gather(*[redis_harness.touch(each) for each in opened])
 
     assert all(touched)
     await redis_harness.settled()
-    assert indexed(redis, redis_harness)["new"] == set(opened)
+    assert indexed(redis, redis_harness)["activity:ends"] == set(opened)
 
 
 def calls(redis: Any) -> dict[str, int]:
@@ -227,10 +256,9 @@ async def test_a_page_is_one_range_read_and_one_pipeline_however_many_sessions(
 
     def execute(client: Any, commands: Any) -> Any:
         executed.append(len(commands))
-        return really_execute(client, commands)
+        return sync_connections.execute(client, commands)
 
-    really_execute = synchronous._execute
-    with mock.patch.object(synchronous, "_execute", execute):
+    with mock.patch.object(synchronous, "execute", execute):
         for query in (Query(), Query(client="claude-ai"), Query(active_since_ms=1)):
             redis_harness.sync.run(queries.page(query, offset=5, limit=50, limits=redis_harness.limits))
 

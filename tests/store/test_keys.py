@@ -26,7 +26,7 @@ def test_keys_are_those_of_the_table() -> None:
 
     for part in ("session", "features", "state", "ended", "stream:standalone"):
         assert keys.resolve(FINGERPRINT, [part]) == [f":1:mcp:v1:shop:{{{FINGERPRINT}}}:{part}"]
-    for part in ("index:activity", "index:new", "clients", "inbox:aa"):
+    for part in ("index:activity", "index:activity:ends", "clients", "inbox:aa"):
         assert keys.resolve("", [part]) == [f":1:mcp:v1:{{shop}}:{part}"]
 
 
@@ -90,7 +90,7 @@ def test_principals_of_any_text_have_different_indexes() -> None:
 def test_every_key_of_the_code_is_in_the_table() -> None:
     table = str(keys_module.__doc__)
 
-    for part in ("session", "features", "state", "ended", "index:activity", "index:new", "clients"):
+    for part in ("session", "features", "state", "ended", "index:activity", "<index>:ends", "clients"):
         assert f":{part}`" in table
 
 

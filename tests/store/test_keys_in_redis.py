@@ -14,7 +14,7 @@ from mcp_sessions.records import fingerprint as fingerprint_of
 from mcp_sessions.store.calls import indexes, queries, sessions, state
 from mcp_sessions.store.calls.indexes import INDEX_SLACK_MS
 from mcp_sessions.store.calls.queries import Query
-from mcp_sessions.store.calls.sessions import TOMBSTONE_MS
+from mcp_sessions.store.calls.sessions import REPEATED_MS, TOMBSTONE_MS
 from mcp_sessions.store.keys import Keys
 from tests.store.harness import (
     CLAUDE,
@@ -47,7 +47,7 @@ async def another_namespace(name: str) -> AsyncIterator[Harness]:
 
 
 async def live_through_everything(harness: Harness) -> None:
-    """Every method of both faces, on sessions of every sort."""
+    """Every call of both drivers, on sessions of every sort."""
     store, limits = harness.store, harness.limits
     kept, ended, expired = (
         await harness.open(),
@@ -107,7 +107,8 @@ async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_harness: H
     await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
     tombstone = redis_harness.key(fingerprint, "ended")
     assert TOMBSTONE_MS - MINUTE < redis.pttl(tombstone) <= TOMBSTONE_MS
-    assert redis.get(tombstone) == "deleted"
+    assert str(redis.get(tombstone)).startswith("deleted ")
+    assert 0 < redis.pttl(redis_harness.key(fingerprint, "ended-record")) <= REPEATED_MS
 
 
 async def test_of_an_ended_session_only_the_tombstone_is_left(redis: "Redis", redis_harness: Harness) -> None:
@@ -120,8 +121,10 @@ async def test_of_an_ended_session_only_the_tombstone_is_left(redis: "Redis", re
 
     await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
 
-    left = {redis_harness.key(fingerprint, "ended"), redis_harness.key("", "clients")}
-    assert set(redis.scan_iter("*")) == left
+    ended, gone = redis_harness.key(fingerprint, "ended"), redis_harness.key("", "index:gone")
+    record = redis_harness.key(fingerprint, "ended-record")
+    assert set(redis.scan_iter("*")) == {ended, record, gone, redis_harness.key("", "clients")}
+    assert 0 < redis.pttl(gone) <= indexes.GONE_MS
 
 
 async def test_a_parts_last_entry_takes_the_key_with_it(redis: "Redis", redis_harness: Harness) -> None:
@@ -215,6 +218,7 @@ async def test_any_key_function_of_the_cache_holds(
 async def test_client_names_cannot_forge_or_flood_keys(redis: "Redis", redis_harness: Harness) -> None:
     for name in ("}:{x", "*", "\n", "☃" * 1_000, "a:b", "../", "\ud800"):
         await redis_harness.open(handshake=client_named(name))
+    await redis_harness.settled()
 
     namespace = namespace_of(redis_harness)
     found = list(redis.scan_iter("*index:client:*"))

@@ -10,7 +10,7 @@ from tests.store.harness import DAY, HOUR, MINUTE, Harness
 
 
 async def is_gone(harness: Harness, fingerprint: str) -> bool:
-    """Whether every face treats the session as gone."""
+    """Whether every call treats the session as gone."""
     found = [
         await harness.store.run(sessions.get(fingerprint)),
         await harness.touch(fingerprint),

@@ -3,7 +3,7 @@
 import asyncio
 
 from mcp_sessions.store.calls import nodes
-from mcp_sessions.store.calls.nodes import Node
+from mcp_sessions.store.calls.nodes import NodeEntry
 from tests.store.harness import MINUTE, Harness
 
 #: Milliseconds for which to wait for a notification that comes, and for one that does not.
@@ -29,8 +29,8 @@ async def test_a_node_is_known_to_every_process(harness: Harness) -> None:
 
     now = harness.clock()
     assert found == [
-        Node(id="a", about='{"of": "a"}', seen_ms=now),
-        Node(id="b", about='{"of": "b"}', seen_ms=now),
+        NodeEntry(id="a", about='{"of": "a"}', seen_ms=now),
+        NodeEntry(id="b", about='{"of": "b"}', seen_ms=now),
     ]
     assert harness.sync.run(nodes.list_nodes()) == found
 
@@ -43,6 +43,20 @@ async def test_a_node_is_forgotten_when_its_heart_stops(harness: Harness) -> Non
     await join(harness, "b")
 
     assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["b"]
+
+
+async def test_a_clock_that_is_set_back_keeps_no_dead_node(harness: Harness) -> None:
+    await join(harness, "dead", "alive")
+    harness.clock.advance(-10 * MINUTE)
+    await join(harness, "alive")
+    assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["alive", "dead"]
+
+    harness.clock.advance(MINUTE // 2)
+    await join(harness, "alive")
+    harness.clock.advance(MINUTE // 2 + 1)
+    await join(harness, "alive")
+
+    assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["alive"]
 
 
 async def test_when_every_heart_stops_every_node_is_forgotten(harness: Harness) -> None:

@@ -130,6 +130,7 @@ async def test_a_hung_server_is_unavailable_within_the_timeout_and_recovers(
     finally:
         server.resume()
 
+    await harness.recovered()
     await assert_well(harness, fingerprint)
 
 
@@ -146,6 +147,7 @@ async def test_a_hundred_requests_on_a_hung_server_all_fail_soon(
 
     assert all(isinstance(result, StoreUnavailable) for result in results)
     assert time.monotonic() - begun < BOUND
+    await harness.recovered()
     for fingerprint in opened:
         assert await harness.touch(fingerprint) is not None
 

@@ -92,7 +92,7 @@ async def test_no_act_brings_a_session_back_in_either_order(
             assert outcome == ("refused" if first == "create" else "gone")
 
     with redis_server.client() as redis:
-        assert keys_of(redis, fingerprint) == ["ended"]
+        assert keys_of(redis, fingerprint) == ["ended", "ended-record"]
 
 
 @pytest.mark.usefixtures("redis_caches")
@@ -119,7 +119,7 @@ async def test_whatever_the_interleaving_an_end_is_final(redis_server: RedisServ
 
             assert ended is not None
             with redis_server.client() as redis:
-                assert keys_of(redis, fingerprint) == ["ended"]
+                assert keys_of(redis, fingerprint) == ["ended", "ended-record"]
             if round_ >= 20 and wanted <= seen:
                 break
             assert round_ < 200, f"never raced: {wanted - seen}"
@@ -182,7 +182,7 @@ async def test_processes_that_touch_while_another_ends_all_see_the_end(redis_ser
     assert all(touched), "both processes were at it"
     assert [worker.exitcode for worker in workers] == [0, 0]
     with redis_server.client() as redis:
-        assert keys_of(redis, fingerprint) == ["ended"]
+        assert keys_of(redis, fingerprint) == ["ended", "ended-record"]
 
 
 @pytest.mark.parametrize("kind_of_store", ["embedded", "redis"])

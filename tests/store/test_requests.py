@@ -1,19 +1,19 @@
-"""Questions to the client, and its resource subscriptions: what every implementation promises."""
+"""Requests to the client, and its resource subscriptions: what every implementation promises."""
 
 from mcp_sessions.store.calls import requests, sessions, streams
-from mcp_sessions.store.calls.requests import MOST_PROGRESS, Replies
+from mcp_sessions.store.calls.requests import COUNTED_MS, MOST_PROGRESS, Replies
 from tests.store.harness import HOUR, MINUTE, Harness, a_fingerprint, gather
 
 
-async def ask(harness: Harness, question: str = "q1", *, timeout_ms: int = MINUTE) -> str:
+async def ask(harness: Harness, request: str = "q1", *, timeout_ms: int = MINUTE) -> str:
     """The fingerprint of a new session whose client was asked something by node a."""
     fingerprint = await harness.open()
-    assert await harness.store.run(requests.register(fingerprint, question, node="a", timeout_ms=timeout_ms))
+    assert await harness.store.run(requests.register(fingerprint, request, node="a", timeout_ms=timeout_ms))
     return fingerprint
 
 
 async def answer_of(harness: Harness, fingerprint: str) -> bytes | None:
-    """The response to the question, as the node finds it that waits."""
+    """The response, as the waiting node finds it."""
     replies = await harness.store.run(requests.replies(fingerprint, "q1", after=0))
     return replies.answer if replies else None
 
@@ -77,13 +77,55 @@ async def test_a_late_answer_is_refused(harness: Harness) -> None:
     assert await harness.other.run(requests.progress(fingerprint, "q1", payload=b"1")) is None
 
 
-async def test_an_answer_to_a_question_that_was_withdrawn_is_refused(harness: Harness) -> None:
+async def test_an_answer_to_a_request_that_was_withdrawn_is_refused(harness: Harness) -> None:
     fingerprint = await ask(harness)
     for _ in range(2):
         await harness.store.run(requests.withdraw(fingerprint, "q1"))
 
     assert await harness.other.run(requests.answer(fingerprint, "q1", payload=b"yes")) is None
     assert await answer_of(harness, fingerprint) is None
+
+
+async def test_a_refused_answer_is_read_by_nobody(harness: Harness) -> None:
+    fingerprint = await ask(harness)
+    await harness.other.run(requests.answer(fingerprint, "q1", payload=b"yes"))
+
+    assert await harness.other.run(requests.refuse(fingerprint, "q1"))
+
+    assert await harness.store.run(requests.replies(fingerprint, "q1", after=0)) is None
+    assert await harness.other.run(requests.answer(fingerprint, "q1", payload=b"again")) is None
+    assert await harness.other.run(requests.refuse(fingerprint, "q1"))
+
+
+async def test_an_answer_that_was_read_is_not_refused_any_more(harness: Harness) -> None:
+    fingerprint = await ask(harness)
+    await harness.other.run(requests.answer(fingerprint, "q1", payload=b"yes"))
+    assert await answer_of(harness, fingerprint) == b"yes"
+
+    assert not await harness.other.run(requests.refuse(fingerprint, "q1"))
+    assert await answer_of(harness, fingerprint) == b"yes"
+    for _ in range(2):
+        await harness.store.run(requests.withdraw(fingerprint, "q1"))
+    assert not await harness.other.run(requests.refuse(fingerprint, "q1"))
+    assert await harness.other.run(requests.answer(fingerprint, "q1", payload=b"late")) is None
+    assert await harness.store.run(requests.replies(fingerprint, "q1", after=0)) is None
+
+    harness.advance(COUNTED_MS + 1)
+    assert await harness.other.run(requests.refuse(fingerprint, "q1"))
+
+
+async def test_an_answer_is_read_or_refused_and_never_both(redis_harness: Harness) -> None:
+    """The node that waits reads at the moment when another one, which takes it for dead, refuses."""
+    harness, seen = redis_harness, set()
+    for round_ in range(200):
+        fingerprint = await ask(harness)
+        await harness.other.run(requests.answer(fingerprint, "q1", payload=b"yes"))
+        acts = [answer_of(harness, fingerprint), harness.other.run(requests.refuse(fingerprint, "q1"))]
+        outcomes = await gather(*(acts if round_ % 2 else acts[::-1]))
+        read, refused = outcomes if round_ % 2 else outcomes[::-1]
+        assert refused == (read is None)
+        seen.add(refused)
+    assert seen == {True, False}
 
 
 async def test_progress_finds_the_node_until_the_answer_is_there(harness: Harness) -> None:
@@ -144,7 +186,7 @@ async def test_a_repeated_registration_keeps_an_answer_that_came_meanwhile(harne
     assert await answer_of(harness, fingerprint) == b"yes"
 
 
-async def test_no_question_outlives_its_session(harness: Harness) -> None:
+async def test_no_request_outlives_its_session(harness: Harness) -> None:
     ended, expired, unknown = await ask(harness), await ask(harness, timeout_ms=2 * HOUR), a_fingerprint()
     await harness.other.run(requests.answer(ended, "q1", payload=b"yes"))
     await harness.store.run(sessions.end(ended, principal=None, reason="deleted"))

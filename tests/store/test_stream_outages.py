@@ -1,4 +1,4 @@
-"""Harness, questions and notifications while Redis is down, hung, restarted, or has lost its data."""
+"""Streams, client requests and notifications while Redis is down, hung, restarted, or has lost its data."""
 
 import asyncio
 import signal
@@ -11,11 +11,12 @@ from pytest_django import Settings
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes, requests, streams
+from mcp_sessions.store.calls.streams import Claim
 from mcp_sessions.store.drivers.listener import MARGIN
 from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
-from tests.store.harness import EXCHANGE, MINUTE, Harness
+from tests.store.harness import EXCHANGE, FIRST, MINUTE, Harness
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer, run_server
 
@@ -49,12 +50,18 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
             fingerprint, "ff", node="a", request_id="8", limits=limits
         ),
         "append": lambda: streams.append(
-            fingerprint, EXCHANGE, first=1, payloads=[b"one"], last=False, limits=limits
+            fingerprint, EXCHANGE, node="a", first=1, payloads=[b"one"], last=False, limits=limits
         ),
         "publish": lambda: streams.publish(fingerprint, payloads=[b"one"], key="k", limits=limits),
         "claim": lambda: streams.claim(fingerprint, EXCHANGE, node="a", after=0),
-        "read": lambda: streams.read(fingerprint, EXCHANGE, token=1, after=0, max_bytes=9),
-        "close_orphan": lambda: streams.close_orphan(fingerprint, EXCHANGE, payload=b"lost", limits=limits),
+        "read": lambda: streams.read(
+            fingerprint, EXCHANGE, claim=Claim(node="b", token=1), after=0, max_bytes=9
+        ),
+        "release": lambda: streams.release(fingerprint, token=1),
+        "rerun": lambda: streams.rerun(fingerprint, EXCHANGE, dead="a", node="b", most=1),
+        "close_orphan": lambda: streams.close_orphan(
+            fingerprint, EXCHANGE, origin="a", after=0, payload=b"lost", limits=limits
+        ),
         "keep": lambda: streams.keep([(fingerprint, EXCHANGE)]),
         "finish": lambda: streams.finish(fingerprint, EXCHANGE, kept=1, kept_bytes=1),
         "forget": lambda: streams.forget(fingerprint),
@@ -66,6 +73,7 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
         "progress": lambda: requests.progress(fingerprint, "q1", payload=b"1"),
         "replies": lambda: requests.replies(fingerprint, "q1", after=0),
         "withdraw": lambda: requests.withdraw(fingerprint, "q1"),
+        "refuse": lambda: requests.refuse(fingerprint, "q1"),
         "beat": lambda: nodes.beat("a", about="{}", forget_after_ms=MINUTE),
         "leave": lambda: nodes.leave("b"),
         "list_nodes": nodes.list_nodes,
@@ -118,7 +126,7 @@ async def test_a_server_that_is_down_is_unavailable_and_nothing_is_lost_after_it
     await harness.append(fingerprint, b"three", first=2, last=True)
     await harness.publish(fingerprint, b"not again", key="job")
     assert await harness.kept(fingerprint) == [(1, b"one"), (2, b"three")]
-    assert await harness.kept(fingerprint, stream=STANDALONE) == [(1, b"two")]
+    assert await harness.kept(fingerprint, stream=STANDALONE) == [(FIRST, b"two")]
     assert await harness.store.run(requests.answer(fingerprint, "q1", payload=b"yes")) == "a"
 
 
@@ -132,6 +140,7 @@ async def test_a_hung_server_is_unavailable_and_recovers(harness: Harness, serve
     finally:
         server.resume()
 
+    await harness.recovered()
     assert await harness.append(fingerprint, b"one")
 
 
@@ -197,21 +206,19 @@ async def test_a_server_that_lost_its_data_is_listened_to_from_the_beginning(
     ahead = f"{2**45}-0"
     with server.client() as redis:
         redis.flushall()
-    assert await cut(harness, server, after=ahead)
+    waiting = await cut(harness, server, after=ahead)
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
-    assert await rung(harness, ahead) == [b"ding"]
+    _, notifications = await waiting
+    assert list(notifications) == [b"ding"]
 
 
 async def test_an_inbox_that_is_gone_is_listened_to_from_the_beginning(
     harness: Harness, server: RedisServer
 ) -> None:
     await listening(harness)
-    ahead = f"{2**45}-0"
-    assert await cut(harness, server, after=ahead)
-    waiting = asyncio.create_task(harness.store.listen("a", after=ahead, block_ms=LONG))
-    await blocked(server)
+    waiting = await cut(harness, server, after=f"{2**45}-0")
 
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
@@ -219,14 +226,28 @@ async def test_an_inbox_that_is_gone_is_listened_to_from_the_beginning(
     assert list(notifications) == [b"ding"]
 
 
-async def cut(harness: Harness, server: RedisServer, *, after: str) -> bool:
-    """Break the connection of a node that waits; whether it noticed."""
+async def test_who_listens_does_not_notice_that_redis_closed_the_connection(
+    harness: Harness, server: RedisServer
+) -> None:
+    after = await listening(harness)
+    disconnect_all(server)
+    await harness.other.run(nodes.notify({"a": [b"ding"]}))
+
+    assert await rung(harness, after) == [b"ding"]
+
+
+async def cut(harness: Harness, server: RedisServer, *, after: str) -> "asyncio.Task[Any]":
+    """A node that waits again after its connection broke."""
     waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
     await blocked(server)
+    disconnect_all(server)
+    await blocked(server)
+    return waiting
+
+
+def disconnect_all(server: RedisServer) -> None:
     with server.client() as redis:
         redis.client_kill_filter(_type="normal", skipme=True)
-    [outcome] = await asyncio.gather(waiting, return_exceptions=True)
-    return isinstance(outcome, StoreUnavailable)
 
 
 async def blocked(server: RedisServer) -> None:

@@ -14,7 +14,7 @@ from mcp_sessions.conf import StreamLimits
 from mcp_sessions.store.calls import nodes, requests, sessions, streams
 from mcp_sessions.store.calls.streams import Appended, Claim, Taken
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.store.harness import EXCHANGE, MINUTE, Harness, gather
+from tests.store.harness import EXCHANGE, FIRST, MINUTE, Harness, gather
 from tests.support.redis import RedisServer
 
 #: Tries for an interleaving that must occur.
@@ -33,10 +33,13 @@ async def test_of_claimers_at_the_same_moment_one_reads(harness: Harness) -> Non
     )
     batches = await gather(*[harness.read(fingerprint, each) for each in taken])
 
-    assert sorted(each.claim.token for each in taken) == list(range(2, 12))
+    tokens = sorted(each.claim.token for each in taken)
+    assert tokens == list(range(FIRST, FIRST + 10))
     replaced = {each.replaced for each in taken}
-    assert replaced == {Claim(node="a", token=1), *(each.claim for each in taken if each.claim.token < 11)}
-    assert [each.claim.token for each, batch in zip(taken, batches, strict=True) if batch.valid] == [11]
+    assert replaced == {Claim(node="a", token=1), *(e.claim for e in taken if e.claim.token != tokens[-1])}
+    assert [each.claim.token for each, batch in zip(taken, batches, strict=True) if batch.valid] == tokens[
+        -1:
+    ]
 
 
 async def test_two_readers_that_take_a_stream_from_each_other_deliver_each_message_once(
@@ -53,7 +56,7 @@ async def test_two_readers_that_take_a_stream_from_each_other_deliver_each_messa
         while delivered.total() < total:
             taken = await store.run(streams.claim(fingerprint, STANDALONE, node=node, after=None))
             batch = await store.run(
-                streams.read(fingerprint, STANDALONE, token=taken.claim.token, after=taken.after, max_bytes=9)
+                streams.read(fingerprint, STANDALONE, claim=taken.claim, after=taken.after, max_bytes=9)
             )
             delivered.update(event.payload for event in batch.events)
             fenced[batch.valid] += 1
@@ -95,14 +98,12 @@ async def test_an_exchange_ends_once_whether_its_node_answers_or_another_gives_i
         fingerprint = await harness.exchange()
         acts = [
             harness.append(fingerprint, b"answer", last=True),
-            harness.other.run(
-                streams.close_orphan(fingerprint, EXCHANGE, payload=b"lost", limits=harness.stream_limits)
-            ),
+            harness.close_orphan(fingerprint),
         ]
         answered, closed = await in_order(acts, swap=bool(round_ % 2))
 
         [(_, payload)] = await harness.kept(fingerprint)
-        assert payload == (b"lost" if answered is None else b"answer")
+        assert payload == (b"answer" if answered.accepted else b"lost")
         assert closed is not None
         seen.add(payload)
         if seen == {b"lost", b"answer"}:
@@ -132,7 +133,7 @@ async def test_nothing_is_left_of_what_races_with_the_end_of_its_session(
         labels = [name for name in names for _ in range(3)]
         seen |= {(name, bool(done)) for name, done in zip(labels, outcomes, strict=True)}
 
-        assert lasting(redis_server, fingerprint) == {"ended"}
+        assert lasting(redis_server, fingerprint) == {"ended", "ended-record"}
         if seen == set(itertools.product(names, (True, False))):
             break
         assert round_ < MOST_ROUNDS, seen
@@ -171,7 +172,13 @@ async def test_one_append_that_two_processes_repeat_is_made_once(harness: Harnes
         *[
             store.run(
                 streams.append(
-                    fingerprint, EXCHANGE, first=1, payloads=batch, last=True, limits=harness.stream_limits
+                    fingerprint,
+                    EXCHANGE,
+                    node="a",
+                    first=1,
+                    payloads=batch,
+                    last=True,
+                    limits=harness.stream_limits,
                 )
             )
             for store in [harness.store, harness.other] * 5
@@ -202,7 +209,7 @@ async def test_publications_from_threads_and_loops_get_positions_of_their_own(ha
     )
 
     kept = await harness.kept(fingerprint, stream=STANDALONE)
-    assert [position for position, _ in kept] == list(range(1, 161))
+    assert [position for position, _ in kept] == list(range(FIRST, FIRST + 160))
     messages = [payload for _, payload in kept]
     assert messages[::2] == messages[1::2], "what was published together is together"
     assert Counter(messages[::2])[b"loop"] == 20

@@ -3,9 +3,19 @@
 from dataclasses import replace
 
 from mcp_sessions.store.calls import sessions, streams
-from mcp_sessions.store.calls.streams import Claim
+from mcp_sessions.store.calls.streams import Claim, Closed, Rerun
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.store.harness import EXCHANGE, HOUR, MINUTE, Harness, a_fingerprint, events, payloads
+from tests.store.harness import (
+    EXCHANGE,
+    FIRST,
+    HOUR,
+    MINUTE,
+    Harness,
+    a_fingerprint,
+    events,
+    gather,
+    payloads,
+)
 
 
 async def test_an_exchange_is_claimed_by_the_node_that_runs_it(harness: Harness) -> None:
@@ -55,7 +65,9 @@ async def test_nothing_follows_the_response(harness: Harness) -> None:
     fingerprint = await harness.exchange()
     ended = await harness.append(fingerprint, b"progress", b"response", last=True)
 
-    assert await harness.append(fingerprint, b"late", first=3) is None
+    late = await harness.append(fingerprint, b"late", first=3)
+    assert late is not None
+    assert not late.accepted
     assert await harness.append(fingerprint, b"progress", b"response", last=True) == ended
     assert await harness.kept(fingerprint) == [(1, b"progress"), (2, b"response")]
 
@@ -66,7 +78,10 @@ async def test_a_log_that_was_never_opened_takes_nothing(harness: Harness) -> No
     assert await harness.append(fingerprint, b"one") is None
     assert await harness.store.run(streams.claim(fingerprint, EXCHANGE, node="b", after=0)) is None
     assert (
-        await harness.store.run(streams.read(fingerprint, EXCHANGE, token=1, after=0, max_bytes=100)) is None
+        await harness.store.run(
+            streams.read(fingerprint, EXCHANGE, claim=Claim(node="b", token=1), after=0, max_bytes=100)
+        )
+        is None
     )
 
 
@@ -129,7 +144,7 @@ async def test_who_appends_learns_who_delivers(harness: Harness) -> None:
     appended = await harness.append(fingerprint, b"one")
 
     assert appended is not None
-    assert appended.claim == taken.claim == Claim(node="b", token=2)
+    assert appended.claim == taken.claim == Claim(node="b", token=FIRST)
 
 
 async def test_the_newest_claim_is_found_while_the_session_is_alive(harness: Harness) -> None:
@@ -151,15 +166,89 @@ async def test_a_claim_tells_what_a_resumer_must_know(harness: Harness) -> None:
     assert (taken.origin, taken.request_id, taken.after) == ("a", "7", 1)
 
 
-async def test_a_position_that_was_never_reached_is_cut_to_the_last_one(harness: Harness) -> None:
+async def test_a_message_that_was_sent_before_it_was_logged_is_not_sent_again(harness: Harness) -> None:
+    """While the store was away, the node sent messages 2 and 3."""
     fingerprint = await harness.exchange()
     await harness.append(fingerprint, b"one")
-    taken = await harness.claim(fingerprint, after=2**53)
+    taken = await harness.claim(fingerprint, after=3)
 
-    await harness.append(fingerprint, b"two", first=2)
+    await harness.append(fingerprint, b"two", b"three", b"four", first=2)
 
-    assert taken.after == 1
-    assert events(await harness.read(fingerprint, taken)) == [(2, b"two")]
+    assert events(await harness.read(fingerprint, taken)) == [(4, b"four")]
+
+
+async def test_an_orphans_end_follows_what_was_sent_before_it_was_logged(harness: Harness) -> None:
+    fingerprint = await harness.exchange()
+    await harness.append(fingerprint, b"one")
+    taken = await harness.claim(fingerprint, after=3)
+
+    await harness.close_orphan(fingerprint, after=3)
+
+    batch = await harness.read(fingerprint, taken)
+    assert (events(batch), batch.ended) == ([(4, b"lost")], True)
+
+
+async def test_a_stream_that_ended_before_a_position_ends(harness: Harness) -> None:
+    fingerprint = await harness.exchange()
+    await harness.append(fingerprint, b"response", last=True)
+    batch = await harness.read(fingerprint, await harness.claim(fingerprint, after=2**53))
+    assert (list(batch.events), batch.ended) == ([], True)
+
+
+async def rerun(harness: Harness, fingerprint: str, node: str, *, dead: str, most: int = 2) -> Rerun | None:
+    return await harness.other.run(streams.rerun(fingerprint, EXCHANGE, dead=dead, node=node, most=most))
+
+
+async def test_a_lost_exchange_is_run_again_by_one_node(harness: Harness) -> None:
+    fingerprint = await harness.exchange()
+
+    outcomes = await gather(*[rerun(harness, fingerprint, node, dead="a") for node in "bcdefghi"])
+
+    [origin] = {outcome.origin for outcome in outcomes}
+    assert origin in "bcdefghi"
+    assert outcomes == [Rerun(origin=origin, count=1)] * 8
+    assert await rerun(harness, fingerprint, origin, dead="a") == Rerun(origin=origin, count=1)
+    assert (await harness.claim(fingerprint)).origin == origin
+
+
+async def test_each_loss_is_one_more_run_and_there_are_only_so_many(harness: Harness) -> None:
+    fingerprint = await harness.exchange()
+
+    runs = [await rerun(harness, fingerprint, node, dead=dead) for dead, node in ("ab", "bc", "cd")]
+
+    assert runs == [Rerun(origin="b", count=1), Rerun(origin="c", count=2), Rerun(origin="c", count=2)]
+
+
+async def test_only_the_node_that_runs_an_exchange_again_answers(harness: Harness) -> None:
+    fingerprint = await harness.exchange()
+    await rerun(harness, fingerprint, "b", dead="a")
+    await rerun(harness, fingerprint, "c", dead="b")
+
+    late = await harness.append(fingerprint, b"of a", last=True)
+    assert await harness.close_orphan(fingerprint, origin="a") == Closed(
+        claim=Claim(node="a", token=1), origin="c"
+    )
+    assert await harness.close_orphan(fingerprint, origin="b", payload=b"of b") == Closed(
+        claim=Claim(node="a", token=1), origin="c"
+    )
+    await harness.close_orphan(fingerprint, origin="c", payload=b"of c")
+
+    assert late is not None
+    assert not late.accepted
+    assert await harness.kept(fingerprint) == [(1, b"of c")]
+    assert await rerun(harness, fingerprint, "d", dead="c") == Rerun(origin="", count=2)
+
+
+async def test_who_runs_an_exchange_again_keeps_its_stream(harness: Harness) -> None:
+    fingerprint = await harness.exchange()
+    await rerun(harness, fingerprint, "b", dead="a")
+    for _ in range(3):
+        harness.advance(4 * MINUTE)
+        assert await rerun(harness, fingerprint, "b", dead="b") == Rerun(origin="b", count=1)
+    await rerun(harness, fingerprint, "c", dead="b")
+    assert await rerun(harness, fingerprint, "b", dead="b") == Rerun(origin="c", count=2)
+    harness.advance(5 * MINUTE + 1)
+    assert await rerun(harness, fingerprint, "c", dead="c") is None
 
 
 async def test_the_oldest_events_go_first_when_there_are_too_many(harness: Harness) -> None:
@@ -218,7 +307,10 @@ async def test_only_streams_that_exist_are_kept(harness: Harness) -> None:
     assert await harness.store.run(streams.keep(asked)) == {(fingerprint, EXCHANGE)}
     assert await harness.store.run(streams.keep([])) == frozenset()
     assert (
-        await harness.store.run(streams.read(fingerprint, STANDALONE, token=0, after=0, max_bytes=9)) is None
+        await harness.store.run(
+            streams.read(fingerprint, STANDALONE, claim=Claim(node="b", token=0), after=0, max_bytes=9)
+        )
+        is None
     )
 
 
@@ -233,7 +325,7 @@ async def test_streams_of_one_session_are_apart(harness: Harness) -> None:
 
     assert await harness.kept(fingerprint) == [(1, b"of 7")]
     assert await harness.kept(fingerprint, stream="ff") == [(1, b"of 8")]
-    assert await harness.kept(fingerprint, stream=STANDALONE) == [(1, b"of none")]
+    assert await harness.kept(fingerprint, stream=STANDALONE) == [(FIRST, b"of none")]
 
 
 async def test_streams_of_the_same_name_in_two_sessions_are_apart(harness: Harness) -> None:
@@ -251,11 +343,8 @@ async def test_a_dead_nodes_exchange_is_closed_once(harness: Harness) -> None:
     taken = await harness.claim(fingerprint)
 
     for _ in range(2):
-        closed = await harness.other.run(
-            streams.close_orphan(fingerprint, EXCHANGE, payload=b"lost", limits=harness.stream_limits)
-        )
-        assert closed is not None
-        assert (closed.position, closed.claim) == (2, taken.claim)
+        closed = await harness.close_orphan(fingerprint)
+        assert closed == Closed(claim=taken.claim, origin="")
 
     batch = await harness.read(fingerprint, taken)
     assert (payloads(batch), batch.ended) == ([b"progress", b"lost"], True)
@@ -263,31 +352,24 @@ async def test_a_dead_nodes_exchange_is_closed_once(harness: Harness) -> None:
 
 async def test_a_node_that_was_taken_for_dead_cannot_answer_any_more(harness: Harness) -> None:
     fingerprint = await harness.exchange()
-    await harness.other.run(
-        streams.close_orphan(fingerprint, EXCHANGE, payload=b"lost", limits=harness.stream_limits)
-    )
+    await harness.close_orphan(fingerprint)
 
-    assert await harness.append(fingerprint, b"response", last=True) is None
-    assert await harness.append(fingerprint, b"progress") is None
+    for last in (True, False):
+        refused = await harness.append(fingerprint, b"response", last=last)
+        assert refused is not None
+        assert (refused.accepted, refused.claim) == (False, Claim(node="a", token=1))
     assert await harness.kept(fingerprint) == [(1, b"lost")]
 
 
 async def test_an_answered_exchange_is_no_orphan(harness: Harness) -> None:
     fingerprint = await harness.exchange()
-    answered = await harness.append(fingerprint, b"response", last=True)
+    await harness.append(fingerprint, b"response", last=True)
 
-    closed = await harness.other.run(
-        streams.close_orphan(fingerprint, EXCHANGE, payload=b"lost", limits=harness.stream_limits)
-    )
+    closed = await harness.close_orphan(fingerprint)
 
-    assert closed == answered
+    assert closed == Closed(claim=Claim(node="a", token=1), origin="")
     assert await harness.kept(fingerprint) == [(1, b"response")]
-    assert (
-        await harness.store.run(
-            streams.close_orphan(fingerprint, "unknown", payload=b"lost", limits=harness.stream_limits)
-        )
-        is None
-    )
+    assert await harness.close_orphan(fingerprint, stream="unknown") is None
 
 
 async def test_nothing_is_read_or_written_after_a_session_ended(harness: Harness) -> None:
@@ -298,7 +380,7 @@ async def test_nothing_is_read_or_written_after_a_session_ended(harness: Harness
 
     await harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
 
-    await assert_gone(harness, fingerprint, taken.claim.token)
+    await assert_gone(harness, fingerprint, taken.claim)
 
 
 async def test_nothing_is_read_or_written_after_a_session_idled_out(harness: Harness) -> None:
@@ -308,27 +390,27 @@ async def test_nothing_is_read_or_written_after_a_session_idled_out(harness: Har
 
     harness.advance(HOUR)
 
-    await assert_gone(harness, fingerprint, taken.claim.token)
+    await assert_gone(harness, fingerprint, taken.claim)
 
 
 async def test_nothing_is_read_or_written_for_a_session_that_never_was(harness: Harness) -> None:
-    await assert_gone(harness, a_fingerprint(), 1)
+    await assert_gone(harness, a_fingerprint(), Claim(node="a", token=1))
 
 
-async def assert_gone(harness: Harness, fingerprint: str, token: int) -> None:
+async def assert_gone(harness: Harness, fingerprint: str, claim: Claim) -> None:
     store, limits = harness.store, harness.stream_limits
     opened = await store.run(streams.open_stream(fingerprint, "ff", node="a", request_id="8", limits=limits))
     assert opened is None
     assert await harness.append(fingerprint, b"two", first=2) is None
     assert await harness.publish(fingerprint, b"three") is None
     assert harness.sync.run(streams.publish(fingerprint, payloads=[b"four"], key="k", limits=limits)) is None
-    assert (
-        await store.run(streams.close_orphan(fingerprint, EXCHANGE, payload=b"lost", limits=limits)) is None
-    )
+    assert await harness.close_orphan(fingerprint) is None
+    assert await store.run(streams.rerun(fingerprint, EXCHANGE, dead="a", node="b", most=1)) is None
+    assert await store.run(streams.release(fingerprint, token=claim.token)) is None
     assert await store.run(streams.keep([(fingerprint, EXCHANGE), (fingerprint, STANDALONE)])) == frozenset()
     for stream, after in ((EXCHANGE, 0), (STANDALONE, None)):
         assert await store.run(streams.claim(fingerprint, stream, node="b", after=after)) is None
-        assert await store.run(streams.read(fingerprint, stream, token=token, after=0, max_bytes=100)) is None
+        assert await store.run(streams.read(fingerprint, stream, claim=claim, after=0, max_bytes=100)) is None
 
 
 async def test_of_the_streams_that_ended_the_newest_are_kept_and_those_that_run_stay(
@@ -343,7 +425,13 @@ async def test_of_the_streams_that_ended_the_newest_are_kept_and_those_that_run_
     for name in names:
         await harness.store.run(
             streams.append(
-                fingerprint, name, first=1, payloads=[b"response"], last=True, limits=harness.stream_limits
+                fingerprint,
+                name,
+                node="a",
+                first=1,
+                payloads=[b"response"],
+                last=True,
+                limits=harness.stream_limits,
             )
         )
         await harness.store.run(streams.finish(fingerprint, name, kept=2, kept_bytes=1000))
@@ -363,7 +451,13 @@ async def test_of_large_streams_that_ended_fewer_are_kept(harness: Harness) -> N
         )
         await harness.store.run(
             streams.append(
-                fingerprint, name, first=1, payloads=[b"x" * 50], last=True, limits=harness.stream_limits
+                fingerprint,
+                name,
+                node="a",
+                first=1,
+                payloads=[b"x" * 50],
+                last=True,
+                limits=harness.stream_limits,
             )
         )
         for _ in range(2):

@@ -54,7 +54,7 @@ async def test_messages_are_read(harness: Harness) -> None:
     )
 
     batch = await harness.store.run(
-        streams.read(fingerprint, "standalone", token=taken.claim.token, after=taken.after, max_bytes=1_000)
+        streams.read(fingerprint, "standalone", claim=taken.claim, after=taken.after, max_bytes=1_000)
     )
 
     assert batch is not None

@@ -40,7 +40,7 @@ async def test_an_update_is_announced_again_when_the_store_was_away_once(harness
     taken = await harness.store.run(streams.claim(fingerprint, STANDALONE, node="n", after=0))
     assert taken is not None
     batch = await harness.store.run(
-        streams.read(fingerprint, STANDALONE, token=taken.claim.token, after=0, max_bytes=1000)
+        streams.read(fingerprint, STANDALONE, claim=taken.claim, after=0, max_bytes=1000)
     )
     assert batch is not None
     assert [URI.encode() in event.payload for event in batch.events] == [True]

@@ -141,12 +141,21 @@ def test_a_client_is_pinged_on_its_standalone_stream(a: str, b: str, client: Raw
     assert (question["method"], accepted.status_code, answers) == ("ping", 202, ["alive"])
 
 
-def test_a_client_without_the_capability_is_not_asked(a: str) -> None:
+@pytest.mark.parametrize(
+    ("tool", "arguments", "message"),
+    [
+        ("ask_age", {"name": "Ann"}, "Elicitation not supported"),
+        ("think", {}, "Sampling not supported"),
+        ("ask_on_the_standalone_stream", {}, "List roots not supported"),
+    ],
+)
+def test_a_client_without_the_capability_is_not_asked(
+    a: str, tool: str, arguments: dict[str, Any], message: str
+) -> None:
+    """The tool gets what it gets from the SDK's own server and client."""
     client = RawClient()
     client.initialize(a, capabilities={})
-    for tool in ("think", "ask_on_the_standalone_stream"):
-        assert client.call(a, tool)["error"]["code"] == -32021
-    assert client.call(a, "ask_age", name="Ann")["error"]["code"] == -32021
+    assert client.call(a, tool, **arguments)["error"] == {"code": -32600, "message": message}
 
 
 @pytest.mark.protocol("H33")
@@ -154,7 +163,10 @@ def test_a_client_that_is_not_ready_is_not_asked(a: str) -> None:
     client = RawClient()
     response = client.post(a, client.initialize_message())
     client.session_id = response.headers["mcp-session-id"]
-    assert client.call(a, "think")["error"]["code"] == -32600
+    assert "before the client is initialized" in client.call(a, "think")["error"]["message"]
+    with client.get(a):
+        """To listen is not to be ready."""
+    assert "before the client is initialized" in client.call(a, "think")["error"]["message"]
 
 
 @pytest.mark.protocol("H12")

@@ -21,8 +21,11 @@ class Watch:
             origin="other", is_current=True, event_stream=SimpleNamespace(open=True), fingerprint="f" * 64
         )
         self.ended: list[Any] = []
-        context: Any = SimpleNamespace(spawn=self._end, store=SimpleNamespace(run=self._nodes))
-        self.orphans = Orphans(context, [reader], run_again=Mock(), clock=lambda: self.now)
+        context: Any = SimpleNamespace(
+            node=SimpleNamespace(id="me"), spawn=self._end, store=SimpleNamespace(run=self._nodes)
+        )
+        readers: Any = [reader]
+        self.orphans = Orphans(context, readers, run_again=Mock(), clock=lambda: self.now)
 
     async def _nodes(self, _: Any) -> list[Any]:
         return [SimpleNamespace(id=node) for node in self.nodes]

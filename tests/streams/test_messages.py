@@ -5,9 +5,10 @@ import signal
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import StringIO
 from itertools import islice
+from typing import Final
 
 import pytest
 from django.conf import settings
@@ -20,6 +21,9 @@ from mcp_sessions.ending import end_session
 from tests.support.mcp_client import RawClient, messages
 from tests.support.processes import Process, wait_until
 from tests.support.redis import RedisInspector, RedisServer
+
+#: Times that a connection closes while a newer one is open.
+ROUNDS: Final = 6
 
 
 @pytest.fixture(autouse=True)
@@ -64,17 +68,53 @@ def test_a_stream_goes_back_to_a_connection_that_is_still_open(
         assert to_clients.send(client.fingerprint, "notifications/message", params)
 
     with client.get(a) as staying:
-        stays = messages(staying)
+        stays, first = messages(staying), redis.holder(client.fingerprint)
         with client.get(a if last == "A" else b) as leaving:
             leaves = messages(leaving)
             say(1)
             assert next(leaves)["params"]["data"] == 1
-            assert redis.claims(client.fingerprint) == 2
+            assert redis.holder(client.fingerprint) > first
         wait_until(
-            lambda: redis.claims(client.fingerprint) == 3, what="the first connection to get the stream back"
+            lambda: redis.holder(client.fingerprint) == first,
+            what="the first connection to get the stream back",
         )
         say(2)
         assert next(stays)["params"]["data"] == 2
+
+
+@pytest.mark.protocol("H17")
+def test_an_older_connection_that_closes_leaves_the_stream_to_the_newest(
+    redis_server: RedisServer, processes: list[Process], client: RawClient
+) -> None:
+    redis = RedisInspector(redis_server, processes[0].environment["MCP_NAMESPACE"])
+    kept = 0
+    for number in range(ROUNDS):
+        here, there = [process.url for process in processes][:: 1 if number % 2 else -1]
+        with client.get(here), ExitStack() as stack:
+            with client.get(here):
+                received = messages(stack.enter_context(client.get(there)))
+                newest = redis.holder(client.fingerprint)
+            for _ in range(3):  # its process has noticed when it has answered these
+                client.value(here, "add", a=1, b=1)
+            params = {"level": "info", "data": number}
+            assert to_clients.send(client.fingerprint, "notifications/message", params)
+            kept += redis.holder(client.fingerprint) == newest
+            assert next(received)["params"]["data"] == number
+        wait_until(lambda: redis.holder(client.fingerprint) == 0, what="all to be closed")
+    print(f"standalone: {kept} of {ROUNDS} kept by the newest")  # noqa: T201
+    assert kept == ROUNDS
+
+
+@pytest.mark.protocol("H17")
+def test_the_only_listener_leaves_without_a_trace(
+    redis_server: RedisServer, processes: list[Process], a: str, client: RawClient
+) -> None:
+    redis = RedisInspector(redis_server, processes[0].environment["MCP_NAMESPACE"])
+    with client.get(a):
+        assert redis.holder(client.fingerprint) > 0
+    wait_until(lambda: redis.holder(client.fingerprint) == 0, what="the stream to be released")
+    assert to_clients.send(client.fingerprint, "notifications/tools/list_changed")
+    assert "Traceback" not in processes[0].log.read_text()
 
 
 @pytest.mark.protocol("H17")

@@ -29,7 +29,6 @@ ASKED = Request("GET", "http://127.0.0.1/mcp")
 Serve = Callable[..., AbstractContextManager[Process]]
 
 pytestmark = [
-    pytest.mark.xdist_group("daphne"),
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
 

@@ -3,7 +3,6 @@
 A process dies with its context manager, and on Linux with the test process too.
 """
 
-import ctypes
 import http.client
 import os
 import signal
@@ -19,6 +18,7 @@ from time import monotonic
 from typing import Final, Self, TypeVar
 
 from tests.support import ROOT, logs
+from tests.support.forks import Fork, die_with_parent
 
 HOST: Final = "127.0.0.1"
 #: Seconds that a process may take to answer its first request, or to end.
@@ -26,7 +26,6 @@ START_BOUND: Final = 40.0
 STOP_BOUND: Final = 15.0
 #: Seconds that a test waits for a condition.
 BOUND: Final = 20.0
-PR_SET_PDEATHSIG: Final = 1
 
 #: What every process gets unless the caller says otherwise.
 ENVIRONMENT: Final = {
@@ -80,7 +79,9 @@ class Process:
     probe: str = "/healthz"
     #: The working directory.
     directory: Path = ROOT
-    _popen: "subprocess.Popen[bytes] | None" = field(default=None, init=False, repr=False)
+    #: Whether a command `python -m MODULE ...` is run in a fork; see support/forks.py.
+    forked: bool = False
+    _popen: "subprocess.Popen[bytes] | Fork | None" = field(default=None, init=False, repr=False)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -114,14 +115,20 @@ class Process:
         """Start without waiting, so that several can come up together."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         logs.watch(self.log)
+        environment = os.environ | self.environment
+        if self.forked:
+            self._popen = Fork(
+                self.command[2:], directory=self.directory, environment=environment, log=self.log
+            )
+            return
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 self.command,
                 cwd=self.directory,
-                env=os.environ | self.environment,
+                env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent,
             )
 
     def wait_until_it_answers(self) -> None:
@@ -211,11 +218,6 @@ class Process:
             raise ProcessError(f"{self.name} ended with {code}.\n{self.output()}")
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end this child when the thread that made it ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def daphne(name: str, directory: Path, **environment: str) -> Process:
     """A daphne of the demo that is not started yet, daphne as it is; its files go to `directory`."""
     port = free_port()
@@ -226,6 +228,7 @@ def daphne(name: str, directory: Path, **environment: str) -> Process:
         environment={**ENVIRONMENT, "DATABASE_URL": f"sqlite:///{directory / 'db.sqlite3'}", **environment},
         port=port,
         log=directory / f"{name}.log",
+        forked=True,
     )
 
 

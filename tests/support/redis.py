@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.processes import HOST, Process, free_port, wait_until
 
@@ -117,7 +119,7 @@ class SentinelTrio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisCluster:
-    """Primaries that share the 16384 slots."""
+    """Primaries that share the 16384 slots, and replicas of them if it has any."""
 
     nodes: Sequence[RedisServer]
 
@@ -128,11 +130,70 @@ class RedisCluster:
     def ready(self) -> bool:
         return all(self._is_ok(node) for node in self.nodes)
 
+    def primaries(self) -> list[RedisServer]:
+        """The nodes that are primaries by their own account; one that does not answer is none."""
+        return [node for node in self.nodes if _role(node) == "master"]
+
+    def replica_of(self, primary: RedisServer) -> RedisServer:
+        """One that is in sync."""
+        for node in self.nodes:
+            with node.client(decode_responses=True) as client:
+                about = client.info("replication")
+            if about.get("master_port") == primary.port and about["master_link_status"] == "up":
+                return node
+        raise LookupError(f"no replica of {primary.name} is in sync")
+
+    def holder_of(self, key: str) -> RedisServer:
+        """The primary that serves a key."""
+        return next(node for node in self.primaries() if serves(node, key))
+
+    def replicated(self) -> bool:
+        """Whether half of the nodes are primaries, and each has a replica in sync."""
+        primaries = self.primaries()
+        try:
+            return len(primaries) * 2 == len(self.nodes) and all(map(self.replica_of, primaries))
+        except (LookupError, redis.RedisError):
+            return False
+
+    def move_slot(self, slot: int, *, source: RedisServer, target: RedisServer) -> None:
+        """Migrate it key by key, as `redis-cli --cluster reshard` does."""
+        primaries = self.primaries()
+        ids = {node.port: _command(node, "CLUSTER MYID").decode() for node in (source, target)}
+        _command(target, "CLUSTER SETSLOT", slot, "IMPORTING", ids[source.port])
+        _command(source, "CLUSTER SETSLOT", slot, "MIGRATING", ids[target.port])
+        while keys := _command(source, "CLUSTER GETKEYSINSLOT", slot, 1):
+            _command(source, "MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
+        for node in (target, source, *(each for each in primaries if each not in (source, target))):
+            _command(node, "CLUSTER SETSLOT", slot, "NODE", ids[target.port])
+
     def _is_ok(self, node: RedisServer) -> bool:
         with node.client(decode_responses=True) as client:
             state = client.execute_command("CLUSTER INFO")
         text = state if isinstance(state, str) else "".join(f"{k}:{v}\n" for k, v in state.items())
         return "cluster_state:ok" in text and f"cluster_known_nodes:{len(self.nodes)}" in text
+
+
+def _command(node: RedisServer, *words: Any) -> Any:
+    with node.client() as client:
+        return client.execute_command(*words)
+
+
+def _role(node: RedisServer) -> str:
+    once = Retry(NoBackoff(), 0)  # by default it would ask a node that hangs eleven times
+    with node.client(socket_timeout=0.5, retry=once, decode_responses=True) as client:
+        try:
+            return str(client.info("replication")["role"])
+        except (redis.ConnectionError, redis.TimeoutError):
+            return ""
+
+
+def serves(node: RedisServer, key: str) -> bool:
+    """Whether a node of a Cluster serves a key."""
+    try:
+        _command(node, "TYPE", key)
+    except redis.ResponseError:
+        return False
+    return True
 
 
 @contextmanager
@@ -165,20 +226,33 @@ def run_sentinels(service: str = "sessions") -> Iterator[SentinelTrio]:
 
 
 @contextmanager
-def run_cluster(size: int = 3) -> Iterator[RedisCluster]:
-    """A Cluster of so many primaries; yields when every node sees all slots served."""
+def run_cluster(size: int = 3, *, replicas: bool = False) -> Iterator[RedisCluster]:
+    """A Cluster of so many primaries; yields when every node sees all slots served, and each replica is in sync."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mcp-sessions-")))
-        buses = [free_port() for _ in range(size)]
+        buses = [free_port() for _ in range(size * 2 if replicas else size)]
         nodes = []
         for n, bus in enumerate(buses):
             node = RedisServer(directory / f"node{n}", *_cluster_options(bus))
             stack.callback(node.kill)
             nodes.append(node.start())
-        _join(nodes, buses)
+        _join(nodes, buses, size)
         cluster = RedisCluster(nodes=nodes)
+        for primary, replica in zip(nodes, nodes[size:], strict=False):
+            wait_until(lambda two=(primary, replica): _replicates(*two), what="a replica")  # type: ignore[misc]
         wait_until(cluster.ready, what="the cluster to serve all slots")
+        if replicas:
+            wait_until(cluster.replicated, what="the replicas to be in sync")
         yield cluster
+
+
+def _replicates(primary: RedisServer, replica: RedisServer) -> bool:
+    """Whether the replica knows the primary well enough to follow it, which it does from now on."""
+    try:
+        _command(replica, "CLUSTER REPLICATE", _command(primary, "CLUSTER MYID").decode())
+    except redis.ResponseError:
+        return False
+    return True
 
 
 def _cluster_options(bus: int) -> tuple[str, ...]:
@@ -186,14 +260,15 @@ def _cluster_options(bus: int) -> tuple[str, ...]:
         *("--cluster-enabled", "yes"),
         *("--cluster-port", str(bus)),
         *("--cluster-node-timeout", "2000"),
+        *("--cluster-require-full-coverage", "no"),
         *("--repl-diskless-sync-delay", "0"),
     )
 
 
-def _join(nodes: Sequence[RedisServer], buses: Sequence[int]) -> None:
-    """Share the slots out and introduce the nodes to one another, by the ports of their cluster bus."""
-    bounds = [16384 * n // len(nodes) for n in range(len(nodes) + 1)]
-    for n, node in enumerate(nodes):
+def _join(nodes: Sequence[RedisServer], buses: Sequence[int], primaries: int) -> None:
+    """Share the slots out among the first nodes and introduce all to one another, by the ports of their cluster bus."""
+    bounds = [16384 * n // primaries for n in range(primaries + 1)]
+    for n, node in enumerate(nodes[:primaries]):
         with node.client() as client:
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", n + 1)
             client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[n], bounds[n + 1] - 1)
@@ -219,8 +294,12 @@ class RedisInspector:
         """Up to which position the standalone stream was delivered."""
         return self._standalone(fingerprint, "delivered")
 
-    def claims(self, fingerprint: str) -> int:
-        """How often the standalone stream was taken over."""
+    def last(self, fingerprint: str) -> int:
+        """The position of the last message of the standalone stream."""
+        return self._standalone(fingerprint, "last")
+
+    def holder(self, fingerprint: str) -> int:
+        """The token of the connection that delivers the standalone stream; 0 for none."""
         return self._standalone(fingerprint, "token")
 
     def nodes(self) -> dict[int, str]:

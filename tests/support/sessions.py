@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -60,20 +61,24 @@ def open_sessions(opened: Iterable[Opened], alias: str = "default") -> list[Open
 
 
 async def _open_all(opened: Iterable[Opened], alias: str) -> None:
-    for session in opened:
-        store = _store_of(alias, session.minutes_ago)
-        create = sessions.create(
-            session.fingerprint,
-            principal=session.principal,
-            handshake=session.handshake,
-            limits=conf.endpoint(alias).limits,
+    async with aclosing(store_for(alias)) as now:
+        for session in opened:
+            if session.minutes_ago:
+                async with aclosing(_store_with_a_clock_behind(alias, session.minutes_ago)) as then:
+                    await _open(session, then, alias)
+            else:
+                await _open(session, now, alias)
+            _reach_the_next_millisecond()
+
+
+async def _open(session: Opened, store: Store, alias: str) -> None:
+    limits = conf.endpoint(alias).limits
+    await store.run(
+        sessions.create(
+            session.fingerprint, principal=session.principal, handshake=session.handshake, limits=limits
         )
-        try:
-            await store.run(create)
-            await _use(store, session, alias)
-        finally:
-            await store.aclose()
-        _reach_the_next_millisecond()
+    )
+    await _use(store, session, alias)
 
 
 def _reach_the_next_millisecond() -> None:
@@ -83,12 +88,10 @@ def _reach_the_next_millisecond() -> None:
         pass
 
 
-def _store_of(alias: str, minutes_ago: float) -> Store:
-    """The store of an endpoint; one in Redis whose clock is behind, if so asked."""
-    if not minutes_ago:
-        return store_for(alias)
+def _store_with_a_clock_behind(alias: str, minutes: float) -> Store:
+    """The store of an endpoint in Redis."""
     entry = conf.endpoint(alias)
-    moment = time.time_ns() // 1_000_000 - round(minutes_ago * 60_000)
+    moment = time.time_ns() // 1_000_000 - round(minutes * 60_000)
     return RedisStore(
         Keys(entry.namespace, make_key_of(entry.cache)),
         lambda timeout: make_async_client(entry.cache, socket_timeout=timeout),

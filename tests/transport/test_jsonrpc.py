@@ -1,6 +1,7 @@
 """JSON-RPC messages: which bodies are messages, and how messages are encoded."""
 
 import json
+import math
 import time
 
 import pytest
@@ -111,3 +112,10 @@ def test_the_deepest_allowed_nesting_is_allowed() -> None:
 
 def test_a_message_that_utf_8_cannot_carry_is_still_encoded() -> None:
     assert json.loads(jsonrpc.encode({"text": "\ud800é\n"})) == {"text": "\ud800é\n"}
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_is_encoded_is_json_whichever_encoder_it_takes(number: float) -> None:
+    for text in ("plain", "\ud800"):
+        encoded = jsonrpc.encode({"text": text, "list": [number, {"deeper": (number, 1.5)}]})
+        assert json.loads(encoded) == {"text": text, "list": [None, {"deeper": [None, 1.5]}]}

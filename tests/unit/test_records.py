@@ -70,13 +70,13 @@ def test_what_is_no_fingerprint_does_not_match(text: str) -> None:
 
 
 def test_a_handshake_survives_its_json() -> None:
-    assert parse_handshake(CLAUDE.to_json()) == CLAUDE
+    assert parse_handshake(CLAUDE.text) == CLAUDE
 
 
 def test_the_json_of_a_handshake_is_one_line_of_ascii() -> None:
     handshake = Handshake(protocol_version="1", client_info={"name": "é\n☃\ud800"}, capabilities={})
 
-    text = handshake.to_json()
+    text = handshake.text
 
     assert text.isascii()
     assert text.isprintable()
@@ -108,7 +108,7 @@ def test_what_is_not_even_json_is_no_handshake() -> None:
 
 
 def test_equal_handshakes_are_parsed_once() -> None:
-    text = CLAUDE.to_json()
+    text = CLAUDE.text
 
     assert parse_handshake(text) is parse_handshake(text)
 
@@ -118,13 +118,13 @@ def test_a_handshake_that_is_longer_than_any_real_one_is_not_kept() -> None:
     assert parse_handshake(text) == parse_handshake(text)
     assert parse_handshake(text) is not parse_handshake(text)
     assert not parse_handshake(text).is_kept
-    assert parse_handshake(CLAUDE.to_json()).is_kept
+    assert parse_handshake(CLAUDE.text).is_kept
 
 
 def test_handshakes_of_one_client_differ_in_their_hashes() -> None:
     texts = [json.dumps(["2025-11-25", {"name": "x", "version": "1"}, {"n": n}]) for n in range(100)]
     assert len({hash(parse_handshake(text)) for text in texts}) == 100
-    assert hash(parse_handshake(CLAUDE.to_json())) == hash(CLAUDE)
+    assert hash(parse_handshake(CLAUDE.text)) == hash(CLAUDE)
 
 
 def test_the_name_and_version_of_a_client_are_text_whatever_it_sent() -> None:

@@ -1,9 +1,11 @@
-"""What `asgi.py` calls at its end. A separate process tunes the garbage collector: that cannot be undone cleanly."""
+"""What happens when a process starts. A separate process tunes the garbage collector: that cannot be undone cleanly."""
 
+import os
 import subprocess
 import sys
 
 from mcp_sessions import startup
+from tests.support import ROOT
 
 PROGRAM = """
 import gc
@@ -18,9 +20,29 @@ assert gc.get_freeze_count() <= frozen
 """
 
 
+SETUP = """
+import sys
+import django
+django.setup()
+assert "mcp_sessions.checks.servers" in sys.modules and "mcp_sessions.admin.filters" in sys.modules
+loaded = {"mcp", "mcp_types", "pydantic"} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
 def test_tuning_freezes_what_is_imported_and_a_second_call_does_nothing() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=30)
 
 
 def test_the_former_name_of_patch_daphne_still_works() -> None:
     assert startup.mend_daphne is startup.patch_daphne
+
+
+def test_a_process_that_serves_nothing_does_not_import_the_sdk() -> None:
+    subprocess.run(
+        [sys.executable, "-c", SETUP],
+        check=True,
+        timeout=60,
+        cwd=ROOT,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
+    )

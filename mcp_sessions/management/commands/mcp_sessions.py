@@ -14,6 +14,7 @@ from mcp_sessions.inventory import display
 from mcp_sessions.inventory.listing import Prefix, SessionQuery
 from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.models import MCPSession
+from mcp_sessions.records import FINGERPRINT_PREFIX
 from mcp_sessions.store.calls import state
 from mcp_sessions.store.factory import sync_store_for
 
@@ -120,7 +121,7 @@ def _add_fingerprints(parser: ArgumentParser, *, nargs: int | str) -> None:
 
 def _prefix(text: str) -> str:
     """Raises: ValueError, which the parser reports."""
-    if not 8 <= len(text) <= 64 or set(text.lower()) - set("0123456789abcdef"):
+    if not FINGERPRINT_PREFIX.match(text.lower()):
         raise ValueError(text)
     return text.lower()
 

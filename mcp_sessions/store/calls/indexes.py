@@ -10,11 +10,13 @@ from mcp_sessions.store.call import Call, Script
 
 #: How often a session's place in the indexes is updated at most.
 INDEX_INTERVAL_MS: Final = 5_000
+#: For how long an index update that comes after the end of its session is ignored.
+GONE_MS: Final = 30_000
 #: How much longer than its session an index entry may matter: it can be that much behind.
 INDEX_SLACK_MS: Final = 2 * INDEX_INTERVAL_MS
 
 INDEX: Final = Script("index", "_record", "_index", repeatable=True)
-UNINDEX: Final = Script("unindex", repeatable=True)
+UNINDEX: Final = Script("unindex", "_record", repeatable=True)
 MEMBERS: Final = Script("members", "_record", "_index", repeatable=True)
 CLIENTS: Final = Script("clients", repeatable=True)
 
@@ -44,13 +46,15 @@ def reserve(
 def update(session: Session, *, limits: Limits) -> Call[Any]:
     """Put a session where its last activity belongs."""
     now = session.last_activity_ms
-    first = "" if session.active else session.expires_ms - now
-    return _index(session.fingerprint, session.principal, session.handshake, limits, now, first, ("", ""))
+    ends = session.expires_ms if not session.active or session.expires_ms == session.deadline_ms else None
+    after = "" if ends is None else ends - now
+    return _index(session.fingerprint, session.principal, session.handshake, limits, now, after, ("", ""))
 
 
 def unindex(indexes: Sequence[str], fingerprints: Sequence[str]) -> Call[None]:
-    """Drop fingerprints, a thousand at most, from indexes."""
-    return Call(UNINDEX, "", indexes, [bytes.fromhex(each) for each in fingerprints], lambda _, __: None)
+    """Drop fingerprints of sessions that are gone, a thousand at most, from indexes."""
+    members = [bytes.fromhex(each) for each in fingerprints]
+    return Call(UNINDEX, "", (keys.GONE, *keys.with_ends(indexes)), (GONE_MS, *members), lambda _, __: None)
 
 
 def members(
@@ -66,7 +70,7 @@ def members(
     """How many sessions of an index match, and the fingerprints of one page of them."""
     bounds = ["" if bound is None else bound for bound in (since_ms, before_ms)]
     arguments = (_matters_ms(limits), *bounds, offset, limit, "asc" if ascending else "desc")
-    return Call(MEMBERS, "", (index, keys.ACTIVITY, keys.NEW), arguments, _members)
+    return Call(MEMBERS, "", keys.with_ends([index]), arguments, _members)
 
 
 def count(*, limits: Limits) -> Call[int]:
@@ -86,14 +90,13 @@ def _index(
     handshake: Handshake,
     limits: Limits,
     active_ms: int | str,
-    first: int | str,
+    after: int | str,
     caps: Sequence[int | str],
 ) -> Call[tuple[int, bytes, int] | None]:
-    activity, *others = of(handshake, principal)
     name = keys.client_label(handshake.client_name).encode("utf-8", "backslashreplace")
     member = bytes.fromhex(fingerprint)
-    arguments = (member, active_ms, _matters_ms(limits), first, name, limits.max_age_ms, *caps)
-    parts = (activity, keys.NEW, keys.CLIENTS, *others)
+    arguments = (member, active_ms, _matters_ms(limits), after, name, limits.max_age_ms, *caps)
+    parts = (keys.GONE, keys.CLIENTS, *keys.with_ends(of(handshake, principal)))
     return Call(INDEX, "", parts, arguments, lambda _, reply: tuple(reply) if reply else None)
 
 

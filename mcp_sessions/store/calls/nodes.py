@@ -26,8 +26,8 @@ BROADCASTS: Final = Script("broadcasts", "_record", repeatable=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One server process that serves the endpoint."""
+class NodeEntry:
+    """What the store knows about one node."""
 
     id: str
     #: Host name, process id and whatever else the process tells, as JSON text.
@@ -51,7 +51,7 @@ def leave(node: str) -> Call[None]:
     return Call(LEAVE, "", ("nodes", "nodes:about", inbox(node)), (node,), _nothing)
 
 
-def list_nodes() -> Call[list[Node]]:
+def list_nodes() -> Call[list[NodeEntry]]:
     """The nodes that are not forgotten, by id."""
     return Call(LIST, "", ("nodes", "nodes:about"), (), _nodes)
 
@@ -92,10 +92,10 @@ def _nothing(_: str, __: Any) -> None:
     return None
 
 
-def _nodes(_: str, reply: Any) -> list[Node]:
+def _nodes(_: str, reply: Any) -> list[NodeEntry]:
     seen, told = reply
     about = dict(zip(told[::2], told[1::2], strict=True))
     return [
-        Node(id=node.decode(), about=about.get(node, b"").decode(), seen_ms=int(score))
+        NodeEntry(id=node.decode(), about=about.get(node, b"").decode(), seen_ms=int(score))
         for node, score in sorted(zip(seen[::2], seen[1::2], strict=True))
     ]

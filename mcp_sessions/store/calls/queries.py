@@ -6,14 +6,13 @@ from typing import Final
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.errors import UnsupportedLookup
-from mcp_sessions.records import FINGERPRINT, Session
+from mcp_sessions.records import FINGERPRINT, FINGERPRINT_PREFIX, Session
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Operation
 from mcp_sessions.store.calls import indexes, sessions
 
 #: How many of the last active sessions a short prefix is searched in.
 FIND_DEPTH: Final = 10_000
-SHORTEST_PREFIX: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,7 @@ def find(prefix: str, *, limits: Limits, limit: int) -> Operation[list[Session]]
 
     A whole fingerprint is looked up. A shorter one is searched among the 10,000 last active sessions.
     """
-    if not SHORTEST_PREFIX <= len(prefix) <= 64 or set(prefix) - set("0123456789abcdef"):
+    if not FINGERPRINT_PREFIX.match(prefix):
         return []
     if FINGERPRINT.match(prefix):
         [session] = yield [sessions.get(prefix)]

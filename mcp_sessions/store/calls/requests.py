@@ -11,12 +11,15 @@ from mcp_sessions.store.call import Call, Script, is_readable
 
 #: Progress notifications of one request that are kept.
 MOST_PROGRESS: Final = 20
+#: How long it is remembered that a response counted whose request is over.
+COUNTED_MS: Final = 60_000
 
 REGISTER: Final = Script("request_register", "_record", repeatable=True)
 ANSWER: Final = Script("request_answer", "_record")
 PROGRESS: Final = Script("request_progress", "_record", repeatable=True)
 REPLIES: Final = Script("request_replies", "_record", repeatable=True)
 WITHDRAW: Final = Script("request_withdraw", repeatable=True)
+REFUSE: Final = Script("request_refuse", repeatable=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +59,23 @@ def progress(fingerprint: str, request: str, *, payload: bytes) -> Call[str | No
 def replies(fingerprint: str, request: str, *, after: int) -> Call[Replies | None]:
     """The client's progress after a place, and its response. None if there is no such request.
 
-    All of it stays, for a repeated call, until `withdraw` or the timeout.
+    All of it stays, for a repeated call, until `withdraw` or the timeout. A response that was read has counted, and is
+    not refused any more.
     """
     return Call(REPLIES, fingerprint, _parts(request), (after,), _replies)
 
 
 def withdraw(fingerprint: str, request: str) -> Call[None]:
     """Nobody waits any more: a late answer is refused."""
-    return Call(WITHDRAW, fingerprint, _parts(request)[1:], (), lambda _, __: None)
+    return Call(WITHDRAW, fingerprint, _parts(request)[1:], (COUNTED_MS,), lambda _, __: None)
+
+
+def refuse(fingerprint: str, request: str) -> Call[bool]:
+    """Refuse the response that was left for a node that is taken for dead. False if that node has read it: it counted.
+
+    If True, nobody ever reads it.
+    """
+    return Call(REFUSE, fingerprint, _parts(request)[1:], (), lambda _, refused: bool(refused))
 
 
 def _parts(request: str) -> tuple[str, str]:

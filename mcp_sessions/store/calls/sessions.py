@@ -4,8 +4,10 @@ The record of a session is four lines of ASCII: the format version with numbers 
 the handshake as JSON. `lua/_record.lua` reads and writes the same.
 """
 
+import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, Final, Literal
 
@@ -23,11 +25,16 @@ EndReason = Literal["deleted", "expired_by_operator", "max_age"]
 
 CALL_LENGTH: Final = 128
 TOMBSTONE_MS: Final = 600_000
+#: For how long a repeated end finds the session that it ended.
+REPEATED_MS: Final = 60_000
 #: How many entries of a full index are checked for sessions that are gone, and how often in one process: a flood of
 #: refused sessions must not cost Redis more than a flood of accepted ones.
-HEAL_BATCH: Final = 100
+HEAL_BATCH: Final = 1_000
 HEAL_INTERVAL_MS: Final = 1_000
 _MOST_HEALED: Final = 1_000
+#: How many new sessions may wait for a check that runs already, and how often each of them asks again meanwhile.
+MOST_WAITING: Final = 16
+ASKED_AGAIN: Final = 8
 
 _LOG_LEVEL: Final = "level"
 _TOOL: Final = "tool:"
@@ -40,7 +47,8 @@ CREATE: Final = Script("create", "_record")
 TOUCH: Final = Script("touch", "_record", "_slide", repeatable=True, takes_many=True, pipe="touches")
 KEEP: Final = Script("keep", "_record", "_slide", repeatable=True)
 GET: Final = Script("get", "_record", repeatable=True)
-END: Final = Script("end", "_record")
+END: Final = Script("end", "_record", repeatable=True)
+ENDED: Final = Script("ended", repeatable=True)
 FEATURES: Final = Script("features", "_record", repeatable=True)
 
 
@@ -51,7 +59,7 @@ def create(fingerprint: str, *, principal: str, handshake: Handshake, limits: Li
     sessions that are gone. ValueError if the fingerprint exists or existed (a tombstone).
     """
     yield from _reserve(fingerprint, principal, handshake, limits)
-    arguments = (_escape(principal), handshake.to_json(), limits.first_ms, limits.max_age_ms)
+    arguments = (_escape(principal), handshake.text, limits.first_ms, limits.max_age_ms)
     try:
         [created] = yield [Call(CREATE, fingerprint, ("session", "ended"), arguments, _created)]
     except StoreUnavailable:
@@ -94,30 +102,33 @@ def get(fingerprint: str) -> Call[Session | None]:
     return Call(GET, fingerprint, ("session", "features"), (), parse_session)
 
 
-def end(fingerprint: str, *, principal: str | None, reason: EndReason) -> Operation[Session | None]:
+def end(
+    fingerprint: str, *, principal: str | None, reason: EndReason, token: str = ""
+) -> Operation[Session | None]:
     """Delete the session with all its parts and leave a tombstone; it can never come back.
 
     `principal=None` ends anybody's. Returns the session that this call ended; None if there was none, or if it is
     somebody else's. Of several concurrent calls exactly one gets the session. With the reason "max_age", only a
     session that does not expire before its deadline is ended, and still for ten seconds after it, when nothing else
-    finds the session any more.
+    finds the session any more. An end that is repeated within a minute with the same `token`, because its reply was
+    lost, gets the session again; by default each end has a token of its own.
     """
     ended: Session | None
-    [ended] = yield [_end(fingerprint, principal, reason)]
+    [ended] = yield [_end(fingerprint, principal, reason, token or secrets.token_hex(8))]
     if ended is not None:
         yield from _unindex(fingerprint, ended.principal, ended.handshake)
     return ended
 
 
 def end_many(
-    fingerprints: Sequence[str], *, reason: EndReason
+    fingerprints: Sequence[str], *, reason: EndReason, token: str
 ) -> Operation[list[Session | StoreUnavailable | None]]:
     """End anybody's sessions in two round trips. The outcome of each: as of `end`, or why it is not known."""
-    outcomes = yield [_end(fingerprint, None, reason, fails_alone=True) for fingerprint in fingerprints]
+    outcomes = yield [_end(each, None, reason, token, fails_alone=True) for each in fingerprints]
     indexed: dict[tuple[str, ...], list[str]] = {}
     for session in outcomes:
         if isinstance(session, Session):
-            places = (*indexes.of(session.handshake, session.principal), keys.NEW)
+            places = indexes.of(session.handshake, session.principal)
             indexed.setdefault(places, []).append(session.fingerprint)
     try:
         if indexed:
@@ -129,10 +140,11 @@ def end_many(
 
 
 def _end(
-    fingerprint: str, principal: str | None, reason: EndReason, *, fails_alone: bool = False
+    fingerprint: str, principal: str | None, reason: EndReason, token: str, *, fails_alone: bool = False
 ) -> Call[Session | None]:
-    arguments = ("" if principal is None else "=" + _escape(principal), reason, TOMBSTONE_MS)
-    parts = (*_SLIDING, "ended", *_LASTING)
+    whose = "" if principal is None else "=" + _escape(principal)
+    arguments = (whose, reason, TOMBSTONE_MS, token, REPEATED_MS)
+    parts = (*_SLIDING, "ended", "ended-record", *_LASTING)
     return Call(END, fingerprint, parts, arguments, parse_session, fails_alone=fails_alone)
 
 
@@ -153,6 +165,11 @@ def change_tools(
     return Call(FEATURES, fingerprint, ("session", "features"), arguments, _tools)
 
 
+def was_ended(fingerprint: str) -> Call[bool]:
+    """Whether a session was ended in the last minutes. False for one that lives, expired, or was lost by the server."""
+    return Call(ENDED, fingerprint, ("ended",), (), lambda _, reply: bool(reply))
+
+
 def alive(index: str, fingerprints: Sequence[str]) -> Operation[list[Session]]:
     """The sessions of index entries, in order; entries of sessions that are gone are dropped from the index."""
     if not fingerprints:
@@ -160,7 +177,7 @@ def alive(index: str, fingerprints: Sequence[str]) -> Operation[list[Session]]:
     sessions = yield [get(fingerprint) for fingerprint in fingerprints]
     gone = [each for each, session in zip(fingerprints, sessions, strict=True) if session is None]
     if gone:
-        yield [indexes.unindex((index, keys.ACTIVITY, keys.NEW), gone)]
+        yield [indexes.unindex((index, keys.ACTIVITY), gone)]
     return [session for session in sessions if session is not None]
 
 
@@ -204,20 +221,39 @@ def parse_features(fields: Sequence[bytes]) -> tuple[str | None, frozenset[str]]
 
 
 class Healing:
-    """Which full indexes this process has checked lately for sessions that are gone."""
+    """Which full indexes this process checks for sessions that are gone, or has checked lately."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._next: dict[bytes, float] = {}
+        #: How many new sessions wait for each check that runs.
+        self._waiting: dict[bytes, int] = {}
 
-    def is_due(self, index: bytes) -> bool:
-        """Whether to look now; once in an interval for each index."""
+    @contextmanager
+    def check(self, index: bytes) -> Iterator[bool]:
+        """Whether the caller is to check an index now; once in an interval for each index."""
         now = self._clock()
         if now < self._next.get(index, 0):
-            return False
+            yield False
+            return
         if len(self._next) >= _MOST_HEALED:
             self._next.clear()
         self._next[index] = now + HEAL_INTERVAL_MS / 1000
+        self._waiting[index] = 0
+        try:
+            yield True
+        finally:
+            del self._waiting[index]
+
+    def is_checking(self, index: bytes) -> bool:
+        """Whether an index is being checked."""
+        return index in self._waiting
+
+    def may_wait(self, index: bytes) -> bool:
+        """Whether an index is being checked, and not too many wait for that; counts one more."""
+        if self._waiting.get(index, MOST_WAITING) >= MOST_WAITING:
+            return False
+        self._waiting[index] += 1
         return True
 
 
@@ -226,31 +262,45 @@ healing = Healing()
 
 def _reserve(fingerprint: str, principal: str, handshake: Handshake, limits: Limits) -> Operation[None]:
     """A full index is checked for sessions that are gone; if that makes no room, the cap holds."""
-    reservation = indexes.reserve(fingerprint, principal=principal, handshake=handshake, limits=limits)
-    checked: set[bytes] = set()
+    reservation, key = (
+        indexes.reserve(fingerprint, principal=principal, handshake=handshake, limits=limits),
+        b"",
+    )
+    waits, left = False, ASKED_AGAIN
     while True:
+        # Before it is asked: a check that ends meanwhile may have made room.
+        worth = waits and healing.is_checking(key) and left > 0
         [full] = yield [reservation]
         if full is None:
             return
         cap, key, now = full
-        if key in checked or not healing.is_due(key):
+        with healing.check(key) as due:
+            if due:
+                yield from _heal(keys.principal_index(principal) if cap == 2 else keys.ACTIVITY, now, limits)
+                continue
+        if worth:
+            left -= 1
+        elif waits or not healing.may_wait(key):
             name = "MAX_SESSIONS_PER_PRINCIPAL" if cap == 2 else "MAX_SESSIONS"
             raise TooManySessions(f"{name} is reached")
-        checked.add(key)
-        index = keys.principal_index(principal) if cap == 2 else keys.ACTIVITY
-        # Not the newest: a place is reserved a moment before its session exists.
-        old = now - HEAL_INTERVAL_MS + 1
-        read = indexes.members(
-            index, limits=limits, offset=0, limit=HEAL_BATCH, ascending=True, before_ms=old
-        )
-        [(_, found)] = yield [read]
-        yield from alive(index, found)
+        else:
+            waits = True
+
+
+def _heal(index: str, now: int, limits: Limits) -> Operation[None]:
+    """Drop entries of sessions that are gone from an index that is full."""
+    # Not the newest: a place is reserved a moment before its session exists.
+    old = now - HEAL_INTERVAL_MS + 1
+    [(_, found)] = yield [
+        indexes.members(index, limits=limits, offset=0, limit=HEAL_BATCH, ascending=True, before_ms=old)
+    ]
+    yield from alive(index, found)
 
 
 def _unindex(fingerprint: str, principal: str, handshake: Handshake) -> Operation[None]:
     """Drop a session from its indexes; if that fails, readers do it later."""
     try:
-        yield [indexes.unindex((*indexes.of(handshake, principal), keys.NEW), [fingerprint])]
+        yield [indexes.unindex(indexes.of(handshake, principal), [fingerprint])]
     except StoreUnavailable as error:
         log.debug("Session %s stays in the indexes for a while: %s", fingerprint[:12], error)
 

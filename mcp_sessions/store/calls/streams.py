@@ -2,7 +2,8 @@
 
 Payloads are bytes that the store does not look into. A log lives for `StreamLimits.ttl_ms` after the last append,
 publication, claim or `keep`, and never past its session's deadline: a silent stream needs `keep`. The positions of a
-standalone stream go on until the session ends, also when its log is gone.
+standalone stream go on until the session ends, also when its log is gone. A server that lost data gives no position and
+no token a second time, provided that its clock does not step back: both are times.
 
 When a session ends, so do its standalone log and its subscriptions, in the same act. The logs of its exchanges cannot
 be read or written from then on; their TTL removes them. Every call may be made again with the same arguments: nothing
@@ -28,8 +29,10 @@ _SUBSCRIPTIONS: Final = ("session", "subscriptions")
 OPEN: Final = Script("stream_open", *_HEADS, repeatable=True, pipe="messages")
 APPEND: Final = Script("stream_append", *_HEADS, repeatable=True, pipe="messages")
 PUBLISH: Final = Script("stream_publish", *_HEADS, repeatable=True, pipe="messages")
-CLAIM: Final = Script("stream_claim", *_HEADS, repeatable=True)
-READ: Final = Script("stream_read", *_HEADS, repeatable=True)
+CLAIM: Final = Script("stream_claim", *_HEADS, "_waiting", repeatable=True)
+READ: Final = Script("stream_read", *_HEADS, "_waiting", repeatable=True)
+RELEASE: Final = Script("stream_release", *_HEADS, "_waiting", repeatable=True)
+RERUN: Final = Script("stream_rerun", *_HEADS, repeatable=True)
 CLOSE: Final = Script("stream_close", *_HEADS, repeatable=True)
 DELIVERED_BY: Final = Script("stream_delivered_by", "_record", repeatable=True)
 KEEP: Final = Script("stream_keep", *_HEADS, repeatable=True)
@@ -42,11 +45,11 @@ SUBSCRIBED: Final = Script("subscribed", "_record", repeatable=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The right to deliver a stream. The newest claim is the only valid one (a fencing token)."""
+    """The right to deliver a stream. One claim is valid: the newest that was not released (a fencing token)."""
 
     #: The node that delivers.
     node: str
-    #: Grows with every claim of the stream.
+    #: Grows with every claim of the stream, and is never given twice.
     token: int
 
 
@@ -54,7 +57,7 @@ class Claim:
 class Event:
     """One logged message."""
 
-    #: 1, 2, 3… without gaps within a stream.
+    #: 1, 2, 3… in an exchange's stream. In the standalone one microseconds since the epoch, or one more than the last.
     position: int
     payload: bytes
 
@@ -65,8 +68,30 @@ class Appended:
 
     #: The position of the stream's last message.
     position: int
-    #: Who delivers the stream now; None if nobody ever claimed it.
+    #: Who delivers the stream now; None if nobody does.
     claim: Claim | None
+    #: False if nothing was appended, because another node has ended the stream, or runs the exchange.
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """What `close_orphan` found."""
+
+    #: Who delivers the stream.
+    claim: Claim | None
+    #: The node that runs the exchange; "" if the stream has ended.
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun:
+    """What `rerun` did."""
+
+    #: The node that runs the exchange from now on; "" if the stream has ended.
+    origin: str
+    #: How often the exchange was run again, this time included.
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +103,8 @@ class Taken:
     replaced: Claim | None
     #: The node that runs the exchange; "" for a standalone stream.
     origin: str
-    #: Where delivery goes on: the position asked for, the stream's last one if that is beyond it; for a standalone
-    #: stream without one, the last one delivered.
+    #: Where delivery goes on: the position asked for; in a standalone stream at most its last one, and without one the
+    #: last one delivered.
     after: int
     #: The JSON-RPC id of the exchange's request, as JSON text; "" for a standalone stream.
     request_id: str
@@ -92,8 +117,10 @@ class Batch:
     events: Sequence[Event]
     #: Whether the stream's last message is in `events`, or was before them: nothing follows.
     ended: bool
-    #: Whether the claim is still the valid one. If not, `events` is empty.
+    #: Whether the claim is the valid one. If not, `events` is empty.
     valid: bool
+    #: The valid one; None if nobody delivers.
+    holder: Claim | None
 
 
 def open_stream(
@@ -108,14 +135,22 @@ def open_stream(
 
 
 def append(
-    fingerprint: str, stream: str, *, first: int, payloads: Sequence[bytes], last: bool, limits: StreamLimits
+    fingerprint: str,
+    stream: str,
+    *,
+    node: str,
+    first: int,
+    payloads: Sequence[bytes],
+    last: bool,
+    limits: StreamLimits,
 ) -> Call[Appended | None]:
     """Append messages of an exchange at positions first, first+1…; `last`: the response is among them, at the end.
 
-    Only the exchange's own node appends. Positions that exist already are skipped. None if the session or the stream is
-    gone, or if the stream ended (an orphan that was closed).
+    `node` runs the exchange; refused if another one runs it again, or has closed it as an orphan. Positions that exist
+    already are skipped. None if the session or the stream is gone.
     """
-    arguments = (first, "1" if last else "", limits.max_events, limits.max_bytes, limits.ttl_ms, *payloads)
+    bounds = (limits.max_events, limits.max_bytes, limits.ttl_ms)
+    arguments = (node, first, "1" if last else "", *bounds, *payloads)
     return Call(APPEND, fingerprint, _parts(stream), arguments, _appended)
 
 
@@ -136,19 +171,30 @@ def claim(fingerprint: str, stream: str, *, node: str, after: int | None) -> Cal
     """Take over the delivery of a stream. None if there is no such stream.
 
     The standalone stream exists for every session (it is made on first use); `after=None` goes on after the last event
-    that was delivered to anybody. For an exchange's stream `after` is a position; None is 0.
+    that was delivered to anybody, and the claim before this one waits. For an exchange's stream `after` is a position;
+    None is 0.
     """
     arguments = (node, "" if after is None else after, "1" if stream == STANDALONE else "")
     return Call(CLAIM, fingerprint, _parts(stream), arguments, _taken)
 
 
-def read(fingerprint: str, stream: str, *, token: int, after: int, max_bytes: int) -> Call[Batch | None]:
+def read(fingerprint: str, stream: str, *, claim: Claim, after: int, max_bytes: int) -> Call[Batch | None]:
     """The events after a position, at least one if there is one, then as many as fit; marks them delivered.
 
     If events after the position were dropped, the oldest that are left. None if the session or the stream is gone.
-    Nothing is read for a claim that is not valid any more.
+    Nothing is read for a claim that is not valid; one that got the stream back does not read what others delivered
+    meanwhile. A claim that the server has lost with other data is valid again if it is the newest.
     """
-    return Call(READ, fingerprint, _parts(stream), (token, after, max_bytes), _batch)
+    return Call(READ, fingerprint, _parts(stream), (claim.node, claim.token, after, max_bytes), _batch)
+
+
+def release(fingerprint: str, *, token: int) -> Call[Claim | None]:
+    """The connection with this token does not deliver the standalone stream any more, nor wait for it.
+
+    If it delivered until now, the newest claim that waits is the valid one again; a newer claim keeps the stream. The
+    claim that is valid now; None if there is none, or the session is gone.
+    """
+    return Call(RELEASE, fingerprint, _parts(STANDALONE), (token,), _opened)
 
 
 def delivered_by(fingerprint: str, stream: str) -> Call[Claim | None]:
@@ -158,14 +204,24 @@ def delivered_by(fingerprint: str, stream: str) -> Call[Claim | None]:
 
 
 def close_orphan(
-    fingerprint: str, stream: str, *, payload: bytes, limits: StreamLimits
-) -> Call[Appended | None]:
-    """Append the response of an exchange whose node is dead; nothing if the stream has ended.
+    fingerprint: str, stream: str, *, origin: str, after: int, payload: bytes, limits: StreamLimits
+) -> Call[Closed | None]:
+    """Append the response of an exchange whose node is dead, or that was run again, if `origin` is who ran it last.
 
-    From then on the dead node's own appends are refused. None if the session or the stream is gone.
+    The position is one after `after` at least. Nothing happens if the stream has ended or another node runs the
+    exchange. From then on the appends of its own node are refused. None if the session or the stream is gone.
     """
-    arguments = (limits.max_events, limits.max_bytes, limits.ttl_ms, payload)
-    return Call(CLOSE, fingerprint, _parts(stream), arguments, _appended)
+    arguments = (origin, after, limits.max_events, limits.max_bytes, limits.ttl_ms, payload)
+    return Call(CLOSE, fingerprint, _parts(stream), arguments, _closed)
+
+
+def rerun(fingerprint: str, stream: str, *, dead: str, node: str, most: int) -> Call[Rerun | None]:
+    """Take over the exchange of a dead node in order to run it again on `node`, if nobody has and it may be run again.
+
+    An exchange is run again `most` times at most. `dead=node` takes nothing: it says whether `node` still has it, and
+    keeps the stream. None if the session or the stream is gone.
+    """
+    return Call(RERUN, fingerprint, _parts(stream), (dead, node, most), _rerun)
 
 
 def keep(streams: Sequence[tuple[str, str]]) -> Operation[frozenset[tuple[str, str]]]:
@@ -214,19 +270,33 @@ def _parts(stream: str) -> tuple[str, str, str]:
 
 
 def _claim(node: bytes, token: int) -> Claim | None:
-    """Before the first claim there is none."""
+    """A token of 0 says that nobody delivers."""
     return Claim(node=node.decode(), token=token) if token else None
 
 
 def _appended(fingerprint: str, reply: Any) -> Appended | None:
     if not is_readable(fingerprint, reply):
         return None
-    position, node, token = reply
-    return Appended(position=position, claim=_claim(node, token))
+    position, node, token, accepted = reply
+    return Appended(position=position, claim=_claim(node, token), accepted=bool(accepted))
 
 
 def _opened(fingerprint: str, reply: Any) -> Claim | None:
-    return _claim(*reply[1:]) if is_readable(fingerprint, reply) else None
+    return _claim(*reply) if is_readable(fingerprint, reply) else None
+
+
+def _closed(fingerprint: str, reply: Any) -> Closed | None:
+    if not is_readable(fingerprint, reply):
+        return None
+    node, token, origin = reply
+    return Closed(claim=_claim(node, token), origin=origin.decode())
+
+
+def _rerun(fingerprint: str, reply: Any) -> Rerun | None:
+    if not is_readable(fingerprint, reply):
+        return None
+    origin, count = reply
+    return Rerun(origin=origin.decode(), count=count)
 
 
 def _delivered_by(fingerprint: str, reply: Any) -> Claim | None:
@@ -249,12 +319,12 @@ def _taken(fingerprint: str, reply: Any) -> Taken | None:
 def _batch(fingerprint: str, reply: Any) -> Batch | None:
     if not is_readable(fingerprint, reply):
         return None
-    valid, ended, flat = reply
+    valid, ended, flat, *holder = reply
     events = [
         Event(position=position, payload=payload)
         for position, payload in zip(flat[::2], flat[1::2], strict=True)
     ]
-    return Batch(events=events, ended=bool(ended), valid=bool(valid))
+    return Batch(events=events, ended=bool(ended), valid=bool(valid), holder=_claim(*holder))
 
 
 def _names(_: str, reply: Any) -> list[str]:

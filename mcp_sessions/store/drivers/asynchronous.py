@@ -2,22 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, log
 from mcp_sessions.store.calls import nodes
-from mcp_sessions.store.clients import AsyncClient, close_async_client
+from mcp_sessions.store.clients import AsyncClient
+from mcp_sessions.store.drivers.cluster import ClusterPipelines
 from mcp_sessions.store.drivers.listener import Listener
-from mcp_sessions.store.drivers.pipelines import Pipeline
-from mcp_sessions.store.drivers.round_trips import check_unused, checked
+from mcp_sessions.store.drivers.pipelines import Pipelines, PooledServer
+from mcp_sessions.store.drivers.round_trips import check_unused, failure
 from mcp_sessions.store.keys import Keys
-
-#: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
-#: notifications, which are many and small, two.
-IN_FLIGHT: Final = {"touches": 1, "messages": 2, "others": 8, "follow_ups": 1}
-#: Follow-up calls that may wait for Redis; further ones are dropped, they are hints.
-MOST_FOLLOW_UPS: Final = 10_000
+from mcp_sessions.store.topology import ClusterNodes
 
 T = TypeVar("T")
 #: Makes a client; the socket timeout in seconds is None for that of the settings.
@@ -29,14 +25,17 @@ class _Loop:
 
     def __init__(self, make_client: MakeClient) -> None:
         self.client = make_client(None)
-        self.pipelines = {name: Pipeline(self.client, in_flight=most) for name, most in IN_FLIGHT.items()}
+        self.pipelines = (
+            ClusterPipelines(self.client)
+            if isinstance(self.client, ClusterNodes)
+            else Pipelines(PooledServer(self.client.connection_pool))
+        )
         self.listener = Listener(make_client)
 
     async def aclose(self) -> None:
-        for pipeline in self.pipelines.values():
-            await pipeline.drain()
+        await self.pipelines.aclose()
         await self.listener.aclose()
-        await close_async_client(self.client)
+        await self.client.aclose()
 
 
 class RedisStore:
@@ -59,7 +58,7 @@ class RedisStore:
         # In one frame, unlike `run_all`: this is on the path of every request.
         now = "" if self._clock is None else self._clock()
         job = (work.script, self._keys.resolve(work.home, work.parts), (now, *work.arguments))
-        reply = await loop.pipelines[work.script.pipe].submit(job)
+        reply = await loop.pipelines.by_name[work.script.pipe].submit(job)
         if work.follow_up is not None or isinstance(reply, Exception):
             return self._result(loop, work, reply)
         return work.decode(work.home, reply)
@@ -79,7 +78,7 @@ class RedisStore:
     async def settle(self) -> None:
         """Wait until the follow-up calls that this event loop has begun are done, or have failed."""
         if loop := self._loops.get(asyncio.get_running_loop()):
-            await loop.pipelines["follow_ups"].drain()
+            await loop.pipelines.by_name["follow_ups"].drain()
 
     async def aclose(self) -> None:
         if loop := self._loops.pop(asyncio.get_running_loop(), None):
@@ -94,14 +93,16 @@ class RedisStore:
     def _submit(self, loop: _Loop, call: Call[Any], pipe: str) -> "asyncio.Future[Any]":
         now = "" if self._clock is None else self._clock()
         keys = self._keys.resolve(call.home, call.parts)
-        return loop.pipelines[pipe].submit((call.script, keys, (now, *call.arguments)))
+        return loop.pipelines.by_name[pipe].submit((call.script, keys, (now, *call.arguments)))
 
     def _result(self, loop: _Loop, call: Call[T], reply: Any) -> T:
-        """Raises: as `checked`, and what the call's decoder raises."""
-        if isinstance(reply, Exception):
-            reply = checked(call, reply)
-            if isinstance(reply, StoreUnavailable):
-                return cast("T", reply)
+        """Raises: StoreUnavailable, which is the result of a call that fails alone; what the call's decoder raises."""
+        error = failure(call, reply) if isinstance(reply, Exception) else None
+        if error is not None:
+            loop.pipelines.outage.count(error)
+            if call.fails_alone:
+                return cast("T", error)
+            raise error
         result = call.decode(call.home, reply)
         if call.follow_up is not None:
             following = call.follow_up(result, reply)
@@ -110,11 +111,8 @@ class RedisStore:
         return result
 
     def _follow(self, loop: _Loop, call: Call[Any]) -> None:
-        """Send a call that nobody waits for."""
-        if len(loop.pipelines["follow_ups"]) >= MOST_FOLLOW_UPS:
-            log.debug("%s is dropped: too many calls wait.", call.script.name)
-        else:
-            self._submit(loop, call, "follow_ups").add_done_callback(_log_failure)
+        """Send a call that nobody waits for; where too many wait, it is dropped."""
+        self._submit(loop, call, "follow_ups").add_done_callback(_log_failure)
 
     async def _operate(self, operation: Operation[T]) -> T:
         """Drive an operation of several round trips."""

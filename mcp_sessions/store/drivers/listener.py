@@ -3,8 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient, close_async_client
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient
 from mcp_sessions.store.drivers.round_trips import unavailable
+from mcp_sessions.store.topology import ClusterNodes
 
 #: Seconds that an answer may take beyond the time that the server was told to wait.
 MARGIN: Final = 1.0
@@ -27,17 +30,26 @@ class Listener:
     async def listen(self, inbox: str, *, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         """See `drivers.Store.listen`. Raises: StoreUnavailable."""
         try:
-            return await self._listen(inbox, after, block_ms)
+            try:
+                return await self._listen(inbox, after, block_ms)
+            except RedisConnectionError:
+                # Reading may be repeated. Redis may have closed the connection between two reads.
+                self._known.discard(inbox)
+                return await self._listen(inbox, after, block_ms)
         except REDIS_ERRORS as error:
             self._known.discard(inbox)
+            if self._clients and isinstance(self._clients[-1], ClusterNodes):
+                self._clients[-1].refresh()
             raise unavailable(error) from error
 
     async def aclose(self) -> None:
         while self._clients:
-            await close_async_client(self._clients.pop())
+            await self._clients.pop().aclose()
 
     async def _listen(self, inbox: str, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
         client: Any = self._client(block_ms)
+        if isinstance(client, ClusterNodes):
+            client = client.client(await client.address_of(inbox))
         if inbox not in self._known:
             after = _resumed(after, await client.xrevrange(inbox, count=1))
             self._known.add(inbox)

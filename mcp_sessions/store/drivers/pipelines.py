@@ -8,32 +8,74 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final
+from weakref import WeakSet
 
 from hiredis import pack_command
-from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient
-from mcp_sessions.store.drivers.round_trips import Gathering, Job, Steps, round_trips, unavailable
+from mcp_sessions.store.clients import REDIS_ERRORS
+from mcp_sessions.store.drivers.breaker import PAUSE, Breaker, Outage
+from mcp_sessions.store.drivers.connections import NO_LIMIT, Connection, Server
+from mcp_sessions.store.drivers.round_trips import Gathering, Job, NoReply, Steps, round_trips
 
-Waiting = tuple[Job, "asyncio.Future[Any]"]
+#: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
+#: notifications, which are many and small, two.
+IN_FLIGHT: Final = {"touches": 1, "messages": 2, "others": 8, "follow_ups": 1}
+#: Scripts that may wait in one pipeline; further ones fail at once.
+MOST_WAITING: Final = 10_000
+
+#: Seconds by which a timer is late when the loop stood still: replies may be there that nobody has read yet.
+STALL: Final = 0.25
+
+#: A job, its reply, and until when there must be one, by the loop's clock.
+Waiting = tuple[Job, "asyncio.Future[Any]", float]
+
+
+class Pipelines:
+    """The pipelines to one Redis, by name, and what they know about it together."""
+
+    def __init__(self, server: Server) -> None:
+        self.breaker = Breaker(
+            server.probe, seconds=max(server.seconds, PAUSE), opened=self._give_up, answered=server.renew
+        )
+        self.outage = Outage(server.name)
+        self.by_name = {name: self._make(server, name) for name in IN_FLIGHT}
+
+    async def aclose(self) -> None:
+        """Wait for everything that was submitted, as long as it may take."""
+        for pipeline in self.by_name.values():
+            await pipeline.drain()
+        await self.breaker.aclose()
+        self.outage.close()
+
+    def _make(self, server: Server, name: str) -> "Pipeline":
+        return Pipeline(server, self.breaker, in_flight=IN_FLIGHT[name])
+
+    def _give_up(self) -> None:
+        for pipeline in self.by_name.values():
+            pipeline.give_up()
 
 
 class Pipeline:
     """A few round trips in flight at most; what comes meanwhile goes with the next one, in order of submission.
 
-    Scripts that take many have a pipeline of their own.
+    Scripts that take many have a pipeline of their own. Every script has its reply, or `NoReply`, `server.seconds`
+    after it was submitted: time in the queue and for getting a connection included.
     """
 
-    def __init__(self, client: AsyncClient, *, in_flight: int, batch: int = 256) -> None:
+    def __init__(self, server: Server, breaker: Breaker, *, in_flight: int, batch: int = 256) -> None:
         self._loop = asyncio.get_running_loop()
-        self._idle = [_connection(client) for _ in range(in_flight)]
+        self._seconds = server.seconds
+        self._breaker = breaker
+        self._idle = [server.connection() for _ in range(in_flight)]
         self._batch = batch
-        self._gathering = Gathering(together=isinstance(client, Redis))
+        self._gathering = Gathering(together=server.together)
         self._waiting: deque[Waiting] = deque()
+        #: What is on its way, each with what ends that. There is one timer, not one for each script.
+        self._carried: dict[asyncio.Timeout, list[Waiting]] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._starting = False
         self._workers: set[asyncio.Task[None]] = set()
 
@@ -42,9 +84,15 @@ class Pipeline:
         return len(self._waiting)
 
     def submit(self, job: Job) -> "asyncio.Future[Any]":
-        """The reply, an error reply included as a value. Fails with StoreUnavailable only."""
+        """The reply, an error reply or `NoReply` included as a value."""
         future = self._loop.create_future()
-        self._waiting.append((job, future))
+        if self._breaker.is_open or len(self._waiting) >= MOST_WAITING:
+            future.set_result(self._refusal())
+            return future
+        deadline = self._loop.time() + self._seconds
+        self._waiting.append((job, future, deadline))
+        if self._timer is None:
+            self._timer = self._loop.call_at(deadline, self._look, deadline)
         if self._idle and not self._starting:
             self._start()
         return future
@@ -54,6 +102,19 @@ class Pipeline:
         while self._workers:
             await asyncio.wait(self._workers)
 
+    def give_up(self) -> None:
+        """Let nothing wait any more, neither here nor for Redis."""
+        for timeout, carried in self._carried.items():
+            _give_up(carried, self._refusal())
+            if not timeout.expired():
+                timeout.reschedule(self._loop.time())
+        _give_up(self._waiting, NoReply(TimeoutError("Redis does not answer"), sent=False))
+        self._waiting.clear()
+
+    def _refusal(self) -> NoReply:
+        reason = "Redis does not answer" if self._breaker.is_open else "too many calls wait for Redis"
+        return NoReply(TimeoutError(reason), sent=False)
+
     def _start(self) -> None:
         """A worker takes with it what is submitted until its second tick."""
         self._starting = True
@@ -62,7 +123,7 @@ class Pipeline:
         self._workers.add(worker)
         worker.add_done_callback(partial(self._stopped, connection))
 
-    def _stopped(self, connection: "Connection", worker: "asyncio.Task[None]") -> None:
+    def _stopped(self, connection: Connection, worker: "asyncio.Task[None]") -> None:
         self._idle.append(connection)
         self._workers.discard(worker)
         if worker.cancelled():  # the loop is shutting down
@@ -72,7 +133,7 @@ class Pipeline:
         elif self._waiting and not self._starting:
             self._start()
 
-    async def _work(self, connection: "Connection") -> None:
+    async def _work(self, connection: Connection) -> None:
         try:
             await asyncio.sleep(0)
             self._starting = False
@@ -83,115 +144,184 @@ class Pipeline:
         finally:
             await connection.release()
 
-    async def _carry(self, connection: "Connection", waiting: list[Waiting]) -> None:
-        """Take scripts to Redis and their replies to the callers. Whatever happens, no caller is left waiting."""
-        jobs = [job for job, _ in waiting]
+    async def _carry(self, connection: Connection, waiting: list[Waiting]) -> None:
+        """Take scripts to Redis and their replies to the callers. Whatever happens, no caller is left waiting.
+
+        The newest script decides how long that may take: the older ones are not worth its connection.
+        """
+        jobs = [job for job, _, _ in waiting]
         steps: Steps = (self._gathering.round_trips if jobs[0][0].takes_many else round_trips)(jobs)
         try:
-            replies = await _replies(connection, steps)
+            now, deadline = self._loop.time(), waiting[-1][2]
+            async with asyncio.timeout_at(deadline if deadline > now else now + STALL) as timeout:
+                self._carried[timeout] = waiting
+                try:
+                    commands = next(steps)
+                    while True:
+                        commands = steps.send(await connection.execute(commands))
+                except StopIteration as stop:
+                    replies: list[Any] = stop.value
+                finally:
+                    del self._carried[timeout]
         except asyncio.CancelledError:
-            for _, future in waiting:
+            for _, future, _ in waiting:
                 future.cancel()
             raise
-        except StoreUnavailable as error:
-            # The cause was caught in `_replies`: an error that was caught here would hold this frame, and with it the
-            # futures that hold the error, until the garbage collector finds the cycle.
-            for _, future in waiting:
-                if not future.done():
-                    future.set_exception(unavailable(error.__cause__ or error))
+        except TimeoutError:
+            self._breaker.doubt()
+            _give_up(waiting, self._late())
         except Exception as error:  # noqa: BLE001 - a mistake of ours belongs to the callers, not to this task
-            for _, future in waiting:
+            for _, future, _ in waiting:
                 if not future.done():
                     future.set_exception(error)
         else:
-            for (_, future), reply in zip(waiting, replies, strict=True):
-                if not future.done():
-                    future.set_result(reply)
+            for (job, future, _), reply in zip(waiting, replies, strict=True):
+                if future.done() or (isinstance(reply, Exception) and self._follows(job, future, reply)):
+                    continue
+                future.set_result(reply)
+            if isinstance(replies[-1], NoReply) and replies[-1].is_late:
+                self._breaker.doubt()
+
+    def _follows(self, job: Job, future: "asyncio.Future[Any]", reply: Exception) -> bool:
+        """Whether somebody else gives the future its result."""
+        return False
+
+    def _look(self, due: float) -> None:
+        """Tell callers whose time is over; come again when that of the next one is."""
+        now = self._loop.time()
+        if now - due > STALL:
+            self._timer = self._loop.call_at(now + STALL, self._look, now + STALL)
+            return
+        late: list[Waiting] = []
+        following: list[float] = []
+        for waiting in (*self._carried.values(), self._waiting):
+            for each in waiting:
+                if each[2] > now:
+                    following.append(each[2])
+                    break
+                late.append(each)
+        while self._waiting and self._waiting[0][2] <= now:
+            self._waiting.popleft()
+        if late:
+            _give_up(late, self._late())
+            self._breaker.doubt()
+        soonest = min(following, default=None)
+        self._timer = None if soonest is None else self._loop.call_at(soonest, self._look, soonest)
+
+    def _late(self) -> NoReply:
+        return NoReply(TimeoutError(f"Redis did not answer within {self._seconds:g} s"), sent=True)
 
 
-async def _replies(connection: "Connection", steps: Steps) -> list[Any]:
-    """What the steps end with, a reply for each job. Raises: StoreUnavailable."""
-    try:
-        commands = next(steps)
-        while True:
-            try:
-                replies = await connection.execute(commands)
-            except REDIS_ERRORS as error:
-                commands = steps.throw(error)
-            else:
-                commands = steps.send(replies)
-    except StopIteration as stop:
-        done: list[Any] = stop.value
-        return done
-    except REDIS_ERRORS as error:
-        raise unavailable(error) from error
+def _give_up(waiting: "deque[Waiting] | list[Waiting]", reply: NoReply) -> None:
+    for _, future, _ in waiting:
+        if not future.done():
+            future.set_result(reply)
 
 
-class Connection(Protocol):
-    """Carries one pipeline after the other. Raises: one of `clients.REDIS_ERRORS`."""
+class PooledServer:
+    """A server that redis-py has a pool of connections to; behind Sentinels, whichever is the primary."""
 
-    async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The reply of each command, error replies as values."""
-        ...
+    together = True
 
-    async def release(self) -> None:
-        """Give back what it holds; the next pipeline takes it again."""
-        ...
+    def __init__(self, pool: Any) -> None:
+        options = pool.connection_kwargs
+        self.name = _name(pool)
+        self.seconds: float = options["socket_timeout"] or NO_LIMIT
+        self.pool = pool
+        self._known: WeakSet[AbstractConnection] = WeakSet()
+        self._outdated: WeakSet[AbstractConnection] = WeakSet()
 
+    def connection(self) -> "PooledConnection":
+        return PooledConnection(self)
 
-def _connection(client: AsyncClient) -> Connection:
-    return PooledConnection(client) if isinstance(client, Redis) else ClusterPipelines(client)
+    async def probe(self) -> None:
+        connection = self.pool.make_connection()
+        try:
+            await connection.connect()
+            await connection.send_command("PING")
+            await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def renew(self) -> None:
+        self._outdated.update(self._known)
+
+    async def take(self) -> Any:
+        """A connection that was open a moment ago; it has no timeout of its own.
+
+        redis-py looks too, but since version 8 not where it expects maintenance notifications, as it does by default.
+        Raises: one of `clients.REDIS_ERRORS`.
+        """
+        connection: Any = await self.pool.get_connection()
+        try:
+            stale = bool(self._outdated) and connection in self._outdated
+            if not stale and hasattr(connection, "can_read"):  # before redis-py 8, its pool has looked
+                try:
+                    stale = await connection.can_read()  # closed, or with something that nobody asked for
+                except (RedisError, OSError):
+                    stale = True
+            if stale:
+                await connection.disconnect(nowait=True)
+                await connection.connect()
+                self._outdated.discard(connection)
+        except BaseException:
+            await self.pool.release(connection)
+            raise
+        if connection not in self._known:
+            self._known.add(connection)
+        connection.socket_timeout = None  # the timeout of the pipeline covers it
+        return connection
 
 
 class PooledConnection:
-    """A connection of the client's pool, kept from one pipeline to the next, with one timeout for each pipeline.
+    """A connection of a pool, kept from one pipeline to the next as long as they follow each other.
 
     redis-py's own pipeline takes a connection each time, sets a timer for every reply and packs in Python: several
     times what all else on the path of a request costs.
     """
 
-    def __init__(self, client: Redis) -> None:
-        self._pool: Any = client.connection_pool
-        self._seconds = self._pool.connection_kwargs["socket_timeout"]
-        self._connection: AbstractConnection | None = None
+    def __init__(self, server: PooledServer) -> None:
+        self._server = server
+        self._connection: Any = None
 
     async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        packed = [pack_command(tuple(command)) for command in commands]
+        connection = self._connection
+        if connection is None:
+            try:
+                connection = self._connection = await self._server.take()
+            except REDIS_ERRORS as error:
+                return [NoReply(error, sent=False)] * len(commands)
         replies: list[Any] = []
         try:
-            async with asyncio.timeout(self._seconds):
-                connection = self._connection
-                if connection is None:
-                    connection = self._connection = await self._pool.get_connection()
-                    connection.socket_timeout = None  # the timeout of the pipeline covers it
-                await connection.send_packed_command([pack_command(tuple(command)) for command in commands])
-                for _ in commands:
-                    try:
-                        replies.append(await connection.read_response())
-                    except ResponseError as error:
-                        replies.append(error)
+            await connection.send_packed_command(packed)
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+        except REDIS_ERRORS as error:
+            await self._drop(connection)
+            replies += [NoReply(error, sent=True)] * (len(commands) - len(replies))
         except BaseException:
-            await self.release()
+            await self._drop(connection)
             raise
         return replies
 
     async def release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await self._pool.release(connection)
+            await self._server.pool.release(connection)
+
+    async def _drop(self, connection: Any) -> None:
+        """Close it: replies may still be on their way. What happened to it may have happened to the others."""
+        self._server.renew()
+        await connection.disconnect(nowait=True)
+        await self.release()
 
 
-class ClusterPipelines:
-    """redis-py's pipelines, which know the nodes and follow redirections."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        pipeline = self._client.pipeline()
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
-
-    async def release(self) -> None:
-        """Nothing is held."""
+def _name(pool: Any) -> str:
+    """Where a pool's server is: a service of Sentinels, a path, or host and port."""
+    options = pool.connection_kwargs
+    service: str | None = getattr(pool, "service_name", None) or options.get("path")
+    return service or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, Script
@@ -26,25 +27,51 @@ _SLOTS: Final = re.compile("CROSSSLOT|same slot")
 _LONGEST_MESSAGE: Final = 300
 
 
+class NoReply(Exception):
+    """A value in the place of a reply that did not come.
+
+    `cause` is one of `clients.REDIS_ERRORS`. `sent`: the server may have done the call.
+    """
+
+    def __init__(self, cause: BaseException, *, sent: bool) -> None:
+        super().__init__(str(cause))
+        # The frames of a traceback hold the replies, and with them this error, until the garbage collector comes.
+        self.cause = cause.with_traceback(None)
+        self.sent = sent
+
+    @property
+    def is_late(self) -> bool:
+        """Whether there was none in time."""
+        return isinstance(self.cause, TimeoutError | RedisTimeoutError)
+
+    def allows_again(self, script: Script) -> bool:
+        """Whether a call may be sent once more: its connection broke, and it is not done twice or may be."""
+        return isinstance(self.cause, RedisConnectionError) and (script.repeatable or not self.sent)
+
+
 def round_trips(jobs: Sequence[Job]) -> Steps:
     """Yields the commands of each pipeline, is sent the replies (errors as values), returns a reply for each job.
 
-    Usually one pipeline. A script that Redis does not know yet follows in full. What may be repeated is sent again,
-    once, when the connection breaks: the caller throws that error in here.
+    Usually one pipeline. When the connection breaks, what got no reply and may be repeated is sent again, once. A
+    script that Redis does not know yet follows in full.
     """
     commands: Commands = [("EVALSHA", script.sha, len(keys), *keys, *rest) for script, keys, rest in jobs]
-    try:
-        replies = yield commands
-    except RedisConnectionError:
-        if not all(script.repeatable for script, _, _ in jobs):
-            raise
-        replies = yield commands
-    unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    if unknown:
-        again = yield [("EVAL", jobs[n][0].text, *commands[n][2:]) for n in unknown]
-        for n, reply in zip(unknown, again, strict=True):
-            replies[n] = reply
+    replies = yield commands
+    failed = [n for n, reply in enumerate(replies) if isinstance(reply, Exception)]
+    if failed:
+        replies = list(replies)
+        lost = [n for n in failed if isinstance(replies[n], NoReply) and replies[n].allows_again(jobs[n][0])]
+        if lost:
+            _fill(replies, lost, (yield [commands[n] for n in lost]))
+        unknown = [n for n in failed if isinstance(replies[n], NoScriptError)]
+        if unknown:
+            _fill(replies, unknown, (yield [("EVAL", jobs[n][0].text, *commands[n][2:]) for n in unknown]))
     return replies
+
+
+def _fill(replies: list[Any], places: Sequence[int], again: Sequence[Any]) -> None:
+    for n, reply in zip(places, again, strict=True):
+        replies[n] = reply
 
 
 class Gathering:
@@ -60,11 +87,10 @@ class Gathering:
 
     def round_trips(self, jobs: Sequence[Job]) -> Steps:
         """As the function of that name."""
-        if len(jobs) == 1:
-            [reply] = yield from round_trips(jobs)
-            return reply if isinstance(reply, list) else [reply]
-        size = MOST_TOGETHER if self._together else 1
-        parts = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        if len(jobs) == 1 or not self._together:
+            replies = yield from round_trips(jobs)
+            return [reply[0] if type(reply) is list else reply for reply in replies]
+        parts = [jobs[start : start + MOST_TOGETHER] for start in range(0, len(jobs), MOST_TOGETHER)]
         replies = yield from round_trips([_joined(part) for part in parts])
         found: list[Any] = []
         for part, reply in zip(parts, replies, strict=True):
@@ -90,20 +116,14 @@ def check_unused(operation: Operation[Any]) -> None:
         raise RuntimeError("An operation runs once; make another one to repeat it.")
 
 
-def checked(call: Call[Any], reply: Any) -> Any:
-    """The reply unless it is an error. A key of another type is a record that cannot be read; the rest is not ours.
+def failure(call: Call[Any], reply: Exception) -> StoreUnavailable | None:
+    """Why a call failed: no reply, out of memory, loading, read-only, a cluster that is down.
 
-    Raises: StoreUnavailable (out of memory, loading, read-only, a cluster that is down), or returns it if the call
-    fails alone.
+    A key of another type is a record that cannot be read, which is no failure.
     """
-    if isinstance(reply, Exception):
-        if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply) and call.script.reads_record:
-            return reply
-        error = unavailable(reply)
-        if call.fails_alone:
-            return error
-        raise error
-    return reply
+    if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply) and call.script.reads_record:
+        return None
+    return unavailable(reply.cause if isinstance(reply, NoReply) else reply)
 
 
 def unavailable(error: BaseException) -> StoreUnavailable:

@@ -1,20 +1,21 @@
-"""Calls on Redis from any thread, through django-redis' own connection."""
+"""Calls on Redis from any thread, with the connections of `clients.sync_client`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from redis import Redis
-from redis.cluster import RedisCluster
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, log
-from mcp_sessions.store.clients import REDIS_ERRORS
-from mcp_sessions.store.drivers.round_trips import Job, check_unused, checked, round_trips, unavailable
+from mcp_sessions.store.clients import REDIS_ERRORS, SyncClient
+from mcp_sessions.store.drivers.round_trips import Job, NoReply, check_unused, failure, round_trips
+from mcp_sessions.store.drivers.sync_cluster import cluster_replies
+from mcp_sessions.store.drivers.sync_connections import execute, replies_of
 from mcp_sessions.store.keys import Keys
 
 T = TypeVar("T")
-SyncClient = Redis | RedisCluster
 
 
 class SyncRunner(ABC):
@@ -26,7 +27,7 @@ class SyncRunner(ABC):
 
     @abstractmethod
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
-        """The reply to each job, error replies as values. Raises: StoreUnavailable."""
+        """The reply to each job; an error reply, and `NoReply`, as values."""
 
     def run(self, work: Call[T] | Operation[T], /) -> T:
         if isinstance(work, Call):
@@ -57,9 +58,11 @@ class SyncRunner(ABC):
     def _result(self, call: Call[Any], reply: Any) -> Any:
         if call.script.takes_many and isinstance(reply, list):
             [reply] = reply
-        reply = checked(call, reply)
-        if isinstance(reply, StoreUnavailable):
-            return reply
+        error = failure(call, reply) if isinstance(reply, Exception) else None
+        if error is not None:
+            if call.fails_alone:
+                return error
+            raise error
         result = call.decode(call.home, reply)
         following = None if call.follow_up is None else call.follow_up(result, reply)
         if following is not None:
@@ -82,26 +85,10 @@ class SyncRedisStore(SyncRunner):
         self._connect = connect
 
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
-        steps = round_trips(jobs)
-        commands = next(steps)
-        while True:
-            try:
-                try:
-                    replies = _execute(self._connect(), commands)
-                except REDIS_ERRORS as error:
-                    commands = steps.throw(error)
-                else:
-                    commands = steps.send(replies)
-            except StopIteration as stop:
-                done: list[Any] = stop.value
-                return done
-            except REDIS_ERRORS as error:
-                raise unavailable(error) from error
-
-
-def _execute(client: SyncClient, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    replies: list[Any] = pipeline.execute(raise_on_error=False)
-    return replies
+        try:
+            client = self._connect()
+        except REDIS_ERRORS as error:  # a Cluster's client asks for its nodes
+            return [NoReply(error, sent=False)] * len(jobs)
+        if isinstance(client, Redis):
+            return replies_of(round_trips(jobs), partial(execute, client))
+        return cluster_replies(client, jobs)

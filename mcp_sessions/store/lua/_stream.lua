@@ -1,16 +1,21 @@
--- Put before the scripts that work on one stream. Events have the ids 1-0, 2-0, 3-0... and one field, `d`. The info
--- lives as long as the log; that of the standalone stream, which has no origin, until its session's deadline, because
--- its positions go on when the log is long gone.
+-- Put before the scripts that work on one stream. Events have one field, `d`, and their position as id: 1-0, 2-0, 3-0...
+-- for an exchange, whose node counts them. The positions of a standalone stream, and all tokens, are microseconds since
+-- the epoch, or one more than the last if that is later: a server that lost data gives none of them a second time.
+-- The info lives as long as the log; that of the standalone stream, which has no origin, until its session's deadline.
 -- KEYS: 1 record, 2 log, 3 info.
 local ANSWERED, ORPHAN = 'a', 'o'
 
--- What is known about the stream; nil if there is none.
+-- What is known about the stream; nil if there is none. `token` is that of the connection that delivers, `issued` the
+-- newest ever given, `from` the position that a connection that got the stream back may not go below.
 local function stream_of()
-  local values = redis.call('HMGET', KEYS[3], 'last', 'bytes', 'ended', 'node', 'token', 'origin', 'ttl', 'delivered')
+  local values = redis.call('HMGET', KEYS[3], 'last', 'bytes', 'ended', 'node', 'token', 'origin', 'ttl', 'delivered',
+    'issued', 'from', 'waiting')
   if not values[1] then return nil end
+  local token = tonumber(values[5])
   return {
-    last = tonumber(values[1]), bytes = tonumber(values[2]), ended = values[3], node = values[4],
-    token = tonumber(values[5]), origin = values[6], ttl = tonumber(values[7]), delivered = tonumber(values[8]),
+    last = tonumber(values[1]), bytes = tonumber(values[2]), ended = values[3], node = values[4], token = token,
+    origin = values[6], ttl = tonumber(values[7]), delivered = tonumber(values[8]),
+    issued = math.max(token, tonumber(values[9] or 0)), from = tonumber(values[10] or 0), waiting = values[11] or '',
   }
 end
 
@@ -21,6 +26,15 @@ local function new_stream(origin, request, ttl)
     'origin', origin, 'ttl', ttl, 'delivered', 0, 'request', request)
   redis.call('DEL', KEYS[2])
   return stream_of()
+end
+
+-- A number that no state of the server had before.
+local function after(last, now)
+  return math.max(last + 1, now * 1000)
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
 end
 
 -- Keep the stream for its TTL from now on, never past the session's deadline.
@@ -55,11 +69,11 @@ end
 
 local function save(stream, ttl)
   stream.ttl = tonumber(ttl)
-  redis.call('HSET', KEYS[3], 'last', string.format('%.0f', stream.last), 'bytes', string.format('%.0f', stream.bytes),
-    'ended', stream.ended, 'ttl', ttl)
+  redis.call('HSET', KEYS[3], 'last', whole(stream.last), 'bytes', whole(stream.bytes), 'ended', stream.ended, 'ttl', ttl)
 end
 
--- The reply to an append: the last position, and the claim (its token is 0 before the first one).
-local function appended(stream)
-  return {stream.last, stream.node, stream.token}
+-- The reply to an append: the last position, the claim (its token is 0 if nobody delivers), and whether the messages are
+-- in the log (1) or were refused (0).
+local function appended(stream, accepted)
+  return {stream.last, stream.node, stream.token, accepted}
 end

@@ -1,15 +1,24 @@
 -- End a session: delete its parts and leave a tombstone. Atomic so that exactly one of several callers gets the session,
 -- and nobody writes a part of it between the deletions. With the reason 'max_age', only a session that does not
 -- expire before its deadline is ended, and still for a while after it, when nothing else finds the session any more.
--- KEYS: 1 record, 2 features, 3 state, 4 tombstone, then other parts.
--- ARGV: 1 now or '', 2 '=' and the principal, or '' for anybody's, 3 reason, 4 tombstone ms.
--- Returns: nil for a stranger or no session; a string if the record cannot be read; else {record, 0, features}.
+-- A caller that repeats its call, with the same token, gets the same session again.
+-- KEYS: 1 record, 2 features, 3 state, 4 tombstone, 5 the record as it was, then other parts.
+-- ARGV: 1 now or '', 2 '=' and the principal, or '' for anybody's, 3 reason, 4 tombstone ms, 5 token of the call, 6 how
+--       long its session is known ms.
+-- Returns: nil for a stranger or no session; a string if the record cannot be read; else {record, 0, features}, without
+--          the features if the call is repeated.
 local now, aged = clock(ARGV[1]), ARGV[3] == 'max_age'
 local session, unreadable = load(KEYS[1], aged and now - OVERDUE or now)
-if not session then return unreadable end
+local mark = ARGV[3] .. ' ' .. ARGV[5]
+if not session then
+  local was = redis.call('GET', KEYS[4]) == mark and redis.call('GET', KEYS[5])
+  return was and {was, 0} or unreadable
+end
 if aged and session.expires < session.deadline then return nil end
 if ARGV[2] ~= '' and ARGV[2] ~= '=' .. session.principal then return nil end
 local ended = reply(text_of(session), 0, session, KEYS[2])
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], unpack(KEYS, 5))
-redis.call('SET', KEYS[4], ARGV[3], 'PX', ARGV[4])
+-- First, because a full Redis lets a script delete, and write after its first command.
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], unpack(KEYS, 6))
+redis.call('SET', KEYS[4], mark, 'PX', ARGV[4])
+redis.call('SET', KEYS[5], ended[1], 'PX', ARGV[6])
 return ended

@@ -1,11 +1,11 @@
 -- One page of an index and how many match. Atomic so that the ranks by which the page is cut out hold.
--- KEYS: 1 index, 2 activity, 3 new.
+-- KEYS: 1 index, 2 its ends.
 -- ARGV: 1 now or '', 2 how long a member can matter ms, 3 since ms or '', 4 before ms or '', 5 offset,
 --       6 limit, 7 'asc' or 'desc'.
 -- Returns: {how many match, fingerprints}.
 local index, now = KEYS[1], clock(ARGV[1])
 local offset, limit = tonumber(ARGV[5]), tonumber(ARGV[6])
-trim_new(KEYS[3], now, {index, KEYS[2]})
+trim_ends(index, KEYS[2], now)
 local since = string.format('%.0f', math.max(now - tonumber(ARGV[2]), tonumber(ARGV[3]) or 0))
 local before = ARGV[4] == '' and '+inf' or '(' .. ARGV[4]
 local below = redis.call('ZCOUNT', index, '-inf', '(' .. since)

@@ -4,6 +4,9 @@
 -- ARGV: 1 now or '', 2 node, 3 what it tells, 4 after how long a node is forgotten ms.
 -- Returns: how many nodes were forgotten.
 local now, forget = clock(ARGV[1]), tonumber(ARGV[4])
+-- The clock was set back: who beat by the old one is as alive as who beats now, and dies as soon.
+local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', now), '+inf')
+for _, node in ipairs(ahead) do redis.call('ZADD', KEYS[1], string.format('%.0f', now), node) end
 local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - forget), 'LIMIT', 0, 1000)
 if #dead > 0 then
   redis.call('ZREM', KEYS[1], unpack(dead))

@@ -1,5 +1,6 @@
--- The client's replies to a request. They stay until the request is withdrawn, so that they can be read again if this
--- reply is lost. Atomic so that they are of a session that is alive.
+-- The client's replies to a request, for the node that waits. They stay until the request is withdrawn, so that they can
+-- be read again if this reply is lost. Atomic so that they are of a session that is alive, and a response that was read
+-- is not refused any more.
 -- KEYS: 1 record, 2 request.
 -- ARGV: 1 now or '', 2 after which progress.
 -- Returns: nil for no session or no request; a string if the record cannot be read;
@@ -8,6 +9,7 @@ local session, unreadable = load(KEYS[1], clock(ARGV[1]))
 if not session then return unreadable end
 local values = redis.call('HMGET', KEYS[2], 'node', 'answer', 'progress')
 if not values[1] then return nil end
+if values[2] then redis.call('HSET', KEYS[2], 'taken', 1) end
 local newest, progress = tonumber(values[3] or 0), {}
 for place = tonumber(ARGV[2]) + 1, newest do
   local payload = redis.call('HGET', KEYS[2], string.format('progress:%d', place))

@@ -1,5 +1,12 @@
--- Forget a request: nobody waits for its answer any more. A script so that every call has the same shape.
+-- Forget a request: nobody waits for its answer any more. That the answer counted is remembered for a while, for a node
+-- that is about to refuse it. Atomic so that it cannot be refused in between.
 -- KEYS: 1 request.
--- ARGV: 1 now or '' (not used).
+-- ARGV: 1 now or '' (not used), 2 how long ms.
 -- Returns: how many were forgotten.
-return redis.call('DEL', KEYS[1])
+local taken = redis.call('HEXISTS', KEYS[1], 'taken')
+local forgotten = redis.call('DEL', KEYS[1])
+if taken == 1 then
+  redis.call('HSET', KEYS[1], 'taken', 1)
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return forgotten

@@ -1,18 +1,29 @@
--- Read what follows a position, for the node that delivers the stream. Atomic so that only the newest claim reads, and
--- what one node delivered is not delivered by the next.
+-- Read what follows a position, for the connection that delivers the stream. Atomic so that only the newest claim reads,
+-- and what one connection delivered is not delivered by the next.
 -- KEYS: 1 record, 2 log, 3 info.
--- ARGV: 1 now or '', 2 token, 3 after which position, 4 bytes at most (one event is always read).
+-- ARGV: 1 now or '', 2 node, 3 token, 4 after which position, 5 bytes at most (one event is always read).
 -- Returns: nil for no session or no stream; a string if the record cannot be read; else
---          {1 if the claim is valid, 1 if nothing follows, {position, payload, position, payload...}}.
+--          {1 if this connection delivers, 1 if nothing follows, {position, payload, position, payload...}, node, token
+--          of the connection that delivers}.
 local CHUNK = 32
 local session, unreadable = load(KEYS[1], clock(ARGV[1]))
 if not session then return unreadable end
 local stream = stream_of()
 if not stream then return nil end
-if stream.token ~= tonumber(ARGV[2]) then return {0, 0, {}} end
-local position, left, events = tonumber(ARGV[3]), tonumber(ARGV[4]), {}
--- A reader that is ahead of the log: the server has lost data, and gives these positions to new messages.
-if position > stream.last then position = stream.delivered end
+local token, position, left, events = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), {}
+if token > stream.issued then
+  -- The server has lost this claim: tokens are never given twice, so it is the newest.
+  if stream.origin == '' and stream.token > 0 then wait_too(stream) end
+  redis.call('HSET', KEYS[3], 'node', ARGV[2], 'token', whole(token), 'from', 0)
+  stream.token, stream.from = token, 0
+end
+if stream.token ~= token then return {0, 0, {}, stream.node, stream.token} end
+if stream.origin == '' and position > stream.last then
+  -- It has lost messages that this connection delivered: new ones get positions beyond them.
+  redis.call('HSET', KEYS[3], 'last', whole(position), 'delivered', whole(position))
+  stream.last, stream.delivered = position, position
+end
+position = math.max(position, stream.from)
 
 -- Whether there may be more, and it may fit.
 local function take(chunk)
@@ -32,6 +43,6 @@ end
 
 while take(chunk_after()) do end
 if stream.origin == '' and #events > 0 and position > stream.delivered then
-  redis.call('HSET', KEYS[3], 'delivered', string.format('%.0f', position))
+  redis.call('HSET', KEYS[3], 'delivered', whole(position))
 end
-return {1, (stream.ended ~= '' and position >= stream.last) and 1 or 0, events}
+return {1, (stream.ended ~= '' and position >= stream.last) and 1 or 0, events, stream.node, token}

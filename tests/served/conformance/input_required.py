@@ -1,4 +1,4 @@
-"""The suite's tools and prompt that answer with questions and are called again with the answers (2026-07-28)."""
+"""The suite's tools and prompt that answer with input requests and are called again with the answers (2026-07-28)."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def test_input_required_result_elicitation(ctx: Context[Any, Any]) -> str | Inpu
     """Ask for a name and greet."""
     name = _elicited(ctx, "user_name").get("name")
     if name is None:
-        return _require(user_name=_question("What is your name?", name="string"))
+        return _require(user_name=_elicitation("What is your name?", name="string"))
     return f"Hello, {name}!"
 
 
@@ -65,7 +65,7 @@ def test_input_required_result_list_roots(ctx: Context[Any, Any]) -> str | Input
 def test_input_required_result_request_state(ctx: Context[Any, Any]) -> str | InputRequiredResult:
     """Ask for a confirmation, and check that the state came back."""
     if ctx.request_state != "confirming":
-        return _require("confirming", confirm=_question("Please confirm", ok="boolean"))
+        return _require("confirming", confirm=_elicitation("Please confirm", ok="boolean"))
     return f"state-ok, answered {_elicited(ctx, 'confirm').get('ok')}"
 
 
@@ -75,7 +75,7 @@ def test_input_required_result_multiple_inputs(ctx: Context[Any, Any]) -> str | 
     if None in answers:
         return _require(
             "asked",
-            user_name=_question("What is your name?", name="string"),
+            user_name=_elicitation("What is your name?", name="string"),
             greeting=_sampling("Generate a greeting", 50),
             client_roots=ListRootsRequest(),
         )
@@ -86,11 +86,11 @@ def test_input_required_result_multi_round(ctx: Context[Any, Any]) -> str | Inpu
     """Ask twice; the first answer travels in the state."""
     match ctx.request_state:
         case None:
-            return _require("named", step1=_question("Step 1: What is your name?", name="string"))
+            return _require("named", step1=_elicitation("Step 1: What is your name?", name="string"))
         case "named":
             name = _elicited(ctx, "step1").get("name")
-            question = _question("Step 2: What is your favorite color?", color="string")
-            return _require(f"name:{name}", step2=question)
+            elicitation = _elicitation("Step 2: What is your favorite color?", color="string")
+            return _require(f"name:{name}", step2=elicitation)
         case state:
             return f"{state.removeprefix('name:')} likes {_elicited(ctx, 'step2').get('color')}."
 
@@ -98,21 +98,21 @@ def test_input_required_result_multi_round(ctx: Context[Any, Any]) -> str | Inpu
 def test_input_required_result_tampered_state(ctx: Context[Any, Any]) -> str | InputRequiredResult:
     """Hand out a state that must come back unchanged."""
     if ctx.request_state is None:
-        return _require("guarded", confirm=_question("Please confirm", ok="boolean"))
+        return _require("guarded", confirm=_elicitation("Please confirm", ok="boolean"))
     return "The state was genuine."
 
 
 def test_input_required_result_capabilities(ctx: Context[Any, Any]) -> str | InputRequiredResult:
     """Ask only what the client can answer."""
     can = ctx.client_capabilities or ClientCapabilities()
-    questions: dict[str, InputRequest] = {}
+    input_requests: dict[str, InputRequest] = {}
     if can.sampling is not None:
-        questions["thought"] = _sampling("Say something", 50)
+        input_requests["thought"] = _sampling("Say something", 50)
     if can.elicitation is not None:
-        questions["user_name"] = _question("What is your name?", name="string")
-    if not questions or any(_response(ctx, key) is not None for key in questions):
+        input_requests["user_name"] = _elicitation("What is your name?", name="string")
+    if not input_requests or any(_response(ctx, key) is not None for key in input_requests):
         return "Nothing more to ask."
-    return _require(**questions)
+    return _require(**input_requests)
 
 
 async def test_streaming_elicitation(ctx: Context[Any, Any]) -> str | InputRequiredResult:
@@ -125,15 +125,15 @@ def test_input_required_result_prompt(ctx: Context[Any, Any]) -> str | InputRequ
     """A prompt that asks for its context first."""
     context = _elicited(ctx, "user_context").get("context")
     if context is None:
-        return _require(user_context=_question("What context should the prompt use?", context="string"))
+        return _require(user_context=_elicitation("What context should the prompt use?", context="string"))
     return f"Use this context: {context}"
 
 
-def _require(state: str | None = None, /, **questions: InputRequest) -> InputRequiredResult:
-    return InputRequiredResult(input_requests=questions, request_state=state)
+def _require(state: str | None = None, /, **input_requests: InputRequest) -> InputRequiredResult:
+    return InputRequiredResult(input_requests=input_requests, request_state=state)
 
 
-def _question(message: str, **fields: str) -> ElicitRequest:
+def _elicitation(message: str, **fields: str) -> ElicitRequest:
     """An elicitation of required fields, each given with its JSON type."""
     properties = {name: {"type": kind} for name, kind in fields.items()}
     schema = {"type": "object", "properties": properties, "required": list(fields)}

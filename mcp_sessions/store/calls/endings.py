@@ -1,0 +1,57 @@
+"""Ends of sessions by an operator that are under way: a process that is killed in the middle leaves them to the others.
+
+All of these may be repeated.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcp_sessions.store.call import Call, Script
+from mcp_sessions.store.calls.sessions import EndReason
+
+#: For how long an ending is remembered that nobody finishes.
+REMEMBERED_MS: Final = 3_600_000
+#: After how long an ending is taken over. Longer than the store may be waited for.
+OVERDUE_MS: Final = 15_000
+
+_PARTS: Final = ("endings",)
+
+BEGIN: Final = Script("ending_begin", "_record", repeatable=True)
+FINISH: Final = Script("ending_finish", repeatable=True)
+OVERDUE: Final = Script("ending_overdue", "_record", repeatable=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Sessions to end together, why, and for whom."""
+
+    token: str
+    fingerprints: Sequence[str]
+    reason: EndReason
+    by: str
+
+
+def begin(ending: Ending) -> Call[None]:
+    """Remember an ending before its first session ends."""
+    what = json.dumps([ending.fingerprints, ending.reason, ending.by])
+    return Call(BEGIN, "", _PARTS, (ending.token, what, REMEMBERED_MS), lambda _, __: None)
+
+
+def finish(token: str) -> Call[None]:
+    """Forget an ending: its sessions ended, and that was announced."""
+    return Call(FINISH, "", _PARTS, (token,), lambda _, __: None)
+
+
+def overdue() -> Call[list[Ending]]:
+    """The endings that nobody has finished for fifteen seconds; each is given to one caller in that time."""
+    return Call(OVERDUE, "", _PARTS, (OVERDUE_MS,), _endings)
+
+
+def _endings(_: str, reply: Any) -> list[Ending]:
+    found = []
+    for token, what in zip(reply[::2], reply[1::2], strict=True):
+        fingerprints, reason, by = json.loads(what)
+        found.append(Ending(token=token.decode(), fingerprints=fingerprints, reason=reason, by=by))
+    return found

@@ -1,0 +1,207 @@
+"""Pipelines on a Redis Cluster: each node has its own, so that one that is dead or slow delays only its own slots."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
+
+from mcp_sessions.store.clients import REDIS_ERRORS
+from mcp_sessions.store.drivers.breaker import Breaker, Outage
+from mcp_sessions.store.drivers.connections import Server
+from mcp_sessions.store.drivers.pipelines import (
+    IN_FLIGHT,
+    Pipeline,
+    Pipelines,
+    PooledConnection,
+    PooledServer,
+)
+from mcp_sessions.store.drivers.round_trips import Gathering, Job, NoReply, round_trips
+from mcp_sessions.store.topology import Address, ClusterNodes
+
+#: What a node replies that does not serve the keys, or not all of them yet. The script has not run.
+REDIRECTIONS: Final = (AskError, TryAgainError)
+#: Seconds until a call is sent again whose keys are on their way from one node to another.
+TRY_AGAIN: Final = 0.05
+_ALONE: Final = Gathering(together=False)
+
+
+class ClusterPipelines:
+    """As `Pipelines`, for the nodes of a Cluster: `Pipelines` for each, made when they are first needed."""
+
+    def __init__(self, nodes: ClusterNodes) -> None:
+        self.nodes = nodes
+        self.outage = Outage(", ".join(f"{host}:{port}" for host, port in nodes.startup))
+        self.by_name = {name: SlotPipeline(self, name) for name in IN_FLIGHT}
+        self._of_nodes: dict[Address, Pipelines] = {}
+
+    def of_node(self, address: Address) -> Pipelines:
+        found = self._of_nodes.get(address)
+        if found is None:
+            found = self._of_nodes[address] = NodePipelines(self, address)
+        return found
+
+    async def aclose(self) -> None:
+        """Wait for everything that was submitted, as long as it may take."""
+        for pipeline in self.by_name.values():
+            await pipeline.drain()
+        for pipelines in self._of_nodes.values():
+            await pipelines.aclose()
+        self.outage.close()
+
+
+class SlotPipeline:
+    """As `Pipeline`: hands each script to the pipeline of that name of the node that serves its keys."""
+
+    def __init__(self, cluster: ClusterPipelines, name: str) -> None:
+        self._cluster = cluster
+        self.nodes = cluster.nodes
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._of_nodes: dict[Address, Pipeline] = {}
+        #: Scripts that are placed or redirected, and the futures of which their tasks wait for the replies of nodes.
+        self._following: set[asyncio.Task[None]] = set()
+        self.followed: set[asyncio.Future[Any]] = set()
+
+    def submit(self, job: Job) -> "asyncio.Future[Any]":
+        """The reply, an error reply or `NoReply` included as a value."""
+        slots = self.nodes.slots
+        address = slots[key_slot(job[1][0].encode())] if slots else None
+        if address is not None:
+            return (self._of_nodes.get(address) or self._open(address)).submit(job)
+        future = self._loop.create_future()
+        self.follow(job, future, None, None)
+        return future
+
+    def follow(
+        self, job: Job, future: "asyncio.Future[Any]", error: ResponseError | None, asked: Address | None
+    ) -> None:
+        """Take a script to whoever serves its keys, and the reply to its future."""
+        task = self._loop.create_task(self._follow(job, future, error, asked))
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+
+    async def drain(self) -> None:
+        """Wait for what is in flight and for what waits."""
+        while self._following:
+            await asyncio.wait(self._following)
+        for pipeline in list(self._of_nodes.values()):
+            await pipeline.drain()
+
+    def _open(self, address: Address) -> Pipeline:
+        pipeline = self._of_nodes[address] = self._cluster.of_node(address).by_name[self._name]
+        return pipeline
+
+    async def _follow(
+        self, job: Job, future: "asyncio.Future[Any]", error: ResponseError | None, asked: Address | None
+    ) -> None:
+        try:
+            async with asyncio.timeout(self.nodes.options["socket_timeout"]):
+                reply = await self._reply(job, error, asked)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        except REDIS_ERRORS as failed:
+            reply = NoReply(failed, sent=False)
+        if not future.done():
+            future.set_result(reply)
+
+    async def _reply(self, job: Job, error: ResponseError | None, asked: Address | None) -> Any:
+        """What the node replies that serves the keys, after any number of redirections."""
+        hops = 0
+        while True:
+            asking = False
+            if asked is None:
+                asked = target = await self.nodes.address_of(job[1][0])
+            elif isinstance(error, MovedError):
+                asked = target = self.nodes.redirected(error, asked)
+                self.nodes.moved(error.slot_id, target)
+            elif isinstance(error, AskError):
+                target, asking = self.nodes.redirected(error, asked), True
+            else:
+                target = asked
+            reply = await (self._ask(job, target) if asking else self._submit(job, target))
+            if not isinstance(reply, REDIRECTIONS):
+                return reply
+            error, hops = reply, hops + 1
+            if hops > 1 or isinstance(error, TryAgainError):
+                await asyncio.sleep(TRY_AGAIN)
+
+    async def _submit(self, job: Job, address: Address) -> Any:
+        """The reply of one node, a redirection included."""
+        future = (self._of_nodes.get(address) or self._open(address)).submit(job)
+        self.followed.add(future)
+        try:
+            return await future
+        finally:
+            self.followed.discard(future)
+
+    async def _ask(self, job: Job, address: Address) -> Any:
+        """The reply of the node to which a slot is moving: it must be told that it is asked on purpose."""
+        server = NodeServer(self.nodes.client(address).connection_pool)
+        connection = AskingConnection(server)
+        try:
+            steps = (_ALONE.round_trips if job[0].takes_many else round_trips)([job])
+            commands = next(steps)
+            while True:
+                commands = steps.send(await connection.execute(commands))
+        except StopIteration as stop:
+            [reply] = stop.value
+            return reply
+        finally:
+            await connection.release()
+
+
+class NodeServer(PooledServer):
+    """One node of a Cluster. Its keys are in many slots."""
+
+    together = False
+
+
+class NodePipelines(Pipelines):
+    """The pipelines to one node."""
+
+    def __init__(self, cluster: ClusterPipelines, address: Address) -> None:
+        self._cluster = cluster
+        self._address = address
+        super().__init__(NodeServer(cluster.nodes.client(address).connection_pool))
+
+    def _make(self, server: Server, name: str) -> Pipeline:
+        slots = self._cluster.by_name[name]
+        return NodePipeline(slots, self._address, server, self.breaker, in_flight=IN_FLIGHT[name])
+
+
+class NodePipeline(Pipeline):
+    """A pipeline to one node: follows redirections, and has the cluster looked at again when the node fails."""
+
+    def __init__(
+        self, slots: SlotPipeline, address: Address, server: Server, breaker: Breaker, *, in_flight: int
+    ) -> None:
+        super().__init__(server, breaker, in_flight=in_flight)
+        self._slots = slots
+        self._address = address
+
+    def _follows(self, job: Job, future: "asyncio.Future[Any]", reply: Exception) -> bool:
+        if isinstance(reply, REDIRECTIONS) and future not in self._slots.followed:
+            self._slots.follow(job, future, reply, self._address)
+            return True
+        if isinstance(reply, NoReply | ClusterDownError):
+            self._slots.nodes.refresh()
+        return False
+
+    def _refusal(self) -> NoReply:
+        self._slots.nodes.refresh()
+        return super()._refusal()
+
+    def _late(self) -> NoReply:
+        self._slots.nodes.refresh()
+        return super()._late()
+
+
+class AskingConnection(PooledConnection):
+    """A connection on which each command is preceded by ASKING."""
+
+    async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        replies = await super().execute([each for command in commands for each in (("ASKING",), command)])
+        return replies[1::2]

@@ -1,0 +1,42 @@
+"""What pipelines need of a Redis and of the connections to it."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+#: Seconds that calls may take where SOCKET_TIMEOUT is None: for ever, nearly.
+NO_LIMIT: Final = 86_400.0
+
+
+class Connection(Protocol):
+    """Carries one pipeline after the other. It may be cancelled at any moment, and is usable afterwards."""
+
+    async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """The reply of each command; in the place of a reply an error reply, or `NoReply`."""
+        ...
+
+    async def release(self) -> None:
+        """Give back what it holds; the next pipeline takes it again."""
+        ...
+
+
+class Server(Protocol):
+    """A Redis as the pipelines to it see it."""
+
+    #: For the log: where it is.
+    name: str
+    #: Seconds that a call may take from its submission.
+    seconds: float
+    #: Whether all keys are in one place.
+    together: bool
+
+    def connection(self) -> Connection:
+        """A connection for one pipeline at a time; nothing connects yet."""
+        ...
+
+    async def probe(self) -> None:
+        """Wait for any answer, on a connection of its own. Raises: one of `clients.REDIS_ERRORS`."""
+        ...
+
+    def renew(self) -> None:
+        """Use no connection again that is idle now."""
+        ...

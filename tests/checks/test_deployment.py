@@ -1,0 +1,69 @@
+"""The checks before a deployment, some of which ask Redis."""
+
+from typing import Any
+
+import pytest
+
+from tests.checks.configurations import entry, found, ids, only, redis_at, with_tokens
+from tests.support.processes import free_port
+from tests.support.redis import RedisServer, run_cluster, run_server
+
+
+def test_an_endpoint_that_authenticates_nobody_is_a_warning_before_a_deployment() -> None:
+    caches = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    messages = found({"default": entry(PATH="shop")}, caches=caches, deploy=True, DEBUG=False)
+    (message,) = [message for message in messages if message.id == "mcp_sessions.W006"]
+    assert "has no TOKEN_VERIFIER: everybody who can reach 'shop'" in message.msg
+    assert "TOKEN_VERIFIER" in str(message.hint)
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "deploy"),
+    [
+        (with_tokens(), {"DEBUG": False}, True),
+        (entry(), {"DEBUG": True}, True),
+        (entry(), {"DEBUG": False}, False),
+    ],
+)
+def test_authentication_is_no_matter_with_tokens_in_debug_or_before_no_deployment(
+    values: dict[str, Any], settings: dict[str, Any], deploy: bool
+) -> None:
+    messages = found({"default": values}, caches={}, deploy=deploy, **settings)
+    assert "W006" not in ids(messages)
+
+
+def test_a_redis_that_may_drop_sessions_is_a_warning_before_a_deployment() -> None:
+    with run_server("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as redis:
+        caches = {"default": redis_at(redis.url)}
+        message = only(found({"default": with_tokens()}, caches=caches, deploy=True), "W007")
+    assert "the cache 'default' has maxmemory-policy allkeys-lru" in message.msg
+    assert "noeviction" in str(message.hint)
+
+
+def test_one_node_of_a_cluster_that_may_drop_sessions_is_enough() -> None:
+    with run_cluster() as cluster:
+        with cluster.nodes[2].client() as node:
+            node.config_set("maxmemory-policy", "volatile-ttl")
+        options = {"CONNECTION_FACTORY": "mcp_sessions.store.clients.ClusterConnectionFactory"}
+        caches = {"default": redis_at(cluster.url, OPTIONS=options)}
+        message = only(found({"default": with_tokens()}, caches=caches, deploy=True), "W007")
+    assert "maxmemory-policy volatile-ttl" in message.msg
+
+
+def test_a_redis_that_refuses_writes_instead_is_silent(redis_server: RedisServer) -> None:
+    caches = {"default": redis_at(redis_server.url)}
+    assert found({"default": with_tokens()}, caches=caches, deploy=True) == []
+
+
+def test_a_redis_that_cannot_be_asked_is_said_once_for_all_endpoints() -> None:
+    caches = {"default": redis_at(f"redis://127.0.0.1:{free_port()}/0")}
+    entries = {"default": with_tokens(), "other": with_tokens(PATH="other")}
+    message = only(found(entries, caches=caches, deploy=True), "I001")
+    assert message.msg == (
+        "The Redis of the cache 'default' did not report its maxmemory-policy: ConnectionError."
+    )
+
+
+def test_nothing_is_asked_of_redis_unless_a_deployment_is_checked() -> None:
+    caches = {"default": redis_at(f"redis://127.0.0.1:{free_port()}/0")}
+    assert found({"default": entry()}, caches=caches) == []

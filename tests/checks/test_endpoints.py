@@ -1,0 +1,185 @@
+"""The checks of an endpoint's entry: each fires, stays silent, and says what is wrong, where, and what to do."""
+
+import pytest
+
+from tests.checks.configurations import HERE, IN_REDIS, entry, found, ids, only, redis_at, with_tokens
+
+
+def test_a_good_configuration_is_silent() -> None:
+    assert found({"default": entry(), "other": entry(PATH="other")}) == []
+
+
+def test_a_project_without_endpoints_is_told_so_and_nothing_else() -> None:
+    message = only(found({}, deploy=True, DEBUG=False), "W009")
+    assert message.msg == "MCP_SESSIONS is missing or empty: there is no endpoint."
+    assert '{"default": {"SERVER"' in str(message.hint)
+
+
+def test_every_hint_ends_with_the_anchor_of_its_id() -> None:
+    for message in found({"default": {"SEVER": "shop.mcp"}, "other": 3}):
+        number = str(message.id).split(".")[1].lower()
+        assert str(message.hint).endswith(f"docs/checks.md#{number}")
+
+
+@pytest.mark.parametrize("entries", [["default"], None, "shop.mcp.server"])
+def test_mcp_sessions_must_be_a_dictionary(entries: object) -> None:
+    message = only(found(entries), "E001")
+    assert message.msg == f"MCP_SESSIONS must be a dictionary, not {entries!r}."
+    assert '{"default": {"SERVER"' in str(message.hint)
+
+
+def test_an_entry_must_be_a_dictionary() -> None:
+    message = only(found({"default": "shop.mcp.server"}), "E001")
+    assert message.msg == "MCP_SESSIONS['default'] must be a dictionary, not 'shop.mcp.server'."
+
+
+def test_an_unknown_key_is_named_beside_the_known_ones() -> None:
+    message = only(found({"default": entry(IDLE_TIMEOUT=3)}), "E002")
+    assert message.msg.startswith(
+        "MCP_SESSIONS['default'] has the unknown key 'IDLE_TIMEOUT'. The known keys are "
+    )
+    assert "IDLE_TTL" in message.msg
+
+
+def test_a_value_of_the_wrong_type_is_named_with_what_fits() -> None:
+    message = only(found({"default": entry(IDLE_TTL="1h")}), "E003")
+    assert (
+        message.msg == "MCP_SESSIONS['default']['IDLE_TTL'] must be seconds above 0 or a timedelta, not '1h'."
+    )
+
+
+def test_an_entry_without_a_server_is_an_error() -> None:
+    message = only(found({"default": {"PATH": "mcp"}}), "E004")
+    assert message.msg == "MCP_SESSIONS['default'] needs SERVER, the dotted path of an MCP server."
+    assert "shop.mcp.server" in str(message.hint)
+
+
+@pytest.mark.parametrize("name", ["server", "lowlevel", "build"])
+def test_both_kinds_of_server_and_a_callable_are_servers(name: str) -> None:
+    assert found({"default": entry(SERVER=f"{HERE}.{name}")}) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("no_such_package.mcp.server", "ModuleNotFoundError"),
+        (f"{HERE}.no_such_server", "ImportError"),
+        ("server", "ImportError"),
+        (f"{HERE}.not_a_server", "TypeError"),
+        (f"{HERE}.build_nothing", "TypeError"),
+        (f"{HERE}.fail", "RuntimeError: no connection to the warehouse"),
+    ],
+)
+def test_a_server_that_cannot_be_had_is_an_error_that_says_why(path: str, reason: str) -> None:
+    message = only(found({"default": entry(SERVER=path)}), "E005")
+    assert message.msg.startswith("MCP_SESSIONS['default']['SERVER']: ")
+    assert path in message.msg
+    assert reason in message.msg
+    assert "MCPServer" in str(message.hint)
+
+
+def test_two_endpoints_at_one_path_are_an_error_however_the_slashes_are() -> None:
+    message = only(found({"shop": entry(PATH="/mcp/"), "stock": entry()}), "E006")
+    assert "'shop' and 'stock' have the same PATH 'mcp'" in message.msg
+
+
+def test_two_endpoints_under_one_namespace_of_one_cache_are_an_error() -> None:
+    message = only(found({"shop": entry(), "stock": entry(NAMESPACE="shop", PATH="stock")}), "E007")
+    assert "'shop' and 'stock' have the same NAMESPACE 'shop'" in message.msg
+
+
+def test_one_namespace_on_two_databases_is_silent() -> None:
+    caches = {**IN_REDIS, "second": redis_at("redis://127.0.0.1:6379/2")}
+    entries = {
+        "shop": entry(NAMESPACE="both"),
+        "stock": entry(NAMESPACE="both", PATH="stock", CACHE="second"),
+    }
+    assert found(entries, caches=caches) == []
+
+
+def test_one_namespace_on_two_aliases_of_one_database_is_an_error() -> None:
+    caches = {**IN_REDIS, "second": redis_at("redis://localhost/1")}
+    entries = {
+        "shop": entry(NAMESPACE="both"),
+        "stock": entry(NAMESPACE="both", PATH="stock", CACHE="second"),
+    }
+    assert "E007" in ids(found(entries, caches=caches))
+
+
+def test_one_namespace_under_two_key_prefixes_is_silent_about_namespaces() -> None:
+    caches = {**IN_REDIS, "second": redis_at("redis://localhost/1", KEY_PREFIX="second")}
+    entries = {
+        "shop": entry(NAMESPACE="both"),
+        "stock": entry(NAMESPACE="both", PATH="stock", CACHE="second"),
+    }
+    assert "E007" not in ids(found(entries, caches=caches))
+
+
+def test_one_namespace_of_two_endpoints_in_memory_is_an_error() -> None:
+    entries = {"shop": entry(NAMESPACE="both"), "stock": entry(NAMESPACE="both", PATH="stock", CACHE="other")}
+    assert ids(found(entries, caches={})) == {"E007", "W001"}
+
+
+@pytest.mark.parametrize("name", ["Verifier", "verifier"])
+def test_a_class_and_an_instance_are_verifiers(name: str) -> None:
+    assert found({"default": with_tokens(f"{HERE}.{name}")}) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("no_such_package.Verifier", "cannot be imported: ModuleNotFoundError"),
+        (f"{HERE}.not_a_server", "has no method verify_token"),
+    ],
+)
+def test_a_verifier_that_cannot_be_had_is_an_error_that_says_why(path: str, reason: str) -> None:
+    message = only(found({"default": with_tokens(path)}), "E008")
+    assert message.msg.startswith(f"MCP_SESSIONS['default']['TOKEN_VERIFIER']: {path!r}")
+    assert reason in message.msg
+    assert "verify_token" in str(message.hint)
+
+
+@pytest.mark.parametrize("key", ["ISSUER_URL", "RESOURCE_URL"])
+def test_a_verifier_without_its_url_is_an_error(key: str) -> None:
+    message = only(found({"default": {**with_tokens(), key: None}}), "E009")
+    assert message.msg == f"MCP_SESSIONS['default'] has TOKEN_VERIFIER but no {key}."
+    assert "RFC 9728" in str(message.hint)
+
+
+def test_an_idle_time_longer_than_the_maximum_age_is_a_warning() -> None:
+    message = only(found({"default": entry(IDLE_TTL=7200, MAX_AGE=3600)}), "W002")
+    assert "IDLE_TTL (7200 s) is longer than MAX_AGE (3600 s)" in message.msg
+
+
+def test_an_idle_time_of_exactly_the_maximum_age_is_silent() -> None:
+    assert found({"default": entry(IDLE_TTL=3600, MAX_AGE=3600)}) == []
+
+
+def test_a_first_time_longer_than_the_idle_time_is_a_warning() -> None:
+    message = only(found({"default": entry(FIRST_TTL=60, IDLE_TTL=30)}), "W003")
+    assert "FIRST_TTL (60 s) is longer than IDLE_TTL (30 s)" in message.msg
+
+
+@pytest.mark.parametrize("name", ["process_local", "foreign_keys"])
+def test_request_state_keys_that_are_not_the_deployments_are_a_warning(name: str) -> None:
+    message = only(found({"default": entry(SERVER=f"{HERE}.{name}")}), "W005")
+    assert f"the request-state keys of '{HERE}.{name}' do not come from SECRET_KEY" in message.msg
+    assert "request_state_security=" in str(message.hint)
+
+
+def test_request_state_keys_of_one_process_are_no_matter_while_sessions_are() -> None:
+    assert ids(found({"default": entry(SERVER=f"{HERE}.process_local")}, caches={})) == {"W001"}
+
+
+def test_announcements_that_other_processes_would_not_hear_are_a_warning() -> None:
+    message = only(found({"unheard": entry()}), "W008")
+    assert (
+        f"MCP_SESSIONS['unheard']: '{HERE}.server' was built without SharedSubscriptions('unheard')"
+        in message.msg
+    )
+    assert "subscriptions=mcp_sessions.subscriptions.SharedSubscriptions('unheard')" in str(message.hint)
+
+
+def test_announcements_are_no_matter_in_one_process_or_from_a_low_level_server() -> None:
+    assert ids(found({"unheard": entry()}, caches={})) == {"W001"}
+    assert found({"unheard": entry(SERVER=f"{HERE}.lowlevel")}) == []

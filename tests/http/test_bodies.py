@@ -1,0 +1,89 @@
+"""Request bodies: read in linear time, and large ones only parsed for a session that exists."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from mcp_sessions.http.endpoint import LARGE_BODY_BYTES, MCPEndpoint
+from mcp_sessions.testing import http_client, serving, url_of
+from mcp_sessions.transport import jsonrpc
+from mcp_sessions.transport.asgi import Message
+from tests.support.asgi import endpoint, opened
+from tests.support.mcp_client import RawClient
+
+#: Bytes of a part: smaller than those of servers, so that a read in quadratic time would take a minute.
+PART = 128
+#: Seconds of CPU that 4 MiB in such parts may take. Linear: 0.2.
+MOST_SECONDS = 5.0
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx2.AsyncClient]:
+    with endpoint(SERVER="tests.served.everything.server"):
+        async with serving(), asyncio.timeout(100), http_client() as http:
+            yield http
+
+
+async def status_of(client: RawClient, body: bytes) -> int:
+    """The status of the answer to a body that comes in small parts."""
+    headers = {"host": "testserver", **client.headers()}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "method": "POST",
+        "path": "/mcp",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    parts = iter(range(0, len(body), PART))
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        at = next(parts)
+        return {"type": "http.request", "body": body[at : at + PART], "more_body": at + PART < len(body)}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await MCPEndpoint.as_asgi("default")(scope, receive, send)
+    return int(sent[0]["status"])
+
+
+def large(client: RawClient, size: int) -> bytes:
+    message = client.request("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}, "x": "x" * size})
+    return json.dumps(message).encode()
+
+
+async def test_a_body_is_read_in_linear_time(http: httpx2.AsyncClient) -> None:
+    client = await opened(http)
+    body = large(client, 4 * 1024 * 1024 - 1024)
+    began = time.process_time()
+    assert await status_of(client, body) == 200
+    assert time.process_time() - began < MOST_SECONDS
+
+
+async def test_a_large_body_is_parsed_only_for_a_session_that_exists(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await opened(http)
+    parsed: list[int] = []
+    parse = jsonrpc.parse
+
+    def count(body: bytes) -> Any:
+        parsed.append(len(body))
+        return parse(body)
+
+    monkeypatch.setattr(jsonrpc, "parse", count)
+    body = large(client, LARGE_BODY_BYTES)
+    strangers = {None: 400, "unknown": 404, "{" * 5000: 404}
+    for session_id, status in strangers.items():
+        stranger = RawClient(session_id=session_id)
+        answer = await http.post(url_of(), content=body, headers=stranger.headers())
+        assert (answer.status_code, parsed) == (status, [])
+    async with http_client(user=None) as again:
+        answer = await again.post(url_of(), content=body, headers=client.headers())
+    assert (answer.status_code, parsed) == (200, [len(body)])

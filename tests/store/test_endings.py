@@ -1,0 +1,46 @@
+"""Ends that are repeated, and those that a process leaves unfinished: what every driver promises."""
+
+from mcp_sessions.store.calls import endings, sessions
+from mcp_sessions.store.calls.endings import OVERDUE_MS, Ending
+from mcp_sessions.store.calls.sessions import REPEATED_MS
+from tests.store.harness import Harness, gather
+
+
+async def test_an_end_that_is_repeated_gets_the_session_again(harness: Harness) -> None:
+    fingerprint = await harness.open(principal="issuer|ann")
+    end = {"principal": "issuer|ann", "reason": "deleted"}
+
+    first = await harness.store.run(sessions.end(fingerprint, **end, token="one"))  # type: ignore[arg-type]
+    again = await harness.other.run(sessions.end(fingerprint, **end, token="one"))  # type: ignore[arg-type]
+    of_another = await harness.store.run(sessions.end(fingerprint, **end, token="two"))  # type: ignore[arg-type]
+
+    assert first is not None
+    assert again is not None
+    assert (again.fingerprint, again.principal, again.requests) == (fingerprint, "issuer|ann", first.requests)
+    assert of_another is None
+
+
+async def test_after_a_minute_an_end_is_not_repeated(harness: Harness) -> None:
+    fingerprint = await harness.open()
+    end = sessions.end_many
+    [first] = await harness.store.run(end([fingerprint], reason="deleted", token="one"))
+    harness.advance(REPEATED_MS + 1)
+
+    assert first is not None
+    assert await harness.store.run(end([fingerprint], reason="deleted", token="one")) == [None]
+
+
+async def test_an_unfinished_ending_is_given_to_one_caller_at_a_time(harness: Harness) -> None:
+    ending = Ending(token="one", fingerprints=["a" * 64], reason="expired_by_operator", by="ann ☃")
+    await harness.store.run(endings.begin(ending))
+    assert await harness.store.run(endings.overdue()) == []
+
+    harness.clock.advance(OVERDUE_MS)
+    found = await gather(*[store.run(endings.overdue()) for store in (harness.store, harness.other)])
+    assert sorted(found, key=len) == [[], [ending]]
+
+    harness.clock.advance(OVERDUE_MS)
+    assert await harness.store.run(endings.overdue()) == [ending]
+    await harness.store.run(endings.finish("one"))
+    harness.clock.advance(OVERDUE_MS)
+    assert await harness.store.run(endings.overdue()) == []

@@ -1,0 +1,171 @@
+"""A Cluster under load whose slots move, whose primaries change, hang and die: only what they serve is concerned."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, Final
+
+import pytest
+from pytest_django import Settings
+from redis.crc import key_slot
+
+from mcp_sessions.store.calls import nodes, sessions
+from mcp_sessions.store.clients import ClusterConnectionFactory
+from tests.store import harness as harnesses
+from tests.store.conftest import disconnect
+from tests.store.harness import Harness
+from tests.store.load import Load, Outcome, load
+from tests.support.processes import wait_until
+from tests.support.redis import RedisCluster, RedisServer, run_cluster, serves
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster with replicas")]
+
+CLIENTS: Final = 40
+#: Seconds that a failover may take on slow cores.
+FAILOVER_BOUND: Final = 60.0
+#: Seconds that a call may take that has nothing to do with the node that failed. The machine is busy with a failover.
+UNCONCERNED: Final = 1.0
+#: Seconds that a call on a node that hangs may take: SOCKET_TIMEOUT and what a busy machine adds.
+CONCERNED: Final = 2.5
+
+
+@pytest.fixture(scope="module")
+def replicated() -> Iterator[RedisCluster]:
+    """Three primaries, each with a replica. Every test leaves it as sound as it was, whoever is primary."""
+    with run_cluster(replicas=True) as running:
+        yield running
+
+
+@pytest.fixture
+async def harness(replicated: RedisCluster, settings: Settings) -> AsyncIterator[Harness]:
+    settings.CACHES = {"default": harnesses.cluster_cache(replicated)}
+    made = harnesses.redis_harness("cluster")
+    yield made
+    await made.aclose()
+    disconnect()
+    await in_thread(replicated.replicated, "the replicas to be in sync")
+
+
+async def in_thread(condition: Any, what: str) -> None:
+    await asyncio.to_thread(wait_until, condition, seconds=FAILOVER_BOUND, what=what)
+
+
+def served_by(node: RedisServer, running: Load) -> tuple[list[Outcome], list[Outcome]]:
+    """What the clients see whose sessions a node serves, and all others."""
+    concerned, others = list[Outcome](), list[Outcome]()
+    for fingerprint, outcome in running.outcomes.items():
+        (concerned if serves(node, running.harness.key(fingerprint, "session")) else others).append(outcome)
+    return concerned, others
+
+
+def slowest(outcomes: Iterable[Outcome]) -> float:
+    return max(outcome.slowest for outcome in outcomes)
+
+
+def failures(outcomes: Iterable[Outcome]) -> int:
+    return sum(len(outcome.failed) for outcome in outcomes)
+
+
+async def test_slots_that_move_under_load_let_no_call_fail(
+    replicated: RedisCluster, harness: Harness
+) -> None:
+    async with load(harness, CLIENTS, pace=0.02) as running:
+        for fingerprint in list(running.outcomes)[:20]:
+            await asyncio.to_thread(move, replicated, harness.key(fingerprint, "session"))
+        await running.went_on()
+
+    assert await running.lost() == []
+    assert running.failed == 0
+
+
+def move(cluster: RedisCluster, key: str) -> None:
+    source = cluster.holder_of(key)
+    primaries = cluster.primaries()
+    target = primaries[(primaries.index(source) + 1) % len(primaries)]
+    cluster.move_slot(key_slot(key.encode()), source=source, target=target)
+
+
+async def test_manual_failovers_in_a_row_let_no_call_fail(replicated: RedisCluster, harness: Harness) -> None:
+    async with load(harness, CLIENTS) as running:
+        for n in range(4):
+            before = replicated.primaries()[n % 3]
+            with replicated.replica_of(before).client() as client:
+                client.execute_command("CLUSTER FAILOVER")
+            await in_thread(lambda: before not in replicated.primaries(), "a failover")  # noqa: B023 - waited for here
+            await in_thread(replicated.replicated, "the replicas to be in sync")
+        await running.went_on()
+
+    assert await running.lost() == []
+    assert running.failed == 0
+
+
+async def test_a_primary_that_hangs_delays_only_its_own_sessions(
+    replicated: RedisCluster, harness: Harness
+) -> None:
+    async with load(harness, CLIENTS) as running:
+        node = replicated.holder_of(harness.key(next(iter(running.outcomes)), "session"))
+        concerned, others = served_by(node, running)
+        node.pause()
+        try:
+            await in_thread(lambda: len(replicated.primaries()) == 3, "a failover")
+            await running.went_on()
+        finally:
+            node.resume()
+        for outcome in concerned:
+            outcome.failed = []
+        await running.went_on()
+
+    report("hangs", concerned, others)
+    assert await running.lost() == []
+    assert failures(others) == 0
+    assert slowest(others) < UNCONCERNED
+    assert slowest(outcome for outcome in concerned if outcome is not running.in_thread) < CONCERNED
+
+
+async def test_a_primary_that_dies_delays_only_its_own_sessions_and_the_admin_goes_on_without_it(
+    replicated: RedisCluster, harness: Harness, settings: Settings
+) -> None:
+    async with load(harness, CLIENTS) as running:
+        # The namespace's indexes, and the session of the thread, are on the node that dies.
+        node = replicated.holder_of(harness.key("", "nodes"))
+        concerned, others = served_by(node, running)
+        await asyncio.to_thread(node.stop, signal.SIGKILL)
+        try:
+            await in_thread(lambda: len(replicated.primaries()) == 3, "a failover")
+            await running.went_on()
+            for outcome in running.outcomes.values():
+                outcome.failed = []
+            await running.went_on()
+            assert running.failed == 0, "a call failed after the failover"
+            for _ in range(3):
+                assert await asyncio.to_thread(harness.sync.run, nodes.list_nodes()) == []
+            await first_of_all(node, replicated, settings, next(iter(running.outcomes)), harness)
+        finally:
+            await asyncio.to_thread(node.start)
+
+    report("dies", concerned, others)
+    assert await running.lost() == []
+    assert slowest(others) < UNCONCERNED
+
+
+async def first_of_all(
+    dead: RedisServer, cluster: RedisCluster, settings: Settings, fingerprint: str, harness: Harness
+) -> None:
+    """A process that starts now, and to which the dead node is named first, finds the others, on both faces."""
+    urls = [dead.url, *(node.url for node in cluster.nodes if node is not dead)]
+    entry = harnesses.cluster_cache(cluster)
+    settings.CACHES = {"default": {**entry, "LOCATION": urls[:3]}}
+    ClusterConnectionFactory._clients.pop(dead.url, None)
+    process = harnesses.redis_harness(
+        "cluster", namespace=harness.keys.resolve("", [""])[0].split("{")[1].split("}")[0]
+    )
+    assert await process.store.run(sessions.get(fingerprint)) is not None
+    assert await asyncio.to_thread(process.sync.run, sessions.get(fingerprint)) is not None
+    await process.aclose()
+
+
+def report(what: str, concerned: Iterable[Outcome], others: Iterable[Outcome]) -> None:
+    print(  # noqa: T201 - the figures of docs/operations.md
+        f"a primary {what}: the slowest call of sessions on others took {slowest(others):.2f} s, "
+        f"that of its own {slowest(concerned):.2f} s"
+    )

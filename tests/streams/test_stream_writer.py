@@ -1,0 +1,235 @@
+"""The stream of an exchange while the store is away for long, and when its messages are refused."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mcp_sessions.conf import Endpoint
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.calls import sessions, streams
+from mcp_sessions.streams.context import Context
+from mcp_sessions.streams.writer import MAX_UNLOGGED_BYTES, StreamWriter
+from tests.store.harness import Harness, embedded_harness
+from tests.streams.peers import EVENT
+
+BOUND = 10.0
+
+
+class Exchange:
+    """A call that is being answered on a connection of its own."""
+
+    def __init__(self, harness: Harness, fingerprint: str, **conf: Any) -> None:
+        self.harness = harness
+        self.fingerprint = fingerprint
+        self.away = False
+        self.notified: list[tuple[str, Any]] = []
+        self.sent = b""
+        self.tasks: set[asyncio.Task[Any]] = set()
+        node: Any = SimpleNamespace(id="a", notify=lambda *told: self.notified.append(told))
+        store: Any = SimpleNamespace(run=self._run)
+        settings = Endpoint(alias="default", server="no.server", **conf)
+        context = Context(store=store, node=node, conf=lambda: settings, spawn=self._spawn)
+        self.stream = StreamWriter(context, fingerprint, request='{"id": 7}', primed=True)
+        self.stream.open()
+        self.running = asyncio.create_task(
+            self.stream.event_stream.run(self._receive, self._send, max_seconds=1000)
+        )
+
+    async def _run(self, work: Any) -> Any:
+        if self.away:
+            raise StoreUnavailable("away")
+        return await self.harness.store.run(work)
+
+    def _spawn(self, work: Any) -> "asyncio.Task[Any]":
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def _receive(self) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def _send(self, message: Any) -> None:
+        self.sent += message.get("body", b"")
+
+    def put(self, *numbers: int, last: bool = False) -> None:
+        for number in numbers:
+            self.stream.put({"n": number}, last=last)
+
+    def events(self) -> list[tuple[int, int]]:
+        """The positions and numbers of what was sent with an id."""
+        return [
+            (int(event_id.rpartition(b"-")[2]), json.loads(data)["n"])
+            for event_id, data in EVENT.findall(self.sent)
+        ]
+
+    def without_ids(self) -> int:
+        return self.sent.count(b"event: message\ndata:")
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(BOUND):
+            while not condition():
+                await asyncio.sleep(0)
+
+    async def logged(self) -> None:
+        """Wait until the store has everything."""
+        await self.stream.written()
+        async with asyncio.timeout(BOUND):
+            while self.tasks:
+                await asyncio.wait(self.tasks)
+
+    async def log(self) -> list[tuple[int, int]]:
+        """What a client that resumes the stream gets."""
+        return [
+            (position, json.loads(data)["n"])
+            for position, data in await self.harness.kept(self.fingerprint, stream=self.stream.name)
+        ]
+
+
+@pytest.fixture
+def harness() -> Harness:
+    return embedded_harness()
+
+
+@pytest.fixture
+async def begin(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Any]]:
+    """An exchange that has sent its first message, and gives the store up at once."""
+    monkeypatch.setattr("mcp_sessions.streams.retry.GIVE_UP_SECONDS", 0)
+    monkeypatch.setattr("mcp_sessions.streams.retry.PAUSES", (0.001, 0.001))
+    begun: list[Exchange] = []
+
+    async def make(**conf: Any) -> Exchange:
+        exchange = Exchange(harness, await harness.open(), **conf)
+        begun.append(exchange)
+        exchange.put(1)
+        await exchange.stream.written()
+        return exchange
+
+    yield make
+    for exchange in begun:
+        exchange.stream.event_stream.close()
+        await exchange.running
+
+
+async def test_what_cannot_be_logged_is_sent_once_and_logged_when_the_store_is_back(
+    begin: Callable[..., Any],
+) -> None:
+    exchange = await begin()
+    exchange.away = True
+    exchange.put(2, 3)
+    await exchange.stream.written()
+    exchange.put(4)
+    expected = [(1, 1), (2, 2), (3, 3), (4, 4)]
+    await exchange.until(lambda: exchange.events() == expected)
+    exchange.away = False
+    await exchange.logged()
+    exchange.put(5)
+    exchange.put(6, last=True)
+    await exchange.running
+    expected += [(5, 5), (6, 6)]
+    assert (exchange.events(), await exchange.log()) == (expected, expected)
+
+
+async def test_the_connection_ends_with_the_response_although_the_store_is_away(
+    begin: Callable[..., Any],
+) -> None:
+    exchange = await begin()
+    exchange.away = True
+    exchange.put(2)
+    exchange.put(3, last=True)
+    await exchange.running
+    assert exchange.events() == [(1, 1), (2, 2), (3, 3)]
+    exchange.away = False
+    await exchange.logged()
+    taken = await exchange.harness.claim(exchange.fingerprint, stream=exchange.stream.name, after=2)
+    batch = await exchange.harness.read(exchange.fingerprint, taken, stream=exchange.stream.name)
+    assert ([event.position for event in batch.events], batch.ended) == ([3], True)
+
+
+async def test_who_resumed_the_stream_gets_from_the_log_what_was_said_meanwhile(
+    begin: Callable[..., Any],
+) -> None:
+    exchange = await begin()
+    taken = await exchange.harness.claim(exchange.fingerprint, stream=exchange.stream.name, after=1)
+    exchange.stream.event_stream.end()
+    exchange.away = True
+    exchange.put(2)
+    await exchange.stream.written()
+    exchange.put(3, last=True)
+    exchange.away = False
+    await exchange.logged()
+    assert {node for node, _ in exchange.notified} == {taken.claim.node}
+    batch = await exchange.harness.read(exchange.fingerprint, taken, stream=exchange.stream.name)
+    assert ([event.position for event in batch.events], batch.ended) == ([2, 3], True)
+    assert exchange.events() == [(1, 1)]
+
+
+@pytest.mark.parametrize("bound", [{"stream_max_events": 3}, {"stream_max_bytes": 3 * len('{"n":2}')}])
+async def test_of_what_cannot_be_logged_as_much_is_kept_as_a_stream_keeps(
+    begin: Callable[..., Any], bound: dict[str, int]
+) -> None:
+    exchange = await begin(**bound)
+    exchange.away = True
+    exchange.put(2, 3, 4, 5)
+    await exchange.stream.written()
+    exchange.put(6, 7, 8)
+    exchange.put(9, last=True)
+    exchange.away = False
+    await exchange.logged()
+    assert [number for _, number in exchange.events()] == list(range(1, 10))
+    assert await exchange.log() == [(7, 7), (8, 8), (9, 9)]
+
+
+async def test_a_handler_does_not_wait_for_a_store_that_was_given_up(begin: Callable[..., Any]) -> None:
+    exchange = await begin(stream_max_bytes=2 * MAX_UNLOGGED_BYTES)
+    exchange.away = True
+    exchange.stream.put({"n": 2, "long": "x" * (MAX_UNLOGGED_BYTES + 1)})
+    async with asyncio.timeout(BOUND):
+        await exchange.stream.room()
+    await exchange.until(lambda: len(exchange.events()) == 2)
+    exchange.away = False
+    await exchange.logged()
+
+
+async def test_a_connection_that_the_handler_closes_is_closed_although_the_store_is_away(
+    begin: Callable[..., Any],
+) -> None:
+    exchange = await begin()
+    exchange.away = True
+    exchange.put(2)
+    await exchange.stream.written()
+    exchange.stream.disconnect()
+    exchange.put(3)
+    await exchange.running
+    assert exchange.events() == [(1, 1), (2, 2)]
+    exchange.away = False
+    await exchange.logged()
+    assert await exchange.log() == [(1, 1), (2, 2), (3, 3)]
+
+
+async def test_a_session_that_is_gone_is_answered_without_ids(begin: Callable[..., Any]) -> None:
+    exchange = await begin()
+    await exchange.harness.store.run(sessions.end(exchange.fingerprint, principal=None, reason="deleted"))
+    exchange.put(2)
+    exchange.put(3, last=True)
+    await exchange.running
+    assert (exchange.events(), exchange.without_ids()) == ([(1, 1)], 2)
+    assert not exchange.stream.superseded
+
+
+async def test_an_exchange_that_another_node_runs_again_is_superseded(begin: Callable[..., Any]) -> None:
+    exchange = await begin()
+    taken = await exchange.harness.claim(exchange.fingerprint, stream=exchange.stream.name, node="b")
+    rerun = streams.rerun(exchange.fingerprint, exchange.stream.name, dead="a", node="b", most=1)
+    await exchange.harness.store.run(rerun)
+    exchange.put(2, last=True)
+    await exchange.running
+    assert exchange.stream.superseded
+    assert exchange.events() == [(1, 1)]
+    assert await exchange.log() == [(1, 1)]
+    assert [node for node, _ in exchange.notified] == [taken.claim.node]

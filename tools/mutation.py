@@ -1,0 +1,243 @@
+"""`make mutation`: change the code at random, one place at a time, and count the changes that no test notices.
+
+cosmic-ray makes the changes to Python, universalmutator those to Lua, in a copy of the committed files, and only those
+count that still compile. Of each part of the code the tests of that part run, until the first one fails. It prints each
+change that survived.
+
+    .venv/bin/python tools/mutation.py --part lua --count 40 --seed 7
+"""
+
+import argparse
+import ast
+import contextlib
+import difflib
+import io
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+from lupa import lua51
+from universalmutator.mutator import mutants_regexp
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+APP: Final = "mcp_sessions"
+#: Operators of cosmic-ray that have to be told which variables to replace.
+NEEDS_VARIABLES: Final = ("core/VariableReplacer", "core/VariableInserter")
+#: Seconds for the tests of one change; one that hangs is noticed.
+LIMIT: Final = 1200
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the code, by glob patterns below the app, and the tests that are to notice, cheap ones first."""
+
+    files: Sequence[str]
+    tests: Sequence[str]
+
+
+PARTS: Final = {
+    "lua": Part(["store/lua/*.lua"], ["tests/store", "tests/streams", "tests/cluster"]),
+    "store": Part(["store/**/*.py", "engine/*.py"], ["tests/store"]),
+    "serving": Part(
+        [
+            "serving/*.py",
+            "streams/*.py",
+            "cluster/*.py",
+            "http/*.py",
+            "sdk/*.py",
+            "transport/*.py",
+            "ending.py",
+        ],
+        [
+            "tests/transport",
+            "tests/cluster",
+            "tests/ending",
+            "tests/streams",
+            "tests/sdk",
+            "tests/http",
+            "tests/protocol",
+            "tests/serving",
+            "tests/chaos",
+        ],
+    ),
+    "admin": Part(
+        ["admin/*.py", "inventory/*.py", "management/**/*.py", "models.py"],
+        ["tests/inventory", "tests/admin", "tests/browser"],
+    ),
+    "daphne": Part(
+        ["daphne/*.py", "lifecycle.py", "startup.py"], ["tests/unit", "tests/daphne", "tests/serving"]
+    ),
+    "settings": Part(["conf.py", "checks/*.py", "records.py"], ["tests/unit", "tests/checks", "tests/docs"]),
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A file with one change."""
+
+    path: Path
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        difference = difflib.unified_diff(self.before.splitlines(), self.after.splitlines(), n=0, lineterm="")
+        return "\n".join([str(self.path), *(f"    {line}" for line in list(difference)[2:])])
+
+
+#: A place in a file, and the changes that may be made there.
+Place = tuple[Path, list[Callable[[str], str]]]
+
+
+def places(path: Path) -> list[Place]:
+    """Every place of a file that can be changed."""
+    found: dict[object, list[Callable[[str], str]]] = defaultdict(list)
+    for where, change in (_in_lua if path.suffix == ".lua" else _in_python)(path):
+        found[where].append(change)
+    return [(path, changes) for changes in found.values()]
+
+
+def _in_lua(path: Path) -> Iterator[tuple[object, Callable[[str], str]]]:
+    """By lines: universalmutator's rules for every language, and ours."""
+    lines = (ROOT / path).read_text(encoding="ascii").splitlines(keepends=True)
+    rules = ["universal.rules", str(ROOT / "tools" / "lua.rules")]
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = mutants_regexp(lines, ruleFiles=rules, ignorePatterns=[])
+    for number, after, *_ in found:
+        yield number, lambda _, n=number, line=after: "".join([*lines[: n - 1], line, *lines[n:]])
+
+
+def _in_python(path: Path) -> Iterator[tuple[object, Callable[[str], str]]]:
+    """By nodes of the syntax tree: cosmic-ray's operators."""
+    tree = get_ast((ROOT / path).read_text(encoding="utf-8"))
+    for name in operator_names():
+        if name in NEEDS_VARIABLES:
+            continue
+        operator = get_operator(name)()
+        positions = (position for node in ast_nodes(tree) for position in operator.mutation_positions(node))
+        for occurrence, position in enumerate(positions):
+            yield position, lambda text, o=operator, n=occurrence: mutate_code(text, o, n)
+
+
+def change_at(place: Place, randomly: random.Random) -> Change | None:
+    """One of the changes of a place that compiles and means something else; None if there is none."""
+    path, changes = place
+    before = (ROOT / path).read_text(encoding="utf-8")
+    meaning = _in_lua_means if path.suffix == ".lua" else _in_python_means
+    for change in randomly.sample(changes, len(changes)):
+        after = change(before)
+        if after is not None and meaning(after) not in (None, meaning(before)):
+            return Change(path, before, after)
+    return None
+
+
+def _in_lua_means(text: str) -> str | None:
+    """The same for texts that differ only in comments; None if it does not compile."""
+    compiled = lua51.LuaRuntime().eval("function(text) return (loadstring(text)) end")(text)
+    return None if compiled is None else "\n".join(line.split("--")[0].rstrip() for line in text.splitlines())
+
+
+def _in_python_means(text: str) -> str | None:
+    """The same for texts that differ only in comments, docstrings and annotations; None if it does not compile."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return None
+    for node in ast.walk(tree):
+        for name in ("annotation", "returns"):
+            if getattr(node, name, None) is not None:
+                setattr(node, name, ast.Constant(""))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value.value = ""
+    return ast.dump(tree)
+
+
+def is_noticed(copy: Path, change: Change, tests: Sequence[str]) -> bool:
+    """Whether a test fails with a change. The copy is as before afterwards."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", *tests]
+    # Cached bytecode is told apart by seconds and sizes, which a change may keep.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    path = copy / change.path
+    path.write_text(change.after, encoding="utf-8")
+    try:
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        path.write_text(change.before, encoding="utf-8")
+    return done.returncode != 0
+
+
+@contextlib.contextmanager
+def a_copy() -> Iterator[Path]:
+    """A checkout of HEAD beside this one, with the same tools installed."""
+    folder = Path(tempfile.mkdtemp(prefix="mutation-"))
+    copy = folder / "checkout"
+    subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(copy)], cwd=ROOT, check=True)
+    try:
+        if (ROOT / ".cache").is_dir():
+            (copy / ".cache").symlink_to(ROOT / ".cache")
+        yield copy
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", str(copy)], cwd=ROOT, check=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure(name: str, count: int, randomly: random.Random) -> bool:
+    """Try some changes of a part and print what survived; whether 95 % were noticed."""
+    part = PARTS[name]
+    paths = sorted({path.relative_to(ROOT) for glob in part.files for path in (ROOT / APP).glob(glob)})
+    possible = [place for path in paths for place in places(path)]
+    randomly.shuffle(possible)
+    chosen = list(islice(filter(None, (change_at(place, randomly) for place in possible)), count))
+    survivors = []
+    with a_copy() as copy:
+        for number, change in enumerate(chosen, 1):
+            began = time.monotonic()
+            noticed = is_noticed(copy, change, part.tests)
+            print(
+                f"{name} {number}/{len(chosen)} {'noticed' if noticed else 'SURVIVED'} "
+                f"in {time.monotonic() - began:.0f} s: {change}",
+                flush=True,
+            )
+            if not noticed:
+                survivors.append(change)
+    share = 1 - len(survivors) / len(chosen)
+    print(f"\n{name}: {share:.0%} of {len(chosen)} changes noticed.")
+    for change in survivors:
+        print(change)
+    return share >= 0.95
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 1 if fewer than 95 % of the changes of a part were noticed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", action="append", choices=sorted(PARTS), help="default: all")
+    parser.add_argument("--count", type=int, default=20, help="changes of each part (default %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="for the same choice again (default: another each time)"
+    )
+    arguments = parser.parse_args(argv)
+    seed = arguments.seed or random.SystemRandom().randrange(1, 2**31)
+    print(f"Seed {seed}.")
+    randomly = random.Random(seed)  # noqa: S311 - which places are changed is no secret
+    enough = [measure(name, arguments.count, randomly) for name in arguments.part or PARTS]
+    return 0 if all(enough) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
