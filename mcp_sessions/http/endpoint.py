@@ -261,10 +261,8 @@ class _HandshakeRequest:
             return await reject(self.send, rejection)
         runtime = self.runtime
         # Before the session is looked up: what waits for the store counts, too.
-        if runtime.draining or not runtime.admission.open_stream():
-            return await reject(
-                self.send, rejections.STOPPED if runtime.draining else rejections.TOO_MANY_STREAMS
-            )
+        if (rejection := runtime.listen()) is not None:
+            return await reject(self.send, rejection)
         try:
             session = await self._touch("GET")
             if session is None:

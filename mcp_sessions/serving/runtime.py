@@ -25,7 +25,8 @@ from mcp_sessions.store.factory import store_for
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
-from mcp_sessions.transport import jsonrpc
+from mcp_sessions.transport import jsonrpc, rejections
+from mcp_sessions.transport.rejections import Rejection
 
 #: Seconds that cancelled handlers may take to end before their requests are answered without them.
 CANCEL_SECONDS: Final = 1.0
@@ -89,6 +90,12 @@ class Runtime:
                 await self.context.node.start()
                 subscriptions.attach(self.context.conf().alias, self.context.node.broadcast)
                 self.started = True
+
+    def listen(self) -> Rejection | None:
+        """Count one more stream that never ends by itself, until `admission.close_stream`; or why there may be none."""
+        if self.draining:
+            return rejections.STOPPED
+        return None if self.admission.open_stream() else rejections.TOO_MANY_STREAMS
 
     async def drain(self) -> None:
         """Close the streams that never end by themselves, and wait for all handlers, also of clients that have left."""

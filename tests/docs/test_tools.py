@@ -97,7 +97,7 @@ def test_the_orm_works_in_sync_and_in_async_tools(client: RawClient, url: str) -
     assert len(client.value(url, "longest_title")) >= max(map(len, found))
 
 
-@pytest.mark.logs_fault("Error executing tool wrong")
+@pytest.mark.logs_fault("SynchronousOnlyOperation")
 def test_what_django_forbids_in_async_code_is_an_error_of_the_tool(
     client: RawClient, url: str, shop: Process
 ) -> None:
