@@ -18,7 +18,7 @@ from tests.support.mcp_client import RawClient, events, message_of, messages
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer, run_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = pytest.mark.slow
 
 #: Calls whose streams were resumed before Redis went, and calls whose clients stayed.
 RESUMED: Final = 10

@@ -13,7 +13,7 @@ from tests.support.mcp_client import RawClient, events, messages
 from tests.support.processes import Process, wait_until
 from tests.support.redis import RedisServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = pytest.mark.slow
 
 #: How often the client of a lost call comes back while it runs again.
 RETURNS: Final = 8

@@ -18,7 +18,7 @@ from tests.store.load import Load, Outcome, load
 from tests.support.processes import wait_until
 from tests.support.redis import RedisCluster, RedisServer, run_cluster, serves
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster with replicas")]
+pytestmark = pytest.mark.slow
 
 CLIENTS: Final = 40
 #: Seconds that a failover may take on slow cores.
