@@ -8,8 +8,8 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why and by which call it ended | 10 minutes |
 | `mcp:v1:<namespace>:{<fingerprint>}:ended-record` | string | the record of a session that ended | 1 minute |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the log of one stream | minutes after a sign of life |
-| `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above, or MAX_AGE |
-| `mcp:v1:<namespace>:{<fingerprint>}:finished` | sorted set | streams that ended, at most 256 | until MAX_AGE |
+| `mcp:v1:<namespace>:{<fingerprint>}:stream-info:<name>` | hash | its claim and positions | as above |
+| `mcp:v1:<namespace>:{<fingerprint>}:finished` | sorted set | streams that ended, at most 256 | STREAM_TTL |
 | `mcp:v1:<namespace>:{<fingerprint>}:published` | sorted set | names of publications, at most 1,000 | 1 minute |
 | `mcp:v1:<namespace>:{<fingerprint>}:request:<id>` | hash | who waits for a reply, and what came | REQUEST_TIMEOUT |
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | until MAX_AGE |

@@ -53,7 +53,8 @@ class OpenStreams:
         The caller starts the reader before it awaits anything. Raises: StoreUnavailable.
         """
         context, fingerprint = self._context, session.fingerprint
-        claim = streams.claim(fingerprint, stream, node=context.node.id, after=after)
+        ttl_ms = context.conf().stream_limits.ttl_ms
+        claim = streams.claim(fingerprint, stream, node=context.node.id, after=after, ttl_ms=ttl_ms)
         self._claiming[fingerprint] += 1
         try:
             taken = await context.store.run(claim)

@@ -153,8 +153,14 @@ class StreamWriter:
 
     async def _finish(self) -> None:
         """Tell the store that this log is complete: it keeps only the newest ones of a session."""
-        kept_bytes = KEPT_FULL_STREAMS * self._context.conf().stream_max_bytes
-        finish = streams.finish(self._fingerprint, self.name, kept=KEPT_STREAMS, kept_bytes=kept_bytes)
+        limits = self._context.conf().stream_limits
+        finish = streams.finish(
+            self._fingerprint,
+            self.name,
+            kept=KEPT_STREAMS,
+            kept_bytes=KEPT_FULL_STREAMS * limits.max_bytes,
+            ttl_ms=limits.ttl_ms,
+        )
         try:
             await self._context.store.run(finish)
         except StoreUnavailable as error:

@@ -192,7 +192,9 @@ class Harness:
     async def claim(
         self, fingerprint: str, *, stream: str = EXCHANGE, node: str = "b", after: int | None = 0
     ) -> Taken:
-        taken = await self.other.run(streams.claim(fingerprint, stream, node=node, after=after))
+        taken = await self.other.run(
+            streams.claim(fingerprint, stream, node=node, after=after, ttl_ms=300_000)
+        )
         assert taken is not None
         return taken
 

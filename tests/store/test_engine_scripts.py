@@ -144,7 +144,7 @@ def test_streams_are_the_same(store: Store) -> None:
     run(streams.APPEND, keys, "node", 1, "", 3, 1000, HOUR, "one", "two", "three", "four")
     run(streams.APPEND, keys, "node", 3, "", 3, 1000, HOUR, "three", "four", "five")
     run(streams.READ, keys, "node", 1, 0, 1000)
-    run(streams.CLAIM, keys, "other", 3, "")
+    run(streams.CLAIM, keys, "other", 3, "", HOUR)
     run(streams.READ, keys, "node", 1, 3, 1000)
     run(streams.READ, keys, "other", FIRST, 3, 3)
     run(streams.KEEP, keys)
@@ -160,9 +160,9 @@ def test_streams_are_the_same(store: Store) -> None:
     run(streams.RERUN, "record log2 info2", "a", "b", 1)
     run(streams.APPEND, "record log2 info2", "node", 1, "1", 3, 5, HOUR, "late")
     for name, kept in (("a", 2), ("b", 2), ("b", 2), ("c", 2), ("", 2)):
-        run(streams.FINISH, "record finished info", name, kept, 1000)
-    run(streams.CLAIM, "record log3 info3", "node", "", "")
-    run(streams.CLAIM, "record log3 info3", "node", "", "1")
+        run(streams.FINISH, "record finished info", name, kept, 1000, HOUR)
+    run(streams.CLAIM, "record log3 info3", "node", "", "", HOUR)
+    run(streams.CLAIM, "record log3 info3", "node", "", "1", HOUR)
     for name in ("p1", "p2", "p1", "p3"):
         store.now += 1_000
         standalone = "record log3 info3 published"
@@ -182,14 +182,14 @@ def test_streams_are_the_same(store: Store) -> None:
     run(streams.READ, "record log3 info3", "node", FIRST, 6, 9000)
     run(streams.READ, "record log3 info3", "node", FIRST, 999, 9000)
     for _ in range(35):
-        run(streams.CLAIM, "record log3 info3", "node", "", "1")
+        run(streams.CLAIM, "record log3 info3", "node", "", "1", HOUR)
     run(streams.READ, "record log3 info3", "node", FIRST, 0, 9000)
     for token in (FIRST, FIRST + 20, FIRST + 35, store.now * 1000, store.now * 1000 + 34, 7):
         run(streams.RELEASE, "record log3 info3", token)
     run(streams.READ, "record log3 info3", "node", store.now * 1000 + 90, 0, 9000)
     run(streams.DROP, "log info nil")
     store.now += HOUR
-    run(streams.FINISH, "record finished info", "d", 2, 1000)
+    run(streams.FINISH, "record finished info", "d", 2, 1000, HOUR)
     assert store.ran - {"create"} == {
         f"stream_{name}"
         for name in (

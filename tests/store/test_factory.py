@@ -137,7 +137,7 @@ def test_each_event_loop_has_connections_of_its_own_and_closed_loops_are_dropped
 async def waiting(alias: str, fingerprint: str) -> list[bytes]:
     """What waits on a session's standalone stream."""
     store = store_for(alias)
-    taken = await store.run(streams.claim(fingerprint, STANDALONE, node="a", after=0))
+    taken = await store.run(streams.claim(fingerprint, STANDALONE, node="a", after=0, ttl_ms=300_000))
     assert taken is not None
     batch = await store.run(
         streams.read(fingerprint, STANDALONE, claim=taken.claim, after=0, max_bytes=1_000)

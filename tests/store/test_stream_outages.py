@@ -53,7 +53,7 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
             fingerprint, EXCHANGE, node="a", first=1, payloads=[b"one"], last=False, limits=limits
         ),
         "publish": lambda: streams.publish(fingerprint, payloads=[b"one"], key="k", limits=limits),
-        "claim": lambda: streams.claim(fingerprint, EXCHANGE, node="a", after=0),
+        "claim": lambda: streams.claim(fingerprint, EXCHANGE, node="a", after=0, ttl_ms=300_000),
         "read": lambda: streams.read(
             fingerprint, EXCHANGE, claim=Claim(node="b", token=1), after=0, max_bytes=9
         ),
@@ -63,7 +63,7 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
             fingerprint, EXCHANGE, origin="a", after=0, payload=b"lost", limits=limits
         ),
         "keep": lambda: streams.keep([(fingerprint, EXCHANGE)]),
-        "finish": lambda: streams.finish(fingerprint, EXCHANGE, kept=1, kept_bytes=1),
+        "finish": lambda: streams.finish(fingerprint, EXCHANGE, kept=1, kept_bytes=1, ttl_ms=300_000),
         "forget": lambda: streams.forget(fingerprint),
         "subscribe": lambda: streams.subscribe(fingerprint, "book://1", max_subscriptions=9),
         "unsubscribe": lambda: streams.unsubscribe(fingerprint, "book://1"),

@@ -76,7 +76,10 @@ async def test_a_log_that_was_never_opened_takes_nothing(harness: Harness) -> No
     fingerprint = await harness.open()
 
     assert await harness.append(fingerprint, b"one") is None
-    assert await harness.store.run(streams.claim(fingerprint, EXCHANGE, node="b", after=0)) is None
+    assert (
+        await harness.store.run(streams.claim(fingerprint, EXCHANGE, node="b", after=0, ttl_ms=300_000))
+        is None
+    )
     assert (
         await harness.store.run(
             streams.read(fingerprint, EXCHANGE, claim=Claim(node="b", token=1), after=0, max_bytes=100)
@@ -295,7 +298,10 @@ async def test_a_log_vanishes_some_time_after_the_last_sign_of_life(harness: Har
 
     harness.advance(5 * MINUTE + 1)
 
-    assert await harness.store.run(streams.claim(fingerprint, EXCHANGE, node="b", after=0)) is None
+    assert (
+        await harness.store.run(streams.claim(fingerprint, EXCHANGE, node="b", after=0, ttl_ms=300_000))
+        is None
+    )
     assert await harness.append(fingerprint, b"two", first=2) is None
 
 
@@ -409,7 +415,9 @@ async def assert_gone(harness: Harness, fingerprint: str, claim: Claim) -> None:
     assert await store.run(streams.release(fingerprint, token=claim.token)) is None
     assert await store.run(streams.keep([(fingerprint, EXCHANGE), (fingerprint, STANDALONE)])) == frozenset()
     for stream, after in ((EXCHANGE, 0), (STANDALONE, None)):
-        assert await store.run(streams.claim(fingerprint, stream, node="b", after=after)) is None
+        assert (
+            await store.run(streams.claim(fingerprint, stream, node="b", after=after, ttl_ms=300_000)) is None
+        )
         assert await store.run(streams.read(fingerprint, stream, claim=claim, after=0, max_bytes=100)) is None
 
 
@@ -434,7 +442,7 @@ async def test_of_the_streams_that_ended_the_newest_are_kept_and_those_that_run_
                 limits=harness.stream_limits,
             )
         )
-        await harness.store.run(streams.finish(fingerprint, name, kept=2, kept_bytes=1000))
+        await harness.store.run(streams.finish(fingerprint, name, kept=2, kept_bytes=1000, ttl_ms=300_000))
 
     there = [
         name for name in [*names, "f" * 16] if await harness.store.run(streams.keep([(fingerprint, name)]))
@@ -461,7 +469,9 @@ async def test_of_large_streams_that_ended_fewer_are_kept(harness: Harness) -> N
             )
         )
         for _ in range(2):
-            await harness.store.run(streams.finish(fingerprint, name, kept=100, kept_bytes=100))
+            await harness.store.run(
+                streams.finish(fingerprint, name, kept=100, kept_bytes=100, ttl_ms=300_000)
+            )
 
     there = [name for name in names if await harness.store.run(streams.keep([(fingerprint, name)]))]
     assert there == names[3:]
@@ -470,10 +480,13 @@ async def test_of_large_streams_that_ended_fewer_are_kept(harness: Harness) -> N
 async def test_a_session_that_is_over_leaves_no_stream_that_ended(harness: Harness) -> None:
     fingerprint = await harness.exchange()
     await harness.append(fingerprint, b"response", last=True)
-    await harness.store.run(streams.finish(fingerprint, EXCHANGE, kept=16, kept_bytes=1000))
+    await harness.store.run(streams.finish(fingerprint, EXCHANGE, kept=16, kept_bytes=1000, ttl_ms=300_000))
     await harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
 
     await harness.store.run(streams.forget(fingerprint))
-    await harness.store.run(streams.finish(fingerprint, EXCHANGE, kept=16, kept_bytes=1000))
+    await harness.store.run(streams.finish(fingerprint, EXCHANGE, kept=16, kept_bytes=1000, ttl_ms=300_000))
 
-    assert await harness.store.run(streams.claim(fingerprint, EXCHANGE, node="b", after=0)) is None
+    assert (
+        await harness.store.run(streams.claim(fingerprint, EXCHANGE, node="b", after=0, ttl_ms=300_000))
+        is None
+    )

@@ -47,7 +47,9 @@ async def test_notifications_are_heard(harness: Harness) -> None:
 
 async def test_messages_are_read(harness: Harness) -> None:
     fingerprint = await harness.open()
-    taken = await harness.store.run(streams.claim(fingerprint, "standalone", node="a", after=None))
+    taken = await harness.store.run(
+        streams.claim(fingerprint, "standalone", node="a", after=None, ttl_ms=300_000)
+    )
     assert taken is not None
     await harness.store.run(
         streams.publish(fingerprint, payloads=[b"hello"], key="1", limits=harness.stream_limits)

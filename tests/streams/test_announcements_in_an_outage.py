@@ -37,7 +37,7 @@ async def test_an_update_is_announced_again_when_the_store_was_away_once(harness
     )
     await publish_to_all(context, {fingerprint}, "notifications/resources/updated", URI, key="k")
 
-    taken = await harness.store.run(streams.claim(fingerprint, STANDALONE, node="n", after=0))
+    taken = await harness.store.run(streams.claim(fingerprint, STANDALONE, node="n", after=0, ttl_ms=300_000))
     assert taken is not None
     batch = await harness.store.run(
         streams.read(fingerprint, STANDALONE, claim=taken.claim, after=0, max_bytes=1000)

@@ -91,7 +91,9 @@ async def test_a_claim_whose_client_left_at_once_holds_the_stream_for_a_heartbea
 ) -> None:
     session = await world.session()
     staying = await world["a"].listen(session)
-    await world.harness.store.run(streams.claim(session.fingerprint, STANDALONE, node="b", after=None))
+    await world.harness.store.run(
+        streams.claim(session.fingerprint, STANDALONE, node="b", after=None, ttl_ms=300_000)
+    )
     await world.beat()
     await world.say(session)
     await world.beat(2)

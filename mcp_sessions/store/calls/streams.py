@@ -167,14 +167,14 @@ def publish(
     return Call(PUBLISH, fingerprint, (*_parts(STANDALONE), "published"), arguments, _appended)
 
 
-def claim(fingerprint: str, stream: str, *, node: str, after: int | None) -> Call[Taken | None]:
-    """Take over the delivery of a stream. None if there is no such stream.
+def claim(fingerprint: str, stream: str, *, node: str, after: int | None, ttl_ms: int) -> Call[Taken | None]:
+    """Take over the delivery of a stream, and keep it for `ttl_ms`. None if there is no such stream.
 
     The standalone stream exists for every session (it is made on first use); `after=None` goes on after the last event
     that was delivered to anybody, and the claim before this one waits. For an exchange's stream `after` is a position;
     None is 0.
     """
-    arguments = (node, "" if after is None else after, "1" if stream == STANDALONE else "")
+    arguments = (node, "" if after is None else after, "1" if stream == STANDALONE else "", ttl_ms)
     return Call(CLAIM, fingerprint, _parts(stream), arguments, _taken)
 
 
@@ -230,14 +230,14 @@ def keep(streams: Sequence[tuple[str, str]]) -> Operation[frozenset[tuple[str, s
     return frozenset(each for each, exists in zip(streams, kept, strict=True) if exists)
 
 
-def finish(fingerprint: str, stream: str, *, kept: int, kept_bytes: int) -> Operation[None]:
-    """An exchange's stream ended. Of those of a session the newest are kept, at most `kept`, and at most as many as it
-    takes to have `kept_bytes`.
+def finish(fingerprint: str, stream: str, *, kept: int, kept_bytes: int, ttl_ms: int) -> Operation[None]:
+    """An exchange's stream ended. Of those of a session the newest are known for `ttl_ms`, at most `kept`, and at most
+    as many as it takes to have `kept_bytes`.
 
     If the session is over, this one is dropped as well.
     """
     parts = ("session", "finished", "stream-info:" + stream)
-    [names] = yield [Call(FINISH, fingerprint, parts, (stream, kept, kept_bytes), _names)]
+    [names] = yield [Call(FINISH, fingerprint, parts, (stream, kept, kept_bytes, ttl_ms), _names)]
     if names:
         surplus = [part for name in names for part in _parts(name)[1:]]
         yield [Call(DROP, fingerprint, surplus, (), lambda _, __: None)]
@@ -245,7 +245,7 @@ def finish(fingerprint: str, stream: str, *, kept: int, kept_bytes: int) -> Oper
 
 def forget(fingerprint: str) -> Operation[None]:
     """The session is over: drop its streams that ended. The others go with their TTL."""
-    return finish(fingerprint, "", kept=0, kept_bytes=0)
+    return finish(fingerprint, "", kept=0, kept_bytes=0, ttl_ms=0)
 
 
 def subscribe(fingerprint: str, uri: str, *, max_subscriptions: int) -> Call[bool | None]:

@@ -1,7 +1,7 @@
 -- Put before the scripts that work on one stream. Events have one field, `d`, and their position as id: 1-0, 2-0, 3-0...
 -- for an exchange, whose node counts them. The positions of a standalone stream, and all tokens, are microseconds since
 -- the epoch, or one more than the last if that is later: a server that lost data gives none of them a second time.
--- The info lives as long as the log; that of the standalone stream, which has no origin, until its session's deadline.
+-- The info lives as long as the log. That of the standalone stream has no origin.
 -- KEYS: 1 record, 2 log, 3 info.
 local ANSWERED, ORPHAN = 'a', 'o'
 
@@ -39,10 +39,9 @@ end
 
 -- Keep the stream for its TTL from now on, never past the session's deadline.
 local function live(stream, session, now)
-  local most = session.deadline - now
-  local left = math.min(stream.ttl, most)
+  local left = math.min(stream.ttl, session.deadline - now)
   redis.call('PEXPIRE', KEYS[2], left)
-  redis.call('PEXPIRE', KEYS[3], stream.origin == '' and most or left)
+  redis.call('PEXPIRE', KEYS[3], left)
 end
 
 -- Drop events from the old end until the bounds hold; the newest one stays, a response among others.
