@@ -218,7 +218,7 @@ class ClientRequests:
                 requests.replies(waiting.fingerprint, waiting.id, after=waiting.heard)
             )
         except StoreUnavailable as error:
-            logger.warning("An answer is fetched later: %s", error)
+            logger.debug("An answer is fetched later: %s", error)
             return
         if replies is None:
             if waiting.registered:

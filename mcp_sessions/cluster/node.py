@@ -181,7 +181,7 @@ class Node:
             try:
                 await self._on_beat()
             except StoreUnavailable as error:
-                logger.warning("Sessions and streams are looked after later: %s", error)
+                logger.debug("Sessions and streams are looked after later: %s", error)
             except Exception:
                 # A fan-out: one that fails must not end the care for all others.
                 logger.exception("Sessions and streams are looked after later.")
@@ -192,7 +192,7 @@ class Node:
             try:
                 after, notifications = await self.store.listen(self.id, after=after, block_ms=BLOCK_MS)
             except StoreUnavailable as error:
-                logger.warning("The inbox cannot be read: %s", error)
+                logger.debug("The inbox cannot be read: %s", error)  # the store logs its outage
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             except Exception:
@@ -224,7 +224,7 @@ class Node:
                 for encoded in broadcasts:
                     self._receive(encoded)
         except StoreUnavailable as error:
-            logger.warning("The broadcasts are read later: %s", error)
+            logger.debug("The broadcasts are read later: %s", error)
         finally:
             self._reader = None
 

@@ -124,7 +124,7 @@ class Orphans:
             reader.origin = await self._take_care(reader, dead)
         except StoreUnavailable as error:
             reader.origin = dead
-            logger.warning("A stream of session %.12s is ended later: %s", reader.fingerprint, error)
+            logger.debug("A stream of session %.12s is ended later: %s", reader.fingerprint, error)
             return
         reader.nudge()
 

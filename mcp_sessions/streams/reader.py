@@ -108,7 +108,7 @@ class StreamReader:
         try:
             batch = await self._context.store.run(read)
         except StoreUnavailable as error:
-            logger.warning("A stream of session %.12s cannot be read: %s", self.fingerprint, error)
+            logger.debug("A stream of session %.12s cannot be read: %s", self.fingerprint, error)
             return False
         return self._deliver(batch)
 
