@@ -37,7 +37,7 @@ from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.standalone import StandaloneChannel
 from mcp_sessions.transport import jsonrpc, rejections
-from mcp_sessions.transport.asgi import Application, Receive, Scope, Send, read_body
+from mcp_sessions.transport.asgi import Application, Receive, Scope, Send
 from mcp_sessions.transport.event_ids import STANDALONE, EventId
 from mcp_sessions.transport.event_stream import EventStream, max_bytes
 from mcp_sessions.transport.rejections import JSON_HEADERS
@@ -130,7 +130,7 @@ class _HandshakeRequest:
         )
         if rejection is not None:
             return await reject(self.send, rejection)
-        body = await read_body(self.receive, headers.get(b"content-length", b"0"), limit=self.conf.max_body)
+        body = await self._body()
         if body is not None and len(body) > LARGE_BODY_BYTES and not await self._may_send_much():
             return None
         message = rejections.TOO_LARGE if body is None else jsonrpc.parse(body)
@@ -298,6 +298,24 @@ class _HandshakeRequest:
             await self._not_found(digest)
         elif digest is not None:
             await respond(self.send, 204)
+
+    async def _body(self) -> bytes | None:
+        """The whole request body; None if it exceeds MAX_BODY."""
+        limit = self.conf.max_body
+        declared = self.headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            return None
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                return None
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
 
     async def _may_send_much(self) -> bool:
         """Whether the session exists, for a body that takes long to parse. False: the request was refused."""

@@ -230,6 +230,7 @@ def test_no_log_has_a_credential(deployment: Deployment, client: RawClient) -> N
     assert "a-token-in-a-query" not in lines
 
 
+@pytest.mark.logs_fault("DisallowedHost")
 def test_the_probes_answer_by_the_probes_host_name(deployment: Deployment) -> None:
     for each in deployment.processes:
         for path in ("/healthz", "/readyz"):

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.call import Call
-from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls import sessions, state
 from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.drivers.pipelines import Pipeline, Pipelines, PooledConnection, PooledServer
 from mcp_sessions.store.drivers.round_trips import MOST_TOGETHER, Job, NoReply
@@ -195,11 +195,11 @@ async def test_a_connection_that_breaks_twice_is_unavailable(client: Any) -> Non
 
 
 async def test_what_must_happen_once_is_never_sent_twice(client: Any) -> None:
-    """An end that was carried out, and is sent again, would find nothing and report nothing."""
+    """A number that was added, and is sent again, would count twice."""
     used = pipeline(client, in_flight=1)
-    [end] = next(sessions.end(a_fingerprint(), principal=None, reason="deleted"))
+    incr = state.incr(a_fingerprint(), "count", 1, max_bytes=100)
     with mock.patch.object(PooledConnection, "execute", breaking(times=1)):
-        assert isinstance(await used.submit(job_of(end)), NoReply)
+        assert isinstance(await used.submit(job_of(incr)), NoReply)
 
 
 async def test_a_mistake_reaches_who_made_it_and_the_pipeline_goes_on(client: Any) -> None:

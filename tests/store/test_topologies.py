@@ -181,7 +181,8 @@ async def test_a_slot_that_moves_to_another_node_is_followed_on_both_faces(
         assert cluster_harness.sync.run(sessions.get(fingerprint)) is not None
         await cluster_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
         with cluster.nodes[other].client() as client:
-            client.delete(cluster_harness.key(fingerprint, "ended"))
+            for part in ("ended", "ended-record"):
+                client.delete(cluster_harness.key(fingerprint, part))
     finally:
         move_empty_slot(cluster, slot, other, owner)
 
