@@ -11,7 +11,7 @@ from django.core.checks import Warning as Advice
 from mcp_sessions import engine
 from mcp_sessions.checks import caches
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message, names
-from mcp_sessions.store.clients import REDIS_ERRORS
+from mcp_sessions.connections.defaults import REDIS_ERRORS
 
 
 @register(TAG)

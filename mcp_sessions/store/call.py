@@ -5,12 +5,16 @@ that may share a round trip, and is sent their results. `StoreUnavailable` is ra
 """
 
 import hashlib
-import logging
+import inspect
 from collections.abc import Callable, Generator, Sequence
 from importlib.resources import files
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
-log = logging.getLogger("mcp_sessions.store")
+from redis.exceptions import ResponseError
+
+from mcp_sessions.connections.defaults import log
+from mcp_sessions.connections.round_trips import NoReply, unavailable
+from mcp_sessions.errors import StoreUnavailable
 
 _FOLDER: Final = files("mcp_sessions.store") / "lua"
 
@@ -81,3 +85,19 @@ def warn_unreadable(fingerprint: str, text: bytes | Exception) -> None:
     """Log a record that is corrupt, or of a format version that this release does not know. It is left alone."""
     version = text.split(b" ", 1)[0][:8] if isinstance(text, bytes) else type(text).__name__
     log.warning("Session %s is unreadable (format %r); it is treated as gone.", fingerprint[:12], version)
+
+
+def check_unused(operation: Operation[Any]) -> None:
+    """Raises: RuntimeError for an operation that ran before. Its generator is spent: it would do nothing, silently."""
+    if inspect.getgeneratorstate(operation) != inspect.GEN_CREATED:
+        raise RuntimeError("An operation runs once; make another one to repeat it.")
+
+
+def failure(call: Call[Any], reply: Exception) -> StoreUnavailable | None:
+    """Why a call failed: no reply, out of memory, loading, read-only, a cluster that is down.
+
+    A key of another type is a record that cannot be read, which is no failure.
+    """
+    if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply) and call.script.reads_record:
+        return None
+    return unavailable(reply.cause if isinstance(reply, NoReply) else reply)

@@ -33,23 +33,15 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.cluster import RedisCluster as SyncRedisCluster
-from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry as SyncRetry
 
-from mcp_sessions.store import sentinel
-from mcp_sessions.store.sentinel import PrimaryConnection, PrimaryPool, PrimarySSLConnection
-from mcp_sessions.store.topology import ClusterNodes
+from mcp_sessions.connections import sentinel
+from mcp_sessions.connections.defaults import CONNECT_TIMEOUT, MAX_CONNECTIONS, SOCKET_TIMEOUT
+from mcp_sessions.connections.sentinel import PrimaryConnection, PrimaryPool, PrimarySSLConnection
+from mcp_sessions.connections.server import AsyncClient
+from mcp_sessions.connections.topology import ClusterNodes
 
-AsyncClient = Redis | ClusterNodes
 SyncClient = SyncRedis | SyncRedisCluster
-
-#: What can go wrong between us and Redis. RedisClusterException is not a RedisError.
-REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError)
-
-#: Unless OPTIONS say otherwise: seconds that an answer, a connection and a free connection of the pool may take.
-SOCKET_TIMEOUT: Final = 2.0
-CONNECT_TIMEOUT: Final = 1.0
-MAX_CONNECTIONS: Final = 32
 
 #: What CONNECTION_POOL_KWARGS may hold for django-redis and the async client does differently.
 _SYNC_ONLY: Final = ("connection_class", "parser_class", "retry", "queue_class", "decode_responses", "url")
@@ -152,7 +144,7 @@ def sync_client(alias: str) -> SyncClient:
             **_sentinel_timeouts(SyncRetry),
             **(options.get("SENTINEL_KWARGS") or {}),
         }
-        options.setdefault("CONNECTION_POOL_CLASS", "mcp_sessions.store.sync_sentinel.SyncPrimaryPool")
+        options.setdefault("CONNECTION_POOL_CLASS", "mcp_sessions.connections.sync_sentinel.SyncPrimaryPool")
     factory = get_connection_factory(options)
     if isinstance(factory, ClusterConnectionFactory) or _is_cluster_class(options):
         cluster: SyncRedisCluster = get_redis_connection(alias)

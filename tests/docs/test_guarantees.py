@@ -9,12 +9,11 @@ from mcp_sessions import daphne, records
 from mcp_sessions.admin import actions
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
+from mcp_sessions.connections import defaults, pipelines
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.http import endpoint, opening
 from mcp_sessions.serving import cancellations
-from mcp_sessions.store import clients
 from mcp_sessions.store.calls import nodes, requests, sessions
-from mcp_sessions.store.drivers import pipelines
 from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
@@ -75,10 +74,10 @@ BOUNDS: Final = {
     "Store unavailable while a stream is written": f"{retry.GIVE_UP_SECONDS:g} s",
     "Messages of a call that wait for the store then": "`STREAM_MAX_EVENTS` and `STREAM_MAX_BYTES`",
     "Runs of a lost call with `RERUN_LOST_CALLS`": f"{orphans.MAX_RERUNS}",
-    "Wait for Redis to answer": f"{clients.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
-    "Wait for a connection to Redis": f"{clients.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
+    "Wait for Redis to answer": f"{defaults.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
+    "Wait for a connection to Redis": f"{defaults.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Calls that wait for Redis": f"{pipelines.MOST_WAITING:,} of each of four kinds",
-    "Connections to Redis": f"{clients.MAX_CONNECTIONS} per process",
+    "Connections to Redis": f"{defaults.MAX_CONNECTIONS} per process",
     "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
     "Time that a stopped process takes after the drain": f"{daphne.HARD_END_SECONDS:g} s",
     "Sessions ended by one action in the admin": f"{actions.MAX_ENDED:,}",

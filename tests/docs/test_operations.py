@@ -14,9 +14,9 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from uvicorn.main import main as uvicorn_command
 
 from mcp_sessions import conf
+from mcp_sessions.connections.topology import ClusterNodes
 from mcp_sessions.daphne import CommandLineInterface
 from mcp_sessions.store.clients import ClusterConnectionFactory, make_async_client
-from mcp_sessions.store.topology import ClusterNodes
 from tests.docs import markdown
 from tests.support import ROOT
 

@@ -10,6 +10,7 @@ from redis.exceptions import ReadOnlyError
 
 from mcp_sessions import conf, ending
 from mcp_sessions.cluster.notifications import Notification, SessionsEnded, decode
+from mcp_sessions.connections import sync_connections
 from mcp_sessions.ending import end_session, end_sessions
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.session import Session
@@ -17,7 +18,7 @@ from mcp_sessions.signals import session_ended
 from mcp_sessions.store.calls import nodes as node_calls
 from mcp_sessions.store.calls import queries
 from mcp_sessions.store.calls import sessions as session_calls
-from mcp_sessions.store.drivers import sync_connections, synchronous
+from mcp_sessions.store.drivers import synchronous
 from mcp_sessions.store.factory import store_for, sync_store_for
 from tests.support.redis import RedisServer, run_server
 from tests.support.sessions import Opened, open_sessions

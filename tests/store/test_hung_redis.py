@@ -12,8 +12,8 @@ from unittest import mock
 import pytest
 from pytest_django import Settings
 
+from mcp_sessions.connections import breaker, pipelines
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.drivers import breaker, pipelines
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect

@@ -7,13 +7,14 @@ from unittest import mock
 
 import pytest
 
+from mcp_sessions.connections import sync_connections
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, queries, sessions
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import HEAL_INTERVAL_MS
-from mcp_sessions.store.drivers import sync_connections, synchronous
+from mcp_sessions.store.drivers import synchronous
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness, client_named
 from tests.support.redis import RedisServer

@@ -10,10 +10,11 @@ from django_redis import get_redis_connection
 from pytest_django import Settings
 from redis import BlockingConnectionPool
 
+from mcp_sessions.connections.defaults import CONNECT_TIMEOUT, SOCKET_TIMEOUT
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Session
 from mcp_sessions.store.calls import sessions, state
-from mcp_sessions.store.clients import CONNECT_TIMEOUT, SOCKET_TIMEOUT, sync_client
+from mcp_sessions.store.clients import sync_client
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import Harness

@@ -9,12 +9,12 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from mcp_sessions.connections.pipelines import Pipeline, Pipelines, PooledConnection, PooledServer
+from mcp_sessions.connections.round_trips import MOST_TOGETHER, Job, NoReply
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import sessions, state
 from mcp_sessions.store.clients import make_async_client
-from mcp_sessions.store.drivers.pipelines import Pipeline, Pipelines, PooledConnection, PooledServer
-from mcp_sessions.store.drivers.round_trips import MOST_TOGETHER, Job, NoReply
 from mcp_sessions.store.keys import Keys
 from tests.store.harness import LIMITS, a_fingerprint
 from tests.support.redis import run_cluster

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
+from mcp_sessions.connections.listener import MARGIN
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes, requests, streams
 from mcp_sessions.store.calls.streams import Claim
-from mcp_sessions.store.drivers.listener import MARGIN
 from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect

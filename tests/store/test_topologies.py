@@ -16,11 +16,11 @@ from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
 from redis.exceptions import MovedError, ResponseError
 
+from mcp_sessions.connections.topology import ClusterNodes
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import indexes, nodes, queries, sessions
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.clients import make_async_client, redis_cache
-from mcp_sessions.store.topology import ClusterNodes
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import Harness, a_fingerprint

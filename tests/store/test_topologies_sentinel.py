@@ -9,8 +9,8 @@ import pytest
 from pytest_django import Settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from mcp_sessions.connections.sentinel import Named, newest
 from mcp_sessions.store.clients import make_async_client
-from mcp_sessions.store.sentinel import Named, newest
 from tests.store import harness as harnesses
 from tests.store.conftest import disconnect
 from tests.store.harness import Harness, a_fingerprint

@@ -12,10 +12,11 @@ from functools import lru_cache, partial
 from typing import Any, Final, Literal
 
 from mcp_sessions.conf import Limits
+from mcp_sessions.connections.defaults import log
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.records import Handshake, Session, parse_handshake
 from mcp_sessions.store import keys
-from mcp_sessions.store.call import Call, Operation, Script, is_readable, log, warn_unreadable
+from mcp_sessions.store.call import Call, Operation, Script, is_readable, warn_unreadable
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 from mcp_sessions.transport.event_ids import STANDALONE

@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
+from mcp_sessions.connections.cluster import ClusterPipelines
+from mcp_sessions.connections.defaults import log
+from mcp_sessions.connections.listener import Listener
+from mcp_sessions.connections.pipelines import Pipelines, PooledServer
+from mcp_sessions.connections.server import AsyncClient
+from mcp_sessions.connections.topology import ClusterNodes
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.call import Call, Operation, log
+from mcp_sessions.store.call import Call, Operation, check_unused, failure
 from mcp_sessions.store.calls import nodes
-from mcp_sessions.store.clients import AsyncClient
-from mcp_sessions.store.drivers.cluster import ClusterPipelines
-from mcp_sessions.store.drivers.listener import Listener
-from mcp_sessions.store.drivers.pipelines import Pipelines, PooledServer
-from mcp_sessions.store.drivers.round_trips import check_unused, failure
 from mcp_sessions.store.keys import Keys
-from mcp_sessions.store.topology import ClusterNodes
 
 T = TypeVar("T")
 #: Makes a client; the socket timeout in seconds is None for that of the settings.

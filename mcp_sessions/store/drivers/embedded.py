@@ -6,11 +6,11 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from mcp_sessions.connections.listener import BATCH
+from mcp_sessions.connections.round_trips import Job
 from mcp_sessions.engine import Engine
 from mcp_sessions.store.call import Call, Operation
 from mcp_sessions.store.calls import nodes
-from mcp_sessions.store.drivers.listener import BATCH
-from mcp_sessions.store.drivers.round_trips import Job
 from mcp_sessions.store.drivers.synchronous import SyncRunner
 from mcp_sessions.store.keys import Keys
 

@@ -7,12 +7,13 @@ from typing import Any, TypeVar, cast
 
 from redis import Redis
 
+from mcp_sessions.connections.defaults import REDIS_ERRORS, log
+from mcp_sessions.connections.round_trips import Job, NoReply, round_trips
+from mcp_sessions.connections.sync_cluster import cluster_replies
+from mcp_sessions.connections.sync_connections import execute, replies_of
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.call import Call, Operation, log
-from mcp_sessions.store.clients import REDIS_ERRORS, SyncClient
-from mcp_sessions.store.drivers.round_trips import Job, NoReply, check_unused, failure, round_trips
-from mcp_sessions.store.drivers.sync_cluster import cluster_replies
-from mcp_sessions.store.drivers.sync_connections import execute, replies_of
+from mcp_sessions.store.call import Call, Operation, check_unused, failure
+from mcp_sessions.store.clients import SyncClient
 from mcp_sessions.store.keys import Keys
 
 T = TypeVar("T")

@@ -15,10 +15,10 @@ from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from mcp_sessions.store.clients import REDIS_ERRORS
-from mcp_sessions.store.drivers.breaker import PAUSE, Breaker, Outage
-from mcp_sessions.store.drivers.connections import NO_LIMIT, Connection, Server
-from mcp_sessions.store.drivers.round_trips import Gathering, Job, NoReply, Steps, round_trips
+from mcp_sessions.connections.breaker import PAUSE, Breaker, Outage
+from mcp_sessions.connections.defaults import REDIS_ERRORS
+from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, Steps, round_trips
+from mcp_sessions.connections.server import NO_LIMIT, Connection, Server
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
 #: notifications, which are many and small, two.

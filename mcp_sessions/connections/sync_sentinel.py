@@ -16,7 +16,7 @@ from redis.sentinel import (
     SentinelConnectionPoolProxy,
 )
 
-from mcp_sessions.store.sentinel import LOOK, Address, Named, named, newest
+from mcp_sessions.connections.sentinel import LOOK, Address, Named, named, newest
 
 #: Seconds for which an answer counts.
 FRESH: Final = 0.25

@@ -3,6 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from redis.asyncio import Redis
+
+from mcp_sessions.connections.topology import ClusterNodes
+
+#: A standalone Redis or the primary behind Sentinels, or a Cluster.
+AsyncClient = Redis | ClusterNodes
+
 #: Seconds that calls may take where SOCKET_TIMEOUT is None: for ever, nearly.
 NO_LIMIT: Final = 86_400.0
 

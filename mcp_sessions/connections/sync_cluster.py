@@ -14,10 +14,9 @@ from redis.cluster import ClusterNode, RedisCluster, get_node_name
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
-from mcp_sessions.store.call import log
-from mcp_sessions.store.clients import REDIS_ERRORS, SOCKET_TIMEOUT
-from mcp_sessions.store.drivers.round_trips import Job, NoReply, round_trips
-from mcp_sessions.store.drivers.sync_connections import execute, replies_of
+from mcp_sessions.connections.defaults import REDIS_ERRORS, SOCKET_TIMEOUT, log
+from mcp_sessions.connections.round_trips import Job, NoReply, round_trips
+from mcp_sessions.connections.sync_connections import execute, replies_of
 
 #: Seconds until calls are sent again whose keys are on their way from one node to another.
 TRY_AGAIN: Final = 0.05

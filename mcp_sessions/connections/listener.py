@@ -5,9 +5,10 @@ from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from mcp_sessions.store.clients import REDIS_ERRORS, AsyncClient
-from mcp_sessions.store.drivers.round_trips import unavailable
-from mcp_sessions.store.topology import ClusterNodes
+from mcp_sessions.connections.defaults import REDIS_ERRORS
+from mcp_sessions.connections.round_trips import unavailable
+from mcp_sessions.connections.server import AsyncClient
+from mcp_sessions.connections.topology import ClusterNodes
 
 #: Seconds that an answer may take beyond the time that the server was told to wait.
 MARGIN: Final = 1.0

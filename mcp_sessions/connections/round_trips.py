@@ -1,16 +1,35 @@
-"""How calls travel to Redis: what to send, what to send again, what errors mean. Pure."""
+"""How scripts travel to Redis: what to send, what to send again, what errors mean. Pure."""
 
-import inspect
 import re
 from collections.abc import Generator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.call import Call, Operation, Script
+
+
+class Script(Protocol):
+    """A script as Redis runs it."""
+
+    @property
+    def sha(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether running it twice does no harm."""
+        ...
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether one run may do several calls, with the keys of all and then the arguments of all."""
+        ...
+
 
 #: One script, its keys, and its arguments, of which the first is the time.
 Job = tuple[Script, Sequence[str], Sequence[Any]]
@@ -108,22 +127,6 @@ def _joined(jobs: Sequence[Job]) -> Job:
     script, _, rest = jobs[0]
     every_key = [key for _, keys, _ in jobs for key in keys]
     return script, every_key, [rest[0], *(argument for _, _, rest in jobs for argument in rest[1:])]
-
-
-def check_unused(operation: Operation[Any]) -> None:
-    """Raises: RuntimeError for an operation that ran before. Its generator is spent: it would do nothing, silently."""
-    if inspect.getgeneratorstate(operation) != inspect.GEN_CREATED:
-        raise RuntimeError("An operation runs once; make another one to repeat it.")
-
-
-def failure(call: Call[Any], reply: Exception) -> StoreUnavailable | None:
-    """Why a call failed: no reply, out of memory, loading, read-only, a cluster that is down.
-
-    A key of another type is a record that cannot be read, which is no failure.
-    """
-    if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply) and call.script.reads_record:
-        return None
-    return unavailable(reply.cause if isinstance(reply, NoReply) else reply)
 
 
 def unavailable(error: BaseException) -> StoreUnavailable:

@@ -7,8 +7,8 @@ from hiredis import pack_command
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from mcp_sessions.store.clients import REDIS_ERRORS
-from mcp_sessions.store.drivers.round_trips import Commands, NoReply, Steps
+from mcp_sessions.connections.defaults import REDIS_ERRORS
+from mcp_sessions.connections.round_trips import Commands, NoReply, Steps
 
 
 def replies_of(steps: Steps, execute: Callable[[Commands], list[Any]]) -> list[Any]:

@@ -7,9 +7,8 @@ from typing import Final
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from mcp_sessions.connections.defaults import REDIS_ERRORS, log
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.call import log
-from mcp_sessions.store.clients import REDIS_ERRORS
 
 #: Seconds that a probe may be without an answer before nobody waits for the server any more.
 PATIENCE: Final = 0.5

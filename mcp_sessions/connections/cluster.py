@@ -7,18 +7,18 @@ from typing import Any, Final
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
-from mcp_sessions.store.clients import REDIS_ERRORS
-from mcp_sessions.store.drivers.breaker import Breaker, Outage
-from mcp_sessions.store.drivers.connections import Server
-from mcp_sessions.store.drivers.pipelines import (
+from mcp_sessions.connections.breaker import Breaker, Outage
+from mcp_sessions.connections.defaults import REDIS_ERRORS
+from mcp_sessions.connections.pipelines import (
     IN_FLIGHT,
     Pipeline,
     Pipelines,
     PooledConnection,
     PooledServer,
 )
-from mcp_sessions.store.drivers.round_trips import Gathering, Job, NoReply, round_trips
-from mcp_sessions.store.topology import Address, ClusterNodes
+from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, round_trips
+from mcp_sessions.connections.server import Server
+from mcp_sessions.connections.topology import Address, ClusterNodes
 
 #: What a node replies that does not serve the keys, or not all of them yet. The script has not run.
 REDIRECTIONS: Final = (AskError, TryAgainError)
