@@ -1,6 +1,6 @@
 # `make` without a target lists the targets.
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := .venv/bin
 # Neither command below connects to Redis: the address only makes the settings name one.
 MANAGE := DJANGO_DEBUG=1 REDIS_URL=redis://127.0.0.1:6379/0 $(BIN)/python manage.py
