@@ -14,7 +14,6 @@ from pytest_django import Settings
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
-from redis.exceptions import MovedError, ResponseError
 
 from mcp_sessions.connections.topology import ClusterNodes
 from mcp_sessions.errors import StoreUnavailable
@@ -172,46 +171,11 @@ async def test_a_slot_that_moves_to_another_node_is_followed_on_both_faces(
     fingerprint = a_fingerprint()
     await cluster_harness.open()
     cluster_harness.sync.run(nodes.list_nodes())
-    slot, owner, other = place_of(cluster, cluster_harness.key(fingerprint, "session"))
+    cluster.move_slot_of(cluster_harness.key(fingerprint, "session"))
 
-    move_empty_slot(cluster, slot, owner, other)
-    try:
-        await eventually(lambda: cluster_harness.open(fingerprint=fingerprint))
-        assert await cluster_harness.touch(fingerprint) is not None
-        assert cluster_harness.sync.run(sessions.get(fingerprint)) is not None
-        await cluster_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
-        with cluster.nodes[other].client() as client:
-            for part in ("ended", "ended-record"):
-                client.delete(cluster_harness.key(fingerprint, part))
-    finally:
-        move_empty_slot(cluster, slot, other, owner)
-
-
-def place_of(cluster: RedisCluster, key: str) -> tuple[int, int, int]:
-    """The slot of a key, the number of the node that has it, and that of another."""
-    with cluster.nodes[0].client() as client:
-        slot = int(client.execute_command("CLUSTER KEYSLOT", key))
-    for number, node in enumerate(cluster.nodes):
-        with node.client() as client:
-            if not is_moved(client, key):
-                return slot, number, (number + 1) % len(cluster.nodes)
-    raise AssertionError(f"nobody has slot {slot}")
-
-
-def is_moved(client: Any, key: str) -> bool:
-    try:
-        client.get(key)
-    except ResponseError as error:
-        return isinstance(error, MovedError) or str(error).startswith("MOVED")
-    return False
-
-
-def move_empty_slot(cluster: RedisCluster, slot: int, owner: int, other: int) -> None:
-    with cluster.nodes[other].client() as client:
-        new_owner = client.execute_command("CLUSTER MYID").decode()
-    for number in (other, owner, *(n for n in range(len(cluster.nodes)) if n not in (owner, other))):
-        with cluster.nodes[number].client() as client:
-            client.execute_command("CLUSTER SETSLOT", slot, "NODE", new_owner)
+    await eventually(lambda: cluster_harness.open(fingerprint=fingerprint))
+    assert await cluster_harness.touch(fingerprint) is not None
+    assert cluster_harness.sync.run(sessions.get(fingerprint)) is not None
 
 
 def caches_with(settings: Settings, **entry: Any) -> None:
@@ -361,9 +325,9 @@ async def test_a_hung_node_of_a_cluster_is_unavailable_in_bounds_and_recovers(se
         harness = harnesses.redis_harness("cluster")
         opened = await asyncio.gather(*[harness.open() for _ in range(12)])
         harness.sync.run(nodes.list_nodes())
-        _, hung, _ = place_of(running, harness.key(opened[0], "session"))
+        hung = running.holder_of(harness.key(opened[0], "session"))
 
-        running.nodes[hung].pause()
+        hung.pause()
         try:
             for attempt in (
                 harness.touch(opened[0]),
@@ -374,7 +338,7 @@ async def test_a_hung_node_of_a_cluster_is_unavailable_in_bounds_and_recovers(se
                     await attempt
                 assert time.monotonic() - begun < 10
         finally:
-            running.nodes[hung].resume()
+            hung.resume()
 
         for fingerprint in opened:
             assert await eventually(lambda each=fingerprint: harness.touch(each)) is not None

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import pytest
 from pytest_django import Settings
-from redis.crc import key_slot
 
 from mcp_sessions.store.calls import nodes, sessions
 from mcp_sessions.store.clients import ClusterConnectionFactory
@@ -71,18 +70,11 @@ async def test_slots_that_move_under_load_let_no_call_fail(
 ) -> None:
     async with load(harness, CLIENTS, pace=0.02) as running:
         for fingerprint in list(running.outcomes)[:20]:
-            await asyncio.to_thread(move, replicated, harness.key(fingerprint, "session"))
+            await asyncio.to_thread(replicated.move_slot_of, harness.key(fingerprint, "session"))
         await running.went_on()
 
     assert await running.lost() == []
     assert running.failed == 0
-
-
-def move(cluster: RedisCluster, key: str) -> None:
-    source = cluster.holder_of(key)
-    primaries = cluster.primaries()
-    target = primaries[(primaries.index(source) + 1) % len(primaries)]
-    cluster.move_slot(key_slot(key.encode()), source=source, target=target)
 
 
 async def test_manual_failovers_in_a_row_let_no_call_fail(replicated: RedisCluster, harness: Harness) -> None:

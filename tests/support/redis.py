@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.retry import Retry
 
 from tests.support.processes import HOST, Process, free_port, wait_until
@@ -155,9 +156,11 @@ class RedisCluster:
         except (LookupError, redis.RedisError):
             return False
 
-    def move_slot(self, slot: int, *, source: RedisServer, target: RedisServer) -> None:
-        """Migrate it key by key, as `redis-cli --cluster reshard` does."""
-        primaries = self.primaries()
+    def move_slot_of(self, key: str) -> None:
+        """Migrate the slot of a key to another primary, key by key, as `redis-cli --cluster reshard` does."""
+        primaries, slot = self.primaries(), key_slot(key.encode())
+        source = self.holder_of(key)
+        target = primaries[(primaries.index(source) + 1) % len(primaries)]
         ids = {node.port: _command(node, "CLUSTER MYID").decode() for node in (source, target)}
         _command(target, "CLUSTER SETSLOT", slot, "IMPORTING", ids[source.port])
         _command(source, "CLUSTER SETSLOT", slot, "MIGRATING", ids[target.port])
