@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Final
 
 from redis.exceptions import ResponseError
@@ -48,7 +49,7 @@ class Breaker:
     def doubt(self) -> None:
         """A call got no answer in time."""
         if self._probing is None and self._loop.time() - self._sure >= PAUSE:
-            self._probing = self._loop.create_task(self._find_out())
+            self._probing = self._loop.create_task(self._find_out(), context=Context())
 
     async def aclose(self) -> None:
         """Stop probing."""

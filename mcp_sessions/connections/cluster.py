@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Any, Final
 
 from redis.crc import key_slot
@@ -78,7 +79,7 @@ class SlotPipeline:
         self, job: Job, future: "asyncio.Future[Any]", error: ResponseError | None, asked: Address | None
     ) -> None:
         """Take a script to whoever serves its keys, and the reply to its future."""
-        task = self._loop.create_task(self._follow(job, future, error, asked))
+        task = self._loop.create_task(self._follow(job, future, error, asked), context=Context())
         self._following.add(task)
         task.add_done_callback(self._following.discard)
 

@@ -7,6 +7,7 @@ a whole request, whether it carries one script or sixteen, and a busy loop's tic
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 from weakref import WeakSet
@@ -63,6 +64,9 @@ class Pipeline:
 
     Scripts that take many have a pipeline of their own. Every script has its reply, or `NoReply`, `server.seconds`
     after it was submitted: time in the queue and for getting a connection included.
+
+    Its tasks and timers have contexts of their own: a connection keeps the context in which it was opened, and that of a
+    caller has a whole exchange in it.
     """
 
     def __init__(self, server: Server, breaker: Breaker, *, in_flight: int, batch: int = 256) -> None:
@@ -92,7 +96,7 @@ class Pipeline:
         deadline = self._loop.time() + self._seconds
         self._waiting.append((job, future, deadline))
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._look, deadline)
+            self._timer = self._loop.call_at(deadline, self._look, deadline, context=Context())
         if self._idle and not self._starting:
             self._start()
         return future
@@ -119,7 +123,7 @@ class Pipeline:
         """A worker takes with it what is submitted until its second tick."""
         self._starting = True
         connection = self._idle.pop()
-        worker = self._loop.create_task(self._work(connection))
+        worker = self._loop.create_task(self._work(connection), context=Context())
         self._workers.add(worker)
         worker.add_done_callback(partial(self._stopped, connection))
 

@@ -7,6 +7,7 @@ reconfigure it; then it discards them. A client that only reads from the connect
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import Context
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -98,12 +99,14 @@ class Watch:
         """Listen to every Sentinel from now on."""
         if not self._listening:
             create = asyncio.get_running_loop().create_task
-            self._listening = [create(self._listen(sentinel)) for sentinel in self._sentinels]
+            self._listening = [
+                create(self._listen(sentinel), context=Context()) for sentinel in self._sentinels
+            ]
 
     async def primary(self) -> Address:
         """Where the primary is; waits while one is being replaced. Raises: MasterNotFoundError."""
         if self._finding is None or self._finding.done():
-            self._finding = asyncio.get_running_loop().create_task(self._find())
+            self._finding = asyncio.get_running_loop().create_task(self._find(), context=Context())
             self._finding.add_done_callback(_retrieve)
         return await asyncio.shield(self._finding)
 

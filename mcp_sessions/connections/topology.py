@@ -7,6 +7,7 @@ first answer, also that of a node that was cut off; and it forgets the addresses
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -92,7 +93,7 @@ class ClusterNodes:
     def refresh(self) -> "asyncio.Task[None]":
         """Look who serves what, unless that has begun already. The task does not fail."""
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.get_running_loop().create_task(self._look())
+            self._looking = asyncio.get_running_loop().create_task(self._look(), context=Context())
         return self._looking
 
     async def aclose(self) -> None:

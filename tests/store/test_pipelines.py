@@ -1,7 +1,10 @@
 """How scripts travel: what is submitted in two ticks shares a round trip, a few are under way, the rest waits."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 from unittest import mock
 
@@ -263,3 +266,27 @@ def breaking(*, times: int) -> Any:
         return await execute(connection, commands)
 
     return broken
+
+
+async def test_an_open_connection_does_not_keep_what_its_first_caller_had_in_its_context(client: Any) -> None:
+    pipelines = Pipelines(PooledServer(client.connection_pool))
+
+    async def call() -> "weakref.ref[Exchange]":
+        exchange = Exchange()
+        current.set(exchange)
+        await asyncio.gather(*(pipelines.by_name[name].submit(a_get()) for name in pipelines.by_name))
+        return weakref.ref(exchange)
+
+    exchange = await asyncio.create_task(call())
+    await asyncio.sleep(0)  # until then the loop holds the task, with its context
+    gc.collect()
+
+    assert exchange() is None
+    await pipelines.aclose()
+
+
+class Exchange:
+    """What the context of a caller has in it."""
+
+
+current: ContextVar[Exchange] = ContextVar("current")
