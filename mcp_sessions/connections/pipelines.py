@@ -65,8 +65,8 @@ class Pipeline:
     Scripts that take many have a pipeline of their own. Every script has its reply, or `NoReply`, `server.seconds`
     after it was submitted: time in the queue and for getting a connection included.
 
-    Its tasks and timers have contexts of their own: a connection keeps the context in which it was opened, and that of a
-    caller has a whole exchange in it.
+    Its tasks and timers have contexts of their own: a connection keeps the context in which it was opened, and that of
+    a caller has a whole exchange in it.
     """
 
     def __init__(self, server: Server, breaker: Breaker, *, in_flight: int, batch: int = 256) -> None:
