@@ -25,7 +25,14 @@ class SessionGone(MCPSessionsError):
 
 
 class TooManySessions(MCPSessionsError):
-    """A cap on open sessions is reached: MAX_SESSIONS or MAX_SESSIONS_PER_PRINCIPAL."""
+    """A cap on open sessions is reached: MAX_SESSIONS or MAX_SESSIONS_PER_PRINCIPAL.
+
+    Records that are no sessions have caps of their own.
+    """
+
+    def __init__(self, *, per_principal: bool) -> None:
+        super().__init__(f"{'MAX_SESSIONS_PER_PRINCIPAL' if per_principal else 'MAX_SESSIONS'} is reached")
+        self.per_principal = per_principal
 
 
 class UnsupportedLookup(MCPSessionsError):

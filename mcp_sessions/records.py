@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 #: `Mcp-Session-Id`: visible ASCII (Streamable HTTP, section Session Management); longer ones are never ours.
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,256}\Z")
@@ -17,6 +17,11 @@ FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
 FINGERPRINT_PREFIX: Final = re.compile(r"[0-9a-f]{8,64}\Z")
 
 ANONYMOUS: Final = "anonymous"
+
+#: What a record is: a session; a state handle; the state of a user, or of a conversation that the host names; who calls
+#: without a session; and an open `subscriptions/listen`.
+Kind = Literal["session", "handle", "user", "conversation", "caller", "listener"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 #: Characters of a handshake that is kept once it was parsed. Those of real clients are shorter, and often the same;
 #: a thousand that somebody made long and different on purpose would fill the memory of every process.
@@ -48,29 +53,49 @@ def shown(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Handshake:
-    """What `initialize` negotiated. Nobody can change it, although sessions share it: what it gives is a copy."""
+    """What `initialize` negotiated; for a record that is no session, what its first request said of its client.
+
+    Nobody can change it, although sessions share it: what it gives is a copy.
+    """
 
     #: The protocol version that both sides speak.
     protocol_version: str
     client_name: str
     client_version: str
+    #: What the record is.
+    kind: Kind
+    #: What it is among those of its kind: the kind of a handle, the key of a conversation.
+    label: str
+    #: What its owner calls it: the text of a handle.
+    name: str
     #: All of it, as one line of ASCII JSON; equal handshakes have equal text.
     text: str
     #: Whether it is short enough for caches.
     is_kept: bool
 
     def __init__(
-        self, *, protocol_version: str, client_info: Mapping[str, Any], capabilities: Mapping[str, Any]
+        self,
+        *,
+        protocol_version: str,
+        client_info: Mapping[str, Any],
+        capabilities: Mapping[str, Any],
+        kind: Kind = "session",
+        label: str = "",
+        name: str = "",
     ) -> None:
-        text = json.dumps([protocol_version, client_info, capabilities], separators=(",", ":"))
-        for name, value in (
+        what = [] if kind == "session" else [kind, label, name]
+        text = json.dumps([protocol_version, client_info, capabilities, *what], separators=(",", ":"))
+        for field, value in (
             ("protocol_version", protocol_version),
             ("client_name", str(client_info.get("name", ""))),
             ("client_version", str(client_info.get("version", ""))),
+            ("kind", kind),
+            ("label", label),
+            ("name", name),
             ("text", text),
-            ("is_kept", len(text) <= KEPT_HANDSHAKE_CHARS),
+            ("is_kept", len(text) <= KEPT_HANDSHAKE_CHARS and not name),
         ):
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, field, value)
 
     def __hash__(self) -> int:
         """Of all of it: if those of one client's name had one hash, somebody could make each look-up a long search."""
@@ -101,17 +126,36 @@ def _parse(text: str) -> Handshake:
     match json.loads(text):
         case [str() as version, dict() as client_info, dict() as capabilities]:
             return Handshake(protocol_version=version, client_info=client_info, capabilities=capabilities)
+        case [str() as version, dict() as info, dict() as capabilities, kind, str() as label, str() as name]:
+            if kind in KINDS:
+                return Handshake(
+                    protocol_version=version,
+                    client_info=info,
+                    capabilities=capabilities,
+                    kind=kind,
+                    label=label,
+                    name=name,
+                )
     raise ValueError("not a handshake")
 
 
 _parse_kept = lru_cache(maxsize=1024)(_parse)
 
 
+def record_fingerprint(kind: Kind, *parts: str) -> str:
+    """The fingerprint of a record that is no session. No session id, and nothing of another kind, has the same."""
+    text = "\0".join([kind, *(json.dumps(part) for part in parts)])
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One session as the store holds it at one moment. Times are milliseconds since the epoch, by the store's clock."""
+    """One session, or another record with an owner and lifetimes, as the store holds it at one moment.
 
-    #: SHA-256 of the session id, hexadecimal.
+    Times are milliseconds since the epoch, by the store's clock.
+    """
+
+    #: SHA-256, hexadecimal: of the session id, or of what else identifies the record.
     fingerprint: str
     #: What `initialize` negotiated.
     handshake: Handshake
@@ -137,6 +181,20 @@ class Session:
     log_level: str | None
     #: Names of the opt-in tools that the session enabled.
     tools: frozenset[str]
+
+    @property
+    def kind(self) -> Kind:
+        return self.handshake.kind
+
+    @property
+    def label(self) -> str:
+        """What it is among those of its kind: the kind of a handle, the key of a conversation."""
+        return self.handshake.label
+
+    @property
+    def name(self) -> str:
+        """What its owner calls it; empty if it has no name, or if that is a secret."""
+        return self.handshake.name
 
     @property
     def created(self) -> datetime:

@@ -98,7 +98,7 @@ class Inbox:
 
         Raises: StoreUnavailable.
         """
-        if await self._context.store.run(sessions.was_ended(fingerprint)):
+        if await self._context.store.run(sessions.end_reason(fingerprint)):
             self.close_session(fingerprint)
         else:
             self._close(fingerprint)

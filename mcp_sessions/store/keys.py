@@ -19,6 +19,9 @@
 | `mcp:v1:{<namespace>}:index:client:<name>` | sorted set | the sessions of one client, by last activity | as above |
 | `mcp:v1:{<namespace>}:index:protocol:<version>` | sorted set | the sessions of one protocol version | as above |
 | `mcp:v1:{<namespace>}:index:principal:<digest>` | sorted set | the sessions of one principal | as above |
+| `mcp:v1:{<namespace>}:index:<kind>:…` | sorted set | the same for records that are no sessions | as their records |
+| `mcp:v1:{<namespace>}:index:<kind>:label:<label>` | sorted set | those with one label | as their records |
+| `mcp:v1:{<namespace>}:index:<kind>:owner:<digest>:<label>` | sorted set | those of one principal | as their records |
 | `mcp:v1:{<namespace>}:clients` | sorted set | client names by when last seen, at most 100 | MAX_AGE after an update |
 | `mcp:v1:{<namespace>}:nodes` | sorted set | the nodes by last heartbeat | until nodes are forgotten |
 | `mcp:v1:{<namespace>}:nodes:about` | hash | what each of them tells about itself | as above |
@@ -37,9 +40,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import quote
 
+from mcp_sessions.records import Kind
+
 MakeKey = Callable[[str], str]
 
-ACTIVITY: Final = "index:activity"
 GONE: Final = "index:gone"
 CLIENTS: Final = "clients"
 
@@ -83,18 +87,41 @@ def client_label(name: str) -> str:
     return name[:CLIENT_NAME_LENGTH]
 
 
-def client_index(name: str) -> str:
+def activity_index(kind: Kind = "session") -> str:
+    """The index of every record of a kind."""
+    return _index(kind, "activity")
+
+
+def client_index(name: str, kind: Kind = "session") -> str:
     """The index of one client, by its label."""
-    return "index:client:" + _quoted(client_label(name))
+    return _index(kind, "client", _quoted(client_label(name)))
 
 
-def protocol_index(version: str) -> str:
-    return "index:protocol:" + _quoted(version)
+def protocol_index(version: str, kind: Kind = "session") -> str:
+    return _index(kind, "protocol", _quoted(version))
 
 
-def principal_index(principal: str) -> str:
-    digest = hashlib.sha256(principal.encode("utf-8", "surrogatepass")).hexdigest()
-    return "index:principal:" + digest[:32]
+def principal_index(principal: str, kind: Kind = "session") -> str:
+    return _index(kind, "principal", _digest(principal))
+
+
+def label_index(label: str, kind: Kind) -> str:
+    """The index of the records of a kind that have this label."""
+    return _index(kind, "label", _quoted(label))
+
+
+def owner_index(principal: str, label: str, kind: Kind) -> str:
+    """The index of what one principal has of one label."""
+    return _index(kind, "owner", _digest(principal), _quoted(label))
+
+
+def _index(kind: Kind, *parts: str) -> str:
+    """The name of an index. Those of sessions are older than other kinds, and do not name theirs."""
+    return ":".join(["index", *parts] if kind == "session" else ["index", kind, *parts])
+
+
+def _digest(principal: str) -> str:
+    return hashlib.sha256(principal.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def with_ends(indexes: Sequence[str]) -> list[str]:

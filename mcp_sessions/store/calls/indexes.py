@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mcp_sessions.conf import Limits
-from mcp_sessions.records import ANONYMOUS, Handshake, Session
+from mcp_sessions.records import ANONYMOUS, Handshake, Kind, Session
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Script
 
@@ -15,20 +15,27 @@ GONE_MS: Final = 30_000
 #: How much longer than its session an index entry may matter: it can be that much behind.
 INDEX_SLACK_MS: Final = 2 * INDEX_INTERVAL_MS
 
+#: How long a record that is no session can live.
+LONGEST_MS: Final = 366 * 86_400_000
+
 INDEX: Final = Script("index", "_record", "_index", repeatable=True)
 UNINDEX: Final = Script("unindex", "_record", repeatable=True)
 MEMBERS: Final = Script("members", "_record", "_index", repeatable=True)
 CLIENTS: Final = Script("clients", repeatable=True)
 
 
-def of(handshake: Handshake, principal: str) -> tuple[str, str, str, str]:
-    """The indexes by last activity that hold a session: activity, principal, client, protocol."""
-    return (
-        keys.ACTIVITY,
-        keys.principal_index(principal),
-        keys.client_index(handshake.client_name),
-        keys.protocol_index(handshake.protocol_version),
+def of(handshake: Handshake, principal: str) -> tuple[str, ...]:
+    """The indexes by last activity that hold a record: all of its kind, those that count for its principal's cap, …"""
+    kind, label = handshake.kind, handshake.label
+    others = (
+        keys.client_index(handshake.client_name, kind),
+        keys.protocol_index(handshake.protocol_version, kind),
     )
+    of_principal = keys.principal_index(principal, kind)
+    if not label:
+        return (keys.activity_index(kind), of_principal, *others)
+    of_owner = keys.owner_index(principal, label, kind)
+    return (keys.activity_index(kind), of_owner, of_principal, *others, keys.label_index(label, kind))
 
 
 def reserve(
@@ -46,8 +53,11 @@ def reserve(
 def update(session: Session, *, limits: Limits) -> Call[Any]:
     """Put a session where its last activity belongs."""
     now = session.last_activity_ms
-    ends = session.expires_ms if not session.active or session.expires_ms == session.deadline_ms else None
-    after = "" if ends is None else ends - now
+    after: int | str = session.expires_ms - now
+    if session.kind != "session":
+        after = session.expires_ms - now + INDEX_SLACK_MS
+    elif session.active and session.expires_ms != session.deadline_ms:
+        after = ""
     return _index(session.fingerprint, session.principal, session.handshake, limits, now, after, ("", ""))
 
 
@@ -66,16 +76,17 @@ def members(
     ascending: bool = False,
     since_ms: int | None = None,
     before_ms: int | None = None,
+    kind: Kind = "session",
 ) -> Call[tuple[int, list[str]]]:
-    """How many sessions of an index match, and the fingerprints of one page of them."""
+    """How many records of an index match, and the fingerprints of one page of them."""
     bounds = ["" if bound is None else bound for bound in (since_ms, before_ms)]
-    arguments = (_matters_ms(limits), *bounds, offset, limit, "asc" if ascending else "desc")
+    arguments = (_matters_ms(limits, kind), *bounds, offset, limit, "asc" if ascending else "desc")
     return Call(MEMBERS, "", keys.with_ends([index]), arguments, _members)
 
 
-def count(*, limits: Limits) -> Call[int]:
-    """How many sessions are open, as the index knows it."""
-    read = members(keys.ACTIVITY, limits=limits, offset=0, limit=0)
+def count(*, limits: Limits, kind: Kind = "session") -> Call[int]:
+    """How many sessions are open, or how many records of another kind there are, as the index knows it."""
+    read = members(keys.activity_index(kind), limits=limits, offset=0, limit=0, kind=kind)
     return Call(read.script, read.home, read.parts, read.arguments, lambda _, reply: int(reply[0]))
 
 
@@ -95,7 +106,8 @@ def _index(
 ) -> Call[tuple[int, bytes, int] | None]:
     name = keys.client_label(handshake.client_name).encode("utf-8", "backslashreplace")
     member = bytes.fromhex(fingerprint)
-    arguments = (member, active_ms, _matters_ms(limits), after, name, limits.max_age_ms, *caps)
+    matters = _matters_ms(limits, handshake.kind)
+    arguments = (member, active_ms, matters, after, name, limits.max_age_ms, *caps)
     parts = (keys.GONE, keys.CLIENTS, *keys.with_ends(of(handshake, principal)))
     return Call(INDEX, "", parts, arguments, lambda _, reply: tuple(reply) if reply else None)
 
@@ -105,6 +117,9 @@ def _members(_: str, reply: Any) -> tuple[int, list[str]]:
     return total, [member.hex() for member in found]
 
 
-def _matters_ms(limits: Limits) -> int:
-    """How long after its last update an index entry can belong to a session that is alive."""
-    return max(limits.idle_ms, limits.first_ms) + INDEX_SLACK_MS
+def _matters_ms(limits: Limits, kind: Kind) -> int:
+    """How long after its last update an index entry can belong to a record that is alive.
+
+    Records that are no sessions have various lifetimes: when each ends is beside its entry.
+    """
+    return max(limits.idle_ms, limits.first_ms) + INDEX_SLACK_MS if kind == "session" else LONGEST_MS

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from mcp_sessions.conf import Limits
 from mcp_sessions.connections.defaults import log
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
-from mcp_sessions.records import Handshake, Session, parse_handshake
+from mcp_sessions.records import Handshake, Kind, Session, parse_handshake
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script, is_readable, warn_unreadable
 from mcp_sessions.store.calls import indexes
@@ -53,14 +53,24 @@ ENDED: Final = Script("ended", repeatable=True)
 FEATURES: Final = Script("features", "_record", repeatable=True)
 
 
-def create(fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits) -> Operation[Session]:
+def create(
+    fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits, again: bool = False
+) -> Operation[Session]:
     """Store a new session, not yet active, with FIRST_TTL. It exists for every node when this returns.
+
+    `again=True` is for records of which there may be another one with the same fingerprint after an end.
 
     Raises: TooManySessions at a cap, before anything is stored; once a second a full index is first cleared of
     sessions that are gone. ValueError if the fingerprint exists or existed (a tombstone).
     """
     yield from _reserve(fingerprint, principal, handshake, limits)
-    arguments = (_escape(principal), handshake.text, limits.first_ms, limits.max_age_ms)
+    arguments = (
+        _escape(principal),
+        handshake.text,
+        limits.first_ms,
+        limits.max_age_ms,
+        "again" if again else "",
+    )
     try:
         [created] = yield [Call(CREATE, fingerprint, ("session", "ended"), arguments, _created)]
     except StoreUnavailable:
@@ -166,19 +176,21 @@ def change_tools(
     return Call(FEATURES, fingerprint, ("session", "features"), arguments, _tools)
 
 
-def was_ended(fingerprint: str) -> Call[bool]:
-    """Whether a session was ended in the last minutes. False for one that lives, expired, or was lost by the server."""
-    return Call(ENDED, fingerprint, ("ended",), (), lambda _, reply: bool(reply))
+def end_reason(fingerprint: str) -> Call[str | None]:
+    """Why a session was ended in the last minutes. None for one that lives, expired, or was lost by the server."""
+    return Call(
+        ENDED, fingerprint, ("ended",), (), lambda _, reply: reply.decode().split(" ")[0] if reply else None
+    )
 
 
-def alive(index: str, fingerprints: Sequence[str]) -> Operation[list[Session]]:
+def alive(index: str, fingerprints: Sequence[str], *, kind: Kind = "session") -> Operation[list[Session]]:
     """The sessions of index entries, in order; entries of sessions that are gone are dropped from the index."""
     if not fingerprints:
         return []
     sessions = yield [get(fingerprint) for fingerprint in fingerprints]
     gone = [each for each, session in zip(fingerprints, sessions, strict=True) if session is None]
     if gone:
-        yield [indexes.unindex((index, keys.ACTIVITY), gone)]
+        yield [indexes.unindex((index, keys.activity_index(kind)), gone)]
     return [session for session in sessions if session is not None]
 
 
@@ -277,25 +289,25 @@ def _reserve(fingerprint: str, principal: str, handshake: Handshake, limits: Lim
         cap, key, now = full
         with healing.check(key) as due:
             if due:
-                yield from _heal(keys.principal_index(principal) if cap == 2 else keys.ACTIVITY, now, limits)
+                yield from _heal(indexes.of(handshake, principal)[cap - 1], now, limits, handshake.kind)
                 continue
         if worth:
             left -= 1
         elif waits or not healing.may_wait(key):
-            name = "MAX_SESSIONS_PER_PRINCIPAL" if cap == 2 else "MAX_SESSIONS"
-            raise TooManySessions(f"{name} is reached")
+            raise TooManySessions(per_principal=cap == 2)
         else:
             waits = True
 
 
-def _heal(index: str, now: int, limits: Limits) -> Operation[None]:
+def _heal(index: str, now: int, limits: Limits, kind: Kind) -> Operation[None]:
     """Drop entries of sessions that are gone from an index that is full."""
     # Not the newest: a place is reserved a moment before its session exists.
     old = now - HEAL_INTERVAL_MS + 1
-    [(_, found)] = yield [
-        indexes.members(index, limits=limits, offset=0, limit=HEAL_BATCH, ascending=True, before_ms=old)
-    ]
-    yield from alive(index, found)
+    read = indexes.members(
+        index, limits=limits, offset=0, limit=HEAL_BATCH, ascending=True, before_ms=old, kind=kind
+    )
+    [(_, found)] = yield [read]
+    yield from alive(index, found, kind=kind)
 
 
 def _unindex(fingerprint: str, principal: str, handshake: Handshake) -> Operation[None]:

@@ -1,8 +1,9 @@
 -- Store a new session. Atomic so that an id that is taken, or ended a moment ago, does not get a second session.
 -- KEYS: 1 record, 2 tombstone.
--- ARGV: 1 now or '', 2 principal, 3 handshake, 4 first ms, 5 maximum age ms.
+-- ARGV: 1 now or '', 2 principal, 3 handshake, 4 first ms, 5 maximum age ms, 6 'again' if one may come after another
+--       that was ended, or ''.
 -- Returns: 'exists' or 'ended' if nothing was stored; else {record, 0}.
-if redis.call('EXISTS', KEYS[2]) == 1 then return 'ended' end
+if ARGV[6] ~= 'again' and redis.call('EXISTS', KEYS[2]) == 1 then return 'ended' end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
 local now = clock(ARGV[1])
 local deadline = now + tonumber(ARGV[5])

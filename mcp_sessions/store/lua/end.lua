@@ -8,12 +8,12 @@
 -- Returns: nil for a stranger or no session; a string if the record cannot be read; else {record, 0, features}, without
 --          the features if the call is repeated.
 local now, aged = clock(ARGV[1]), ARGV[3] == 'max_age'
-local session, unreadable = load(KEYS[1], aged and now - OVERDUE or now)
 local mark = ARGV[3] .. ' ' .. ARGV[5]
-if not session then
-  local was = redis.call('GET', KEYS[4]) == mark and redis.call('GET', KEYS[5])
-  return was and {was, 0} or unreadable
-end
+-- First: since then there may be another record with this fingerprint, which this call does not mean.
+local was = redis.call('GET', KEYS[4]) == mark and redis.call('GET', KEYS[5])
+if was then return {was, 0} end
+local session, unreadable = load(KEYS[1], aged and now - OVERDUE or now)
+if not session then return unreadable end
 if aged and session.expires < session.deadline then return nil end
 if ARGV[2] ~= '' and ARGV[2] ~= '=' .. session.principal then return nil end
 local ended = reply(text_of(session), 0, session, KEYS[2])

@@ -15,7 +15,11 @@ for i = 3, #KEYS, 2 do
 end
 if ARGV[8] ~= '' and redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[8]) then return {1, KEYS[3], now} end
 if ARGV[9] ~= '' and redis.call('ZCARD', KEYS[5]) >= tonumber(ARGV[9]) then return {2, KEYS[5], now} end
-if redis.call('ZSCORE', KEYS[1], member) then return nil end
+if ARGV[3] == '' then
+  redis.call('ZREM', KEYS[1], member)
+elseif redis.call('ZSCORE', KEYS[1], member) then
+  return nil
+end
 local score = string.format('%.0f', active)
 for i = 3, #KEYS, 2 do
   redis.call('ZADD', KEYS[i], 'GT', score, member)
