@@ -17,9 +17,8 @@ from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
 from mcp_sessions.store.factory import store_for, sync_store_for
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
 from tests.store.harness import CLAUDE, MINUTE, STREAM_LIMITS, a_fingerprint, a_namespace
+from tests.support.caches import disconnect, standalone_cache
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer
 
@@ -28,7 +27,7 @@ from tests.support.redis import RedisServer
 def endpoints(redis_server: RedisServer, settings: Settings) -> Iterator[None]:
     settings.CACHES = {
         "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-        "redis": harnesses.standalone_cache(redis_server),
+        "redis": standalone_cache(redis_server),
     }
     settings.MCP_SESSIONS = {
         "missing": {"SERVER": "shop.mcp.server", "CACHE": "nowhere", "NAMESPACE": a_namespace()},

@@ -12,9 +12,8 @@ from pytest_django import Settings
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import indexes, nodes, queries, sessions, state
 from mcp_sessions.store.calls.queries import Query
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
-from tests.store.harness import CLAUDE, Harness, a_fingerprint
+from tests.store.harness import CLAUDE, Harness, a_fingerprint, harness_on
+from tests.support.caches import standalone_cache, with_timeouts
 from tests.support.processes import HOST, free_port
 from tests.support.redis import RedisServer, run_server
 
@@ -31,14 +30,8 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def harness(server: RedisServer, settings: Settings) -> AsyncIterator[Harness]:
-    entry = harnesses.standalone_cache(server)
-    settings.CACHES = {
-        "default": {**entry, "OPTIONS": {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}}
-    }
-    made = harnesses.redis_harness("standalone")
-    yield made
-    await made.aclose()
-    disconnect()
+    async with harness_on(with_timeouts(standalone_cache(server), TIMEOUT), settings) as made:
+        yield made
 
 
 def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any]]:

@@ -14,9 +14,8 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes, requests, streams
 from mcp_sessions.store.calls.streams import Claim
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
-from tests.store.harness import EXCHANGE, FIRST, MINUTE, Harness
+from tests.store.harness import EXCHANGE, FIRST, MINUTE, Harness, harness_on
+from tests.support.caches import standalone_cache, with_timeouts
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer, run_server
 
@@ -34,12 +33,8 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def harness(server: RedisServer, settings: Settings) -> AsyncIterator[Harness]:
-    options = {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}
-    settings.CACHES = {"default": {**harnesses.standalone_cache(server), "OPTIONS": options}}
-    made = harnesses.redis_harness("standalone")
-    yield made
-    await made.aclose()
-    disconnect()
+    async with harness_on(with_timeouts(standalone_cache(server), TIMEOUT), settings) as made:
+        yield made
 
 
 def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any]]:

@@ -15,10 +15,9 @@ from pytest_django import Settings
 from mcp_sessions.connections import breaker, pipelines
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.drivers.asynchronous import RedisStore
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
-from tests.store.harness import Harness
-from tests.support.redis import RedisServer, run_server
+from tests.store.harness import Harness, redis_harness
+from tests.support.caches import default_cache, standalone_cache, with_timeouts
+from tests.support.redis import RedisServer
 
 #: Seconds: the socket timeout of these tests, what a caller may wait beyond it, and what "at once" may take.
 TIMEOUT, MARGIN, AT_ONCE = 0.5, 0.3, 0.1
@@ -29,22 +28,14 @@ BATCH = 256
 
 
 @pytest.fixture
-def server() -> Iterator[RedisServer]:
-    with run_server() as running:
-        yield running
-
-
-@pytest.fixture
 def caches(server: RedisServer, settings: Settings) -> Iterator[None]:
-    options = {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}
-    settings.CACHES = {"default": {**harnesses.standalone_cache(server), "OPTIONS": options}}
-    yield
-    disconnect()
+    with default_cache(settings, with_timeouts(standalone_cache(server), TIMEOUT)):
+        yield
 
 
 @pytest.fixture
 async def harness(caches: None) -> AsyncIterator[Harness]:
-    made = harnesses.redis_harness("standalone")
+    made = redis_harness("standalone")
     yield made
     await made.aclose()
 
@@ -161,7 +152,7 @@ def test_a_loop_that_ends_in_an_outage_ends_at_once_and_quietly(
     caches: None, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def leave() -> tuple[list[BaseException | None], float]:
-        harness = harnesses.redis_harness("standalone")
+        harness = redis_harness("standalone")
         fingerprint = await harness.open()
         await harness.settled()
         server.pause()

@@ -3,25 +3,22 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from pytest_django import Settings
 
 from mcp_sessions.store.calls import nodes, sessions
 from mcp_sessions.store.clients import ClusterConnectionFactory
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
-from tests.store.harness import Harness
-from tests.store.load import Load, Outcome, load
-from tests.support.processes import wait_until
+from tests.connections.load import Load, Outcome, load
+from tests.connections.waiting import in_thread
+from tests.store.harness import Harness, harness_on, redis_harness
+from tests.support.caches import cluster_cache
 from tests.support.redis import RedisCluster, RedisServer, run_cluster, serves
 
 pytestmark = pytest.mark.slow
 
 CLIENTS: Final = 40
-#: Seconds that a failover may take on slow cores.
-FAILOVER_BOUND: Final = 60.0
 #: Seconds that a call may take that has nothing to do with the node that failed. The machine is busy with a failover.
 UNCONCERNED: Final = 1.0
 #: Seconds that a call on a node that hangs may take: SOCKET_TIMEOUT and what a busy machine adds.
@@ -37,16 +34,9 @@ def replicated() -> Iterator[RedisCluster]:
 
 @pytest.fixture
 async def harness(replicated: RedisCluster, settings: Settings) -> AsyncIterator[Harness]:
-    settings.CACHES = {"default": harnesses.cluster_cache(replicated)}
-    made = harnesses.redis_harness("cluster")
-    yield made
-    await made.aclose()
-    disconnect()
+    async with harness_on(cluster_cache(replicated), settings, kind="cluster") as made:
+        yield made
     await in_thread(replicated.replicated, "the replicas to be in sync")
-
-
-async def in_thread(condition: Any, what: str) -> None:
-    await asyncio.to_thread(wait_until, condition, seconds=FAILOVER_BOUND, what=what)
 
 
 def served_by(node: RedisServer, running: Load) -> tuple[list[Outcome], list[Outcome]]:
@@ -145,10 +135,10 @@ async def first_of_all(
 ) -> None:
     """A process that starts now, and to which the dead node is named first, finds the others, on both faces."""
     urls = [dead.url, *(node.url for node in cluster.nodes if node is not dead)]
-    entry = harnesses.cluster_cache(cluster)
+    entry = cluster_cache(cluster)
     settings.CACHES = {"default": {**entry, "LOCATION": urls[:3]}}
     ClusterConnectionFactory._clients.pop(dead.url, None)
-    process = harnesses.redis_harness(
+    process = redis_harness(
         "cluster", namespace=harness.keys.resolve("", [""])[0].split("{")[1].split("}")[0]
     )
     assert await process.store.run(sessions.get(fingerprint)) is not None
