@@ -1,4 +1,4 @@
-"""Requests to the client, and its resource subscriptions: what every implementation promises."""
+"""Requests to the client, and its resource subscriptions: what every driver promises."""
 
 from mcp_sessions.store.calls import requests, sessions, streams
 from mcp_sessions.store.calls.requests import COUNTED_MS, MOST_PROGRESS, Replies

@@ -1,4 +1,4 @@
-"""The standalone stream of a session: what every implementation promises."""
+"""The standalone stream of a session: what every driver promises."""
 
 from dataclasses import replace
 
