@@ -15,7 +15,7 @@ from tests.support.distribution import (  # noqa: F401 - hooks
 )
 from tests.support.gates import Gate
 from tests.support.gates import gate as opened_gate
-from tests.support.mcp_client import RawClient
+from tests.support.mcp_client import RawClient, connected
 from tests.support.processes import Process
 from tests.support.redis import (
     RedisCluster,
@@ -111,9 +111,7 @@ def b(processes: list[Process]) -> str:
 @pytest.fixture
 def client(a: str) -> RawClient:
     """A client with a session that process A initialized."""
-    client = RawClient()
-    client.initialize(a)
-    return client
+    return connected(a)
 
 
 @pytest.fixture

@@ -54,13 +54,6 @@ def service(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield service
 
 
-@pytest.fixture
-def client(service: Service) -> RawClient:
-    client = RawClient()
-    client.initialize(service.urls[0])
-    return client
-
-
 def stop(redis: RedisServer) -> None:
     """Nothing is lost: from here on nobody gets an answer, and what was answered is saved."""
     with redis.client() as connection:

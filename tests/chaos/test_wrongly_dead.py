@@ -29,13 +29,6 @@ def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def client(service: Service) -> RawClient:
-    client = RawClient()
-    client.initialize(service.urls[0])
-    return client
-
-
-@pytest.fixture
 def gates(tmp_path: Path) -> Iterator[list[Gate]]:
     """One for each run."""
     with ExitStack() as stack:

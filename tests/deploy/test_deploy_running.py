@@ -22,7 +22,7 @@ import redis
 from tests.deploy.manifests import compose, dockerfile_instructions, image_command
 from tests.deploy.nginx import nginx_for
 from tests.support import ROOT
-from tests.support.mcp_client import RawClient, messages
+from tests.support.mcp_client import RawClient, connected, messages
 from tests.support.processes import Process, free_port, started, wait_until
 from tests.support.redis import RedisServer
 
@@ -111,9 +111,7 @@ def process(name: str, environment: dict[str, str], directory: Path) -> Process:
 @pytest.fixture
 def client(deployment: Deployment) -> RawClient:
     """A client with a session that was made through nginx."""
-    raw = RawClient()
-    raw.initialize(deployment.url)
-    return raw
+    return connected(deployment.url)
 
 
 # Any process serves any session

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gates import Gate, gate
-from tests.support.mcp_client import RawClient, messages
+from tests.support.mcp_client import RawClient, connected, messages
 from tests.support.processes import daphnes, wait_until
 from tests.support.redis import RedisServer
 
@@ -40,12 +40,6 @@ def gates(tmp_path: Path) -> Iterator[list[Gate]]:
 def _made(directory: Path) -> Path:
     directory.mkdir()
     return directory
-
-
-def connected(url: str) -> RawClient:
-    client = RawClient()
-    client.initialize(url)
-    return client
 
 
 def leave_behind(client: RawClient, url: str, at: Gate) -> None:

@@ -62,10 +62,8 @@ async def read_on(harness: Harness, fingerprint: str, taken: Taken, after: int) 
     return await harness.read(fingerprint, replace(taken, after=after), stream=STANDALONE)
 
 
-async def test_no_position_is_given_twice_and_nothing_new_is_skipped(
-    redis: Any, redis_harness: Harness
-) -> None:
-    harness = redis_harness
+async def delivered_and_lost(redis: Any, harness: Harness) -> tuple[str, Taken, list[tuple[int, bytes]]]:
+    """A session, a claim, and the three messages that it delivered, of which Redis has lost the last two."""
     fingerprint = await harness.open()
     taken = await harness.claim(fingerprint, stream=STANDALONE, after=None)
     await harness.publish(fingerprint, b"one")
@@ -73,6 +71,14 @@ async def test_no_position_is_given_twice_and_nothing_new_is_skipped(
     await harness.publish(fingerprint, b"two", b"three")
     delivered = events(await harness.read(fingerprint, taken, stream=STANDALONE))
     before.restore(harness)
+    return fingerprint, taken, delivered
+
+
+async def test_no_position_is_given_twice_and_nothing_new_is_skipped(
+    redis: Any, redis_harness: Harness
+) -> None:
+    harness = redis_harness
+    fingerprint, taken, delivered = await delivered_and_lost(redis, harness)
 
     for payload in (b"four", b"five", b"six", b"seven"):
         await harness.publish(fingerprint, payload)
@@ -90,13 +96,7 @@ async def test_positions_go_on_behind_those_that_a_connection_has_delivered(
 ) -> None:
     """The clock of the server that took over is behind."""
     harness = redis_harness
-    fingerprint = await harness.open()
-    taken = await harness.claim(fingerprint, stream=STANDALONE, after=None)
-    await harness.publish(fingerprint, b"one")
-    before = Snapshot(redis, fingerprint)
-    await harness.publish(fingerprint, b"two", b"three")
-    [*_, (last, _)] = events(await harness.read(fingerprint, taken, stream=STANDALONE))
-    before.restore(harness)
+    fingerprint, taken, [*_, (last, _)] = await delivered_and_lost(redis, harness)
     harness.clock.advance(-60_000)
     assert events(await read_on(harness, fingerprint, taken, last)) == []
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.support.gates import Gate
-from tests.support.mcp_client import RawClient, cancelling, messages
+from tests.support.mcp_client import RawClient, cancelling, connected, messages
 from tests.support.processes import wait_until
 
 FAREWELL = 15.0
@@ -37,8 +37,7 @@ def test_an_elicitation_of_one_process_is_answered_through_the_other(
 
 @pytest.mark.protocol("H6")
 def test_a_repeated_a_foreign_and_an_invented_answer_are_refused(a: str, b: str, client: RawClient) -> None:
-    other = RawClient()
-    other.initialize(b)
+    other = connected(b)
     answer = {"action": "accept", "content": {"age": 33}}
     with client.stream(a, client.calling("ask_age", name="Ann")) as response:
         received = messages(response)
@@ -120,8 +119,7 @@ def test_a_question_on_the_standalone_stream_reaches_the_client_wherever_it_list
 
 
 def test_a_client_is_sent_to_a_page_and_answers_through_the_other_process(a: str, b: str) -> None:
-    client = RawClient()
-    client.initialize(a, capabilities={"elicitation": {"form": {}, "url": {}}})
+    client = connected(a, capabilities={"elicitation": {"form": {}, "url": {}}})
     with client.stream(a, client.calling("send_to_a_page")) as response:
         received = messages(response)
         question, accepted = answering(client, b, received, {"action": "accept"})
@@ -153,8 +151,7 @@ def test_a_client_without_the_capability_is_not_asked(
     a: str, tool: str, arguments: dict[str, Any], message: str
 ) -> None:
     """The tool gets what it gets from the SDK's own server and client."""
-    client = RawClient()
-    client.initialize(a, capabilities={})
+    client = connected(a, capabilities={})
     assert client.call(a, tool, **arguments)["error"] == {"code": -32600, "message": message}
 
 

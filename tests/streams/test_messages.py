@@ -18,7 +18,7 @@ from django.test import Client, override_settings
 
 from mcp_sessions import messages as to_clients
 from mcp_sessions.ending import end_session
-from tests.support.mcp_client import RawClient, messages
+from tests.support.mcp_client import RawClient, connected, messages
 from tests.support.processes import Process, wait_until
 from tests.support.redis import RedisInspector, RedisServer
 
@@ -151,8 +151,7 @@ def leave_at_once(process: Process, client: RawClient) -> None:
 
 
 def test_an_announcement_from_outside_reaches_who_listens(a: str, b: str, client: RawClient) -> None:
-    other = RawClient()
-    other.initialize(b)
+    other = connected(b)
     with client.get(a) as one, other.get(b) as another:
         heard = [messages(one), messages(another)]
         to_clients.announce(to_clients.PROMPTS_CHANGED)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.gates import Gate
-from tests.support.mcp_client import RawClient, events, message_of, messages
+from tests.support.mcp_client import RawClient, connected, events, message_of, messages
 from tests.support.processes import Process, daphnes
 from tests.support.redis import RedisServer
 
@@ -52,8 +52,7 @@ def resumed(pair: list[Process], client: RawClient, event_id: str) -> list[dict[
 def test_a_call_whose_process_was_killed_ends_with_an_error_that_says_so(
     pair: list[Process], gate: Gate
 ) -> None:
-    client = RawClient()
-    client.initialize(pair[1].url)
+    client = connected(pair[1].url)
     start = killed_in_the_middle_of("report", pair, client, gate)
     before = time.monotonic()
     seen = resumed(pair, client, start)
@@ -67,8 +66,7 @@ def test_a_call_whose_process_was_killed_ends_with_an_error_that_says_so(
 
 @pytest.mark.slow
 def test_a_call_that_may_run_again_just_gets_its_result(pair: list[Process], gate: Gate) -> None:
-    client = RawClient()
-    client.initialize(pair[1].url)
+    client = connected(pair[1].url)
     start = killed_in_the_middle_of("look", pair, client, gate)
     with client.get(pair[1].url, last_event_id=start) as response:
         received = messages(response)

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from tests.support.gates import Gate
-from tests.support.mcp_client import META, MODERN, RawClient, events, messages
+from tests.support.mcp_client import META, MODERN, RawClient, connected, events, messages
 from tests.support.processes import daphnes
 from tests.support.redis import RedisServer
 
@@ -35,12 +35,6 @@ def url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
     }
     with daphnes(1, directory, **environment) as (process,):
         yield process.url
-
-
-def connected(url: str) -> RawClient:
-    client = RawClient()
-    client.initialize(url)
-    return client
 
 
 def counting(client: RawClient, number: int, gate: Gate) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 from httpx2 import ServerSentEvent
 
 from tests.support.gates import Gate
-from tests.support.mcp_client import RawClient, events, hearing_of_tools, message_of, messages
+from tests.support.mcp_client import RawClient, connected, events, hearing_of_tools, message_of, messages
 
 FAREWELL = 15.0
 
@@ -153,8 +153,7 @@ def test_an_event_id_opens_nothing_for_another_session(a: str, b: str, client: R
         start = next(events(response))
     gate.reached()
     gate.open()
-    other = RawClient()
-    other.initialize(b)
+    other = connected(b)
     for url in (a, b):
         with other.get(url, last_event_id=start.id) as resumed:
             assert resumed.status_code == 400
@@ -197,8 +196,7 @@ def test_the_end_of_a_session_closes_its_streams_everywhere_and_cancels_who_wait
 
 @pytest.mark.protocol("M5")
 def test_an_announcement_reaches_both_eras_on_every_process(a: str, b: str, client: RawClient) -> None:
-    teller = RawClient()
-    teller.initialize(a)
+    teller = connected(a)
     with hearing_of_tools(b) as heard, client.get(b) as standalone:
         told = messages(standalone)
         assert teller.value(a, "change_tools") == "told"

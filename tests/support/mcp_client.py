@@ -122,6 +122,13 @@ class RawClient:
         return response["result"].get("structuredContent", {}).get("result")
 
 
+def connected(url: str, **params: Any) -> RawClient:
+    """A client with a session that the process at `url` initialized; `params` are those of `initialize`."""
+    client = RawClient()
+    client.initialize(url, **params)
+    return client
+
+
 def cancelling(request: dict[str, Any]) -> dict[str, Any]:
     """The notification that cancels a request."""
     params = {"requestId": request["id"], "reason": "changed my mind"}
