@@ -56,14 +56,14 @@ def _fail_for_logs(expected: Sequence[str]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_last_logs() -> Iterator[None]:
-    """Servers of whole modules have stopped without a fault."""
+    """Servers that outlive a test have logged no fault by the end of the run."""
     yield
     _fail_for_logs([])
 
 
 @pytest.fixture(autouse=True)
 def _clean_logs(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No server has logged a fault (see `support.logs`) but those that the test's mark `logs_fault` announces."""
+    """No server has logged a fault (see `support.logs`) except those that the test's mark `logs_fault` announces."""
     yield
     _fail_for_logs([words for mark in request.node.iter_markers("logs_fault") for words in mark.args])
 

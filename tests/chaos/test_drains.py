@@ -132,7 +132,7 @@ def stopped(process: Process) -> float:
 
 
 @pytest.mark.protocol("H11")
-def test_every_call_beyond_the_drain_is_answered_wherever_its_client_is(
+def test_every_call_that_outlasts_the_drain_is_answered_wherever_its_client_is(
     serve: Serve, gate: Gate, record_property: Callable[[str, object], None]
 ) -> None:
     a, b = serving_with(serve, 2, DRAIN).processes
@@ -213,7 +213,7 @@ def test_uvicorn_cancels_what_outlasts_its_timeout_and_its_clients_find_the_erro
         assert 1 + HOOK_SECONDS <= monotonic() - at < 1 + HOOK_SECONDS + TOLD_WITHIN
 
 
-def test_a_tool_that_blocks_in_a_thread_does_not_keep_its_client_and_not_its_process_for_ever(
+def test_a_tool_that_blocks_in_a_thread_holds_up_neither_its_client_nor_its_process_for_ever(
     serve: Serve, gate: Gate
 ) -> None:
     [process] = serving_with(serve, 1, 0.5).processes

@@ -33,7 +33,7 @@ BOUND: Final = 60
 
 @pytest.fixture(scope="module")
 def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Two processes that live through this module."""
+    """Two processes for the whole module."""
     with serving(
         tmp_path_factory.mktemp("resuming"), redis_server, 2, MCP_MAX_STREAMS_PER_SESSION="50"
     ) as service:

@@ -32,7 +32,7 @@ class Store(EmbeddedStore):
         self.before_registering: Callable[[], Awaitable[None]] | None = None
 
     async def run(self, work: Any, /) -> Any:
-        if not isinstance(work, Call):  # notifications are an operation: what must come does without
+        if not isinstance(work, Call):  # a notification, which is an operation; answers arrive without it
             return None
         if work.script is requests.REGISTER and self.before_registering is not None:
             await self.before_registering()
@@ -74,7 +74,7 @@ class Process:
         self.requests.hear(notification.fingerprint, notification.request_id)
 
     async def _beat(self) -> None:
-        """The tests beat."""
+        """Only the tests send heartbeats."""
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -257,7 +257,7 @@ async def test_a_request_that_the_store_has_lost_is_not_waited_for(
         await asyncio.wait_for(waiting, BOUND)
 
 
-async def test_a_heartbeat_leaves_a_request_alone_that_is_being_registered(
+async def test_a_heartbeat_leaves_alone_a_request_that_is_being_registered(
     store: Store, one: Process, session: str
 ) -> None:
     store.before_registering = one.requests.look

@@ -50,7 +50,7 @@ async def test_all_of_a_session_is_in_one_slot_and_all_indexes_in_another(
         assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in of_namespace}) == 1
 
 
-async def test_a_slot_that_moves_to_another_node_is_followed_on_both_faces(
+async def test_a_slot_that_moves_to_another_node_is_followed_for_async_and_sync_callers(
     cluster: RedisCluster, harness: Harness
 ) -> None:
     fingerprint = a_fingerprint()
@@ -63,7 +63,7 @@ async def test_a_slot_that_moves_to_another_node_is_followed_on_both_faces(
     assert harness.sync.run(sessions.get(fingerprint)) is not None
 
 
-async def test_a_cluster_that_is_down_is_unavailable_on_both_faces(settings: Settings) -> None:
+async def test_a_cluster_that_is_down_is_unavailable_for_async_and_sync_callers(settings: Settings) -> None:
     entry = {
         "BACKEND": BACKEND,
         "LOCATION": ["redis://127.0.0.1:1", "redis://127.0.0.1:2"],
@@ -90,7 +90,7 @@ def own_cluster() -> Iterator[RedisCluster]:
 
 
 @pytest.mark.slow
-async def test_a_hung_node_of_a_cluster_is_unavailable_in_bounds_and_recovers(
+async def test_a_hung_node_of_a_cluster_is_unavailable_within_bounds_and_recovers(
     own_cluster: RedisCluster, settings: Settings
 ) -> None:
     entry = with_timeouts(cluster_cache(own_cluster), 1, connect=0.5)

@@ -42,7 +42,7 @@ def close_idle(server: RedisServer) -> None:
 
 
 async def known(harness: Harness) -> None:
-    """Redis knows the scripts, and nothing is on its way: the next reply is that to the next call."""
+    """Redis knows the scripts, and nothing is under way: the next reply is that to the next call."""
     other = await harness.open()
     await harness.store.run(state.incr(other, "count", 1, max_bytes=MAX_BYTES))
     await harness.store.run(sessions.get(other))
@@ -79,7 +79,7 @@ async def test_what_may_not_be_repeated_is_done_after_redis_closed_idle_connecti
 async def test_what_may_not_be_repeated_fails_alone_when_the_connection_breaks(
     harness: Harness, proxy: LossyProxy
 ) -> None:
-    """It was done, once, and nobody knows: the calls beside it are sent again."""
+    """It was done once, but its reply is lost. The calls beside it are sent again."""
     fingerprint = await harness.open()
     await known(harness)
     run = harness.store.run
@@ -96,7 +96,7 @@ async def test_what_may_not_be_repeated_fails_alone_when_the_connection_breaks(
         assert await run(state.get(fingerprint, ["count"])) == [str(attempt)]
 
 
-async def test_a_bulk_end_whose_replies_are_lost_gets_each_session(
+async def test_a_bulk_end_whose_replies_are_lost_still_returns_each_session(
     harness: Harness, proxy: LossyProxy
 ) -> None:
     opened = [await harness.open() for _ in range(3)]

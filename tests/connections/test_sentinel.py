@@ -35,7 +35,7 @@ def replicated(trio: SentinelTrio) -> bool:
 
 
 @pytest.mark.slow
-async def test_sessions_survive_the_death_of_the_primary_on_both_faces(
+async def test_sessions_survive_the_death_of_the_primary_for_async_and_sync_callers(
     trio: SentinelTrio, harness: Harness
 ) -> None:
     fingerprint = await harness.open()
@@ -115,7 +115,7 @@ def says(epoch: int, address: tuple[str, int], *, down: bool = False) -> Named:
         ([says(2, NEW)], says(2, NEW), 60, NEW),
     ],
 )
-def test_of_several_sentinels_the_one_that_saw_the_last_failover_counts(
+def test_the_sentinel_that_saw_the_latest_failover_is_believed(
     answers: list[Named], known: Named | None, since: float, expected: tuple[str, int] | None
 ) -> None:
     best = newest(answers, known=known, since=since, asked=3)

@@ -234,7 +234,7 @@ def test_nobody_kills_a_process_that_still_drains() -> None:
         assert float(grace.removesuffix("s")) > at_most
 
 
-def test_what_is_said_to_be_the_default_drain_is() -> None:
+def test_the_documented_default_of_the_drain_is_the_default() -> None:
     said = compose(SECRETS)["services"]["app-1"]["environment"]["MCP_DRAIN_TIMEOUT"]
     assert float(said) == daphne.DRAIN_SECONDS
 

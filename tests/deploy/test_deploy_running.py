@@ -237,7 +237,7 @@ def test_the_probes_answer_by_the_probes_host_name(deployment: Deployment) -> No
             assert refused.status_code == 400
 
 
-def test_the_images_health_check_knows_a_living_process_from_a_dead_one(deployment: Deployment) -> None:
+def test_the_images_health_check_tells_a_living_process_from_a_dead_one(deployment: Deployment) -> None:
     _, _, command = dict(dockerfile_instructions())["HEALTHCHECK"].partition(" CMD ")
     port = deployment.processes[0].port
     words = [sys.executable, *json.loads(command)[1:]]

@@ -1,4 +1,4 @@
-"""Lifespans that cannot be entered: whoever asks is told, and the next request tries again."""
+"""Lifespans that cannot be entered: the request gets an error, and the next one tries again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

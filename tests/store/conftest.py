@@ -36,7 +36,7 @@ async def redis_harness(
     redis_caches: dict[str, Entry], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Harness]:
     made = harnesses.redis_harness("standalone")
-    # A process looks once in a second of its own clock for sessions that are gone: here of the test's.
+    # A process looks for sessions that are gone once a second by its own clock; here by the test's.
     monkeypatch.setattr(sessions, "healing", sessions.Healing(lambda: made.clock() / 1000))
     yield made
     await made.aclose()
@@ -44,7 +44,7 @@ async def redis_harness(
 
 @pytest.fixture
 def both(redis_server: RedisServer) -> Iterator[Both]:
-    """The server is emptied, as the engine is."""
+    """A real server and an engine, both empty."""
     with redis_server.client(protocol=2) as client:
         client.flushall()
         yield Both(client)

@@ -139,7 +139,7 @@ class Harness:
         self.limits = replace(self.limits, **changes)
 
     async def recovered(self, *, seconds: float = 1.0) -> None:
-        """Wait until Redis is waited for again, which is at most so many seconds after it answers."""
+        """Wait until calls use Redis again, which takes at most so many seconds after it answers."""
         async with asyncio.timeout(seconds):
             while True:
                 try:

@@ -1,4 +1,4 @@
-"""Which clients an entry of CACHES gets, with which addresses, timeouts and options."""
+"""Which clients an entry of CACHES gets: their classes, addresses, timeouts and options."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ async def test_the_primary_is_the_first_of_a_list_or_of_a_comma_separated_string
         assert (sync["host"], sync["port"], sync["db"]) == ("one", 1, 3)
 
 
-async def test_the_options_of_django_redis_hold_for_the_async_client(settings: Settings) -> None:
+async def test_the_async_client_takes_the_options_of_django_redis(settings: Settings) -> None:
     caches_with(
         settings,
         LOCATION="redis://one:1/3",
@@ -64,7 +64,7 @@ async def test_the_options_of_django_redis_hold_for_the_async_client(settings: S
     assert arguments["retry"]._retries == 0
 
 
-async def test_without_options_nothing_waits_for_long(settings: Settings) -> None:
+async def test_without_options_the_timeouts_are_short(settings: Settings) -> None:
     caches_with(settings, LOCATION="redis://one:1")
 
     client = make_async_client("default")
@@ -138,7 +138,7 @@ def test_only_django_redis_caches_and_their_subclasses_are_redis(
     assert redis_cache("missing") is None
 
 
-def test_sync_connections_have_our_timeouts_where_the_cache_names_none(
+def test_sync_connections_have_our_timeouts_unless_the_cache_names_others(
     redis_caches: dict[str, Any], settings: Settings
 ) -> None:
     assert timeouts(sync_client("default")) == (SOCKET_TIMEOUT, CONNECT_TIMEOUT)

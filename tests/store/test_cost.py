@@ -71,7 +71,7 @@ async def test_an_idle_session_costs_at_most_a_kibibyte_of_redis(
 
 
 async def test_idle_sessions_cost_the_process_nothing(server: RedisServer) -> None:
-    """Whatever the store keeps is per event loop, not per session."""
+    """What the store keeps in memory is per event loop, not per session."""
     harness = harnesses.redis_harness("standalone")
     await open_many(harness, 300, None)
 

@@ -11,7 +11,7 @@ async def kept_of(harness: Harness, fingerprint: str, names: Iterable[str]) -> l
     return [name for name in names if await harness.store.run(streams.keep([(fingerprint, name)]))]
 
 
-async def test_of_the_streams_that_ended_the_newest_are_kept_and_those_that_run_stay(
+async def test_the_newest_ended_streams_are_kept_and_all_that_still_run(
     harness: Harness,
 ) -> None:
     fingerprint = await harness.open()
@@ -27,7 +27,7 @@ async def test_of_the_streams_that_ended_the_newest_are_kept_and_those_that_run_
     assert await kept_of(harness, fingerprint, [*names, "f" * 16]) == [*names[3:], "f" * 16]
 
 
-async def test_of_large_streams_that_ended_fewer_are_kept(harness: Harness) -> None:
+async def test_fewer_ended_streams_are_kept_if_they_are_large(harness: Harness) -> None:
     fingerprint = await harness.open()
     names = [f"{number:016x}" for number in range(5)]
     for name in names:
@@ -43,7 +43,7 @@ async def test_of_large_streams_that_ended_fewer_are_kept(harness: Harness) -> N
     assert await kept_of(harness, fingerprint, names) == names[3:]
 
 
-async def test_a_session_that_is_over_leaves_no_stream_that_ended(harness: Harness) -> None:
+async def test_a_session_that_is_over_leaves_no_ended_stream(harness: Harness) -> None:
     fingerprint = await harness.exchange()
     await harness.append(fingerprint, b"response", last=True)
     await harness.store.run(streams.finish(fingerprint, EXCHANGE, kept=16, kept_bytes=1000, ttl_ms=300_000))

@@ -1,4 +1,4 @@
-"""What stands in Redis: which keys, that each has a TTL, and that namespaces never meet."""
+"""What Redis holds: which keys, that each has a TTL, and that namespaces share none."""
 
 import hashlib
 from collections.abc import AsyncIterator

@@ -28,7 +28,7 @@ async def test_a_lost_exchange_is_run_again_by_one_node(harness: Harness) -> Non
     assert (await harness.claim(fingerprint)).origin == origin
 
 
-async def test_each_loss_is_one_more_run_and_there_are_only_so_many(harness: Harness) -> None:
+async def test_an_exchange_runs_once_more_for_each_loss_up_to_a_limit(harness: Harness) -> None:
     fingerprint = await harness.exchange()
 
     runs = [await rerun(harness, fingerprint, node, dead=dead) for dead, node in ("ab", "bc", "cd")]
@@ -56,7 +56,7 @@ async def test_only_the_node_that_runs_an_exchange_again_answers(harness: Harnes
     assert await rerun(harness, fingerprint, "d", dead="c") == Rerun(origin="", count=2)
 
 
-async def test_who_runs_an_exchange_again_keeps_its_stream(harness: Harness) -> None:
+async def test_the_node_that_runs_an_exchange_again_keeps_its_stream(harness: Harness) -> None:
     fingerprint = await harness.exchange()
     await rerun(harness, fingerprint, "b", dead="a")
     for _ in range(3):
@@ -92,7 +92,7 @@ async def test_a_node_that_was_taken_for_dead_cannot_answer_any_more(harness: Ha
     assert await harness.kept(fingerprint) == [(1, b"lost")]
 
 
-async def test_an_answered_exchange_is_no_orphan(harness: Harness) -> None:
+async def test_an_answered_exchange_is_not_an_orphan(harness: Harness) -> None:
     fingerprint = await harness.exchange()
     await harness.append(fingerprint, b"response", last=True)
 

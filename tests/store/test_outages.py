@@ -1,4 +1,4 @@
-"""A Redis that is down, hung, full, loading or read-only is StoreUnavailable, soon; and all is well when it is back."""
+"""A Redis that is down, hung, full, loading or read-only: StoreUnavailable soon, and recovery when it is back."""
 
 import asyncio
 import signal
@@ -62,7 +62,7 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
 
 
 async def outcome(act: Awaitable[Any]) -> tuple[Any, float]:
-    """What came out, or StoreUnavailable, and after how many seconds. Any other error is a failure."""
+    """The result, or StoreUnavailable, and the seconds that it took. Any other error is a failure."""
     begun = time.monotonic()
     try:
         result = await act
@@ -238,10 +238,10 @@ async def test_a_server_that_wants_a_password_is_unavailable(harness: Harness, s
         assert "secret" not in str(result)
 
 
-async def test_an_end_whose_indexes_cannot_be_reached_is_an_end(
+async def test_a_session_ends_although_its_indexes_cannot_be_reached(
     harness: Harness, server: RedisServer
 ) -> None:
-    """The record decides; the indexes heal."""
+    """The record decides, and the indexes are corrected later."""
     fingerprint = await harness.open()
     await harness.settled()
     with server.client() as client:

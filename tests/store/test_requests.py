@@ -13,7 +13,7 @@ async def ask(harness: Harness, request: str = "q1", *, timeout_ms: int = MINUTE
 
 
 async def answer_of(harness: Harness, fingerprint: str) -> bytes | None:
-    """The response, as the waiting node finds it."""
+    """The response that the waiting node finds."""
     replies = await harness.store.run(requests.replies(fingerprint, "q1", after=0))
     return replies.answer if replies else None
 
@@ -59,7 +59,7 @@ async def test_an_empty_answer_is_an_answer(harness: Harness) -> None:
     assert await answer_of(harness, fingerprint) == b""
 
 
-async def test_nobody_waits_for_what_was_never_asked(harness: Harness) -> None:
+async def test_an_answer_to_a_request_that_was_never_made_is_refused(harness: Harness) -> None:
     fingerprint, stranger = await ask(harness), await ask(harness, "q2")
 
     assert await harness.other.run(requests.answer(fingerprint, "q2", payload=b"yes")) is None

@@ -31,7 +31,7 @@ async def test_the_newest_claim_is_the_only_one_that_reads(harness: Harness) -> 
     assert payloads(await harness.read(fingerprint, newer)) == [b"one"]
 
 
-async def test_who_appends_learns_who_delivers(harness: Harness) -> None:
+async def test_an_append_returns_who_delivers(harness: Harness) -> None:
     fingerprint = await harness.exchange()
     taken = await harness.claim(fingerprint, node="b")
 

@@ -1,4 +1,4 @@
-"""A cache whose LOCATION asks for RESP3, the third version of Redis' protocol, in which some replies look otherwise."""
+"""A cache whose LOCATION asks for RESP3, the third version of Redis' protocol, in which some replies look different."""
 
 from collections.abc import AsyncIterator
 

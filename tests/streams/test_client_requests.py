@@ -86,7 +86,7 @@ def test_a_client_that_takes_its_time_reports_progress_through_the_other_process
         assert next(received)["result"]["structuredContent"] == {"result": [1, 2]}
 
 
-def test_a_question_that_nobody_answers_times_out_and_its_late_answer_is_refused(
+def test_a_request_that_nobody_answers_times_out_and_its_late_answer_is_refused(
     a: str, b: str, client: RawClient
 ) -> None:
     with client.stream(a, client.calling("ask_with_patience", seconds=0.3)) as response:
@@ -102,7 +102,7 @@ def test_a_question_that_nobody_answers_times_out_and_its_late_answer_is_refused
     wait_until(lambda: client.post(b, late).status_code == 400, what="the refusal of a late answer")
 
 
-def test_a_question_on_the_standalone_stream_reaches_the_client_wherever_it_listens(
+def test_a_request_on_the_standalone_stream_reaches_the_client_wherever_it_listens(
     a: str, b: str, client: RawClient
 ) -> None:
     answers: list[Any] = []
@@ -150,7 +150,7 @@ def test_a_client_is_pinged_on_its_standalone_stream(a: str, b: str, client: Raw
 def test_a_client_without_the_capability_is_not_asked(
     a: str, tool: str, arguments: dict[str, Any], message: str
 ) -> None:
-    """The tool gets what it gets from the SDK's own server and client."""
+    """The tool gets the same error as from the SDK's own server and client."""
     client = connected(a, capabilities={})
     assert client.call(a, tool, **arguments)["error"] == {"code": -32600, "message": message}
 

@@ -1,4 +1,4 @@
-"""Processes that die in the middle of a call: their clients learn it, or get the result all the same."""
+"""Processes that die in the middle of a call: their clients are told, or get the result after all."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ BOUND = 30
 
 @pytest.fixture
 def pair(redis_server: RedisServer, tmp_path: Path) -> Iterator[list[Process]]:
-    """Two processes of one's own: one of them will be killed."""
+    """Two processes for one test, which kills one of them."""
     with daphnes(
         2,
         tmp_path,

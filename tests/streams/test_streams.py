@@ -178,7 +178,7 @@ def test_what_is_said_while_nobody_listens_comes_with_the_next_stream_and_only_o
 
 
 @pytest.mark.protocol("H26")
-def test_the_end_of_a_session_closes_its_streams_everywhere_and_cancels_who_waits_for_its_client(
+def test_the_end_of_a_session_closes_its_streams_everywhere_and_cancels_handlers_that_wait_for_its_client(
     a: str, b: str, client: RawClient
 ) -> None:
     with (

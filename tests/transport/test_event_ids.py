@@ -1,4 +1,4 @@
-"""Event ids: what is written is understood, also by a process of this release that reads one of an older one."""
+"""Event ids: what is written can be read, and so can the ids of an older release."""
 
 import pytest
 

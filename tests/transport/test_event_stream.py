@@ -141,7 +141,7 @@ async def test_what_waits_for_a_slow_reader_leaves_in_parts_and_stays_counted() 
     assert (await running).endswith(TOO_SLOW)
 
 
-async def test_who_feeds_a_stream_from_the_log_waits_until_it_is_hungry() -> None:
+async def test_a_reader_of_the_log_waits_until_its_stream_has_drained() -> None:
     stream, connection = full(bytes_queued=10 * PART_BYTES), Connection()
     connection.takes = 0
     running = asyncio.create_task(connection.carry(stream))
