@@ -22,7 +22,7 @@ from tests.support.redis import RedisServer
 #: Seconds: the socket timeout of these tests, what a caller may wait beyond it, and what "at once" may take.
 TIMEOUT, MARGIN, AT_ONCE = 0.5, 0.3, 0.1
 #: More calls than three round trips carry.
-MANY = 600
+CROWD = 600
 #: Calls that one round trip carries.
 BATCH = 256
 
@@ -66,7 +66,7 @@ async def given_up(harness: Harness, fingerprint: str) -> None:
 
 
 async def test_the_time_in_the_queue_counts(harness: Harness, opened: str) -> None:
-    took = await asyncio.gather(*[failing(harness, opened) for _ in range(MANY)])
+    took = await asyncio.gather(*[failing(harness, opened) for _ in range(CROWD)])
 
     assert max(took) < TIMEOUT + MARGIN
 
@@ -77,7 +77,7 @@ async def test_nobody_waits_after_the_first_timeout_until_redis_answers(
     await given_up(harness, opened)
 
     begun = time.monotonic()
-    for _ in range(MANY):
+    for _ in range(CROWD):
         await failing(harness, opened)
     assert time.monotonic() - begun < TIMEOUT
 
@@ -112,7 +112,7 @@ async def test_calls_beyond_the_bound_of_the_queue_fail_at_once(harness: Harness
 async def test_a_call_that_was_given_up_in_the_queue_is_never_sent(
     harness: Harness, server: RedisServer, opened: str
 ) -> None:
-    await asyncio.gather(*[failing(harness, opened) for _ in range(MANY)])
+    await asyncio.gather(*[failing(harness, opened) for _ in range(CROWD)])
     await given_up(harness, opened)
 
     server.resume()
@@ -137,7 +137,7 @@ async def test_a_redis_that_is_busy_for_a_moment_is_no_outage(
 async def test_cancelled_callers_leave_nothing_behind(harness: Harness, opened: str) -> None:
     assert isinstance(harness.store, RedisStore)
     [loop] = harness.store._loops.values()
-    callers = [asyncio.create_task(harness.touch(opened)) for _ in range(MANY)]
+    callers = [asyncio.create_task(harness.touch(opened)) for _ in range(CROWD)]
     await asyncio.wait(callers, timeout=AT_ONCE)
     for caller in callers:
         caller.cancel()
@@ -158,9 +158,9 @@ def test_a_loop_that_ends_in_an_outage_ends_at_once_and_quietly(
         fingerprint = await harness.open()
         await harness.settled()
         server.pause()
-        calls = [asyncio.create_task(harness.touch(fingerprint)) for _ in range(MANY)]
+        calls = [asyncio.create_task(harness.touch(fingerprint)) for _ in range(CROWD)]
         await asyncio.wait(calls, timeout=TIMEOUT + breaker.PATIENCE / 5)
-        more = [asyncio.create_task(harness.touch(fingerprint)) for _ in range(MANY)]
+        more = [asyncio.create_task(harness.touch(fingerprint)) for _ in range(CROWD)]
         await asyncio.wait(calls)
         assert not any(call.done() for call in more), "a probe is under way"
         return [call.exception() for call in calls], time.monotonic()
@@ -189,12 +189,12 @@ async def test_every_loop_finds_out_for_itself(harness: Harness, server: RedisSe
     await harness.recovered()
 
 
-async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
+async def test_an_outage_is_logged_at_its_begin_and_at_its_end(
     harness: Harness, server: RedisServer, opened: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with mock.patch.object(breaker, "QUIET", TIMEOUT):
-        await asyncio.gather(*[failing(harness, opened) for _ in range(MANY)])
-        for _ in range(MANY):
+        await asyncio.gather(*[failing(harness, opened) for _ in range(CROWD)])
+        for _ in range(CROWD):
             await failing(harness, opened)
         server.resume()
         await harness.recovered()
@@ -206,7 +206,7 @@ async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     assert f"Redis at 127.0.0.1:{server.port} cannot be reached: TimeoutError" in begin.getMessage()
     said = re.search(r"could not be used for (\d\.\d) s; ([\d,]+) calls failed", end.getMessage())
     assert said is not None
-    assert 2 * MANY <= int(said[2].replace(",", "")) <= 2 * MANY + 200, "those of `recovered` included"
+    assert 2 * CROWD <= int(said[2].replace(",", "")) <= 2 * CROWD + 200, "those of `recovered` included"
 
 
 async def test_calls_that_redis_refuses_are_logged_once_too(
