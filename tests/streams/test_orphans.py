@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.gates import Gate
 from tests.support.mcp_client import RawClient, connected, events, message_of, messages
-from tests.support.processes import Process, daphnes
+from tests.support.processes import Process, serving_everything
 from tests.support.redis import RedisServer
 
 #: Seconds within which a client must learn that its call is lost.
@@ -19,14 +19,7 @@ BOUND = 30
 @pytest.fixture
 def pair(redis_server: RedisServer, tmp_path: Path) -> Iterator[list[Process]]:
     """Two processes for one test, which kills one of them."""
-    with daphnes(
-        2,
-        tmp_path,
-        REDIS_URL=redis_server.url,
-        MCP_SERVER="tests.served.everything.server",
-        MCP_NAMESPACE=tmp_path.name,
-        MCP_RERUN_LOST_CALLS="1",
-    ) as running:
+    with serving_everything(tmp_path, redis_server.url, MCP_RERUN_LOST_CALLS="1") as running:
         yield running
 
 

@@ -244,15 +244,18 @@ def daphnes(count: int, directory: Path, **environment: str) -> Iterator[list[Pr
 
 
 @contextmanager
-def serving_everything(directory: Path, redis_url: str) -> Iterator[list[Process]]:
-    """Two daphne processes of tests/served/everything.py, with a namespace of their own."""
+def serving_everything(
+    directory: Path, redis_url: str, *, count: int = 2, **environment: str
+) -> Iterator[list[Process]]:
+    """Daphne processes of tests/served/everything.py, in a namespace with the name of the directory."""
     with daphnes(
-        2,
+        count,
         directory,
         REDIS_URL=redis_url,
         MCP_SERVER="tests.served.everything.server",
         MCP_NAMESPACE=directory.name,
         MCP_ALLOWED_ORIGINS="https://app.example.com",
+        **environment,
     ) as running:
         yield running
 
