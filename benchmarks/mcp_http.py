@@ -87,7 +87,7 @@ def end_sessions(target: Target, sessions: Sequence[str], *, connections: int = 
 
 
 def calls(target: Target, sessions: Sequence[str]) -> Iterator[bytes]:
-    """`tools/call` requests for ever, each with an id of its own, one session after the other."""
+    """Endless `tools/call` requests, each with an id of its own, one session after the other."""
     length = len(_CALL % str(_FIRST_ID).encode())
     heads = [target.head(length, session=session) for session in sessions]
     for number, head in enumerate(itertools.cycle(heads), start=_FIRST_ID):

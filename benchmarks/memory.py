@@ -65,7 +65,7 @@ def _warm_up(server: Server, count: int) -> None:
 
 
 def _call(server: Server, sessions: Sequence[str], count: int) -> None:
-    """Call a tool in so many sessions; that the answers are right shows that the sessions are alive."""
+    """Call a tool in so many sessions; right answers show that the sessions are alive."""
     with Wire(port=server.target.port, size=8) as wire:
         wire.run(
             itertools.islice(calls(server.target, sessions), count),

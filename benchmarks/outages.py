@@ -48,7 +48,7 @@ PARTS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One request: when it left, by the monotonic clock, and what came of it."""
+    """One request: when it left, by the monotonic clock, and its outcome."""
 
     sent: float
     seconds: float

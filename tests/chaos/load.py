@@ -28,7 +28,7 @@ VERSIONS: Final = (LATEST, "2025-06-18")
 
 @dataclass(kw_only=True, eq=False)
 class Call:
-    """One request, or one standalone stream: what came of it, in order, over all of its connections."""
+    """One request, or one standalone stream: its messages, in order, over all of its connections."""
 
     client: RawClient
     #: The request; None for the standalone stream.

@@ -1,4 +1,4 @@
-"""A process that is told to stop while calls, streams and threads are in it."""
+"""A process that is told to stop while it has calls, streams and threads."""
 
 import signal
 import sys

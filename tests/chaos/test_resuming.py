@@ -41,7 +41,9 @@ def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.protocol("H17", "H20")
-def test_of_many_that_resume_one_stream_at_once_one_gets_the_response(service: Service, gate: Gate) -> None:
+def test_one_of_many_connections_that_resume_one_stream_at_once_gets_the_response(
+    service: Service, gate: Gate
+) -> None:
     client = connected(service.urls[0])
     start = begun(client, service.urls[0], gate, number=5)
 

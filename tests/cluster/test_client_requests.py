@@ -161,7 +161,7 @@ async def test_a_second_response_is_refused_wherever_it_arrives(
 
 
 @pytest.mark.parametrize("winner", ["here", "elsewhere"])
-async def test_of_two_responses_at_once_the_one_that_was_accepted_counts(
+async def test_the_accepted_one_of_two_responses_at_once_counts(
     store: Store, one: Process, other: Process, session: str, winner: str
 ) -> None:
     request_id, waiting = await one.ask(session)
@@ -278,7 +278,9 @@ async def test_a_response_to_a_request_that_was_cancelled_is_refused_by_every_pr
     assert not await other.receive(session, request_id, ok=1)
 
 
-async def test_who_asks_after_the_session_ended_does_not_wait(harness: Harness, one: Process) -> None:
+async def test_a_handler_that_asks_after_the_session_ended_does_not_wait(
+    harness: Harness, one: Process
+) -> None:
     session = await harness.open()
     await harness.store.run(sessions.end(session, principal=None, reason="deleted"))
     asking = one.requests.send(session, ClientRequest(method="ping", params=None), one.said.put)

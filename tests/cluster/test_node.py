@@ -235,7 +235,7 @@ async def test_what_another_release_posts_is_skipped_counted_and_logged_once(
     assert caplog.text.count("SessionMoved") == 1
 
 
-async def test_of_many_kinds_that_cannot_be_read_only_a_few_are_counted_apart(store: Store) -> None:
+async def test_only_a_few_kinds_that_cannot_be_read_are_counted_separately(store: Store) -> None:
     async with joined(store) as hearing:
         for version in range(2, 2 * MOST_SKIPPED_KINDS + 2):
             await store.run(nodes.broadcast(json.dumps({"version": version}).encode()))

@@ -122,7 +122,7 @@ async def test_a_call_that_was_given_up_in_the_queue_is_never_sent(
     assert session.requests <= 2 + BATCH, "one when it was opened, this one, and what was on its way"
 
 
-async def test_a_redis_that_is_busy_for_a_moment_is_no_outage(
+async def test_a_redis_that_is_busy_for_a_moment_is_not_an_outage(
     harness: Harness, server: RedisServer, opened: str
 ) -> None:
     """Because of one slow script. The caller that was waiting fails; the next one waits, and is answered."""

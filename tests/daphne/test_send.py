@@ -144,7 +144,7 @@ async def test_the_next_request_of_a_connection_waits_for_the_last_answer(harnes
     assert len(harness.sends) == 2
 
 
-async def test_all_who_wait_for_one_connection_are_released_together(harness: Harness) -> None:
+async def test_all_senders_that_wait_for_one_connection_are_released_together(harness: Harness) -> None:
     send = await harness.asks()
     await send(body(b"x" * PART_BYTES))
     first, second = await begun(send(body(b"one"))), await begun(send(body(b"two")))

@@ -171,7 +171,7 @@ def test_both_the_processes_and_the_migration_get_the_config_and_the_secret() ->
 
 
 @pytest.mark.needs("kubectl")
-def test_the_placeholders_are_no_secrets_and_do_not_start() -> None:
+def test_the_placeholders_are_not_secrets_and_do_not_start() -> None:
     data = {k: base64.b64decode(v).decode() for k, v in kubernetes_objects("base")["Secret"]["data"].items()}
     assert data.pop("DJANGO_SECRET_KEY") == ""  # With which the settings refuse to load.
     assert data.pop("DJANGO_SECRET_KEY_FALLBACKS") == ""

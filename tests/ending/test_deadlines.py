@@ -84,7 +84,7 @@ def aging(serving: None, settings: LazySettings) -> None:
 
 
 @pytest.mark.usefixtures("aging")
-async def test_of_all_nodes_that_hold_a_session_one_ends_it_at_its_maximum_age(
+async def test_exactly_one_of_the_nodes_that_hold_a_session_ends_it_at_its_maximum_age(
     signals: list[Any], log: Callable[[], list[str]]
 ) -> None:
     session = await opened()

@@ -88,7 +88,7 @@ def test_a_body_beyond_the_limit_is_refused_unread(a: str, client: RawClient) ->
 
 
 def test_a_declared_length_that_lies_is_not_believed(a: str, client: RawClient) -> None:
-    """A chunked body declares nothing; the bound holds all the same."""
+    """A chunked body declares no length; the bound still holds."""
     head = "\r\n".join(f"{name}: {value}" for name, value in client.headers().items())
     host, port = a.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:

@@ -252,7 +252,7 @@ def test_a_redis_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("port", ["abc", "99999", "0"])
-def test_a_port_that_is_none_is_refused_in_a_sentence(tmp_path: Path, port: str) -> None:
+def test_an_impossible_port_is_refused_in_a_sentence(tmp_path: Path, port: str) -> None:
     with demo(tmp_path, PORT=port, MEMORY="1") as running:
         assert running.process.wait(30) == 1
         assert running.output == f"PORT must be a number from 1 to 65535, not {port!r}.\n"

@@ -223,12 +223,12 @@ def test_conditions_reach_the_index(stores: Stores) -> None:
     assert stores["default"].asked[0][0] == Query(client="client", active_since_ms=START - 5 * MINUTE)
 
 
-def test_one_of_client_protocol_and_principal_at_a_time(stores: Stores) -> None:
+def test_client_protocol_and_principal_filter_one_at_a_time(stores: Stores) -> None:
     with pytest.raises(UnsupportedLookup, match="client and protocol"):
         list(sessions().filter(client_name="client").filter(protocol_version="2025-11-25"))
 
 
-def test_two_different_clients_are_no_session(stores: Stores) -> None:
+def test_two_different_clients_match_no_session(stores: Stores) -> None:
     assert list(sessions().filter(client_name="client").filter(client_name="other")) == []
     assert stores["default"].asked == []
 
@@ -250,7 +250,7 @@ def test_one_session_cannot_be_found_by_anything_else(stores: Stores) -> None:
         sessions().get(client_name="client")
 
 
-def test_what_is_no_fingerprint_is_not_asked_for(stores: Stores) -> None:
+def test_what_cannot_be_a_fingerprint_is_not_asked_for(stores: Stores) -> None:
     assert list(sessions().filter(pk__in=["*", "../x", "A" * 64])) == []
     assert stores["default"].asked == []
 

@@ -1,4 +1,4 @@
-"""The demo with Channels consumers beside the endpoint, which end in every way that there is."""
+"""The demo with Channels consumers beside the endpoint, which end in every possible way."""
 
 import asyncio
 from typing import Any

@@ -203,7 +203,7 @@ class Harness:
     async def read(
         self, fingerprint: str, taken: Taken, *, stream: str = EXCHANGE, max_bytes: int = 100_000
     ) -> Batch:
-        """What follows where the claim goes on."""
+        """What follows the position of a claim."""
         batch = await self.other.run(
             streams.read(fingerprint, stream, claim=taken.claim, after=taken.after, max_bytes=max_bytes)
         )

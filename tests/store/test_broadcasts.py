@@ -88,7 +88,7 @@ async def test_one_call_reads_a_bounded_number_of_broadcasts(harness: Harness) -
     assert await read_all(harness, start) == posted
 
 
-async def test_of_too_many_broadcasts_the_newest_are_kept(harness: Harness) -> None:
+async def test_the_newest_broadcasts_are_kept_when_there_are_too_many(harness: Harness) -> None:
     start, _ = await harness.store.run(nodes.broadcasts(after=""))
     for first in range(0, MOST_BROADCASTS + 1_000, 500):
         await asyncio.gather(

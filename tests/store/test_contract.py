@@ -183,7 +183,7 @@ async def test_the_operator_ends_anybodys_session(harness: Harness) -> None:
     assert harness.sync.run(sessions.end(fingerprint, principal=None, reason="expired_by_operator")) is None
 
 
-async def test_of_many_that_end_a_session_at_once_exactly_one_gets_it(harness: Harness) -> None:
+async def test_exactly_one_of_many_concurrent_ends_gets_the_session(harness: Harness) -> None:
     fingerprint = await harness.open()
 
     ended = await asyncio.gather(

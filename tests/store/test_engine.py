@@ -92,7 +92,7 @@ def test_an_inbox_is_read_after_an_id() -> None:
     assert engine.xread("inbox", newest, 10) == []
 
 
-async def test_an_entry_wakes_who_waits_for_it_from_any_thread() -> None:
+async def test_an_entry_wakes_whatever_waits_for_it_from_any_thread() -> None:
     engine = Engine()
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
     read: list[Any] = []

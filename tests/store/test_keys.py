@@ -120,7 +120,7 @@ def test_flags_are_what_they_say(flags: str) -> None:
     assert (session.log_level, session.tools) == (None, frozenset())
 
 
-def test_no_reply_is_no_session_and_nothing_to_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_reply_there_is_no_session_and_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert parse_session(FINGERPRINT, None) is None
     assert not caplog.records
 

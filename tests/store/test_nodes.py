@@ -16,7 +16,7 @@ async def join(harness: Harness, *names: str) -> None:
 
 
 async def newest(harness: Harness, node: str) -> str:
-    """Where a node that starts to listen now goes on."""
+    """The position after which a node that starts to listen now reads."""
     after, notifications = await harness.store.listen(node, after="", block_ms=1)
     assert list(notifications) == []
     return after

@@ -36,7 +36,7 @@ async def test_an_answer_can_be_taken_again_when_its_reply_was_lost(harness: Har
     assert taken == [b"yes", b"yes"]
 
 
-async def test_of_many_answers_exactly_one_wins(harness: Harness) -> None:
+async def test_exactly_one_of_many_answers_wins(harness: Harness) -> None:
     fingerprint = await ask(harness)
 
     outcomes = await gather(
@@ -166,7 +166,7 @@ async def test_progress_that_is_told_again_because_its_reply_was_lost_counts_onc
     assert replies == Replies(progress=[b"1", b"2", b"1"], place=3, answer=None)
 
 
-async def test_of_much_progress_the_newest_is_kept(harness: Harness) -> None:
+async def test_the_newest_progress_is_kept_when_there_is_too_much(harness: Harness) -> None:
     fingerprint = await ask(harness)
     told = [b"%d" % n for n in range(3 * MOST_PROGRESS)]
     for payload in told:

@@ -98,7 +98,7 @@ async def heard(harness: Harness, after: str) -> list[bytes]:
 
 
 async def listening(harness: Harness) -> str:
-    """Node a is known and listens; where it goes on."""
+    """Register node a and let it listen once; the position after which it reads on."""
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
     after, _ = await harness.store.listen("a", after="", block_ms=1)
     return after

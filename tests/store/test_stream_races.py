@@ -21,7 +21,7 @@ from tests.support.redis import RedisServer
 MOST_ROUNDS = 200
 
 
-async def test_of_several_claims_at_the_same_moment_one_reads(harness: Harness) -> None:
+async def test_one_of_several_claims_at_the_same_moment_reads(harness: Harness) -> None:
     fingerprint = await harness.exchange()
     await harness.append(fingerprint, b"one", last=True)
 

@@ -52,7 +52,7 @@ def test_a_stream_can_be_resumed_from_its_start_after_the_tool_has_ended(
 
 
 @pytest.mark.protocol("H17", "H20")
-def test_of_two_that_resume_one_stream_the_newest_delivers(
+def test_the_newer_of_two_connections_that_resume_one_stream_delivers(
     a: str, b: str, client: RawClient, gate: Gate
 ) -> None:
     with client.stream(a, client.calling("count_to", number=4, gate=gate.path)) as response:
@@ -221,7 +221,7 @@ def test_resource_subscriptions_belong_to_the_session_and_hold_on_every_process(
         assert next(received)["method"] == "notifications/resources/list_changed"
 
 
-def test_a_session_that_subscribes_to_too_much_is_told(a: str, b: str, client: RawClient) -> None:
+def test_a_session_that_subscribes_to_too_much_gets_an_error(a: str, b: str, client: RawClient) -> None:
     for number in range(100):
         uri = f"everything://{number}"
         assert "result" in client.post(a, client.request("resources/subscribe", {"uri": uri})).json()

@@ -88,7 +88,7 @@ async def test_what_waits_leaves_together_with_a_frame_larger_than_the_bound() -
     assert (written[:5], len(written)) == (b"first", MAX_QUEUED_BYTES + 6)
 
 
-async def test_one_frame_larger_than_the_bound_is_delivered_all_the_same() -> None:
+async def test_one_frame_larger_than_the_bound_is_still_delivered() -> None:
     stream = EventStream()
     stream.put(b"x" * (MAX_QUEUED_BYTES + 1))
     stream.end()
