@@ -44,7 +44,7 @@ def per_call(before: tuple[int, int], after: tuple[int, int]) -> float:
 
 
 def in_turns(rounds: int) -> Iterator[tuple[int, str]]:
-    """Number of the round and who is next: whoever came second in one round begins the next."""
+    """The number of the round and which checkout is next: the second of one round begins the next."""
     for number in range(rounds):
         yield from ((number, name) for name in ((THIS, OTHER) if number % 2 else (OTHER, THIS)))
 

@@ -1,4 +1,4 @@
-"""Which functions of a package, and which of its Lua files in Redis, some work crosses.
+"""Which functions of a package, and which of its Lua files in Redis, a piece of work runs.
 
 A function is a Python function, method or property that is written with `def` in a file of the package, nested ones
 included. A coroutine or a generator counts as one call when it starts, not each time it goes on. Lambdas,
@@ -54,7 +54,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crossing:
-    """What some work crossed."""
+    """What a piece of work ran."""
 
     #: In the order of their first calls.
     functions: tuple[Function, ...]
@@ -134,7 +134,7 @@ def _start(code: CodeType) -> int | None:
 
 
 class Scripts:
-    """Which scripts a Redis runs, as its MONITOR tells. Make it before the first of them is sent in full."""
+    """Which scripts a Redis runs, according to MONITOR. Make it before the first of them is sent in full."""
 
     def __init__(self, url: str, package: Path) -> None:
         self._client = redis.Redis.from_url(url)

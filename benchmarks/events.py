@@ -56,7 +56,7 @@ def call(target: Target, session: str, *, count: int, per_second: float, leave: 
 
 
 def resume(target: Target, session: str, event_id: bytes) -> socket.socket:
-    """Take a stream up again."""
+    """Resume a stream."""
     head = target.request(b"", session=session, method="GET").removesuffix(b"\r\n\r\n")
     return _send(target, head + b"\r\nLast-Event-ID: " + event_id + b"\r\n\r\n")
 
@@ -150,7 +150,7 @@ def markdown(flows: Sequence[Flow]) -> str:
 
 
 def write_docs(path: Path, flows: Sequence[Flow]) -> None:
-    """Replace what stands between the two markers."""
+    """Replace the text between the two markers."""
     head, _, rest = path.read_text().partition(START)
     _, _, tail = rest.partition(END)
     path.write_text(f"{head}{START}\n\n{markdown(flows)}\n\n{END}{tail}")

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-#: An answer that is not complete after so long, in seconds, does not come; pings may come all the same.
+#: Seconds to wait for a complete answer, even if pings arrive in the meantime.
 STALL = 20.0
 _CHUNKED_END = b"\r\n0\r\n\r\n"
 
 
 class LoadError(Exception):
-    """The server closed, stalled or gave another answer than the expected one."""
+    """The server closed the connection, stalled, or gave an unexpected answer."""
 
 
 @dataclass(slots=True)

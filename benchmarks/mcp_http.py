@@ -10,7 +10,7 @@ from benchmarks.load import LoadError, Wire
 PROTOCOL_VERSION = "2025-11-25"
 #: The sum of the arguments of every call, as it appears in every right answer and in no wrong one.
 EXPECTED = b"40002"
-#: Sessions that are initialized before the first of them is told so.
+#: Sessions that are initialized before the first of them gets `notifications/initialized`.
 BATCH = 200
 _INITIALIZE = json.dumps(
     {
@@ -60,7 +60,7 @@ class Target:
 def open_sessions(target: Target, count: int, *, connections: int = 8) -> list[str]:
     """Initialize so many sessions and tell the server that each is initialized; their ids. Raises: LoadError.
 
-    In batches, as a client would not wait long between the two either.
+    In batches, because a client would not wait long between the two either.
     """
     sessions: list[str] = []
     with Wire(port=target.port, size=min(count, connections)) as wire:
@@ -87,7 +87,7 @@ def end_sessions(target: Target, sessions: Sequence[str], *, connections: int = 
 
 
 def calls(target: Target, sessions: Sequence[str]) -> Iterator[bytes]:
-    """`tools/call` requests for ever, each with an id of its own, one session after the other."""
+    """Endless `tools/call` requests, each with an id of its own, one session after the other."""
     length = len(_CALL % str(_FIRST_ID).encode())
     heads = [target.head(length, session=session) for session in sessions]
     for number, head in enumerate(itertools.cycle(heads), start=_FIRST_ID):

@@ -13,7 +13,7 @@ from benchmarks.processes import Server
 
 #: Sessions that are open at the same time while the server is warmed up.
 BATCH = 20
-#: A reading counts once two in a row, so far apart, are equal; at most so long after the last request. Seconds.
+#: Seconds between two readings, which must be equal to count, and seconds after the last request to wait for that.
 SETTLE_STEP = 1.0
 SETTLE_LIMIT = 15.0
 
@@ -29,7 +29,7 @@ class Footprint:
 
 
 def footprints(server: Server, steps: Sequence[int], redis_url: str, *, warm_up: int) -> list[Footprint]:
-    """After so many sessions for a warm-up, open sessions up to each step, let them idle, and read.
+    """Warm up with so many sessions, then open sessions up to each step, let them idle, and read.
 
     Raises: LoadError.
     """
@@ -65,7 +65,7 @@ def _warm_up(server: Server, count: int) -> None:
 
 
 def _call(server: Server, sessions: Sequence[str], count: int) -> None:
-    """Call a tool in so many sessions; that the answers are right shows that the sessions are alive."""
+    """Call a tool in so many sessions; right answers show that the sessions are alive."""
     with Wire(port=server.target.port, size=8) as wire:
         wire.run(
             itertools.islice(calls(server.target, sessions), count),

@@ -38,17 +38,17 @@ IDLE, QUIET = 1, 3.0
 ENDED = 5
 #: Calls per second around a restart.
 CALM = 50
-#: Requests of so many seconds may be under way without another connection.
+#: How many seconds of requests may be under way before more connections are opened.
 CONNECTED = 4
-#: Seconds after which no answer comes any more.
+#: Seconds after which an answer counts as lost.
 LOST = 30.0
-#: Parts of the time of which the first and the last are compared.
+#: The answers are divided into so many parts; the first and the last are compared.
 PARTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One request: when it left, by the monotonic clock, and what came of it."""
+    """One request: when it left, by the monotonic clock, and its outcome."""
 
     sent: float
     seconds: float
@@ -86,7 +86,7 @@ class Redis:
         self._running().wait()
 
     def start_again(self) -> float:
-        """When it answered, by the monotonic clock."""
+        """Start it again; when it answered, by the monotonic clock."""
         self.__enter__()
         with redis.Redis(port=self.port) as client:
             while True:

@@ -115,7 +115,7 @@ class Client:
         return self
 
     async def activate(self) -> "Client":
-        """Say that the client is ready. The session is in the indexes now, and stays as it is there for seconds."""
+        """Say that the client is ready. The session is in the indexes now, where it is not updated for some seconds."""
         await self.post({"method": "notifications/initialized"}).done(status=202)
         return self
 

@@ -29,7 +29,7 @@ def tree() -> Path:
 
 
 class ServerError(Exception):
-    """The server did not start; the message ends with its last words."""
+    """The server did not start; the message ends with the end of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path, *, pau
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to end, then insist."""
+    """Ask the process to end, and kill it if it does not."""
     process.terminate()
     try:
         process.wait(STOP_TIMEOUT)

@@ -18,7 +18,7 @@ START, END = "<!-- results: written by the benchmark -->", "<!-- end of results 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Everything that one run found out."""
+    """Everything that one run measured."""
 
     #: ISO 8601, UTC.
     began: str
@@ -82,7 +82,7 @@ def markdown(run: Run) -> str:
 
 
 def write_docs(path: Path, run: Run) -> None:
-    """Replace what stands between the two markers. Raises: ValueError if the document has no markers."""
+    """Replace the text between the two markers. Raises: ValueError if the document has no markers."""
     text = path.read_text()
     head, start, rest = text.partition(START)
     _, end, tail = rest.partition(END)
@@ -97,7 +97,7 @@ def verdict_line(verdict: Verdict) -> str:
 
 
 def disturbance(samples: Sequence[Sample]) -> list[str]:
-    """A warning if the servers did not get their core: their speed is then the machine's business."""
+    """A warning if the servers did not get their core: their speed then says more about the machine."""
     loaded = [sample.server_busy for sample in samples if sample.connections >= MANY]
     share = statistics.median(loaded) if loaded else 1.0
     if share >= QUIET:

@@ -17,7 +17,7 @@ from benchmarks.memory import Footprint, footprints
 from benchmarks.peers import PeerError, python_for
 from benchmarks.processes import Cores, Server, ServerError, redis_server, running
 
-#: Whose idle sessions are weighed.
+#: The contestants whose idle sessions are measured.
 WEIGHED = (OURS, SDK_SSE, SDK_JSON)
 #: After so many rounds without a sample a contestant is left out.
 MOST_INCIDENTS = 3

@@ -44,7 +44,7 @@ class Verdict:
     value: float | None
     lowest: float | None = None
     highest: float | None = None
-    #: The same with plain daphne under this app, too, and with patched daphne under the other, too.
+    #: Also measured with plain daphne under this app, and with patched daphne under the other one.
     unpatched: float | None = None
     both_patched: float | None = None
     met: bool | None

@@ -5,17 +5,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from tests.support import logs, programs
+from tests.support.caches import Entry, default_cache, standalone_cache
 from tests.support.distribution import (  # noqa: F401 - hooks
     pytest_collection_modifyitems,
     pytest_xdist_make_scheduler,
 )
 from tests.support.gates import Gate
 from tests.support.gates import gate as opened_gate
-from tests.support.mcp_client import RawClient
+from tests.support.mcp_client import RawClient, connected
 from tests.support.processes import Process
-from tests.support.redis import RedisServer, run_server
+from tests.support.redis import (
+    RedisCluster,
+    RedisServer,
+    SentinelTrio,
+    run_cluster,
+    run_sentinels,
+    run_server,
+)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -47,14 +56,14 @@ def _fail_for_logs(expected: Sequence[str]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_last_logs() -> Iterator[None]:
-    """Servers of whole modules have stopped without a fault."""
+    """Servers that outlive a test have logged no fault by the end of the run."""
     yield
     _fail_for_logs([])
 
 
 @pytest.fixture(autouse=True)
 def _clean_logs(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No server has logged a fault (see `support.logs`) but those that the test's mark `logs_fault` announces."""
+    """No server has logged a fault (see `support.logs`) except those that the test's mark `logs_fault` announces."""
     yield
     _fail_for_logs([words for mark in request.node.iter_markers("logs_fault") for words in mark.args])
 
@@ -64,6 +73,27 @@ def redis_server() -> Iterator[RedisServer]:
     """One real server for the whole run; use namespaces or databases of your own, or flush it."""
     with run_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def sentinels() -> Iterator[SentinelTrio]:
+    """A primary, a replica and their Sentinels for the whole run; leave the primary the primary."""
+    with run_sentinels() as trio:
+        yield trio
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RedisCluster]:
+    """A Cluster for the whole run, without replicas; a test may move slots, and stops no node."""
+    with run_cluster() as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def redis_caches(redis_server: RedisServer, settings: Settings) -> Iterator[dict[str, Entry]]:
+    """CACHES, whose default is the standalone server."""
+    with default_cache(settings, standalone_cache(redis_server)) as entry:
+        yield {"default": entry}
 
 
 @pytest.fixture
@@ -81,9 +111,7 @@ def b(processes: list[Process]) -> str:
 @pytest.fixture
 def client(a: str) -> RawClient:
     """A client with a session that process A initialized."""
-    client = RawClient()
-    client.initialize(a)
-    return client
+    return connected(a)
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ class Part:
 PARTS: Final = {
     "lua": Part(["store/lua/*.lua"], ["tests/store", "tests/streams", "tests/cluster"]),
     "store": Part(["store/**/*.py", "engine/*.py"], ["tests/store"]),
+    "connections": Part(["connections/*.py"], ["tests/connections", "tests/store"]),
     "serving": Part(
         [
             "serving/*.py",

@@ -16,7 +16,7 @@ GC_THRESHOLDS = (20_000, 20, 100)
 
 
 def main(server: str, port: str, target: str) -> None:
-    """Import the application, settle the garbage collector, serve on 127.0.0.1 until told to stop."""
+    """Import the application, configure the garbage collector, and serve on 127.0.0.1 until told to stop."""
     signal.signal(signal.SIGUSR1, give_back)
     serve = {"daphne": serve_daphne, "patched": serve_patched_daphne, "uvicorn": serve_uvicorn}[server]
     serve(int(port), target)
@@ -58,14 +58,14 @@ def imported(target: str) -> Any:
 
 
 def settle_gc() -> None:
-    """Move what is imported out of the collector's sight and collect more rarely."""
+    """Exempt what is imported from collection, and collect more rarely."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
 
 
 def give_back(*_: object) -> None:
-    """On SIGUSR1: free what is garbage and return what is free, so that resident memory shows what is kept."""
+    """On SIGUSR1: collect garbage and return free memory, so that resident memory shows what is kept."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
 

@@ -85,7 +85,7 @@ def test_a_tiny_run_measures_every_server_at_every_load(tiny_run: dict[str, obje
     assert tiny_run["missing"] == {}
 
 
-def test_a_tiny_run_weighs_idle_sessions(tiny_run: dict[str, object]) -> None:
+def test_a_tiny_run_measures_idle_sessions(tiny_run: dict[str, object]) -> None:
     footprints = tiny_run["footprints"]
     assert isinstance(footprints, list)
     assert [(f["contestant"], f["sessions"]) for f in footprints] == [
@@ -162,7 +162,7 @@ def test_an_answer_is_complete_when_all_that_was_announced_is_there(answer: byte
     assert is_complete(answer) is complete
 
 
-def test_results_survive_the_way_through_json(tmp_path: Path) -> None:
+def test_results_survive_a_round_trip_through_json(tmp_path: Path) -> None:
     run = a_run()
     path = tmp_path / "run.json"
     path.write_text(run.as_json())

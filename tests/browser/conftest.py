@@ -20,7 +20,7 @@ from tests.support.processes import Process, daphnes
 from tests.support.redis import RedisServer, run_server
 
 PASSWORD: Final = "only-for-this-test"
-#: It draws without a screen or a graphics card, and asks nobody on the internet for anything.
+#: Works without a screen or a graphics card, and sends no requests to the internet.
 _FLAGS: Final = (
     "--headless=new",
     "--no-sandbox",
@@ -36,7 +36,7 @@ _FLAGS: Final = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here drives a browser, and shares what is slow to start."""
+    """Everything here drives a browser, and shares servers that are slow to start."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)

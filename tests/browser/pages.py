@@ -101,11 +101,11 @@ class Admin:
         return int(self.driver.execute_script(script, css))
 
     def lines_of(self, word: str) -> int:
-        """How many lines the first word of the page that is this one takes."""
+        """How many lines the word takes where it first appears on the page."""
         return int(self.driver.execute_script(_LINES, word))
 
     def theme(self, theme: Literal["light", "dark"]) -> None:
-        """As the reader's system prefers it."""
+        """Show pages as to a reader whose system prefers this theme."""
         feature = {"name": "prefers-color-scheme", "value": theme}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
@@ -120,7 +120,7 @@ class Admin:
         self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     def complaints(self) -> list[dict[str, Any]]:
-        """What the browser's console held against the pages since the last time, but for the demo's lack of an icon."""
+        """Warnings and errors in the browser's console since the last call, except for the demo's missing icon."""
         log = self.driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium says nothing about it
         entries = [entry for entry in log if entry["level"] in ("SEVERE", "WARNING")]
         return [entry for entry in entries if "favicon.ico" not in entry["message"]]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.harness import Serve, Service, serving
+from tests.support.mcp_client import RawClient, connected
 from tests.support.redis import RedisServer
 
 
@@ -19,3 +20,9 @@ def serve(tmp_path: Path, redis_server: RedisServer) -> Iterator[Serve]:
             return stack.enter_context(serving(tmp_path, redis, count, **options))  # type: ignore[arg-type]
 
         yield make
+
+
+@pytest.fixture
+def client(service: Service) -> RawClient:
+    """A client with a session that the first process of the module's `service` initialized."""
+    return connected(service.urls[0])

@@ -1,4 +1,4 @@
-"""Calls that count, and what must be true of what came of them."""
+"""Calls that count up, and what must be true of their messages."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ CUT_AFTER: Final = 20
 
 
 def counting_calls(service: Service, calls: int, *, number: int, per_session: int = 4) -> list[Call]:
-    """Calls that each count to a number under a token of their own, several in each session."""
+    """Calls that each count to a number with a progress token of their own, several in each session."""
     clients = sessions(-(-calls // per_session), service.urls[-1])
     made = []
     for n in range(calls):

@@ -51,7 +51,7 @@ Serve = Callable[..., Service]
 
 
 def wait_for_heartbeats(service: Service, count: int) -> None:
-    """Heartbeats look after every stream."""
+    """Wait for so many heartbeats, each of which looks after every stream."""
     for _ in range(count):
         last = service.redis.heartbeats()
         wait_until(lambda last=last: service.redis.heartbeats() != last, what="a heartbeat")  # type: ignore[misc]

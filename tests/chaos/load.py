@@ -28,12 +28,12 @@ VERSIONS: Final = (LATEST, "2025-06-18")
 
 @dataclass(kw_only=True, eq=False)
 class Call:
-    """One request, or one standalone stream: what came of it, in order, over all of its connections."""
+    """One request, or one standalone stream: its messages, in order, over all of its connections."""
 
     client: RawClient
     #: The request; None for the standalone stream.
     message: dict[str, Any] | None
-    #: It is through after so many messages, if not with a response.
+    #: It is complete after so many messages, unless a response completes it.
     enough: int | None = None
     #: After how many messages the client cuts its connection, on average; None never cuts.
     cut_after: float | None = None
@@ -92,7 +92,7 @@ class ResumingClient:
         await self._http.aclose()
 
     async def complete(self, call: Call, url: str | None = None) -> Call:
-        """Send the call, to that process first, and resume it anywhere until it is through."""
+        """Send the call, to that process first, and resume it anywhere until it is complete."""
         while not call.through:
             try:
                 await self._connect(call, url or self._random.choice(self.urls))
@@ -129,7 +129,7 @@ class ResumingClient:
         call.connections += found
 
     async def _pause(self) -> None:
-        """Let a process come up, or the others work."""
+        """Wait for a process to start, or let the others work."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PAUSE):
                 await self._never.wait()
@@ -151,8 +151,8 @@ class Load:
         self._begun.wait(BOUND)
 
     def give_up(self) -> None:
-        """End the calls as they are. Otherwise those of a test that failed would keep the processor busy for ever."""
-        with suppress(RuntimeError):  # the loop is closed: all calls are through
+        """End the calls as they are. Otherwise those of a test that failed would keep the processor busy forever."""
+        with suppress(RuntimeError):  # the loop is closed: all calls are complete
             self._cancel()
         self._thread.join(BOUND)
 
@@ -171,7 +171,7 @@ class Load:
         wait_until(lambda: self.received() >= messages, seconds=BOUND, what=f"{messages} messages in all")
 
     def join(self, seconds: float) -> None:
-        """Wait until every call is through. Raises: what went wrong for any call; AssertionError past the bound."""
+        """Wait until every call is complete. Raises: what went wrong for any call; AssertionError past the bound."""
         self._thread.join(seconds)
         self.received()
         waiting = [call.received[-1:] for call in self.calls if not call.through]

@@ -1,4 +1,4 @@
-"""A process that is told to stop while calls, streams and threads are in it."""
+"""A process that is told to stop while it has calls, streams and threads."""
 
 import signal
 import sys
@@ -37,7 +37,7 @@ MODERN_HEADERS: Final = {"mcp_protocol_version": MODERN, "mcp_method": "tools/ca
 
 
 @dataclass(slots=True)
-class Crowd:
+class Clients:
     """Clients, each in a thread of its own."""
 
     pool: ThreadPoolExecutor
@@ -55,61 +55,61 @@ class Crowd:
 
 
 @contextmanager
-def crowd(count: int) -> Iterator[Crowd]:
+def clients_in_threads(count: int) -> Iterator[Clients]:
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     with (
         httpx2.Client(timeout=STOP_SECONDS, limits=limits) as http,
         ThreadPoolExecutor(count) as pool,
     ):
-        yield Crowd(pool, http, threading.Semaphore(0))
+        yield Clients(pool, http, threading.Semaphore(0))
 
 
-def silent(crowd: Crowd, url: str, gate: str) -> dict[str, Any]:
+def silent(clients: Clients, url: str, gate: str) -> dict[str, Any]:
     """A call that is answered with one JSON object."""
-    client = crowd.client(url)
-    crowd.ready.release()
+    client = clients.client(url)
+    clients.ready.release()
     response = client.post(url, client.request("tools/call", {"name": "wait", "arguments": {"gate": gate}}))
     assert response.headers["content-type"] == "application/json"
     return answer_of(response)
 
 
-def streamed(crowd: Crowd, url: str, gate: str) -> dict[str, Any]:
+def streamed(clients: Clients, url: str, gate: str) -> dict[str, Any]:
     """A call whose answer is an event stream, read to its end by the same client."""
-    client = crowd.client(url)
+    client = clients.client(url)
     with client.stream(url, client.calling("report", gate=gate)) as response:
         received = messages(response)
         next(received)
-        crowd.ready.release()
+        clients.ready.release()
         [answer] = received
     return answer
 
 
-def resumed(crowd: Crowd, url: str, gate: str, elsewhere: str) -> dict[str, Any]:
+def resumed(clients: Clients, url: str, gate: str, elsewhere: str) -> dict[str, Any]:
     """A call whose client reads the rest on another process."""
-    client = crowd.client(url)
+    client = clients.client(url)
     with client.stream(url, client.calling("report", gate=gate)) as response:
         start = next(events(response)).id
     with client.get(elsewhere, last_event_id=start) as response:
         received = messages(response)
         next(received)
-        crowd.ready.release()
+        clients.ready.release()
         [answer] = received
     return answer
 
 
-def modern(crowd: Crowd, url: str, gate: str, tool: str) -> dict[str, Any]:
+def modern(clients: Clients, url: str, gate: str, tool: str) -> dict[str, Any]:
     """A call of the modern era: `wait` is answered with one JSON object, `report` with an event stream."""
-    client = RawClient(http=crowd.http)
+    client = RawClient(http=clients.http)
     params = {"name": tool, "arguments": {"gate": gate}, "_meta": {**META, "progressToken": "p"}}
     call = client.request("tools/call", params)
     with client.stream(url, call, **MODERN_HEADERS, mcp_name=tool) as response:
         if tool == "wait":
-            crowd.ready.release()
+            clients.ready.release()
             response.read()
             return answer_of(response)
         received = messages(response)
         next(received)
-        crowd.ready.release()
+        clients.ready.release()
         [answer] = received
     return answer
 
@@ -132,11 +132,11 @@ def stopped(process: Process) -> float:
 
 
 @pytest.mark.protocol("H11")
-def test_every_call_beyond_the_drain_is_answered_wherever_its_client_is(
+def test_every_call_that_outlasts_the_drain_is_answered_wherever_its_client_is(
     serve: Serve, gate: Gate, record_property: Callable[[str, object], None]
 ) -> None:
     a, b = serving_with(serve, 2, DRAIN).processes
-    with crowd(CALLS) as clients:
+    with clients_in_threads(CALLS) as clients:
         calls = clients.start(JSON_CALLS, silent, a.url, gate.path)
         calls += clients.start(STREAMED_CALLS, streamed, a.url, gate.path)
         calls += clients.start(RESUMED_CALLS, resumed, a.url, gate.path, b.url)
@@ -201,7 +201,7 @@ def test_uvicorn_cancels_what_outlasts_its_timeout_and_its_clients_find_the_erro
     a.stop()
     listen = ("--timeout-graceful-shutdown", "1", "--host", "127.0.0.1", "--port", str(a.port))
     uvicorn = replace(a, command=(sys.executable, "-m", "uvicorn", *listen, "project.asgi:application"))
-    with started([uvicorn]), crowd(2) as clients:
+    with started([uvicorn]), clients_in_threads(2) as clients:
         [rejected] = clients.start(1, silent, a.url, gate.path)
         [moved] = clients.start(1, resumed, a.url, gate.path, b.url)
         gate.reached_by(2)
@@ -213,13 +213,13 @@ def test_uvicorn_cancels_what_outlasts_its_timeout_and_its_clients_find_the_erro
         assert 1 + HOOK_SECONDS <= monotonic() - at < 1 + HOOK_SECONDS + TOLD_WITHIN
 
 
-def test_a_tool_that_blocks_in_a_thread_does_not_keep_its_client_and_not_its_process_for_ever(
+def test_a_tool_that_blocks_in_a_thread_holds_up_neither_its_client_nor_its_process_for_ever(
     serve: Serve, gate: Gate
 ) -> None:
     [process] = serving_with(serve, 1, 0.5).processes
     client = RawClient(http=httpx2.Client(timeout=STOP_SECONDS))
     client.initialize(process.url)
-    with crowd(1) as clients:
+    with clients_in_threads(1) as clients:
         message = client.request("tools/call", {"name": "block", "arguments": {"gate": gate.path}})
         call = clients.pool.submit(client.post, process.url, message)
         gate.reached()

@@ -89,7 +89,7 @@ def streams_of(client: RawClient, service: Service, gate: Gate) -> Iterator[list
 
 
 def assert_nothing_comes_back(client: RawClient, service: Service, gate: Gate) -> None:
-    """The call that still ran says the rest and ends: only the tombstone is left of the session, now and then."""
+    """The call that still runs sends its last messages and ends; before and after, only the tombstone is left."""
     wait_until(
         lambda: service.redis.left_of(client.fingerprint) <= ENDED,
         what="the logs to expire",
@@ -165,5 +165,5 @@ def test_an_open_stream_keeps_its_session_and_without_one_it_idles_out(short_liv
         lambda: "session" not in short_lived.redis.left_of(client.fingerprint), what="the session to idle out"
     )
     assert client.post(short_lived.urls[0], client.request("ping")).status_code == 404
-    wait_until(lambda: not short_lived.redis.left_of(client.fingerprint), what="everything of it to go")
+    wait_until(lambda: not short_lived.redis.left_of(client.fingerprint), what="every key of it to expire")
     assert reasons_signalled(short_lived, other) == reasons_signalled(short_lived, client) == []

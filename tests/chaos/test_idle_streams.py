@@ -60,7 +60,7 @@ def request(client: RawClient) -> bytes:
 
 
 def assert_they_are_streams(process: Process, client: RawClient, streams: Sequence[socket.socket]) -> None:
-    """One of a session's hears what is said, and all of them end with it."""
+    """One stream of the session gets the message, and all of them end with the session."""
     client.value(process.url, "tell", number=1, pace=0)
     assert client.delete(process.url).status_code == 204
     everything = b"".join(read_to_the_end(stream) for stream in streams)

@@ -54,13 +54,6 @@ def service(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield service
 
 
-@pytest.fixture
-def client(service: Service) -> RawClient:
-    client = RawClient()
-    client.initialize(service.urls[0])
-    return client
-
-
 def stop(redis: RedisServer) -> None:
     """Nothing is lost: from here on nobody gets an answer, and what was answered is saved."""
     with redis.client() as connection:
@@ -98,7 +91,7 @@ def test_streams_are_intact_after_redis_was_away_for_longer_than_anybody_waits(
 
 
 @pytest.mark.protocol("H20")
-def test_who_received_a_message_that_was_not_logged_yet_does_not_receive_it_again(
+def test_a_client_that_received_a_message_before_it_was_logged_does_not_receive_it_again(
     redis: RedisServer, service: Service, client: RawClient, gate: Gate
 ) -> None:
     """The client leaves while Redis is away, with an id that only its own connection has seen."""

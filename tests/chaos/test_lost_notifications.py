@@ -33,13 +33,6 @@ def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         assert service.redis.notifications() == 0
 
 
-@pytest.fixture
-def client(service: Service) -> RawClient:
-    client = RawClient()
-    client.initialize(service.urls[0])
-    return client
-
-
 def test_a_resumed_stream_goes_on(service: Service, client: RawClient, gate: Gate) -> None:
     a, b = service.urls
     with client.stream(a, client.calling("count_past", gate=gate.path, number=5)) as response:

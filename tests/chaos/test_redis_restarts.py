@@ -67,7 +67,7 @@ def telling_call(client: RawClient) -> Call:
     return Call(client=client, message=client.calling("tell", number=ANNOUNCED, pace=PACE))
 
 
-def test_a_store_that_is_away_for_long_makes_nobody_dead(serve: Serve, gate: Gate) -> None:
+def test_in_a_long_outage_no_process_is_taken_for_dead(serve: Serve, gate: Gate) -> None:
     with run_server() as redis:
         service = serve(2, redis=redis)
         a, b = service.processes

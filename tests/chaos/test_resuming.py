@@ -15,7 +15,7 @@ from tests.chaos.counting import begun
 from tests.chaos.harness import Serve, Service, serving
 from tests.chaos.load import Call, load
 from tests.support.gates import Gate
-from tests.support.mcp_client import RawClient, events, messages
+from tests.support.mcp_client import RawClient, connected, events, messages
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer
 
@@ -33,22 +33,18 @@ BOUND: Final = 60
 
 @pytest.fixture(scope="module")
 def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Two processes that live through this module."""
+    """Two processes for the whole module."""
     with serving(
         tmp_path_factory.mktemp("resuming"), redis_server, 2, MCP_MAX_STREAMS_PER_SESSION="50"
     ) as service:
         yield service
 
 
-def connected(service: Service) -> RawClient:
-    client = RawClient()
-    client.initialize(service.urls[0])
-    return client
-
-
 @pytest.mark.protocol("H17", "H20")
-def test_of_many_that_resume_one_stream_at_once_one_gets_the_response(service: Service, gate: Gate) -> None:
-    client = connected(service)
+def test_one_of_many_connections_that_resume_one_stream_at_once_gets_the_response(
+    service: Service, gate: Gate
+) -> None:
+    client = connected(service.urls[0])
     start = begun(client, service.urls[0], gate, number=5)
 
     def resume(n: int) -> list[dict[str, Any]]:
@@ -69,7 +65,7 @@ def test_of_many_that_resume_one_stream_at_once_one_gets_the_response(service: S
 
 @pytest.mark.protocol("H11", "H20")
 def test_a_client_with_many_calls_that_loses_its_network_gets_every_response(service: Service) -> None:
-    client = connected(service)
+    client = connected(service.urls[0])
     starts = [cut_off(client, service.urls[0], f"call-{n}") for n in range(PARALLEL)]
     logs = [(client.fingerprint, start.split("-")[1]) for start in starts]
     wait_until(lambda: all(is_over(service.redis.log(*log)) for log in logs), what="all calls to end")
@@ -96,7 +92,7 @@ def is_over(log: list[str]) -> bool:
 
 @pytest.mark.protocol("H17")
 def test_each_standalone_message_comes_once_while_new_streams_take_over(service: Service) -> None:
-    client = connected(service)
+    client = connected(service.urls[0])
     heard: list[list[str]] = [[] for _ in range(STREAMS)]
 
     def listen(response: httpx2.Response, into: list[str]) -> None:
@@ -125,7 +121,7 @@ def test_each_standalone_message_comes_once_while_new_streams_take_over(service:
 @pytest.mark.protocol("H20")
 def test_a_stream_is_resumed_after_every_process_was_replaced(serve: Serve, gate: Gate) -> None:
     service = serve(2)
-    client = connected(service)
+    client = connected(service.urls[0])
     start = begun(client, service.urls[0], gate, number=5)
     gate.open()
     assert gate.outcome() == "passed"
@@ -145,7 +141,7 @@ def test_a_stream_is_resumed_after_every_process_was_replaced(serve: Serve, gate
 def test_a_process_that_was_taken_for_dead_adds_nothing_when_it_wakes_up(serve: Serve, gate: Gate) -> None:
     service = serve(2)
     a, b = service.processes
-    client = connected(service)
+    client = connected(service.urls[0])
     start = begun(client, a.url, gate, number=5)
     client.value(b.url, "process")
     os.kill(a.pid, signal.SIGSTOP)

@@ -29,13 +29,6 @@ def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def client(service: Service) -> RawClient:
-    client = RawClient()
-    client.initialize(service.urls[0])
-    return client
-
-
-@pytest.fixture
 def gates(tmp_path: Path) -> Iterator[list[Gate]]:
     """One for each run."""
     with ExitStack() as stack:
@@ -43,8 +36,11 @@ def gates(tmp_path: Path) -> Iterator[list[Gate]]:
 
 
 def beat(service: Service, count: int, *paused: Process) -> None:
-    """Wait for heartbeats of the processes that are not paused, which the store forgets."""
-    wait_until(lambda: not {process.pid for process in paused} & service.redis.nodes().keys(), what="a death")
+    """Wait until the store has forgotten the paused processes, then for heartbeats of the others."""
+    wait_until(
+        lambda: not {process.pid for process in paused} & service.redis.nodes().keys(),
+        what="the paused processes to be forgotten",
+    )
     wait_for_heartbeats(service, 3 * count)
 
 

@@ -25,7 +25,7 @@ def test_an_endpoint_that_authenticates_nobody_is_a_warning_before_a_deployment(
         (entry(), {"DEBUG": False}, False),
     ],
 )
-def test_authentication_is_no_matter_with_tokens_in_debug_or_before_no_deployment(
+def test_missing_authentication_does_not_matter_with_tokens_in_debug_or_without_deploy(
     values: dict[str, Any], settings: dict[str, Any], deploy: bool
 ) -> None:
     messages = found({"default": values}, caches={}, deploy=deploy, **settings)

@@ -70,7 +70,7 @@ def test_both_kinds_of_server_and_a_callable_are_servers(name: str) -> None:
         (f"{HERE}.fail", "RuntimeError: no connection to the warehouse"),
     ],
 )
-def test_a_server_that_cannot_be_had_is_an_error_that_says_why(path: str, reason: str) -> None:
+def test_a_server_that_cannot_be_loaded_is_an_error_that_says_why(path: str, reason: str) -> None:
     message = only(found({"default": entry(SERVER=path)}), "E005")
     assert message.msg.startswith("MCP_SESSIONS['default']['SERVER']: ")
     assert path in message.msg
@@ -78,7 +78,7 @@ def test_a_server_that_cannot_be_had_is_an_error_that_says_why(path: str, reason
     assert "MCPServer" in str(message.hint)
 
 
-def test_two_endpoints_at_one_path_are_an_error_however_the_slashes_are() -> None:
+def test_two_endpoints_at_one_path_are_an_error_whatever_their_slashes() -> None:
     message = only(found({"shop": entry(PATH="/mcp/"), "stock": entry()}), "E006")
     assert "'shop' and 'stock' have the same PATH 'mcp'" in message.msg
 
@@ -132,7 +132,7 @@ def test_a_class_and_an_instance_are_verifiers(name: str) -> None:
         (f"{HERE}.not_a_server", "has no method verify_token"),
     ],
 )
-def test_a_verifier_that_cannot_be_had_is_an_error_that_says_why(path: str, reason: str) -> None:
+def test_a_verifier_that_cannot_be_loaded_is_an_error_that_says_why(path: str, reason: str) -> None:
     message = only(found({"default": with_tokens(path)}), "E008")
     assert message.msg.startswith(f"MCP_SESSIONS['default']['TOKEN_VERIFIER']: {path!r}")
     assert reason in message.msg
@@ -167,7 +167,7 @@ def test_request_state_keys_that_are_not_the_deployments_are_a_warning(name: str
     assert "request_state_security=" in str(message.hint)
 
 
-def test_request_state_keys_of_one_process_are_no_matter_while_sessions_are() -> None:
+def test_request_state_keys_of_one_process_do_not_matter_while_sessions_are_its_own() -> None:
     assert ids(found({"default": entry(SERVER=f"{HERE}.process_local")}, caches={})) == {"W001"}
 
 
@@ -180,6 +180,6 @@ def test_announcements_that_other_processes_would_not_hear_are_a_warning() -> No
     assert "subscriptions=mcp_sessions.subscriptions.SharedSubscriptions('unheard')" in str(message.hint)
 
 
-def test_announcements_are_no_matter_in_one_process_or_from_a_low_level_server() -> None:
+def test_announcements_do_not_matter_in_one_process_or_from_a_low_level_server() -> None:
     assert ids(found({"unheard": entry()}, caches={})) == {"W001"}
     assert found({"unheard": entry(SERVER=f"{HERE}.lowlevel")}) == []

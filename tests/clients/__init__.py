@@ -1,1 +1,1 @@
-"""Clients that others wrote, each driven through the same story: one session, served by whichever process is asked."""
+"""Clients that others wrote, each driven through the same steps: one session, served by whichever process is asked."""

@@ -25,7 +25,7 @@ class ClientError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line of the program."""
+    """One line of the program's output."""
 
     #: "progress", "asked", "answer" or "error".
     kind: str
@@ -34,7 +34,7 @@ class Event:
 
 
 class DrivenClient:
-    """Tells the program what to do. Commands run one after the other."""
+    """Sends commands to the program, which runs them one after the other."""
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         self._process = process
@@ -65,14 +65,14 @@ class DrivenClient:
         self.ask("close")
 
     def ask(self, command: str, **content: Any) -> Any:
-        """Do it and return the answer; what came before the answer is dropped. Raises: ClientError."""
+        """Send a command and return its answer; events before the answer are dropped. Raises: ClientError."""
         self.tell(command, **content)
         while (event := self.next_event()).kind in ("progress", "asked"):
             pass
         return answer_of(event)
 
     def tell(self, command: str, **content: Any) -> None:
-        """Start it; `next_event` gives what comes of it."""
+        """Send a command; `next_event` returns what it produces."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": command, **content}) + "\n")
         self._process.stdin.flush()

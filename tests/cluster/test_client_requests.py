@@ -32,7 +32,7 @@ class Store(EmbeddedStore):
         self.before_registering: Callable[[], Awaitable[None]] | None = None
 
     async def run(self, work: Any, /) -> Any:
-        if not isinstance(work, Call):  # notifications are an operation: what must come does without
+        if not isinstance(work, Call):  # a notification, which is an operation; answers arrive without it
             return None
         if work.script is requests.REGISTER and self.before_registering is not None:
             await self.before_registering()
@@ -74,7 +74,7 @@ class Process:
         self.requests.hear(notification.fingerprint, notification.request_id)
 
     async def _beat(self) -> None:
-        """The tests beat."""
+        """Only the tests send heartbeats."""
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -161,7 +161,7 @@ async def test_a_second_response_is_refused_wherever_it_arrives(
 
 
 @pytest.mark.parametrize("winner", ["here", "elsewhere"])
-async def test_of_two_responses_at_once_the_one_that_was_accepted_counts(
+async def test_the_accepted_one_of_two_responses_at_once_counts(
     store: Store, one: Process, other: Process, session: str, winner: str
 ) -> None:
     request_id, waiting = await one.ask(session)
@@ -257,7 +257,7 @@ async def test_a_request_that_the_store_has_lost_is_not_waited_for(
         await asyncio.wait_for(waiting, BOUND)
 
 
-async def test_a_heartbeat_leaves_a_request_alone_that_is_being_registered(
+async def test_a_heartbeat_leaves_alone_a_request_that_is_being_registered(
     store: Store, one: Process, session: str
 ) -> None:
     store.before_registering = one.requests.look
@@ -278,7 +278,9 @@ async def test_a_response_to_a_request_that_was_cancelled_is_refused_by_every_pr
     assert not await other.receive(session, request_id, ok=1)
 
 
-async def test_who_asks_after_the_session_ended_does_not_wait(harness: Harness, one: Process) -> None:
+async def test_a_handler_that_asks_after_the_session_ended_does_not_wait(
+    harness: Harness, one: Process
+) -> None:
     session = await harness.open()
     await harness.store.run(sessions.end(session, principal=None, reason="deleted"))
     asking = one.requests.send(session, ClientRequest(method="ping", params=None), one.said.put)

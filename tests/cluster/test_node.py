@@ -235,7 +235,7 @@ async def test_what_another_release_posts_is_skipped_counted_and_logged_once(
     assert caplog.text.count("SessionMoved") == 1
 
 
-async def test_however_many_kinds_cannot_be_read_few_are_told_apart(store: Store) -> None:
+async def test_only_a_few_kinds_that_cannot_be_read_are_counted_separately(store: Store) -> None:
     async with joined(store) as hearing:
         for version in range(2, 2 * MOST_SKIPPED_KINDS + 2):
             await store.run(nodes.broadcast(json.dumps({"version": version}).encode()))
@@ -245,7 +245,7 @@ async def test_however_many_kinds_cannot_be_read_few_are_told_apart(store: Store
     assert hearing.node.skipped.total() == 2 * MOST_SKIPPED_KINDS
 
 
-async def test_a_notification_that_cannot_be_answered_silences_nothing(
+async def test_a_notification_that_cannot_be_handled_does_not_stop_the_next_ones(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with joined(store) as hearing:

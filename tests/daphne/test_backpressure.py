@@ -32,7 +32,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """Cuts off who reads nothing for a moment."""
+    """A server that cuts off clients which read nothing for a moment."""
     arguments = ("--send-timeout", "0.5")
     with running("mcp_sessions.daphne", tmp_path_factory.mktemp("hasty"), *arguments) as process:
         yield process
@@ -73,7 +73,7 @@ def test_our_send_waits_for_a_client_that_does_not_read_and_others_are_served(ou
     assert lazy[0].response().read() == b"".join(poured())
 
 
-def test_who_waits_with_its_answers_unread_gets_no_further_answer(ours: Process) -> None:
+def test_a_client_with_unread_answers_gets_no_further_answer(ours: Process) -> None:
     ask(ours, "/large").read()
     with growth_of(ours.pid) as growth:
         greedy = SlowReader(ours).send("/large").send("/large").send("/large", "Connection: close")

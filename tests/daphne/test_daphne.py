@@ -61,7 +61,7 @@ def test_plain_daphne_lets_the_client_of_a_silent_application_hang(plain: Proces
     assert SocketClient(plain).send("/say-nothing").hears_nothing()
 
 
-def test_plain_daphne_answers_no_exception_any_more_after_one_within_a_response(tmp_path: Path) -> None:
+def test_plain_daphne_no_longer_answers_exceptions_after_one_within_a_response(tmp_path: Path) -> None:
     with running("daphne", tmp_path) as process:
         assert ask(process, "/raise-first").status == 500
         broken = ask(process, "/raise-later")
@@ -149,14 +149,14 @@ def test_our_daphne_keeps_a_connection_alive_from_request_to_request(ours: Proce
         assert client.send("/healthz").response().read() == b"fine"
 
 
-def test_our_daphne_believes_nobody_about_its_root_path(plain: Process, ours: Process) -> None:
+def test_our_daphne_ignores_what_clients_say_about_its_root_path(plain: Process, ours: Process) -> None:
     forged = "Daphne-Root-Path: /forged"
     assert SocketClient(plain).send("/root-path", forged).response().read() == b"/forged"
     assert SocketClient(ours).send("/root-path", forged).response().read() == b""
 
 
 def test_our_daphne_leaves_every_body_to_the_application(plain: Process, ours: Process) -> None:
-    """Twisted parses forms, for nobody, and refuses those that it cannot parse."""
+    """Twisted would parse forms, which nobody here needs, and refuse those that it cannot parse."""
     answered = [
         posted(process, "multipart/form-data; boundary=b", b"not a part") for process in (plain, ours)
     ]
@@ -303,7 +303,7 @@ def test_our_command_goes_by_its_arguments_whatever_the_environment_says(tmp_pat
         assert ask(process, "/healthz").status == 200
 
 
-def test_patching_leaves_a_server_of_somebody_elses() -> None:
+def test_patching_leaves_somebody_elses_server_alone() -> None:
     program = (
         "from daphne.cli import CommandLineInterface as Command; Command.server_class = str; "
         "from mcp_sessions.startup import patch_daphne; patch_daphne(); assert Command.server_class is str"

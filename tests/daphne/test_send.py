@@ -17,12 +17,12 @@ from mcp_sessions.daphne import backpressure
 from mcp_sessions.daphne.backpressure import PART_BYTES
 from mcp_sessions.transport.event_stream import PACED, max_bytes
 
-#: Half of its functions have type hints, and wrong ones.
+#: Only half of its functions have type hints, and some of them are wrong.
 Transport: Any = StringTransport
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
-#: Turns of the event loop after which everything has happened that needs nobody else.
+#: Turns of the event loop after which everything has happened that does not wait for a client.
 TURNS = 20
 
 
@@ -144,7 +144,7 @@ async def test_the_next_request_of_a_connection_waits_for_the_last_answer(harnes
     assert len(harness.sends) == 2
 
 
-async def test_all_who_wait_for_one_connection_are_released_together(harness: Harness) -> None:
+async def test_all_senders_that_wait_for_one_connection_are_released_together(harness: Harness) -> None:
     send = await harness.asks()
     await send(body(b"x" * PART_BYTES))
     first, second = await begun(send(body(b"one"))), await begun(send(body(b"two")))
@@ -158,7 +158,7 @@ async def test_all_who_wait_for_one_connection_are_released_together(harness: Ha
     assert harness.connection.written.endswith(b"one\r\n3\r\ntwo\r\n")
 
 
-async def test_a_client_that_hangs_up_releases_who_waits_and_leaves_nothing(harness: Harness) -> None:
+async def test_a_client_that_hangs_up_releases_waiting_senders_and_leaves_nothing(harness: Harness) -> None:
     send = await harness.asks()
     waiting = await begun(send(body(b"x" * 5 * PART_BYTES)))
     harness.hangs_up()
@@ -169,7 +169,7 @@ async def test_a_client_that_hangs_up_releases_who_waits_and_leaves_nothing(harn
     await send(body(b"late", last=True))
 
 
-async def test_who_takes_nothing_in_time_is_cut_off() -> None:
+async def test_a_client_that_takes_nothing_in_time_is_cut_off() -> None:
     harness = Harness(send_seconds=0)
     send = await harness.asks()
     waiting = asyncio.ensure_future(send(body(b"x" * 5 * PART_BYTES)))
@@ -183,7 +183,7 @@ async def test_who_takes_nothing_in_time_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize(("header", "cut_off"), [(b"Connection: close", True), (b"Accept: */*", False)])
-async def test_a_connection_that_is_to_close_has_so_long_for_its_last_bytes(
+async def test_a_connection_that_is_to_close_gets_the_same_time_for_its_last_bytes(
     header: bytes, *, cut_off: bool
 ) -> None:
     harness = Harness(send_seconds=5)
@@ -204,7 +204,7 @@ async def test_the_application_is_told_that_send_waits(harness: Harness) -> None
 
 
 @pytest.mark.parametrize(("version", "paced"), [("1.1", True), ("2", False)])
-async def test_only_http_1_claims_a_pace(harness: Harness, version: str, *, paced: bool) -> None:
+async def test_only_http_1_says_that_send_waits(harness: Harness, version: str, *, paced: bool) -> None:
     protocol = object()
     harness.server.connections[protocol] = {}
     scope: dict[str, Any] = {"type": "http", "http_version": version}

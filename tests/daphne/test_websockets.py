@@ -71,12 +71,12 @@ def test_a_consumer_that_ends_before_it_accepts_refuses_its_client_at_once(proce
 
 def test_the_drain_closes_every_websocket_and_the_consumers_hear_of_it(tmp_path: Path) -> None:
     with serving_consumers(tmp_path) as process:
-        client, deaf, undecided = opened(process), opened(process, "/deaf"), WebSocketClient(process)
+        client, idle, undecided = opened(process), opened(process, "/idle"), WebSocketClient(process)
         undecided.ask("/undecided")
         client.say("hello")
         assert client.heard() == (client.TEXT, b"hello")
         process.send_signal(signal.SIGTERM)
-        assert [each.close_code() for each in (client, deaf)] == [1001, 1001]
+        assert [each.close_code() for each in (client, idle)] == [1001, 1001]
         assert undecided.status() == 503
         assert process.exit_code(seconds=ANSWER_SECONDS) == 0
         assert "disconnected with 1001" in process.output()

@@ -15,7 +15,7 @@ def visitor() -> Client:
 
 @pytest.fixture
 def silent_redis(settings: Settings) -> None:
-    """Sessions belong into a Redis that nobody started."""
+    """Sessions are configured for a Redis that nobody started."""
     location = f"redis://127.0.0.1:{free_port()}/0"
     settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location}}
 

@@ -17,7 +17,7 @@ def nginx_for(ports: dict[str, int], directory: Path) -> Iterator[Process]:
     home.mkdir()
     port = free_port()
     (home / "nginx.conf").write_text(nginx_conf(home, listen=port, processes=ports))
-    # As root, nginx would let its workers be somebody who may not write below `directory`.
+    # As root, nginx would run its workers as a user who may not write below `directory`.
     directives = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
     options = ("-p", str(home), "-c", str(home / "nginx.conf"), "-e", "stderr", "-g", directives)
     nginx = Process(

@@ -171,7 +171,7 @@ def test_both_the_processes_and_the_migration_get_the_config_and_the_secret() ->
 
 
 @pytest.mark.needs("kubectl")
-def test_the_placeholders_are_no_secrets_and_do_not_start() -> None:
+def test_the_placeholders_are_not_secrets_and_do_not_start() -> None:
     data = {k: base64.b64decode(v).decode() for k, v in kubernetes_objects("base")["Secret"]["data"].items()}
     assert data.pop("DJANGO_SECRET_KEY") == ""  # With which the settings refuse to load.
     assert data.pop("DJANGO_SECRET_KEY_FALLBACKS") == ""
@@ -234,7 +234,7 @@ def test_nobody_kills_a_process_that_still_drains() -> None:
         assert float(grace.removesuffix("s")) > at_most
 
 
-def test_what_is_said_to_be_the_default_drain_is() -> None:
+def test_the_documented_default_of_the_drain_is_the_default() -> None:
     said = compose(SECRETS)["services"]["app-1"]["environment"]["MCP_DRAIN_TIMEOUT"]
     assert float(said) == daphne.DRAIN_SECONDS
 

@@ -22,7 +22,7 @@ import redis
 from tests.deploy.manifests import compose, dockerfile_instructions, image_command
 from tests.deploy.nginx import nginx_for
 from tests.support import ROOT
-from tests.support.mcp_client import RawClient, messages
+from tests.support.mcp_client import RawClient, connected, messages
 from tests.support.processes import Process, free_port, started, wait_until
 from tests.support.redis import RedisServer
 
@@ -111,9 +111,7 @@ def process(name: str, environment: dict[str, str], directory: Path) -> Process:
 @pytest.fixture
 def client(deployment: Deployment) -> RawClient:
     """A client with a session that was made through nginx."""
-    raw = RawClient()
-    raw.initialize(deployment.url)
-    return raw
+    return connected(deployment.url)
 
 
 # Any process serves any session
@@ -239,7 +237,7 @@ def test_the_probes_answer_by_the_probes_host_name(deployment: Deployment) -> No
             assert refused.status_code == 400
 
 
-def test_the_images_health_check_knows_a_living_process_from_a_dead_one(deployment: Deployment) -> None:
+def test_the_images_health_check_tells_a_living_process_from_a_dead_one(deployment: Deployment) -> None:
     _, _, command = dict(dockerfile_instructions())["HEALTHCHECK"].partition(" CMD ")
     port = deployment.processes[0].port
     words = [sys.executable, *json.loads(command)[1:]]

@@ -103,6 +103,6 @@ def test_a_get_that_failed_is_tried_elsewhere(echo: str) -> None:
 
 
 def test_a_port_that_is_free_is_refused() -> None:
-    """The ground on which the tests above stand."""
+    """The tests above rely on this."""
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", free_port()), timeout=5)

@@ -42,7 +42,7 @@ def documents() -> list[str]:
 
 
 def section(text: str, heading: str) -> str:
-    """What stands below a heading, up to the next one of its level or above. Raises: LookupError."""
+    """The text below a heading, up to the next one of its level or above. Raises: LookupError."""
     found = [(token.tag, token.map[0], title) for token, title in _headings(text) if token.map]
     for n, (level, start, title) in enumerate(found):
         if title == heading:

@@ -45,7 +45,7 @@ def patterns() -> dict[str, str]:
 
 
 async def open_session(*, used: bool = True) -> str:
-    """Its fingerprint."""
+    """Open a session; its fingerprint."""
     store, limits = store_for("default"), conf.endpoint("default").limits
     opened = fingerprint(new_session_id()) or ""
     await store.run(sessions.create(opened, principal="anonymous", handshake=ORDINARY, limits=limits))

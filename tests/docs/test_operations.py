@@ -32,7 +32,7 @@ def caches_under(heading: str) -> dict[str, Any]:
 
 
 def commands(program: str) -> list[list[str]]:
-    """The commands on the page that begin like that, without that beginning."""
+    """The commands on the page that begin with `begin`, each without it."""
     lines = re.findall(rf"^\$ {re.escape(program)} (.+)$", markdown.read(PAGE), re.MULTILINE)
     assert lines
     return [shlex.split(line) for line in lines]

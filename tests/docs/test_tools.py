@@ -13,7 +13,7 @@ from mcp_sessions.records import fingerprint
 from mcp_sessions.state import State, SyncState
 from tests.docs import markdown
 from tests.support import ROOT
-from tests.support.mcp_client import RawClient, messages
+from tests.support.mcp_client import RawClient, connected, messages
 from tests.support.processes import ENVIRONMENT, Process, daphne, started
 from tests.support.redis import RedisServer
 
@@ -49,9 +49,7 @@ def url(shop: Process) -> str:
 
 @pytest.fixture
 def client(url: str) -> RawClient:
-    client = RawClient()
-    client.initialize(url)
-    return client
+    return connected(url)
 
 
 def text_of(response: dict[str, Any]) -> str:
@@ -74,8 +72,7 @@ def test_the_basket_fills_and_empties(client: RawClient, url: str) -> None:
 
 def test_the_basket_is_the_sessions_own(client: RawClient, url: str) -> None:
     client.value(url, "put_into_basket", article="tea")
-    other = RawClient()
-    other.initialize(url)
+    other = connected(url)
     assert other.value(url, "basket") == []
 
 
@@ -135,8 +132,7 @@ def test_a_tool_asks_its_client_and_goes_on_with_the_answer(client: RawClient, u
 
 
 def test_a_client_that_cannot_be_asked_gets_an_error(url: str) -> None:
-    client = RawClient()
-    client.initialize(url, capabilities={})
+    client = connected(url, capabilities={})
     assert "error" in client.call(url, "order")
 
 

@@ -84,7 +84,7 @@ def aging(serving: None, settings: LazySettings) -> None:
 
 
 @pytest.mark.usefixtures("aging")
-async def test_of_all_nodes_that_hold_a_session_one_ends_it_at_its_maximum_age(
+async def test_exactly_one_of_the_nodes_that_hold_a_session_ends_it_at_its_maximum_age(
     signals: list[Any], log: Callable[[], list[str]]
 ) -> None:
     session = await opened()
@@ -102,7 +102,7 @@ async def test_of_all_nodes_that_hold_a_session_one_ends_it_at_its_maximum_age(
 
 
 @pytest.mark.usefixtures("aging")
-async def test_a_session_that_nothing_is_open_of_expires_without_a_word(signals: list[Any]) -> None:
+async def test_a_session_with_nothing_open_expires_silently(signals: list[Any]) -> None:
     idle = await opened()
     held = await opened()
     node = Serving(held.fingerprint)
@@ -131,7 +131,7 @@ async def test_a_session_that_its_client_ended_is_not_ended_again(signals: list[
 
 
 @pytest.mark.usefixtures("aging")
-async def test_what_the_store_says_last_of_a_deadline_counts(signals: list[Any]) -> None:
+async def test_the_deadline_that_the_store_gave_last_counts(signals: list[Any]) -> None:
     session = await opened()
     node = Serving(session.fingerprint)
     node.deadlines.watch(replace(session, last_activity_ms=session.deadline_ms - 300_000))
@@ -188,7 +188,7 @@ async def test_an_end_that_is_interrupted_while_it_tells_the_others_has_sent_its
 
 
 class Interrupted(BaseException):
-    """As a kill: nobody handles it."""
+    """Like a kill: nothing handles it."""
 
 
 @pytest.mark.usefixtures("serving")

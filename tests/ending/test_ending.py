@@ -111,7 +111,7 @@ def test_every_node_hears_once_of_a_batch() -> None:
     }
 
 
-def test_nobody_hears_of_an_end_that_was_none(signals: list[Any], log: Callable[[], list[str]]) -> None:
+def test_nobody_hears_of_an_end_that_did_not_happen(signals: list[Any], log: Callable[[], list[str]]) -> None:
     fingerprint = Opened().fingerprint
     told = asyncio.run(Listening("a").heard(lambda: end_session("default", fingerprint)))
     assert (told, signals, log()) == ({"a": []}, [], [])

@@ -11,7 +11,7 @@ import pytest
 from tests.served.tokens import RESOURCE
 from tests.support.gates import Gate
 from tests.support.mcp_client import META, MODERN, RawClient, events, message_of, messages
-from tests.support.processes import Process, daphnes, wait_until
+from tests.support.processes import Process, serving_everything, wait_until
 from tests.support.redis import RedisServer
 
 
@@ -19,17 +19,13 @@ from tests.support.redis import RedisServer
 def processes(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
     """Two processes that want tokens."""
     directory: Path = tmp_path_factory.mktemp("authentication")
-    with daphnes(
-        2,
+    with serving_everything(
         directory,
-        REDIS_URL=redis_server.url,
-        MCP_SERVER="tests.served.everything.server",
-        MCP_NAMESPACE=directory.name,
+        redis_server.url,
         MCP_TOKEN_VERIFIER="tests.served.tokens.Verifier",
         MCP_ISSUER_URL="https://issuer.example.com",
         MCP_RESOURCE_URL=RESOURCE,
         MCP_REQUIRED_SCOPES="mcp",
-        MCP_ALLOWED_ORIGINS="https://app.example.com",
     ) as running:
         yield running
 
@@ -43,7 +39,7 @@ def client(a: str) -> RawClient:
 
 
 @pytest.mark.protocol("H29")
-def test_a_session_id_is_no_authentication(a: str, client: RawClient) -> None:
+def test_a_session_id_does_not_authenticate(a: str, client: RawClient) -> None:
     thief = RawClient(session_id=client.session_id)
     for response in (thief.post(a, thief.request("ping")), thief.delete(a)):
         assert response.status_code == 401

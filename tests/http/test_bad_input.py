@@ -88,7 +88,7 @@ def test_a_body_beyond_the_limit_is_refused_unread(a: str, client: RawClient) ->
 
 
 def test_a_declared_length_that_lies_is_not_believed(a: str, client: RawClient) -> None:
-    """A chunked body declares nothing; the bound holds all the same."""
+    """A chunked body declares no length; the bound still holds."""
     head = "\r\n".join(f"{name}: {value}" for name, value in client.headers().items())
     host, port = a.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
@@ -123,7 +123,7 @@ def status_with(url: str, client: RawClient, *more: tuple[str, str], without: st
 
 
 @pytest.mark.parametrize("name", ["host", "origin", "mcp-session-id", "mcp-protocol-version", "content-type"])
-def test_a_header_that_decides_is_there_once(a: str, client: RawClient, name: str) -> None:
+def test_a_header_that_decides_something_may_not_be_repeated(a: str, client: RawClient, name: str) -> None:
     host = a.removeprefix("http://")
     headers = {"host": host, "origin": a, **client.headers()}
     assert status_with(a, client) == 200
@@ -132,7 +132,7 @@ def test_a_header_that_decides_is_there_once(a: str, client: RawClient, name: st
 
 
 @pytest.mark.protocol("H13")
-def test_a_list_may_be_on_several_lines(a: str, client: RawClient) -> None:
+def test_a_header_that_is_a_list_may_be_on_several_lines(a: str, client: RawClient) -> None:
     stream, json_ = ("accept", "text/event-stream"), ("Accept", "application/json")
     assert status_with(a, client, stream, json_, without="accept") == 200
     assert status_with(a, client, json_, stream, ("accept", "text/html"), without="accept") == 200

@@ -23,7 +23,7 @@ async def http() -> AsyncIterator[httpx2.AsyncClient]:
 
 
 class Connection:
-    """One request whose connection takes the end of its response when the test lets it."""
+    """One request whose connection takes the end of its response when the test allows it."""
 
     def __init__(self, client: RawClient, method: str, log: list[str]) -> None:
         headers = {"host": "testserver", **client.headers(accept="text/event-stream")}

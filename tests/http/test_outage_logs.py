@@ -68,12 +68,12 @@ async def http(caplog: pytest.LogCaptureFixture) -> AsyncIterator[httpx2.AsyncCl
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of repetitions is over soon."""
+    """Repeated messages count as a new outage after a second."""
     monkeypatch.setattr(repeats, "QUIET_SECONDS", 1.0)
 
 
 async def lose_the_store(monkeypatch: pytest.MonkeyPatch, *scripts: str) -> None:
-    """Nothing is answered any more; with scripts, only these."""
+    """From here on every call fails; with scripts, only those."""
     store = (await runtime_for("default")).context.store
     run = store.run
 

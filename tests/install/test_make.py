@@ -1,4 +1,4 @@
-"""`make run`: what a stranger meets first."""
+"""`make run`: what newcomers try first."""
 
 import json
 import os
@@ -77,7 +77,7 @@ class Demo:
 
 @contextmanager
 def demo(data: Path, *, port: int | None = None, **variables: str) -> Iterator[Demo]:
-    """A demo that is at its end when the block is left."""
+    """A demo that has ended when the block is left."""
     running = Demo(data, port=port, **variables)
     try:
         yield running
@@ -86,7 +86,7 @@ def demo(data: Path, *, port: int | None = None, **variables: str) -> Iterator[D
             running.press_ctrl_c()
 
 
-def test_a_client_takes_its_session_up_again_after_the_demo_was_stopped_and_started(tmp_path: Path) -> None:
+def test_a_client_goes_on_with_its_session_after_the_demo_was_restarted(tmp_path: Path) -> None:
     with demo(tmp_path) as first:
         first.wait_until_it_serves().ask("remember", "note=likes sea stories")
         assert first.press_ctrl_c() == 0, first.output
@@ -252,7 +252,7 @@ def test_a_redis_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("port", ["abc", "99999", "0"])
-def test_a_port_that_is_none_is_refused_in_a_sentence(tmp_path: Path, port: str) -> None:
+def test_an_impossible_port_is_refused_in_a_sentence(tmp_path: Path, port: str) -> None:
     with demo(tmp_path, PORT=port, MEMORY="1") as running:
         assert running.process.wait(30) == 1
         assert running.output == f"PORT must be a number from 1 to 65535, not {port!r}.\n"

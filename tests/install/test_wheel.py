@@ -24,13 +24,13 @@ from tests.support.redis import RedisServer
 pytestmark = [pytest.mark.slow]
 
 README = "README.md"
-#: What the README says where Redis is.
+#: Where Redis is according to the README.
 REDIS_URL = "redis://127.0.0.1:6379/0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """The project that the README has its reader make."""
+    """The project that the README tells its reader to make."""
 
     directory: Path
     #: The programs of its virtual environment.
@@ -38,7 +38,7 @@ class Project:
     redis: RedisServer
 
     def run(self, command: Sequence[str]) -> str:
-        """Run one of its programs to its end; what it wrote to standard output."""
+        """Run one of its programs until it ends; what it wrote to standard output."""
         done = subprocess.run(
             self.of(command), cwd=self.directory, env=self.environment, capture_output=True, text=True
         )

@@ -46,8 +46,8 @@ def session(
 
 
 @dataclass
-class Directory:
-    """A directory over a list, which remembers what it was asked."""
+class ListedStore:
+    """A sync store over a list, which remembers what it was asked."""
 
     sessions: Sequence[Session]
     asked: list[tuple[Any, ...]] = field(default_factory=list)
@@ -86,24 +86,24 @@ class Directory:
 
 
 def named(name: str) -> Callable[..., Any]:
-    """A call that a `Directory` understands."""
+    """A call that a `ListedStore` understands."""
     return lambda *arguments, **options: (name, arguments, options)
 
 
 @dataclass
 class Stores:
-    """The endpoints' directories by alias."""
+    """The endpoints' stores by alias."""
 
-    directories: dict[str, Directory]
+    by_alias: dict[str, ListedStore]
 
-    def __getitem__(self, alias: str) -> Directory:
-        return self.directories[alias]
+    def __getitem__(self, alias: str) -> ListedStore:
+        return self.by_alias[alias]
 
 
 @pytest.fixture
 def stores(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Stores:
     """One endpoint with 120 sessions; a test may add endpoints."""
-    stores = Stores({"default": Directory([session(n) for n in range(120)])})
+    stores = Stores({"default": ListedStore([session(n) for n in range(120)])})
     settings.MCP_SESSIONS = {"default": {"SERVER": "unused"}}
     monkeypatch.setattr("mcp_sessions.inventory.listing.sync_store_for", stores.__getitem__)
     for name in ("queries.page", "queries.find", "sessions.get"):
@@ -113,10 +113,10 @@ def stores(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Stores:
 
 @pytest.fixture
 def two(stores: Stores, settings: Any) -> Stores:
-    """Two endpoints whose sessions take turns."""
-    stores.directories = {
-        "even": Directory([session(n) for n in range(0, 20, 2)]),
-        "odd": Directory([session(n) for n in range(1, 20, 2)]),
+    """Two endpoints whose sessions alternate in time."""
+    stores.by_alias = {
+        "even": ListedStore([session(n) for n in range(0, 20, 2)]),
+        "odd": ListedStore([session(n) for n in range(1, 20, 2)]),
     }
     settings.MCP_SESSIONS = {"even": {"SERVER": "unused"}, "odd": {"SERVER": "unused", "PATH": "odd"}}
     return stores
@@ -156,7 +156,7 @@ def test_djangos_paginator_gets_its_last_page(stores: Stores) -> None:
 
 
 def test_a_short_list_that_was_read_needs_no_other_read(stores: Stores) -> None:
-    stores.directories["default"] = Directory([session(n) for n in range(7)])
+    stores.by_alias["default"] = ListedStore([session(n) for n in range(7)])
     assert numbers(sessions().read(offset=0, limit=50).all()) == list(range(7))
     assert len(stores["default"].asked) == 1
 
@@ -223,12 +223,12 @@ def test_conditions_reach_the_index(stores: Stores) -> None:
     assert stores["default"].asked[0][0] == Query(client="client", active_since_ms=START - 5 * MINUTE)
 
 
-def test_one_of_client_protocol_and_principal_at_a_time(stores: Stores) -> None:
+def test_client_protocol_and_principal_filter_one_at_a_time(stores: Stores) -> None:
     with pytest.raises(UnsupportedLookup, match="client and protocol"):
         list(sessions().filter(client_name="client").filter(protocol_version="2025-11-25"))
 
 
-def test_two_different_clients_are_no_session(stores: Stores) -> None:
+def test_two_different_clients_match_no_session(stores: Stores) -> None:
     assert list(sessions().filter(client_name="client").filter(client_name="other")) == []
     assert stores["default"].asked == []
 
@@ -250,7 +250,7 @@ def test_one_session_cannot_be_found_by_anything_else(stores: Stores) -> None:
         sessions().get(client_name="client")
 
 
-def test_what_is_no_fingerprint_is_not_asked_for(stores: Stores) -> None:
+def test_what_cannot_be_a_fingerprint_is_not_asked_for(stores: Stores) -> None:
     assert list(sessions().filter(pk__in=["*", "../x", "A" * 64])) == []
     assert stores["default"].asked == []
 
@@ -262,7 +262,7 @@ def test_picked_sessions_are_those_picked_even_if_time_has_passed(stores: Stores
     assert numbers(sessions().filter(client_name="other").filter(pk__in=picked)) == []
 
 
-def test_picking_from_nothing_is_nothing(stores: Stores) -> None:
+def test_picking_from_nothing_gives_nothing(stores: Stores) -> None:
     assert list(sessions().none().filter(pk__in=[session(1).fingerprint])) == []
 
 
@@ -283,7 +283,7 @@ def test_one_of_several_endpoints_is_read_alone(two: Stores) -> None:
     assert list(sessions().filter(endpoint="neither")) == []
 
 
-def test_a_merged_list_has_a_bottom(two: Stores) -> None:
+def test_a_merged_list_can_be_paged_only_so_far(two: Stores) -> None:
     with pytest.raises(UnsupportedLookup, match="10,000"):
         list(sessions()[MAX_DEPTH : MAX_DEPTH + 10])
 
@@ -293,20 +293,20 @@ def test_one_endpoint_can_be_paged_to_its_end(stores: Stores) -> None:
 
 
 def test_more_than_fits_in_memory_must_be_sliced(stores: Stores) -> None:
-    stores.directories["default"] = Directory([session(1)] * (MAX_DEPTH + 1))
+    stores.by_alias["default"] = ListedStore([session(1)] * (MAX_DEPTH + 1))
     with pytest.raises(UnsupportedLookup, match="slice"):
         list(sessions())
 
 
 def test_a_search_may_mean_several_things(stores: Stores) -> None:
-    stores.directories["default"] = Directory([session(0, client="a"), session(1, principal="b"), session(2)])
+    stores.by_alias["default"] = ListedStore([session(0, client="a"), session(1, principal="b"), session(2)])
     wanted = session(2).fingerprint
     found = sessions().matching([Query(client="a"), Query(principal="b"), Prefix(digits=wanted[:8])])
     assert (numbers(found[:10]), found.count()) == ([0, 1, 2], 3)
 
 
 def test_a_session_that_a_search_finds_twice_is_listed_once(stores: Stores) -> None:
-    stores.directories["default"] = Directory([session(0, client="a", principal="b")])
+    stores.by_alias["default"] = ListedStore([session(0, client="a", principal="b")])
     found = sessions().matching([Query(client="a"), Query(principal="b")]).read(offset=0, limit=50)
     assert (numbers(found[:50]), found.count()) == ([0], 1)
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.mcp_client import RawClient, messages
+from tests.support.mcp_client import RawClient, connected, messages
 
 NOT_FOUND = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "Session not found"}}
 
@@ -17,8 +17,7 @@ NOT_FOUND = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": 
 def test_the_session_id_is_visible_ascii_and_long_enough_not_to_be_guessed(a: str) -> None:
     ids = set()
     for _ in range(3):
-        client = RawClient()
-        client.initialize(a)
+        client = connected(a)
         assert re.fullmatch(r"[\x21-\x7e]{43,}", client.session_id or "")
         ids.add(client.session_id)
     assert len(ids) == 3
@@ -176,8 +175,7 @@ def log_messages(client: RawClient, url: str, level: str) -> list[str]:
 
 @pytest.mark.logs_fault("Not opt-in tools of this server")
 def test_per_session_tools_are_the_same_on_every_process(a: str, b: str, client: RawClient) -> None:
-    other = RawClient()
-    other.initialize(b)
+    other = connected(b)
     assert "secret" not in tools(client, b)
     assert client.call(b, "secret")["error"]["message"] == "Unknown tool: secret"
     assert client.value(a, "enable", name="secret") == ["secret"]
@@ -203,8 +201,7 @@ def test_state_is_one_for_all_processes_and_for_async_and_sync_tools(
     counts = [client.value(url, tool) for url in (a, b) for tool in ("count", "count_in_a_thread")]
     assert counts == [1, 2, 3, 4]
     assert client.value(b, "names") == ["counter", "note"]
-    other = RawClient()
-    other.initialize(a)
+    other = connected(a)
     assert other.value(a, "names") == []
 
 

@@ -1,4 +1,4 @@
-"""Lifespans that cannot be entered: whoever asks is told, and the next request tries again."""
+"""Lifespans that cannot be entered: the request gets an error, and the next one tries again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -42,7 +42,7 @@ async def test_a_lifespan_that_raised_is_entered_by_the_next_request(error: Base
     assert attempts == ["entered", "entered", "left"]
 
 
-async def test_who_waits_for_a_lifespan_is_told_of_any_end_of_it() -> None:
+async def test_a_request_that_waits_for_a_lifespan_learns_of_any_end_of_it() -> None:
     failing = True
 
     @asynccontextmanager
@@ -58,7 +58,7 @@ async def test_who_waits_for_a_lifespan_is_told_of_any_end_of_it() -> None:
     assert [type(outcome) for outcome in outcomes] == [RuntimeError] * 3
 
 
-async def test_a_lifespan_is_entered_once_although_the_first_who_asked_has_left() -> None:
+async def test_a_lifespan_is_entered_once_although_the_first_client_has_left() -> None:
     attempts: list[str] = []
     ready = asyncio.Event()
 

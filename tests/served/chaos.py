@@ -1,4 +1,4 @@
-"""The MCP server of the chaos tests: `server`. It counts and asks at a pace, and says which process it is."""
+"""The MCP server of the chaos tests: `server`. It counts and asks at a given pace, and says which process it is."""
 
 import logging
 import os

@@ -25,7 +25,7 @@ drained = asyncio.Event()
 
 
 def say(word: str) -> None:
-    """Into the server's log, at once."""
+    """Write to the server's log at once."""
     os.write(1, f"{word}\n".encode())
 
 

@@ -1,4 +1,4 @@
-"""A token verifier that knows its tokens by heart: `<subject>-<generation>`, or `<subject>-until-<time>`."""
+"""A token verifier with a fixed list of names. Tokens are `<subject>-<generation>`, or `<subject>-until-<time>`."""
 
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 

@@ -1,4 +1,4 @@
-"""The demo with Channels consumers beside the endpoint, which end in every way that there is."""
+"""The demo with Channels consumers beside the endpoint, which end in every possible way."""
 
 import asyncio
 from typing import Any
@@ -28,7 +28,7 @@ class Consumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no
         print(f"disconnected with {code}", flush=True)  # noqa: T201 - the tests read it in the process's log
 
 
-async def deaf(_: Scope, receive: Receive, send: Send) -> None:
+async def idle(_: Scope, receive: Receive, send: Send) -> None:
     """Accepts, and never listens."""
     await send({"type": "websocket.accept"})
     await asyncio.Event().wait()
@@ -40,12 +40,12 @@ async def undecided(_: Scope, receive: Receive, send: Send) -> None:
 
 
 async def silent(_: Scope, receive: Receive, send: Send) -> None:
-    """Ends without a word."""
+    """Ends without sending anything."""
 
 
 routes: list[Any] = [
     path("consumer", Consumer.as_asgi()),
-    path("deaf", deaf),  # type: ignore[arg-type]  # Channels routes applications, not views
+    path("idle", idle),  # type: ignore[arg-type]  # Channels routes applications, not views
     path("undecided", undecided),  # type: ignore[arg-type]  # likewise
     path("silent", silent),  # type: ignore[arg-type]  # likewise
 ]

@@ -1,4 +1,4 @@
-"""What waits for the store counts against the caps: a store that hangs does not gather requests without a bound."""
+"""What waits for the store counts against the caps: a store that hangs does not collect requests without limit."""
 
 import asyncio
 import json

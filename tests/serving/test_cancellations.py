@@ -1,4 +1,4 @@
-"""Cancellations of requests that do not run here: every node hears of real ones, and invented ones flood none."""
+"""Cancellations of requests that do not run here: every node hears of real ones, and invented ones flood no node."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -72,7 +72,7 @@ async def test_a_session_that_cancels_invented_ids_floods_nobody(
     assert len({name for each in told for name in each.requests}) == 1_000
     refused = await post(http, client, unknown("one more"))
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
-    # That is no concern of another session.
+    # Another session is not affected.
     assert (await post(http, other, unknown("hers"))).status_code == 202
     assert told[-1].requests == (name_of(other.fingerprint, "hers"),)
 

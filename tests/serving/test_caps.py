@@ -5,20 +5,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.mcp_client import RawClient
-from tests.support.processes import daphnes
+from tests.support.processes import serving_everything
 from tests.support.redis import RedisServer
 
 
 def test_at_the_cap_a_new_session_is_refused_and_the_others_go_on(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    environment = {
-        "REDIS_URL": redis_server.url,
-        "MCP_SERVER": "tests.served.everything.server",
-        "MCP_NAMESPACE": tmp_path.name,
-        "MCP_MAX_SESSIONS": "2",
-    }
-    with daphnes(2, tmp_path, **environment) as (a, b):
+    with serving_everything(tmp_path, redis_server.url, MCP_MAX_SESSIONS="2") as (a, b):
         first, second, third = RawClient(), RawClient(), RawClient()
         first.initialize(a.url)
         second.initialize(b.url)
@@ -38,12 +32,11 @@ def test_at_the_cap_a_new_session_is_refused_and_the_others_go_on(
 def test_two_services_on_one_redis_never_see_each_others_sessions(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    environment = {"REDIS_URL": redis_server.url, "MCP_SERVER": "tests.served.everything.server"}
     (tmp_path / "shop").mkdir()
     (tmp_path / "desk").mkdir()
     with (
-        daphnes(1, tmp_path / "shop", MCP_NAMESPACE="shop", **environment) as (shop,),
-        daphnes(1, tmp_path / "desk", MCP_NAMESPACE="desk", **environment) as (desk,),
+        serving_everything(tmp_path / "shop", redis_server.url, count=1) as (shop,),
+        serving_everything(tmp_path / "desk", redis_server.url, count=1) as (desk,),
     ):
         client = RawClient()
         client.initialize(shop.url)

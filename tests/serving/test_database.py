@@ -1,4 +1,4 @@
-"""Django's ORM in tools: no connection is left open, and no thread is everybody's bottleneck."""
+"""Django's ORM in tools: no connection is left open, and queries do not wait for a single thread."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -82,7 +82,7 @@ def asking(client: RawClient) -> dict[str, Any]:
     return client.request("tools/call", {"name": "ask_on_the_standalone_stream", "arguments": {}})
 
 
-async def test_who_waits_for_its_client_on_the_standalone_stream_is_cancelled_when_the_session_ends(
+async def test_a_handler_that_waits_for_its_client_on_the_standalone_stream_is_cancelled_when_the_session_ends(
     http: httpx2.AsyncClient,
 ) -> None:
     client = await opened(http)
@@ -96,7 +96,7 @@ async def test_who_waits_for_its_client_on_the_standalone_stream_is_cancelled_wh
 
 
 @pytest.mark.protocol("H12")
-async def test_of_two_requests_with_one_id_both_are_cancelled(http: httpx2.AsyncClient) -> None:
+async def test_two_requests_with_one_id_are_both_cancelled(http: httpx2.AsyncClient) -> None:
     client = await opened(http)
     message = asking(client)
     calls = [asyncio.create_task(post(http, client, message)) for _ in range(2)]

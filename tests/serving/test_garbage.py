@@ -16,7 +16,7 @@ CALLS = 20
 
 @contextmanager
 def garbage() -> Iterator[list[Any]]:
-    """What only the garbage collector would find of what is done meanwhile; complete at the end."""
+    """What only the garbage collector would free of what happens in the block; complete after it."""
     found: list[Any] = []
     gc.collect()
     gc.disable()

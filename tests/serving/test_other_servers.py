@@ -26,7 +26,7 @@ def server(request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path: 
         yield process
 
 
-def test_sessions_state_streams_questions_and_ends_work_there_too(server: Process, gate: Gate) -> None:
+def test_sessions_state_streams_client_requests_and_ends_work_there_too(server: Process, gate: Gate) -> None:
     client, url = RawClient(), server.url
     client.initialize(url)
     client.value(url, "remember", name="note", value=1)

@@ -1,4 +1,4 @@
-"""Bounds of the requests in flight: work goes on when its client has left, and so could pile up without a limit."""
+"""Bounds of the requests in flight: work goes on after its client has left, and must not pile up without limit."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.gates import Gate, gate
-from tests.support.mcp_client import RawClient, messages
-from tests.support.processes import daphnes, wait_until
+from tests.support.mcp_client import RawClient, connected, messages
+from tests.support.processes import serving_everything, wait_until
 from tests.support.redis import RedisServer
 
 PER_SESSION = 2
@@ -19,14 +19,8 @@ IN_ALL = 3
 def url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A process with small caps."""
     directory: Path = tmp_path_factory.mktemp("request-caps")
-    environment = {
-        "REDIS_URL": redis_server.url,
-        "MCP_SERVER": "tests.served.everything.server",
-        "MCP_NAMESPACE": directory.name,
-        "MCP_MAX_REQUESTS": str(IN_ALL),
-        "MCP_MAX_REQUESTS_PER_SESSION": str(PER_SESSION),
-    }
-    with daphnes(1, directory, **environment) as (process,):
+    caps = {"MCP_MAX_REQUESTS": str(IN_ALL), "MCP_MAX_REQUESTS_PER_SESSION": str(PER_SESSION)}
+    with serving_everything(directory, redis_server.url, count=1, **caps) as (process,):
         yield process.url
 
 
@@ -40,12 +34,6 @@ def gates(tmp_path: Path) -> Iterator[list[Gate]]:
 def _made(directory: Path) -> Path:
     directory.mkdir()
     return directory
-
-
-def connected(url: str) -> RawClient:
-    client = RawClient()
-    client.initialize(url)
-    return client
 
 
 def leave_behind(client: RawClient, url: str, at: Gate) -> None:

@@ -1,4 +1,4 @@
-"""Redis that is stopped, hung, or back: never mistaken for a session that is gone."""
+"""A Redis that is stopped, hangs, or is back: a client never takes it for a session that is gone."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.support.redis import RedisServer
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of one's own, with its data on disk."""
+    """A server of this test's own, with its data on disk."""
     server = RedisServer(tmp_path / "redis", keep=True).start()
     yield server
     server.stop()

@@ -1,39 +1,27 @@
 """Harnesses over each driver: `harness` for what every store promises, `redis_harness` for what Redis holds."""
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import pytest
-from django.core.cache import caches
 from pytest_django import Settings
 
 from mcp_sessions.store.calls import sessions
 from tests.store import harness as harnesses
 from tests.store.engines import Both
 from tests.store.harness import Harness
-from tests.support.redis import RedisCluster, RedisServer, SentinelTrio, run_cluster, run_sentinels
+from tests.support.caches import CACHES, Entry, default_cache
+from tests.support.redis import RedisServer
 
 
-@pytest.fixture(scope="session")
-def sentinels() -> Iterator[SentinelTrio]:
-    with run_sentinels() as trio:
-        yield trio
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[RedisCluster]:
-    with run_cluster() as nodes:
-        yield nodes
-
-
-@pytest.fixture(params=["embedded", *harnesses.CACHES])
+@pytest.fixture(params=["embedded", *CACHES])
 def kind(request: pytest.FixtureRequest, settings: Settings) -> Iterator[str]:
     """The kind of store; CACHES["default"] is configured for it."""
-    if request.param in harnesses.CACHES:
-        fixture, entry = harnesses.CACHES[request.param]
-        settings.CACHES = {"default": entry(request.getfixturevalue(fixture))}
-    yield request.param
-    disconnect()
+    if request.param == "embedded":
+        yield request.param
+        return
+    fixture, entry = CACHES[request.param]
+    with default_cache(settings, entry(request.getfixturevalue(fixture))):
+        yield request.param
 
 
 @pytest.fixture
@@ -44,19 +32,11 @@ async def harness(kind: str) -> AsyncIterator[Harness]:
 
 
 @pytest.fixture
-def redis_caches(redis_server: RedisServer, settings: Settings) -> Iterator[dict[str, Any]]:
-    """CACHES["default"] is the standalone server."""
-    settings.CACHES = {"default": harnesses.standalone_cache(redis_server)}
-    yield settings.CACHES
-    disconnect()
-
-
-@pytest.fixture
 async def redis_harness(
-    redis_caches: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    redis_caches: dict[str, Entry], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Harness]:
     made = harnesses.redis_harness("standalone")
-    # A process looks once in a second of its own clock for sessions that are gone: here of the test's.
+    # A process looks for sessions that are gone once a second by its own clock; here by the test's.
     monkeypatch.setattr(sessions, "healing", sessions.Healing(lambda: made.clock() / 1000))
     yield made
     await made.aclose()
@@ -64,15 +44,7 @@ async def redis_harness(
 
 @pytest.fixture
 def both(redis_server: RedisServer) -> Iterator[Both]:
-    """The server is emptied, as the engine is."""
+    """A real server and an engine, both empty."""
     with redis_server.client(protocol=2) as client:
         client.flushall()
         yield Both(client)
-
-
-def disconnect() -> None:
-    """Close what django-redis has opened."""
-    for cache in caches.all(initialized_only=True):
-        client = getattr(cache, "_client", None)
-        if client is not None:
-            client.disconnect()

@@ -8,13 +8,13 @@ import redis
 
 from mcp_sessions.engine import Engine
 
-#: Servers name the script's place at the end of an error, each in its own words.
+#: Servers name the position in the script at the end of an error, each in its own words.
 PLACE = re.compile(r" script: .*on @?user_script:\d+\.$")
 CALL = "return redis.call(unpack(ARGV))"
 
 
 class Both:
-    """A real server and an engine that are told the same."""
+    """A real server and an engine that run the same commands."""
 
     def __init__(self, client: Any) -> None:
         self.client = client

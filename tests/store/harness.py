@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from django_redis import get_redis_connection
+from pytest_django import Settings
 from redis import Redis
 
 from mcp_sessions.conf import Limits, StreamLimits
@@ -23,7 +25,7 @@ from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
 from mcp_sessions.store.drivers.synchronous import SyncRedisStore
 from mcp_sessions.store.keys import Keys
-from tests.support.redis import RedisCluster, RedisServer, SentinelTrio
+from tests.support.caches import Entry, default_cache
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 
@@ -137,7 +139,7 @@ class Harness:
         self.limits = replace(self.limits, **changes)
 
     async def recovered(self, *, seconds: float = 1.0) -> None:
-        """Wait until Redis is waited for again, which is at most so many seconds after it answers."""
+        """Wait until calls use Redis again, which takes at most so many seconds after it answers."""
         async with asyncio.timeout(seconds):
             while True:
                 try:
@@ -201,7 +203,7 @@ class Harness:
     async def read(
         self, fingerprint: str, taken: Taken, *, stream: str = EXCHANGE, max_bytes: int = 100_000
     ) -> Batch:
-        """What follows where the claim goes on."""
+        """What follows the position of a claim."""
         batch = await self.other.run(
             streams.read(fingerprint, stream, claim=taken.claim, after=taken.after, max_bytes=max_bytes)
         )
@@ -269,6 +271,17 @@ def redis_harness(kind: str, *, alias: str = "default", namespace: str = "") -> 
     return Harness(kind=kind, store=store, other=make(), sync=sync, clock=clock, keys=keys)
 
 
+@asynccontextmanager
+async def harness_on(entry: Entry, settings: Settings, *, kind: str = "standalone") -> AsyncIterator[Harness]:
+    """A harness over a cache of its own: the entry becomes CACHES["default"]."""
+    with default_cache(settings, entry):
+        made = redis_harness(kind)
+        try:
+            yield made
+        finally:
+            await made.aclose()
+
+
 def events(batch: Batch) -> list[tuple[int, bytes]]:
     return [(event.position, event.payload) for event in batch.events]
 
@@ -296,38 +309,3 @@ def _age(client: Redis, milliseconds: int) -> None:
             client.pexpire(key, left - milliseconds)
         elif left >= 0:  # less than a millisecond, at 0
             client.delete(key)
-
-
-def standalone_cache(server: RedisServer) -> dict[str, Any]:
-    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": server.url}
-
-
-def sentinel_cache(trio: SentinelTrio) -> dict[str, Any]:
-    return {
-        "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": f"redis://{trio.service}/0",
-        "OPTIONS": {
-            "CLIENT_CLASS": "django_redis.client.SentinelClient",
-            "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
-            "SENTINELS": trio.addresses,
-            "SENTINEL_KWARGS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},
-            "SOCKET_TIMEOUT": 2,
-        },
-    }
-
-
-def cluster_cache(cluster: RedisCluster) -> dict[str, Any]:
-    return {
-        "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": [node.url for node in cluster.nodes],
-        "OPTIONS": {"CONNECTION_FACTORY": "mcp_sessions.store.clients.ClusterConnectionFactory"},
-    }
-
-
-#: Kind of store -> the fixture with its server, and the entry of CACHES that reaches it.
-CACHES: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
-    "standalone": ("redis_server", standalone_cache),
-    "threads": ("redis_server", standalone_cache),
-    "sentinel": ("sentinels", sentinel_cache),
-    "cluster": ("cluster", cluster_cache),
-}

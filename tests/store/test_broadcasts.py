@@ -9,7 +9,7 @@ from tests.support.redis import RedisServer
 
 
 async def read_all(harness: Harness, after: str) -> list[bytes]:
-    """What a node reads that reads until there is nothing more."""
+    """Everything that a node reads, in as many calls as it takes."""
     found: list[bytes] = []
     while True:
         after, broadcasts = await harness.store.run(nodes.broadcasts(after=after))
@@ -18,7 +18,7 @@ async def read_all(harness: Harness, after: str) -> list[bytes]:
         found += broadcasts
 
 
-async def test_who_starts_to_read_has_missed_nothing(harness: Harness) -> None:
+async def test_a_node_that_starts_to_read_has_missed_nothing(harness: Harness) -> None:
     await harness.other.run(nodes.broadcast(b"before"))
 
     after, broadcasts = await harness.store.run(nodes.broadcasts(after=""))
@@ -27,7 +27,7 @@ async def test_who_starts_to_read_has_missed_nothing(harness: Harness) -> None:
     assert await read_all(harness, after) == []
 
 
-async def test_who_could_not_read_so_far_reads_what_was_posted_meanwhile(harness: Harness) -> None:
+async def test_a_node_that_could_not_read_before_reads_what_was_posted_meanwhile(harness: Harness) -> None:
     await harness.other.run(nodes.broadcast(b"meanwhile"))
 
     _, broadcasts = await harness.store.run(nodes.broadcasts(after="", age_ms=MINUTE))
@@ -76,7 +76,7 @@ async def test_a_broadcast_of_the_same_millisecond_as_the_last_one_that_was_read
         redis.delete(key)
 
 
-async def test_however_many_broadcasts_there_are_one_call_reads_some(harness: Harness) -> None:
+async def test_one_call_reads_a_bounded_number_of_broadcasts(harness: Harness) -> None:
     start, _ = await harness.store.run(nodes.broadcasts(after=""))
     posted = [b"%d" % number for number in range(BROADCASTS_READ + 10)]
     for broadcast in posted:
@@ -88,7 +88,7 @@ async def test_however_many_broadcasts_there_are_one_call_reads_some(harness: Ha
     assert await read_all(harness, start) == posted
 
 
-async def test_of_too_many_broadcasts_the_newest_are_kept(harness: Harness) -> None:
+async def test_the_newest_broadcasts_are_kept_when_there_are_too_many(harness: Harness) -> None:
     start, _ = await harness.store.run(nodes.broadcasts(after=""))
     for first in range(0, MOST_BROADCASTS + 1_000, 500):
         await asyncio.gather(

@@ -77,7 +77,7 @@ async def test_sessions_that_idled_out_free_their_places(harness: Harness) -> No
     await harness.open(principal="issuer|ann")
 
 
-async def test_places_of_sessions_that_are_gone_are_free_for_all_who_ask_at_once(harness: Harness) -> None:
+async def test_places_of_sessions_that_are_gone_are_free_for_concurrent_creations(harness: Harness) -> None:
     harness.limit(max_sessions_per_principal=10)
     for _ in range(10):
         await harness.open(principal="issuer|ann")

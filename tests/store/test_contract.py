@@ -72,7 +72,7 @@ async def test_a_hostile_call_is_kept_as_one_bounded_line_of_ascii(harness: Harn
     assert await harness.store.run(sessions.get(fingerprint)) == touched
 
 
-async def test_touches_of_many_sessions_in_one_tick_answer_each_its_own(harness: Harness) -> None:
+async def test_touches_of_many_sessions_in_one_tick_each_get_their_own_session(harness: Harness) -> None:
     opened = [await harness.open() for _ in range(20)]
 
     touched = await asyncio.gather(*[harness.touch(each, call=f"call-{each[:8]}") for each in opened])
@@ -115,7 +115,7 @@ async def test_a_stranger_gets_nothing_and_changes_nothing(harness: Harness) -> 
 
 
 @pytest.mark.parametrize("principal", ["issuer|zoë ☃", "a\nb", "back\\slash", "\ud800", "a\\nb", "1 2 3"])
-async def test_a_principal_of_any_text_owns_its_session_and_nobody_like_it(
+async def test_a_principal_may_be_any_text_and_no_similar_one_owns_its_session(
     harness: Harness, principal: str
 ) -> None:
     fingerprint = await harness.open(principal=principal)
@@ -156,7 +156,7 @@ async def test_an_unknown_session_is_gone_for_every_method(harness: Harness) -> 
     assert harness.sync.run(state.items(fingerprint)) == {}
 
 
-async def test_end_gives_the_session_once_and_it_is_gone_for_every_process(harness: Harness) -> None:
+async def test_end_returns_the_session_once_and_it_is_gone_for_every_process(harness: Harness) -> None:
     fingerprint = await harness.open(principal="issuer|ann")
     await harness.store.run(sessions.set_log_level(fingerprint, "debug"))
     before = await harness.store.run(sessions.get(fingerprint))
@@ -183,7 +183,7 @@ async def test_the_operator_ends_anybodys_session(harness: Harness) -> None:
     assert harness.sync.run(sessions.end(fingerprint, principal=None, reason="expired_by_operator")) is None
 
 
-async def test_of_many_that_end_a_session_at_once_exactly_one_gets_it(harness: Harness) -> None:
+async def test_exactly_one_of_many_concurrent_ends_gets_the_session(harness: Harness) -> None:
     fingerprint = await harness.open()
 
     ended = await asyncio.gather(

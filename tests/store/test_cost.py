@@ -10,8 +10,8 @@ from pytest_django import Settings
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
 from tests.store.harness import Harness
+from tests.support.caches import default_cache, standalone_cache
 from tests.support.redis import RedisServer, run_server
 
 WARM, MEASURED, BUDGET = 200, 3_000, 1024
@@ -19,10 +19,8 @@ WARM, MEASURED, BUDGET = 200, 3_000, 1024
 
 @pytest.fixture
 def server(settings: Settings) -> Iterator[RedisServer]:
-    with run_server() as running:
-        settings.CACHES = {"default": harnesses.standalone_cache(running)}
+    with run_server() as running, default_cache(settings, standalone_cache(running)):
         yield running
-        disconnect()
 
 
 async def open_many(harness: Harness, count: int, principal: str | None) -> list[str]:
@@ -73,7 +71,7 @@ async def test_an_idle_session_costs_at_most_a_kibibyte_of_redis(
 
 
 async def test_idle_sessions_cost_the_process_nothing(server: RedisServer) -> None:
-    """Whatever the store keeps is per event loop, not per session."""
+    """What the store keeps in memory is per event loop, not per session."""
     harness = harnesses.redis_harness("standalone")
     await open_many(harness, 300, None)
 

@@ -1,4 +1,4 @@
-"""A Redis that comes back with less than it had: what it still has is not said again, and what is new is not lost."""
+"""A Redis that comes back with older data: what was delivered is not repeated, and what is new is not lost."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,14 +42,14 @@ async def test_broadcasts_that_were_read_are_not_read_again(redis: Any, redis_ha
 
 
 class Snapshot:
-    """A session's keys as they were: the server comes back with them."""
+    """A session's keys at one moment, with which the server comes back."""
 
     def __init__(self, redis: Any, fingerprint: str) -> None:
         self.redis, self.fingerprint = redis, fingerprint
         self.saved = {key: redis.dump(key) for key in redis.scan_iter(f"*{fingerprint}*")}
 
     def restore(self, harness: Harness) -> None:
-        """Some time passes, for the clock as well."""
+        """Bring the keys back, a second later by the clock."""
         harness.clock.advance(1_000)
         for key in self.redis.scan_iter(f"*{self.fingerprint}*"):
             self.redis.delete(key)
@@ -62,10 +62,8 @@ async def read_on(harness: Harness, fingerprint: str, taken: Taken, after: int) 
     return await harness.read(fingerprint, replace(taken, after=after), stream=STANDALONE)
 
 
-async def test_no_position_is_given_twice_and_nothing_new_is_skipped(
-    redis: Any, redis_harness: Harness
-) -> None:
-    harness = redis_harness
+async def delivered_and_lost(redis: Any, harness: Harness) -> tuple[str, Taken, list[tuple[int, bytes]]]:
+    """A session, a claim, and the three messages that it delivered, of which Redis has lost the last two."""
     fingerprint = await harness.open()
     taken = await harness.claim(fingerprint, stream=STANDALONE, after=None)
     await harness.publish(fingerprint, b"one")
@@ -73,6 +71,14 @@ async def test_no_position_is_given_twice_and_nothing_new_is_skipped(
     await harness.publish(fingerprint, b"two", b"three")
     delivered = events(await harness.read(fingerprint, taken, stream=STANDALONE))
     before.restore(harness)
+    return fingerprint, taken, delivered
+
+
+async def test_no_position_is_given_twice_and_nothing_new_is_skipped(
+    redis: Any, redis_harness: Harness
+) -> None:
+    harness = redis_harness
+    fingerprint, taken, delivered = await delivered_and_lost(redis, harness)
 
     for payload in (b"four", b"five", b"six", b"seven"):
         await harness.publish(fingerprint, payload)
@@ -85,18 +91,12 @@ async def test_no_position_is_given_twice_and_nothing_new_is_skipped(
     assert events(await harness.read(fingerprint, again, stream=STANDALONE)) == new
 
 
-async def test_positions_go_on_behind_those_that_a_connection_has_delivered(
+async def test_positions_continue_after_those_that_a_connection_has_delivered(
     redis: Any, redis_harness: Harness
 ) -> None:
     """The clock of the server that took over is behind."""
     harness = redis_harness
-    fingerprint = await harness.open()
-    taken = await harness.claim(fingerprint, stream=STANDALONE, after=None)
-    await harness.publish(fingerprint, b"one")
-    before = Snapshot(redis, fingerprint)
-    await harness.publish(fingerprint, b"two", b"three")
-    [*_, (last, _)] = events(await harness.read(fingerprint, taken, stream=STANDALONE))
-    before.restore(harness)
+    fingerprint, taken, [*_, (last, _)] = await delivered_and_lost(redis, harness)
     harness.clock.advance(-60_000)
     assert events(await read_on(harness, fingerprint, taken, last)) == []
 

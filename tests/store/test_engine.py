@@ -1,4 +1,4 @@
-"""What the embedded engine promises beside the replies: its clock, no leaks, threads, inboxes, one dependency."""
+"""What the embedded engine promises besides its replies: its clock, no leaks, threads, inboxes, one dependency."""
 
 import asyncio
 import subprocess
@@ -92,7 +92,7 @@ def test_an_inbox_is_read_after_an_id() -> None:
     assert engine.xread("inbox", newest, 10) == []
 
 
-async def test_an_entry_wakes_who_waits_for_it_from_any_thread() -> None:
+async def test_an_entry_wakes_whatever_waits_for_it_from_any_thread() -> None:
     engine = Engine()
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
     read: list[Any] = []
@@ -127,7 +127,7 @@ def test_threads_do_not_lose_updates() -> None:
 @pytest.mark.parametrize(
     "script", ["return redis.call('GET', 'k')", "return tostring(pcall(redis.call, 'GET', 'k'))"]
 )
-def test_an_error_of_python_is_no_reply(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+def test_a_python_error_is_raised_and_not_replied(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
@@ -138,7 +138,7 @@ def test_an_error_of_python_is_no_reply(monkeypatch: pytest.MonkeyPatch, script:
     assert engine.eval("return redis.call('EXISTS', 'k')") == 0
 
 
-def test_a_command_that_no_script_calls_is_no_reply() -> None:
+def test_a_command_that_no_script_calls_is_an_error() -> None:
     with pytest.raises(KeyError, match="FLUSHALL"):
         Engine().eval("return redis.pcall('FLUSHALL')")
 
@@ -149,7 +149,7 @@ def test_a_script_sees_nothing_of_python_or_the_system() -> None:
         assert "nonexistent global variable" in str(engine.eval(f"return type({name})"))
 
 
-def test_without_lupa_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_lupa_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "lua51", None)
     with pytest.raises(
         ImproperlyConfigured, match=r'no Redis is configured.*pip install "mcp-sessions\[memory\]"'

@@ -1,4 +1,4 @@
-"""Each command of the embedded engine, and each value of Lua, is replied as a real server does."""
+"""The embedded engine replies to each command, and with each value of Lua, as a real server does."""
 
 import random
 import re

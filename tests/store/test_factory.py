@@ -17,9 +17,8 @@ from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
 from mcp_sessions.store.factory import store_for, sync_store_for
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
 from tests.store.harness import CLAUDE, MINUTE, STREAM_LIMITS, a_fingerprint, a_namespace
+from tests.support.caches import disconnect, standalone_cache
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer
 
@@ -28,7 +27,7 @@ from tests.support.redis import RedisServer
 def endpoints(redis_server: RedisServer, settings: Settings) -> Iterator[None]:
     settings.CACHES = {
         "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-        "redis": harnesses.standalone_cache(redis_server),
+        "redis": standalone_cache(redis_server),
     }
     settings.MCP_SESSIONS = {
         "missing": {"SERVER": "shop.mcp.server", "CACHE": "nowhere", "NAMESPACE": a_namespace()},
@@ -57,7 +56,7 @@ async def test_without_a_django_redis_cache_sessions_live_in_memory(alias: str) 
     assert sync_store_for(alias).run(sessions.get(fingerprint)) is not None
 
 
-async def test_with_a_django_redis_cache_both_faces_are_on_redis(redis_server: RedisServer) -> None:
+async def test_with_a_django_redis_cache_both_stores_are_on_redis(redis_server: RedisServer) -> None:
     fingerprint = await create("shared")
 
     assert isinstance(store_for("shared"), RedisStore)
@@ -147,7 +146,7 @@ async def waiting(alias: str, fingerprint: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("alias", ["local", "shared"])
-async def test_streams_are_beside_the_sessions_on_both_faces(alias: str) -> None:
+async def test_streams_are_beside_the_sessions_for_async_and_sync_callers(alias: str) -> None:
     fingerprint = await create(alias)
 
     sync_store_for(alias).run(streams.publish(fingerprint, payloads=[b"one"], key="1", limits=STREAM_LIMITS))
@@ -200,6 +199,6 @@ async def test_nothing_stays_connected_when_the_stores_are_closed(redis_server: 
 
 
 def clients(server: RedisServer) -> int:
-    """How many are connected; who asks is not counted."""
+    """How many clients are connected, without the one that asks."""
     with server.client() as redis:
         return int(redis.info("clients")["connected_clients"]) - 1

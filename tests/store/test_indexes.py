@@ -1,4 +1,4 @@
-"""The indexes in Redis are hints: seldom written, bounded, healed by whoever reads them, and never in the way."""
+"""The indexes in Redis are hints: seldom written, bounded, corrected by readers, and never the reason for a failure."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ def redis(redis_server: RedisServer) -> Any:
 
 
 def lose(redis: Any, harness: Harness, fingerprint: str) -> None:
-    """The record goes and nobody tells the indexes, as when its TTL ends."""
+    """Delete the record but not its index entries, as when its TTL ends."""
     assert redis.delete(harness.key(fingerprint, "session")) == 1
 
 
@@ -208,7 +208,7 @@ async def test_sessions_that_never_became_active_leave_nothing(redis: Any, redis
         assert 0 < redis.pttl(key) <= redis_harness.limits.first_ms
 
 
-async def test_an_index_update_that_fails_fails_no_request(
+async def test_no_request_fails_because_an_index_update_fails(
     redis: Any, redis_harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     fingerprint = await redis_harness.open(active=False)
@@ -266,7 +266,7 @@ async def test_a_page_is_one_range_read_and_one_pipeline_however_many_sessions(
     assert executed == [1, 50] * 3
 
 
-async def test_nothing_ever_walks_over_the_keys(redis: Any, redis_harness: Harness) -> None:
+async def test_nothing_ever_scans_the_keys(redis: Any, redis_harness: Harness) -> None:
     redis.config_resetstat()
     for _ in range(5):
         fingerprint = await redis_harness.open()

@@ -1,4 +1,4 @@
-"""The names of keys, and what stands in a record."""
+"""The names of keys, and what a record contains."""
 
 import logging
 from typing import Any
@@ -120,7 +120,7 @@ def test_flags_are_what_they_say(flags: str) -> None:
     assert (session.log_level, session.tools) == (None, frozenset())
 
 
-def test_no_reply_is_no_session_and_nothing_to_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_reply_there_is_no_session_and_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert parse_session(FINGERPRINT, None) is None
     assert not caplog.records
 
@@ -163,7 +163,7 @@ def test_other_calls_become_a_bounded_line_of_ascii(call: str) -> None:
 @pytest.mark.parametrize(
     "principal", ["", "anonymous", "https://issuer|ann", "a\nb\\n", "é☃\ud800", "\\", "\x00"]
 )
-def test_principals_survive_their_line(principal: str) -> None:
+def test_principals_of_any_text_are_read_back_from_their_line(principal: str) -> None:
     line = sessions.touch(FINGERPRINT, principal=principal, limits=LIMITS).arguments[0]
 
     assert line.isascii()

@@ -1,4 +1,4 @@
-"""What stands in Redis: which keys, that each has a TTL, and that namespaces never meet."""
+"""What Redis holds: which keys, that each has a TTL, and that namespaces share none."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -111,7 +111,7 @@ async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_harness: H
     assert 0 < redis.pttl(redis_harness.key(fingerprint, "ended-record")) <= REPEATED_MS
 
 
-async def test_of_an_ended_session_only_the_tombstone_is_left(redis: "Redis", redis_harness: Harness) -> None:
+async def test_only_the_tombstone_of_an_ended_session_is_left(redis: "Redis", redis_harness: Harness) -> None:
     await live_through_everything(redis_harness)
     redis.flushall()
     fingerprint = await redis_harness.open()

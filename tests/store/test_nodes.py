@@ -16,7 +16,7 @@ async def join(harness: Harness, *names: str) -> None:
 
 
 async def newest(harness: Harness, node: str) -> str:
-    """Where a node that starts to listen now goes on."""
+    """The position after which a node that starts to listen now reads."""
     after, notifications = await harness.store.listen(node, after="", block_ms=1)
     assert list(notifications) == []
     return after
@@ -35,7 +35,7 @@ async def test_a_node_is_known_to_every_process(harness: Harness) -> None:
     assert harness.sync.run(nodes.list_nodes()) == found
 
 
-async def test_a_node_is_forgotten_when_its_heart_stops(harness: Harness) -> None:
+async def test_a_node_is_forgotten_when_its_heartbeats_stop(harness: Harness) -> None:
     await join(harness, "a", "b")
     harness.advance(MINUTE // 2)
     await join(harness, "b")
@@ -59,7 +59,7 @@ async def test_a_clock_that_is_set_back_keeps_no_dead_node(harness: Harness) -> 
     assert [node.id for node in await harness.store.run(nodes.list_nodes())] == ["alive"]
 
 
-async def test_when_every_heart_stops_every_node_is_forgotten(harness: Harness) -> None:
+async def test_every_node_is_forgotten_when_all_heartbeats_stop(harness: Harness) -> None:
     await join(harness, "a")
     harness.advance(MINUTE + 1)
     await join(harness, "b")
@@ -103,7 +103,7 @@ async def test_listening_goes_on_where_it_stopped(harness: Harness) -> None:
     assert (again, list(nothing)) == (after, [])
 
 
-async def test_who_begins_to_listen_hears_nothing_old(harness: Harness) -> None:
+async def test_a_node_that_begins_to_listen_hears_nothing_old(harness: Harness) -> None:
     await join(harness, "a")
     await harness.other.run(nodes.notify({"a": [b"old"]}))
     after = await newest(harness, "a")
@@ -141,7 +141,7 @@ async def test_a_notification_from_a_thread_ends_the_waiting(harness: Harness) -
     assert list(notifications) == [b"ding"]
 
 
-async def test_what_was_rung_between_two_calls_is_not_lost(harness: Harness) -> None:
+async def test_notifications_between_two_calls_are_not_lost(harness: Harness) -> None:
     await join(harness, "a")
     after = await newest(harness, "a")
     await harness.other.run(nodes.notify({"a": [b"one"]}))
@@ -152,7 +152,7 @@ async def test_what_was_rung_between_two_calls_is_not_lost(harness: Harness) -> 
     assert list(notifications) == [b"one", b"two"]
 
 
-async def test_who_stops_waiting_takes_nothing_with_him(harness: Harness) -> None:
+async def test_a_listener_that_stops_waiting_takes_no_notification(harness: Harness) -> None:
     await join(harness, "a")
     after = await newest(harness, "a")
     waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
@@ -167,7 +167,7 @@ async def test_who_stops_waiting_takes_nothing_with_him(harness: Harness) -> Non
     assert list(notifications) == [b"ding"]
 
 
-async def test_ringing_at_everybody_reaches_every_node(harness: Harness) -> None:
+async def test_a_notification_to_all_reaches_every_node(harness: Harness) -> None:
     await join(harness, "a", "b")
     after = {node: await newest(harness, node) for node in "ab"}
 

@@ -1,4 +1,4 @@
-"""A Redis that is down, hung, full, loading or read-only is StoreUnavailable, soon; and all is well when it is back."""
+"""A Redis that is down, hung, full, loading or read-only: StoreUnavailable soon, and recovery when it is back."""
 
 import asyncio
 import signal
@@ -12,9 +12,8 @@ from pytest_django import Settings
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import indexes, nodes, queries, sessions, state
 from mcp_sessions.store.calls.queries import Query
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
-from tests.store.harness import CLAUDE, Harness, a_fingerprint
+from tests.store.harness import CLAUDE, Harness, a_fingerprint, harness_on
+from tests.support.caches import standalone_cache, with_timeouts
 from tests.support.processes import HOST, free_port
 from tests.support.redis import RedisServer, run_server
 
@@ -31,14 +30,8 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def harness(server: RedisServer, settings: Settings) -> AsyncIterator[Harness]:
-    entry = harnesses.standalone_cache(server)
-    settings.CACHES = {
-        "default": {**entry, "OPTIONS": {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}}
-    }
-    made = harnesses.redis_harness("standalone")
-    yield made
-    await made.aclose()
-    disconnect()
+    async with harness_on(with_timeouts(standalone_cache(server), TIMEOUT), settings) as made:
+        yield made
 
 
 def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any]]:
@@ -69,7 +62,7 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
 
 
 async def outcome(act: Awaitable[Any]) -> tuple[Any, float]:
-    """What came out, or StoreUnavailable, and after how many seconds. Any other error is a failure."""
+    """The result, or StoreUnavailable, and the seconds that it took. Any other error is a failure."""
     begun = time.monotonic()
     try:
         result = await act
@@ -245,10 +238,10 @@ async def test_a_server_that_wants_a_password_is_unavailable(harness: Harness, s
         assert "secret" not in str(result)
 
 
-async def test_an_end_whose_indexes_cannot_be_reached_is_an_end(
+async def test_a_session_ends_although_its_indexes_cannot_be_reached(
     harness: Harness, server: RedisServer
 ) -> None:
-    """The record decides; the indexes heal."""
+    """The record decides, and the indexes are corrected later."""
     fingerprint = await harness.open()
     await harness.settled()
     with server.client() as client:

@@ -1,4 +1,4 @@
-"""What the operator sees: pages by last activity, filters, search, counts. The same over every store."""
+"""What the operator sees, over every store: pages by last activity, filters, search, counts."""
 
 import pytest
 
@@ -303,7 +303,7 @@ async def test_a_search_gives_no_more_than_asked_for(harness: Harness) -> None:
     assert len(harness.sync.run(queries.find("12345678", limit=3, limits=harness.limits))) == 3
 
 
-async def test_a_session_that_another_process_ends_is_healed_out_of_a_page(harness: Harness) -> None:
+async def test_a_session_that_another_process_ends_disappears_from_its_page(harness: Harness) -> None:
     gone: Session | None = None
     opened = await open_spaced(harness, 3)
     gone = await harness.other.run(sessions.end(opened[1], principal=None, reason="deleted"))

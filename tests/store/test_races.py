@@ -41,7 +41,7 @@ ACTS: dict[str, Act] = {
 
 
 async def act(store: Any, name: str, fingerprint: str) -> str:
-    """Do it; what came out, in a word."""
+    """Run an act; its outcome in a word."""
     try:
         result = await ACTS[name](store, fingerprint)
     except SessionGone:
@@ -79,7 +79,7 @@ def keys_of(redis: Any, fingerprint: str) -> list[str]:
 async def test_no_act_brings_a_session_back_in_either_order(
     redis_server: RedisServer, first: str, order: str
 ) -> None:
-    """The two orders that a pair of atomic acts can have, each made on purpose."""
+    """A pair of atomic acts can have two orders; each is tried on purpose."""
     async with open_processes("races", 2) as (one, two):
         fingerprint = a_fingerprint()
         await one.run(sessions.create(fingerprint, principal=ANONYMOUS, handshake=CLAUDE, limits=LIMITS))
@@ -179,7 +179,7 @@ async def test_processes_that_touch_while_another_ends_all_see_the_end(redis_ser
     assert sum(touched) == ended.requests, (
         "every touch that was answered was counted, and none came after the end"
     )
-    assert all(touched), "both processes were at it"
+    assert all(touched), "both processes have touched the session"
     assert [worker.exitcode for worker in workers] == [0, 0]
     with redis_server.client() as redis:
         assert keys_of(redis, fingerprint) == ["ended", "ended-record"]

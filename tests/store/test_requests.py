@@ -1,4 +1,4 @@
-"""Requests to the client, and its resource subscriptions: what every implementation promises."""
+"""Requests to the client, and its resource subscriptions: what every driver promises."""
 
 from mcp_sessions.store.calls import requests, sessions, streams
 from mcp_sessions.store.calls.requests import COUNTED_MS, MOST_PROGRESS, Replies
@@ -13,7 +13,7 @@ async def ask(harness: Harness, request: str = "q1", *, timeout_ms: int = MINUTE
 
 
 async def answer_of(harness: Harness, fingerprint: str) -> bytes | None:
-    """The response, as the waiting node finds it."""
+    """The response that the waiting node finds."""
     replies = await harness.store.run(requests.replies(fingerprint, "q1", after=0))
     return replies.answer if replies else None
 
@@ -36,7 +36,7 @@ async def test_an_answer_can_be_taken_again_when_its_reply_was_lost(harness: Har
     assert taken == [b"yes", b"yes"]
 
 
-async def test_of_many_answers_exactly_one_wins(harness: Harness) -> None:
+async def test_exactly_one_of_many_answers_wins(harness: Harness) -> None:
     fingerprint = await ask(harness)
 
     outcomes = await gather(
@@ -59,7 +59,7 @@ async def test_an_empty_answer_is_an_answer(harness: Harness) -> None:
     assert await answer_of(harness, fingerprint) == b""
 
 
-async def test_nobody_waits_for_what_was_never_asked(harness: Harness) -> None:
+async def test_an_answer_to_a_request_that_was_never_made_is_refused(harness: Harness) -> None:
     fingerprint, stranger = await ask(harness), await ask(harness, "q2")
 
     assert await harness.other.run(requests.answer(fingerprint, "q2", payload=b"yes")) is None
@@ -166,7 +166,7 @@ async def test_progress_that_is_told_again_because_its_reply_was_lost_counts_onc
     assert replies == Replies(progress=[b"1", b"2", b"1"], place=3, answer=None)
 
 
-async def test_of_much_progress_the_newest_is_kept(harness: Harness) -> None:
+async def test_the_newest_progress_is_kept_when_there_is_too_much(harness: Harness) -> None:
     fingerprint = await ask(harness)
     told = [b"%d" % n for n in range(3 * MOST_PROGRESS)]
     for payload in told:

@@ -1,4 +1,4 @@
-"""The standalone stream of a session: what every implementation promises."""
+"""The standalone stream of a session: what every driver promises."""
 
 from dataclasses import replace
 
@@ -74,7 +74,7 @@ async def test_a_client_that_names_a_position_resumes_there(harness: Harness) ->
     assert payloads(await delivered(harness, fingerprint)) == [], "the cursor does not go back"
 
 
-async def test_who_lost_the_claim_marks_nothing_delivered(harness: Harness) -> None:
+async def test_a_reader_that_lost_the_claim_marks_nothing_delivered(harness: Harness) -> None:
     fingerprint = await harness.open()
     older = await harness.claim(fingerprint, stream=STANDALONE, after=None)
     newer = await harness.claim(fingerprint, stream=STANDALONE, after=None, node="c")

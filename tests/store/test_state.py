@@ -138,7 +138,7 @@ async def test_numbers_add_up_as_in_python(
         ("1e308", 1e308),
     ],
 )
-async def test_what_is_no_number_or_leaves_the_range_is_refused(
+async def test_what_is_not_a_number_or_exceeds_the_range_is_refused(
     harness: Harness, before: str, amount: int | float
 ) -> None:
     fingerprint = await harness.open()
@@ -186,7 +186,7 @@ async def test_an_empty_list_with_spaces_takes_its_first_item(harness: Harness) 
 
 
 @pytest.mark.parametrize("before", ['"text"', "1", "{}", "null", '"[]"'])
-async def test_appending_to_what_is_no_list_is_refused(harness: Harness, before: str) -> None:
+async def test_appending_to_what_is_not_a_list_is_refused(harness: Harness, before: str) -> None:
     fingerprint = await harness.open()
     await harness.store.run(state.set_values(fingerprint, {"x": before}, max_bytes=BYTES))
 

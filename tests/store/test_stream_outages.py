@@ -14,9 +14,8 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes, requests, streams
 from mcp_sessions.store.calls.streams import Claim
 from mcp_sessions.transport.event_ids import STANDALONE
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
-from tests.store.harness import EXCHANGE, FIRST, MINUTE, Harness
+from tests.store.harness import EXCHANGE, FIRST, MINUTE, Harness, harness_on
+from tests.support.caches import standalone_cache, with_timeouts
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer, run_server
 
@@ -34,12 +33,8 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def harness(server: RedisServer, settings: Settings) -> AsyncIterator[Harness]:
-    options = {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}
-    settings.CACHES = {"default": {**harnesses.standalone_cache(server), "OPTIONS": options}}
-    made = harnesses.redis_harness("standalone")
-    yield made
-    await made.aclose()
-    disconnect()
+    async with harness_on(with_timeouts(standalone_cache(server), TIMEOUT), settings) as made:
+        yield made
 
 
 def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any]]:
@@ -85,7 +80,7 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
 
 
 async def assert_unavailable(harness: Harness, fingerprint: str) -> None:
-    """For every call, in an event loop and in a thread, and for who listens."""
+    """For every call, in an event loop and in a thread, and for a node that listens."""
     acts: list[tuple[str, Awaitable[Any]]] = [("listen", harness.store.listen("a", after="", block_ms=1))]
     for name, call in everything(harness, fingerprint).items():
         acts += [(name, harness.store.run(call())), (name, asyncio.to_thread(harness.sync.run, call()))]
@@ -96,14 +91,14 @@ async def assert_unavailable(harness: Harness, fingerprint: str) -> None:
         assert time.monotonic() - begun < BOUND, name
 
 
-async def rung(harness: Harness, after: str) -> list[bytes]:
+async def heard(harness: Harness, after: str) -> list[bytes]:
     """What node a hears next."""
     _, notifications = await harness.store.listen("a", after=after, block_ms=LONG)
     return list(notifications)
 
 
 async def listening(harness: Harness) -> str:
-    """Node a is known and listens; where it goes on."""
+    """Register node a and let it listen once; the position after which it reads on."""
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
     after, _ = await harness.store.listen("a", after="", block_ms=1)
     return after
@@ -122,7 +117,7 @@ async def test_a_server_that_is_down_is_unavailable_and_nothing_is_lost_after_it
     await assert_unavailable(harness, fingerprint)
     server.start()
 
-    assert await rung(harness, after) == [b"ding"]
+    assert await heard(harness, after) == [b"ding"]
     await harness.append(fingerprint, b"three", first=2, last=True)
     await harness.publish(fingerprint, b"not again", key="job")
     assert await harness.kept(fingerprint) == [(1, b"one"), (2, b"three")]
@@ -144,7 +139,7 @@ async def test_a_hung_server_is_unavailable_and_recovers(harness: Harness, serve
     assert await harness.append(fingerprint, b"one")
 
 
-async def test_who_listens_notices_a_hung_server_shortly_after_the_time_to_wait(
+async def test_a_listener_notices_a_hung_server_shortly_after_the_time_to_wait(
     harness: Harness, server: RedisServer
 ) -> None:
     after = await listening(harness)
@@ -159,7 +154,7 @@ async def test_who_listens_notices_a_hung_server_shortly_after_the_time_to_wait(
     assert MARGIN <= time.monotonic() - begun < MARGIN + BOUND
 
 
-async def test_who_waits_for_longer_than_the_socket_timeout_is_not_cut_off(harness: Harness) -> None:
+async def test_a_listener_that_waits_longer_than_the_socket_timeout_is_not_cut_off(harness: Harness) -> None:
     after = await listening(harness)
     begun = time.monotonic()
 
@@ -182,10 +177,10 @@ async def test_a_restart_ends_the_waiting_and_what_comes_then_is_heard(
     server.start()
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
-    assert await rung(harness, after) == [b"ding"]
+    assert await heard(harness, after) == [b"ding"]
 
 
-async def test_who_listens_survives_the_loss_of_the_scripts(harness: Harness, server: RedisServer) -> None:
+async def test_a_listener_survives_the_loss_of_the_scripts(harness: Harness, server: RedisServer) -> None:
     after = await listening(harness)
     waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
     await blocked(server)
@@ -226,14 +221,14 @@ async def test_an_inbox_that_is_gone_is_listened_to_from_the_beginning(
     assert list(notifications) == [b"ding"]
 
 
-async def test_who_listens_does_not_notice_that_redis_closed_the_connection(
+async def test_a_listener_does_not_notice_that_redis_closed_the_connection(
     harness: Harness, server: RedisServer
 ) -> None:
     after = await listening(harness)
     disconnect_all(server)
     await harness.other.run(nodes.notify({"a": [b"ding"]}))
 
-    assert await rung(harness, after) == [b"ding"]
+    assert await heard(harness, after) == [b"ding"]
 
 
 async def cut(harness: Harness, server: RedisServer, *, after: str) -> "asyncio.Task[Any]":

@@ -21,7 +21,7 @@ from tests.support.redis import RedisServer
 MOST_ROUNDS = 200
 
 
-async def test_of_claimers_at_the_same_moment_one_reads(harness: Harness) -> None:
+async def test_one_of_several_claims_at_the_same_moment_reads(harness: Harness) -> None:
     fingerprint = await harness.exchange()
     await harness.append(fingerprint, b"one", last=True)
 
@@ -114,7 +114,7 @@ async def test_an_exchange_ends_once_whether_its_node_answers_or_another_gives_i
 
 
 async def in_order(acts: list[Any], *, swap: bool) -> list[Any]:
-    """Begin the acts at the same moment, the last one first if `swap`; what came out, in their own order."""
+    """Begin the acts at the same moment, the last one first if `swap`; their outcomes, in their own order."""
     outcomes = await gather(*(reversed(acts) if swap else acts))
     return outcomes[::-1] if swap else outcomes
 
@@ -220,25 +220,25 @@ async def test_publications_from_threads_and_loops_get_positions_of_their_own(ha
     assert len(set(messages)) == 61
 
 
-@pytest.mark.parametrize("rings", [200])
-async def test_no_notification_is_lost_between_threads_that_ring_and_a_loop_that_listens(
-    harness: Harness, rings: int
+@pytest.mark.parametrize("count", [200])
+async def test_no_notification_is_lost_between_threads_that_notify_and_a_loop_that_listens(
+    harness: Harness, count: int
 ) -> None:
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
     after, _ = await harness.store.listen("a", after="", block_ms=1)
     heard: list[bytes] = []
 
-    def ring(thread: int) -> None:
-        for n in range(rings):
+    def notify(thread: int) -> None:
+        for n in range(count):
             harness.sync.run(nodes.notify({"a": [b"%d-%d" % (thread, n)]}))
 
-    ringing = asyncio.gather(*[asyncio.to_thread(ring, thread) for thread in range(2)])
+    notifying = asyncio.gather(*[asyncio.to_thread(notify, thread) for thread in range(2)])
     async with asyncio.timeout(60):
-        while len(heard) < 2 * rings:
+        while len(heard) < 2 * count:
             after, notifications = await harness.store.listen("a", after=after, block_ms=20_000)
             heard += notifications
-    await ringing
+    await notifying
 
     for thread in range(2):
         of_thread = [each for each in heard if each.startswith(b"%d-" % thread)]
-        assert of_thread == [b"%d-%d" % (thread, n) for n in range(rings)]
+        assert of_thread == [b"%d-%d" % (thread, n) for n in range(count)]

@@ -114,7 +114,7 @@ async def test_no_part_outlives_the_sessions_deadline(redis: "Redis", redis_harn
 
 
 async def test_an_end_takes_the_lasting_parts_with_it(redis: "Redis", redis_harness: Harness) -> None:
-    """The rest has names that the end does not know; it cannot be read any more, and goes by its short TTL."""
+    """The end does not know the names of the other keys; they cannot be read any more, and expire soon."""
     fingerprint = await live_through_everything(redis_harness)
     await redis_harness.settled()
 
@@ -146,7 +146,7 @@ async def test_nothing_is_made_for_a_session_that_is_gone(redis: "Redis", redis_
     assert after == before
 
 
-async def test_what_a_dead_node_leaves_goes_by_itself(redis: "Redis", redis_harness: Harness) -> None:
+async def test_what_a_dead_node_leaves_expires_by_itself(redis: "Redis", redis_harness: Harness) -> None:
     harness = redis_harness
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
     await harness.store.run(nodes.notify({"a": [b"ding"]}))
@@ -165,7 +165,7 @@ async def test_an_inbox_that_nobody_reads_is_bounded(redis: "Redis", redis_harne
     assert MOST_NOTIFICATIONS <= redis.xlen(inbox) <= MOST_NOTIFICATIONS + 200
 
 
-async def test_a_log_whose_info_is_gone_is_nobodys(redis: "Redis", redis_harness: Harness) -> None:
+async def test_a_log_whose_info_is_gone_is_not_continued(redis: "Redis", redis_harness: Harness) -> None:
     """An operator deleted it, or it was evicted."""
     harness = redis_harness
     fingerprint = await harness.exchange()
@@ -238,7 +238,7 @@ async def test_appends_of_one_tick_share_a_round_trip(redis: "Redis", redis_harn
     assert min(counted) == 1
 
 
-@pytest.mark.parametrize("act", ["append", "publish", "claim", "read", "ring"])
+@pytest.mark.parametrize("act", ["append", "publish", "claim", "read", "notify"])
 async def test_an_act_costs_one_round_trip(redis: "Redis", redis_harness: Harness, act: str) -> None:
     harness = redis_harness
     fingerprint = await live_through_everything(harness)
@@ -251,7 +251,7 @@ async def test_an_act_costs_one_round_trip(redis: "Redis", redis_harness: Harnes
         "publish": lambda: harness.publish(fingerprint, b"two"),
         "claim": lambda: harness.claim(fingerprint, stream="ff"),
         "read": lambda: harness.read(fingerprint, taken, stream="ff"),
-        "ring": lambda: harness.store.run(nodes.notify({"a": [b"ding"], "b": [b"dong"]})),
+        "notify": lambda: harness.store.run(nodes.notify({"a": [b"ding"], "b": [b"dong"]})),
     }
     await harness.settled()
     counted: list[int] = []
@@ -265,12 +265,14 @@ async def test_an_act_costs_one_round_trip(redis: "Redis", redis_harness: Harnes
 
 
 def count_round_trips(redis: "Redis") -> Callable[[], int]:
-    """A function that gives how often clients have sent something since. Asking is sending, too."""
+    """A function that returns how often clients have sent something since, without its own question."""
     before = redis.info("stats")["total_reads_processed"]
     return lambda: redis.info("stats")["total_reads_processed"] - before - 1
 
 
-async def test_a_full_server_is_no_gone_session(redis: "Redis", redis_harness: Harness) -> None:
+async def test_a_full_server_is_not_taken_for_a_session_that_is_gone(
+    redis: "Redis", redis_harness: Harness
+) -> None:
     fingerprint = await redis_harness.exchange()
     redis.config_set("maxmemory", 1)
     try:

@@ -1,21 +1,21 @@
-"""A cache whose LOCATION asks for RESP3, the third version of Redis' protocol, in which some replies look otherwise."""
+"""A cache whose LOCATION asks for RESP3, the third version of Redis' protocol, in which some replies look different."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from mcp_sessions.store.calls import nodes, sessions, state, streams
-from tests.store import harness as harnesses
-from tests.store.harness import MINUTE, Harness
+from tests.store.harness import MINUTE, Harness, harness_on
+from tests.support.caches import standalone_cache
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture
-async def harness(redis_caches: dict[str, Any]) -> AsyncIterator[Harness]:
-    redis_caches["default"]["LOCATION"] += "?protocol=3"
-    made = harnesses.redis_harness("standalone")
-    yield made
-    await made.aclose()
+async def harness(redis_server: RedisServer, settings: Settings) -> AsyncIterator[Harness]:
+    entry = {**standalone_cache(redis_server), "LOCATION": f"{redis_server.url}?protocol=3"}
+    async with harness_on(entry, settings) as made:
+        yield made
 
 
 async def test_sessions_and_their_state_are_the_same(harness: Harness) -> None:

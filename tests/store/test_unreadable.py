@@ -97,7 +97,7 @@ async def test_a_record_whose_handshake_cannot_be_read_is_gone(
     assert "unreadable" in caplog.text
 
 
-async def test_it_is_logged_once_a_read(
+async def test_it_is_logged_once_for_each_read(
     redis: Any, redis_harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     fingerprint = await redis_harness.open()
@@ -140,10 +140,10 @@ async def test_an_unreadable_record_is_left_out_of_pages(redis: Any, redis_harne
 
 
 @pytest.mark.parametrize("part", ["session", "features", "state"])
-async def test_a_key_of_another_type_is_no_other_sessions_business(
+async def test_a_key_of_another_type_affects_no_other_session(
     redis: Any, redis_harness: Harness, part: str
 ) -> None:
-    """The touches of a moment travel together, and one must not spoil the others."""
+    """The touches of one moment share a round trip, and one must not make the others fail."""
     spoilt, *others = [await redis_harness.open() for _ in range(3)]
     for each in (spoilt, *others):
         await redis_harness.store.run(sessions.set_log_level(each, "debug"))
@@ -157,7 +157,7 @@ async def test_a_key_of_another_type_is_no_other_sessions_business(
     assert (first is None) == (part != "state"), "no touch reads the state"
 
 
-async def test_a_record_past_its_deadline_is_gone_and_spoils_nothing(
+async def test_a_record_past_its_deadline_is_gone_and_affects_no_other_session(
     redis: Any, redis_harness: Harness
 ) -> None:
     spoilt, other = await redis_harness.open(), await redis_harness.open()

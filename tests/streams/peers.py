@@ -57,7 +57,7 @@ class Connection:
         self.peer.open_streams.stop(self.reader, self._delivering)
 
     async def die(self) -> None:
-        """Its process is killed: nothing is said to anybody."""
+        """Its process is killed: nobody is notified."""
         self._delivering.cancel()
         self._running.cancel()
         await asyncio.wait([self._delivering, self._running])
@@ -66,20 +66,20 @@ class Connection:
 class Peer:
     """One process."""
 
-    def __init__(self, world: "World", name: str) -> None:
-        self.world = world
+    def __init__(self, service: "Service", name: str) -> None:
+        self.service = service
         self.alive = True
         self.tasks: set[asyncio.Task[Any]] = set()
-        node: Any = SimpleNamespace(id=name, notify=world.notify)
+        node: Any = SimpleNamespace(id=name, notify=service.notify)
         self.context = Context(
-            store=world.harness.store,
+            store=service.harness.store,
             node=node,
             conf=lambda: Endpoint(alias="default", server="no.server", max_streams_per_session=100),
             spawn=self.spawn,
         )
         self.open_streams = OpenStreams(self.context)
         self.orphans = Orphans(
-            self.context, self.open_streams, run_again=world.run_again, clock=lambda: world.now
+            self.context, self.open_streams, run_again=service.run_again, clock=lambda: service.now
         )
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
@@ -104,13 +104,13 @@ class Peer:
     async def beat(self) -> None:
         """What a heartbeat does for streams."""
         beat = nodes.beat(self.context.node.id, about="{}", forget_after_ms=MINUTE)
-        await self.world.harness.store.run(beat)
+        await self.service.harness.store.run(beat)
         await self.orphans.look()
         for reader in self.open_streams:
             reader.nudge()
 
 
-class World:
+class Service:
     """All processes of one endpoint. `loses` says which notifications are lost."""
 
     def __init__(self, harness: Harness, *names: str) -> None:
@@ -163,6 +163,6 @@ class World:
             await self.settle()
 
     async def settle(self) -> None:
-        """Until nothing happens any more: the store answers at once, so a few rounds of the loop do."""
+        """Wait until nothing happens any more. The store answers at once, so a few turns of the loop are enough."""
         for _ in range(20):
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What is announced while the store is away for a moment reaches the streams all the same."""
+"""Announcements made while the store is away for a moment still reach the streams."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.support.gates import Gate
-from tests.support.mcp_client import RawClient, cancelling, messages
+from tests.support.mcp_client import RawClient, cancelling, connected, messages
 from tests.support.processes import wait_until
 
 FAREWELL = 15.0
@@ -37,8 +37,7 @@ def test_an_elicitation_of_one_process_is_answered_through_the_other(
 
 @pytest.mark.protocol("H6")
 def test_a_repeated_a_foreign_and_an_invented_answer_are_refused(a: str, b: str, client: RawClient) -> None:
-    other = RawClient()
-    other.initialize(b)
+    other = connected(b)
     answer = {"action": "accept", "content": {"age": 33}}
     with client.stream(a, client.calling("ask_age", name="Ann")) as response:
         received = messages(response)
@@ -87,7 +86,7 @@ def test_a_client_that_takes_its_time_reports_progress_through_the_other_process
         assert next(received)["result"]["structuredContent"] == {"result": [1, 2]}
 
 
-def test_a_question_that_nobody_answers_times_out_and_its_late_answer_is_refused(
+def test_a_request_that_nobody_answers_times_out_and_its_late_answer_is_refused(
     a: str, b: str, client: RawClient
 ) -> None:
     with client.stream(a, client.calling("ask_with_patience", seconds=0.3)) as response:
@@ -103,7 +102,7 @@ def test_a_question_that_nobody_answers_times_out_and_its_late_answer_is_refused
     wait_until(lambda: client.post(b, late).status_code == 400, what="the refusal of a late answer")
 
 
-def test_a_question_on_the_standalone_stream_reaches_the_client_wherever_it_listens(
+def test_a_request_on_the_standalone_stream_reaches_the_client_wherever_it_listens(
     a: str, b: str, client: RawClient
 ) -> None:
     answers: list[Any] = []
@@ -120,8 +119,7 @@ def test_a_question_on_the_standalone_stream_reaches_the_client_wherever_it_list
 
 
 def test_a_client_is_sent_to_a_page_and_answers_through_the_other_process(a: str, b: str) -> None:
-    client = RawClient()
-    client.initialize(a, capabilities={"elicitation": {"form": {}, "url": {}}})
+    client = connected(a, capabilities={"elicitation": {"form": {}, "url": {}}})
     with client.stream(a, client.calling("send_to_a_page")) as response:
         received = messages(response)
         question, accepted = answering(client, b, received, {"action": "accept"})
@@ -152,9 +150,8 @@ def test_a_client_is_pinged_on_its_standalone_stream(a: str, b: str, client: Raw
 def test_a_client_without_the_capability_is_not_asked(
     a: str, tool: str, arguments: dict[str, Any], message: str
 ) -> None:
-    """The tool gets what it gets from the SDK's own server and client."""
-    client = RawClient()
-    client.initialize(a, capabilities={})
+    """The tool gets the same error as from the SDK's own server and client."""
+    client = connected(a, capabilities={})
     assert client.call(a, tool, **arguments)["error"] == {"code": -32600, "message": message}
 
 

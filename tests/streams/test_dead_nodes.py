@@ -1,4 +1,4 @@
-"""Who is taken for dead, heartbeat by heartbeat: a node that is gone, and none that only comes back late."""
+"""When a node is taken for dead: after two missed heartbeats, and not if it is only late after an outage."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from mcp_sessions.streams.orphans import Orphans
 
 
 class Watch:
-    """A node that delivers one stream of another one, whose heartbeats the test counts out."""
+    """A node that delivers one stream of another node, and has a heartbeat when the test says so."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -35,7 +35,7 @@ class Watch:
         self.ended.append(work)
 
     async def beats(self, count: int, *nodes: str) -> bool:
-        """So many heartbeats that find these nodes; whether one of them ended the stream."""
+        """Have so many heartbeats that find these nodes; whether one of them ended the stream."""
         self.nodes = nodes
         for _ in range(count):
             self.now += HEARTBEAT_SECONDS
@@ -43,7 +43,7 @@ class Watch:
         return bool(self.ended)
 
 
-#: Heartbeats after which a node may judge.
+#: Heartbeats after which a node may take others for dead.
 SETTLED = round(DEAD_AFTER_SECONDS / HEARTBEAT_SECONDS) + 1
 
 
@@ -64,7 +64,7 @@ async def test_a_node_that_one_heartbeat_misses_is_not_dead(watch: Watch) -> Non
     assert not await watch.beats(10, "me", "other")
 
 
-async def test_a_process_that_has_just_started_judges_nobody(watch: Watch) -> None:
+async def test_a_process_that_has_just_started_takes_nobody_for_dead(watch: Watch) -> None:
     assert not await watch.beats(SETTLED - 1, "me")
     assert await watch.beats(1, "me")
 
@@ -83,7 +83,7 @@ async def test_a_node_that_does_not_come_back_after_an_outage_is_dead(watch: Wat
     assert await watch.beats(1, "me")
 
 
-async def test_who_is_dead_waits_for_no_answer(watch: Watch) -> None:
+async def test_a_dead_node_waits_for_no_answer(watch: Watch) -> None:
     await watch.beats(SETTLED, "me", "other")
     assert not await watch.orphans.is_dead("other")
     await watch.beats(1, "me")
@@ -96,7 +96,7 @@ async def test_a_node_that_came_after_the_last_heartbeat_is_not_dead(watch: Watc
     assert not await watch.orphans.is_dead("other")
 
 
-async def test_who_cannot_judge_calls_nobody_dead(watch: Watch) -> None:
+async def test_a_node_that_cannot_know_yet_takes_nobody_for_dead(watch: Watch) -> None:
     assert not await watch.orphans.is_dead("other")
     await watch.beats(SETTLED - 1, "me")
     assert not await watch.orphans.is_dead("other")

@@ -18,7 +18,7 @@ from django.test import Client, override_settings
 
 from mcp_sessions import messages as to_clients
 from mcp_sessions.ending import end_session
-from tests.support.mcp_client import RawClient, messages
+from tests.support.mcp_client import RawClient, connected, messages
 from tests.support.processes import Process, wait_until
 from tests.support.redis import RedisInspector, RedisServer
 
@@ -106,7 +106,7 @@ def test_an_older_connection_that_closes_leaves_the_stream_to_the_newest(
 
 
 @pytest.mark.protocol("H17")
-def test_the_only_listener_leaves_without_a_trace(
+def test_the_only_listener_releases_the_stream_when_it_leaves(
     redis_server: RedisServer, processes: list[Process], a: str, client: RawClient
 ) -> None:
     redis = RedisInspector(redis_server, processes[0].environment["MCP_NAMESPACE"])
@@ -118,7 +118,7 @@ def test_the_only_listener_leaves_without_a_trace(
 
 
 @pytest.mark.protocol("H17")
-def test_a_listener_that_left_at_once_takes_no_message_along(
+def test_a_listener_that_left_at_once_takes_no_message(
     processes: list[Process], a: str, client: RawClient
 ) -> None:
     for number in range(3):
@@ -133,7 +133,7 @@ def test_a_listener_that_left_at_once_takes_no_message_along(
 
 @contextmanager
 def stopped(process: Process) -> Iterator[None]:
-    """It sees all that happens meanwhile at once, after the block."""
+    """Stop the process; what happens in the block reaches it all at once afterwards."""
     os.kill(process.pid, signal.SIGSTOP)
     try:
         yield
@@ -150,9 +150,8 @@ def leave_at_once(process: Process, client: RawClient) -> None:
         connection.sendall(f"GET {client.path} HTTP/1.1\r\n{head}\r\n".encode())
 
 
-def test_an_announcement_from_outside_reaches_who_listens(a: str, b: str, client: RawClient) -> None:
-    other = RawClient()
-    other.initialize(b)
+def test_an_announcement_from_outside_reaches_every_listener(a: str, b: str, client: RawClient) -> None:
+    other = connected(b)
     with client.get(a) as one, other.get(b) as another:
         heard = [messages(one), messages(another)]
         to_clients.announce(to_clients.PROMPTS_CHANGED)
@@ -204,7 +203,7 @@ def test_an_operator_sees_the_server_processes(processes: list[Process], client:
 
 
 @pytest.mark.django_db
-def test_who_may_not_see_sessions_sees_no_processes() -> None:
+def test_users_who_may_not_see_sessions_see_no_processes() -> None:
     browser = Client()
     browser.force_login(User.objects.create_user("clerk", is_staff=True))
     assert browser.get("/admin/mcp_sessions/mcpsession/processes/").status_code == 403

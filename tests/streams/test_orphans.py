@@ -1,4 +1,4 @@
-"""Processes that die in the middle of a call: their clients learn it, or get the result all the same."""
+"""Processes that die in the middle of a call: their clients are told, or get the result after all."""
 
 import time
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.support.gates import Gate
-from tests.support.mcp_client import RawClient, events, message_of, messages
-from tests.support.processes import Process, daphnes
+from tests.support.mcp_client import RawClient, connected, events, message_of, messages
+from tests.support.processes import Process, serving_everything
 from tests.support.redis import RedisServer
 
 #: Seconds within which a client must learn that its call is lost.
@@ -18,15 +18,8 @@ BOUND = 30
 
 @pytest.fixture
 def pair(redis_server: RedisServer, tmp_path: Path) -> Iterator[list[Process]]:
-    """Two processes of one's own: one of them will be killed."""
-    with daphnes(
-        2,
-        tmp_path,
-        REDIS_URL=redis_server.url,
-        MCP_SERVER="tests.served.everything.server",
-        MCP_NAMESPACE=tmp_path.name,
-        MCP_RERUN_LOST_CALLS="1",
-    ) as running:
+    """Two processes for one test, which kills one of them."""
+    with serving_everything(tmp_path, redis_server.url, MCP_RERUN_LOST_CALLS="1") as running:
         yield running
 
 
@@ -52,8 +45,7 @@ def resumed(pair: list[Process], client: RawClient, event_id: str) -> list[dict[
 def test_a_call_whose_process_was_killed_ends_with_an_error_that_says_so(
     pair: list[Process], gate: Gate
 ) -> None:
-    client = RawClient()
-    client.initialize(pair[1].url)
+    client = connected(pair[1].url)
     start = killed_in_the_middle_of("report", pair, client, gate)
     before = time.monotonic()
     seen = resumed(pair, client, start)
@@ -67,8 +59,7 @@ def test_a_call_whose_process_was_killed_ends_with_an_error_that_says_so(
 
 @pytest.mark.slow
 def test_a_call_that_may_run_again_just_gets_its_result(pair: list[Process], gate: Gate) -> None:
-    client = RawClient()
-    client.initialize(pair[1].url)
+    client = connected(pair[1].url)
     start = killed_in_the_middle_of("look", pair, client, gate)
     with client.get(pair[1].url, last_event_id=start) as response:
         received = messages(response)

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from tests.support.gates import Gate
-from tests.support.mcp_client import META, MODERN, RawClient, events, messages
-from tests.support.processes import daphnes
+from tests.support.mcp_client import META, MODERN, RawClient, connected, events, messages
+from tests.support.processes import serving_everything
 from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.slow
@@ -25,22 +25,13 @@ EVENTS = 5
 def url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A process with small caps."""
     directory: Path = tmp_path_factory.mktemp("stream-caps")
-    environment = {
-        "REDIS_URL": redis_server.url,
-        "MCP_SERVER": "tests.served.everything.server",
-        "MCP_NAMESPACE": directory.name,
+    caps = {
         "MCP_MAX_STREAMS": str(IN_ALL),
         "MCP_MAX_STREAMS_PER_SESSION": str(PER_SESSION),
         "MCP_STREAM_MAX_EVENTS": str(EVENTS),
     }
-    with daphnes(1, directory, **environment) as (process,):
+    with serving_everything(directory, redis_server.url, count=1, **caps) as (process,):
         yield process.url
-
-
-def connected(url: str) -> RawClient:
-    client = RawClient()
-    client.initialize(url)
-    return client
 
 
 def counting(client: RawClient, number: int, gate: Gate) -> dict[str, object]:
@@ -135,13 +126,7 @@ def test_a_log_keeps_the_newest_messages_and_never_drops_the_response(url: str, 
 def test_a_connection_that_carried_a_stream_for_long_enough_is_closed_and_the_client_comes_back(
     redis_server: RedisServer, tmp_path: Path, gate: Gate
 ) -> None:
-    environment = {
-        "REDIS_URL": redis_server.url,
-        "MCP_SERVER": "tests.served.everything.server",
-        "MCP_NAMESPACE": tmp_path.name,
-        "MCP_STREAM_MAX_AGE": "1",
-    }
-    with daphnes(1, tmp_path, **environment) as (process,):
+    with serving_everything(tmp_path, redis_server.url, count=1, MCP_STREAM_MAX_AGE="1") as (process,):
         client = connected(process.url)
         with client.stream(process.url, counting(client, 4, gate)) as response:
             text = response.read().decode()

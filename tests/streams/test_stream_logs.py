@@ -26,7 +26,7 @@ def stream_logs(redis_server: RedisServer, client: RawClient) -> Callable[[], in
     return count
 
 
-def test_a_session_keeps_its_logs_and_none_when_it_is_over(
+def test_a_session_keeps_its_logs_until_it_is_over(
     a: str, b: str, client: RawClient, stream_logs: Callable[[], int]
 ) -> None:
     for _ in range(20):

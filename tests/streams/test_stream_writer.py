@@ -151,7 +151,7 @@ async def test_the_connection_ends_with_the_response_although_the_store_is_away(
     assert ([event.position for event in batch.events], batch.ended) == ([3], True)
 
 
-async def test_who_resumed_the_stream_gets_from_the_log_what_was_said_meanwhile(
+async def test_a_client_that_resumed_the_stream_gets_from_the_log_what_was_sent_meanwhile(
     begin: Callable[..., Any],
 ) -> None:
     exchange = await begin()
@@ -170,7 +170,7 @@ async def test_who_resumed_the_stream_gets_from_the_log_what_was_said_meanwhile(
 
 
 @pytest.mark.parametrize("bound", [{"stream_max_events": 3}, {"stream_max_bytes": 3 * len('{"n":2}')}])
-async def test_of_what_cannot_be_logged_as_much_is_kept_as_a_stream_keeps(
+async def test_what_cannot_be_logged_is_kept_up_to_the_bounds_of_a_stream(
     begin: Callable[..., Any], bound: dict[str, int]
 ) -> None:
     exchange = await begin(**bound)

@@ -8,7 +8,7 @@ import pytest
 from httpx2 import ServerSentEvent
 
 from tests.support.gates import Gate
-from tests.support.mcp_client import RawClient, events, hearing_of_tools, message_of, messages
+from tests.support.mcp_client import RawClient, connected, events, hearing_of_tools, message_of, messages
 
 FAREWELL = 15.0
 
@@ -52,7 +52,7 @@ def test_a_stream_can_be_resumed_from_its_start_after_the_tool_has_ended(
 
 
 @pytest.mark.protocol("H17", "H20")
-def test_of_two_that_resume_one_stream_the_newest_delivers(
+def test_the_newer_of_two_connections_that_resume_one_stream_delivers(
     a: str, b: str, client: RawClient, gate: Gate
 ) -> None:
     with client.stream(a, client.calling("count_to", number=4, gate=gate.path)) as response:
@@ -153,8 +153,7 @@ def test_an_event_id_opens_nothing_for_another_session(a: str, b: str, client: R
         start = next(events(response))
     gate.reached()
     gate.open()
-    other = RawClient()
-    other.initialize(b)
+    other = connected(b)
     for url in (a, b):
         with other.get(url, last_event_id=start.id) as resumed:
             assert resumed.status_code == 400
@@ -179,7 +178,7 @@ def test_what_is_said_while_nobody_listens_comes_with_the_next_stream_and_only_o
 
 
 @pytest.mark.protocol("H26")
-def test_the_end_of_a_session_closes_its_streams_everywhere_and_cancels_who_waits_for_its_client(
+def test_the_end_of_a_session_closes_its_streams_everywhere_and_cancels_handlers_that_wait_for_its_client(
     a: str, b: str, client: RawClient
 ) -> None:
     with (
@@ -197,8 +196,7 @@ def test_the_end_of_a_session_closes_its_streams_everywhere_and_cancels_who_wait
 
 @pytest.mark.protocol("M5")
 def test_an_announcement_reaches_both_eras_on_every_process(a: str, b: str, client: RawClient) -> None:
-    teller = RawClient()
-    teller.initialize(a)
+    teller = connected(a)
     with hearing_of_tools(b) as heard, client.get(b) as standalone:
         told = messages(standalone)
         assert teller.value(a, "change_tools") == "told"
@@ -223,7 +221,7 @@ def test_resource_subscriptions_belong_to_the_session_and_hold_on_every_process(
         assert next(received)["method"] == "notifications/resources/list_changed"
 
 
-def test_a_session_that_subscribes_to_too_much_is_told(a: str, b: str, client: RawClient) -> None:
+def test_a_session_that_subscribes_to_too_much_gets_an_error(a: str, b: str, client: RawClient) -> None:
     for number in range(100):
         uri = f"everything://{number}"
         assert "result" in client.post(a, client.request("resources/subscribe", {"uri": uri})).json()

@@ -1,4 +1,4 @@
-"""The demo's endpoint in the test's own process, with settings of the test's."""
+"""The demo's endpoint in the test's own process, with settings of the test's own."""
 
 import secrets
 from collections.abc import Iterator

@@ -9,7 +9,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 #: Suites, or modules of a suite, that run as a whole: they share servers, or would disturb each other. What takes
-#: longest comes first, so that no process has it left when the others are done.
+#: longest comes first, so that the other processes need not wait for it at the end.
 TOGETHER: Final = (
     "tests/chaos/",
     "tests/clients/",

@@ -27,14 +27,14 @@ class Gate:
         self._crowd: list[socket.socket] = []
 
     def reached(self) -> None:
-        """Wait until the handler stands at the gate; once more for one that runs again."""
+        """Wait until the handler is at the gate; call it again for a handler that runs again."""
         if self._handler is not None:
             self._handler.close()
         self._handler, _ = self._listener.accept()
         self._handler.settimeout(BOUND)
 
     def reached_by(self, count: int) -> None:
-        """Wait until so many more handlers stand at the gate, which stays shut for them."""
+        """Wait until so many more handlers are at the gate, which stays closed for them."""
         for _ in range(count):
             handler, _ = self._listener.accept()
             self._crowd.append(handler)

@@ -1,11 +1,11 @@
-"""What no server may log unbeknown to its test: tracebacks, and what asyncio says of tasks that were lost."""
+"""What no server may log unless its test expects it: tracebacks, and asyncio's warnings of lost tasks."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-#: Down to the line that names the exception.
+#: A traceback, down to the line that names the exception.
 _TRACEBACK: Final = r"Traceback \(most recent call last\):\n(?:[ \t].*\n)*.*"
 #: A traceback with those of its causes, or a line of asyncio's.
 FAULT: Final = re.compile(
@@ -14,12 +14,12 @@ FAULT: Final = re.compile(
     re.MULTILINE,
 )
 
-#: The logs of all servers so far, with the number of bytes that were looked at.
+#: The logs of all servers so far, with the number of bytes that were read.
 _looked_at: dict[Path, int] = {}
 
 
 def watch(log: Path) -> None:
-    """Look at what is written to this file from now on."""
+    """Check what is written to this file from now on."""
     _looked_at.setdefault(log, log.stat().st_size if log.exists() else 0)
 
 

@@ -9,7 +9,7 @@ from tests.support.redis import RedisServer
 
 
 class LossyProxy:
-    """Hands everything on. It runs in the test's event loop."""
+    """Passes everything on. It runs in the test's event loop."""
 
     def __init__(self, server: RedisServer) -> None:
         #: How many of the next replies are lost: Redis has done what was asked, and the connection closes.

@@ -29,7 +29,7 @@ HTTP: Final = httpx2.Client(timeout=BOUND)
 
 @dataclass(kw_only=True)
 class RawClient:
-    """One session's client. The server's address is given with each call: any process must do."""
+    """One session's client. The server's address is given with each call: any process must work."""
 
     path: str = "/mcp"
     version: str = LATEST
@@ -122,6 +122,13 @@ class RawClient:
         return response["result"].get("structuredContent", {}).get("result")
 
 
+def connected(url: str, **params: Any) -> RawClient:
+    """A client with a session that the process at `url` initialized; `params` are those of `initialize`."""
+    client = RawClient()
+    client.initialize(url, **params)
+    return client
+
+
 def cancelling(request: dict[str, Any]) -> dict[str, Any]:
     """The notification that cancels a request."""
     params = {"requestId": request["id"], "reason": "changed my mind"}
@@ -130,7 +137,7 @@ def cancelling(request: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def hearing_of_tools(url: str) -> Iterator[Iterator[dict[str, Any]]]:
-    """What a client of the modern era hears that listens for changes of the tools."""
+    """What a client of the modern era hears when it listens for changes of the tools."""
     client = RawClient()
     wanted = {"notifications": {"toolsListChanged": True}, "_meta": META}
     listen = client.request("subscriptions/listen", wanted)

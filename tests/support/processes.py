@@ -1,4 +1,4 @@
-"""Processes that tests start: each on a free port of 127.0.0.1, and ended before its test is.
+"""Processes that tests start: each on a free port of 127.0.0.1, and ended before its test ends.
 
 A process dies with its context manager, and on Linux with the test process too.
 """
@@ -53,7 +53,7 @@ def wait_until(condition: Callable[[], T], *, seconds: float = BOUND, what: str 
     deadline = monotonic() + seconds
     pause = threading.Event()
     while not (result := condition()):
-        assert monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        assert monotonic() < deadline, f"waited {seconds} s for {what}"
         pause.wait(0.02)
     return result
 
@@ -164,7 +164,7 @@ class Process:
         wait_until(lambda: word in self.output(), seconds=seconds, what=f"{word!r} in the log of {self.name}")
 
     def send_signal(self, what: signal.Signals) -> None:
-        """Send a signal, and do not wait for what comes of it. Raises: ProcessError when it does not run."""
+        """Send a signal, and do not wait for its effect. Raises: ProcessError when it does not run."""
         os.kill(self.pid, what)
 
     def exit_code(self, *, seconds: float = BOUND) -> int:
@@ -244,15 +244,18 @@ def daphnes(count: int, directory: Path, **environment: str) -> Iterator[list[Pr
 
 
 @contextmanager
-def serving_everything(directory: Path, redis_url: str) -> Iterator[list[Process]]:
-    """Two daphne processes of tests/served/everything.py, with a namespace of their own."""
+def serving_everything(
+    directory: Path, redis_url: str, *, count: int = 2, **environment: str
+) -> Iterator[list[Process]]:
+    """Daphne processes of tests/served/everything.py, in a namespace with the name of the directory."""
     with daphnes(
-        2,
+        count,
         directory,
         REDIS_URL=redis_url,
         MCP_SERVER="tests.served.everything.server",
         MCP_NAMESPACE=directory.name,
         MCP_ALLOWED_ORIGINS="https://app.example.com",
+        **environment,
     ) as running:
         yield running
 
@@ -278,7 +281,7 @@ class Growth:
 
 @contextmanager
 def growth_of(pid: int) -> Iterator[Growth]:
-    """Watch a process without sampling: the kernel keeps the peak, and is told to begin anew."""
+    """Watch a process without sampling: the kernel keeps the peak, which is reset first."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     before = _status_of(pid, "VmHWM")
     growth = Growth()

@@ -100,7 +100,7 @@ class SentinelTrio:
         return [(HOST, sentinel.port) for sentinel in self.sentinels]
 
     def primary_port(self) -> int:
-        """Which port the first Sentinel takes for the primary's."""
+        """The port of the primary, according to the first Sentinel."""
         with self.sentinels[0].client(decode_responses=True) as client:
             return int(client.sentinel_get_master_addr_by_name(self.service)[1])
 
@@ -136,7 +136,7 @@ class RedisCluster:
         return [node for node in self.nodes if _role(node) == "master"]
 
     def replica_of(self, primary: RedisServer) -> RedisServer:
-        """One that is in sync."""
+        """A replica of it that is in sync. Raises: LookupError."""
         for node in self.nodes:
             with node.client(decode_responses=True) as client:
                 about = client.info("replication")
@@ -269,7 +269,7 @@ def _cluster_options(bus: int) -> tuple[str, ...]:
 
 
 def _join(nodes: Sequence[RedisServer], buses: Sequence[int], primaries: int) -> None:
-    """Share the slots out among the first nodes and introduce all to one another, by the ports of their cluster bus."""
+    """Divide the slots among the first nodes, and connect all by the ports of their cluster bus."""
     bounds = [16384 * n // primaries for n in range(primaries + 1)]
     for n, node in enumerate(nodes[:primaries]):
         with node.client() as client:

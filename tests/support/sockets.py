@@ -8,9 +8,9 @@ from typing import ClassVar, Final, Self
 
 from tests.support.processes import Process
 
-#: Seconds within which an answer comes that comes at all. daphne looks after its applications once a second.
+#: Seconds to wait for an answer. daphne looks after its applications once a second.
 ANSWER_SECONDS: Final = 10.0
-#: Seconds after which a client that got nothing is called hanging.
+#: Seconds after which a client that got nothing counts as hanging.
 SILENCE_SECONDS: Final = 2.5
 
 
@@ -37,7 +37,7 @@ class SocketClient:
         return response
 
     def hears_nothing(self) -> bool:
-        """Whether not one byte comes for a while."""
+        """Whether no byte at all comes for a while."""
         self.socket.settimeout(SILENCE_SECONDS)
         try:
             self.socket.recv(1)
@@ -91,7 +91,7 @@ class WebSocketClient(SocketClient):
 
 
 class SlowReader(SocketClient):
-    """One whose system takes little of what it does not read."""
+    """A client whose system buffers little of what it does not read."""
 
     def __init__(self, process: Process) -> None:
         self.socket = socket.socket()

@@ -28,7 +28,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *, ci: str) 
     return pytester.runpytest_subprocess("-p", "no:django", "-p", "no:cacheprovider")
 
 
-def test_a_missing_program_is_said_in_the_summary(
+def test_a_missing_program_is_named_in_the_summary(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = run(pytester, monkeypatch, ci="")

@@ -148,7 +148,7 @@ async def test_messages_that_belong_to_no_request_come(gate: Gate) -> None:
             assert await heard.get() == "notifications/resources/list_changed"
 
 
-async def test_the_user_is_whom_the_test_names() -> None:
+async def test_the_user_is_the_one_that_the_test_names() -> None:
     with endpoint(SERVER="tests.testing.test_connect.small"):
         async with connect(user=User(pk=7, username="ada")) as client:
             result = await client.call_tool("who", {})
@@ -206,7 +206,7 @@ async def test_the_lifespan_is_left_with_the_last_client() -> None:
     assert lives == ["entered", "left"]
 
 
-async def test_what_the_block_raises_comes_out_as_it_is() -> None:
+async def test_an_exception_in_the_block_is_raised_unchanged() -> None:
     with endpoint(), pytest.raises(ZeroDivisionError):
         async with connect():
             1 / 0  # noqa: B018 - a test that fails
@@ -223,7 +223,7 @@ async def test_a_client_may_be_a_fixture(connected: Client) -> None:
     assert (await connected.call_tool("add", {"a": 1, "b": 2})).structured_content == {"result": 3}
 
 
-async def test_a_host_that_is_not_served_is_refused_in_so_many_words(settings: Settings) -> None:
+async def test_a_host_that_is_not_served_is_refused_with_an_error_that_says_so(settings: Settings) -> None:
     settings.ALLOWED_HOSTS = ["example.com"]
     with endpoint(), pytest.raises(MCPError, match="this Host is not served here"):
         async with connect():

@@ -1,4 +1,4 @@
-"""Event ids: what is written is understood, also by a process of this release that reads one of an older one."""
+"""Event ids: what is written can be read, and so can the ids of an older release."""
 
 import pytest
 
@@ -32,5 +32,5 @@ def test_what_is_written_is_understood(stream: str, position: int) -> None:
         "01234567-other-1",
     ],
 )
-def test_what_is_no_id_of_this_session_is_none(text: str) -> None:
+def test_what_is_not_an_id_of_this_session_gives_none(text: str) -> None:
     assert EventId.parse(text, fingerprint=SESSION) is None

@@ -88,7 +88,7 @@ async def test_what_waits_leaves_together_with_a_frame_larger_than_the_bound() -
     assert (written[:5], len(written)) == (b"first", MAX_QUEUED_BYTES + 6)
 
 
-async def test_one_frame_larger_than_the_bound_is_delivered_all_the_same() -> None:
+async def test_one_frame_larger_than_the_bound_is_still_delivered() -> None:
     stream = EventStream()
     stream.put(b"x" * (MAX_QUEUED_BYTES + 1))
     stream.end()
@@ -141,7 +141,7 @@ async def test_what_waits_for_a_slow_reader_leaves_in_parts_and_stays_counted() 
     assert (await running).endswith(TOO_SLOW)
 
 
-async def test_who_feeds_a_stream_from_the_log_waits_until_it_is_hungry() -> None:
+async def test_a_reader_of_the_log_waits_until_its_stream_has_drained() -> None:
     stream, connection = full(bytes_queued=10 * PART_BYTES), Connection()
     connection.takes = 0
     running = asyncio.create_task(connection.carry(stream))

@@ -72,7 +72,7 @@ def test_the_store_gets_its_limits_in_milliseconds() -> None:
 
 
 @pytest.mark.parametrize("path", ["mcp", "/mcp", "mcp/", "/mcp/"])
-def test_slashes_around_the_path_are_no_part_of_it(path: str) -> None:
+def test_slashes_around_the_path_are_not_part_of_it(path: str) -> None:
     assert endpoint(PATH=path).path == "mcp"
 
 
@@ -157,7 +157,7 @@ def test_a_key_that_cannot_be_a_namespace_asks_for_one() -> None:
 
 
 @pytest.mark.parametrize("entries", [{}, {"other": {"SERVER": "shop.mcp.server"}}, {"default": None}])
-def test_an_entry_that_is_not_there_is_named(entries: dict[str, Any]) -> None:
+def test_a_missing_entry_is_named(entries: dict[str, Any]) -> None:
     with (
         override_settings(MCP_SESSIONS=entries),
         pytest.raises(ImproperlyConfigured, match="MCP_SESSIONS has no dictionary under 'default'"),
@@ -165,7 +165,7 @@ def test_an_entry_that_is_not_there_is_named(entries: dict[str, Any]) -> None:
         conf.endpoint("default")
 
 
-def test_settings_that_are_no_dictionary_are_refused() -> None:
+def test_settings_that_are_not_a_dictionary_are_refused() -> None:
     with (
         override_settings(MCP_SESSIONS=["default"]),
         pytest.raises(ImproperlyConfigured, match="must be a dictionary of endpoints, like CACHES"),

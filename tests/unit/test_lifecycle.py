@@ -65,7 +65,7 @@ async def test_the_drain_hooks_run_at_the_same_time_and_each_has_all_of_it(
         await lifecycle.drain(0.2)
     assert 0.2 <= monotonic() - began < 0.4
     assert outcomes == ["cancelled", "cancelled"]
-    assert caplog.records == []  # that work is left at the end of the drain is no fault of the hook
+    assert caplog.records == []  # work that is left at the end of the drain is not a fault of the hook
 
 
 async def test_the_last_shutdown_hook_has_all_of_the_time_that_is_left() -> None:

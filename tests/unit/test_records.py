@@ -65,11 +65,11 @@ def test_the_longest_and_the_shortest_id_have_fingerprints() -> None:
 
 
 @pytest.mark.parametrize("text", ["0" * 63, "0" * 65, "0" * 64 + "\n", "G" * 64, "A" * 64, ""])
-def test_what_is_no_fingerprint_does_not_match(text: str) -> None:
+def test_what_is_not_a_fingerprint_does_not_match(text: str) -> None:
     assert FINGERPRINT.match(text) is None
 
 
-def test_a_handshake_survives_its_json() -> None:
+def test_a_handshake_survives_a_round_trip_through_json() -> None:
     assert parse_handshake(CLAUDE.text) == CLAUDE
 
 
@@ -97,12 +97,12 @@ def test_the_json_of_a_handshake_is_one_line_of_ascii() -> None:
         ["1", {}, None],
     ],
 )
-def test_other_json_is_no_handshake(values: object) -> None:
+def test_other_json_is_not_a_handshake(values: object) -> None:
     with pytest.raises(ValueError, match="handshake"):
         parse_handshake(json.dumps(values))
 
 
-def test_what_is_not_even_json_is_no_handshake() -> None:
+def test_what_is_not_even_json_is_not_a_handshake() -> None:
     with pytest.raises(ValueError, match="Expecting value"):
         parse_handshake("broken")
 

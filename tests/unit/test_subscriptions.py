@@ -54,7 +54,7 @@ async def test_in_any_other_loop_the_store_tells_the_nodes(bus: SharedSubscripti
         heard.put_nowait(notification)
 
     async def beat() -> None:
-        """Nothing is to be looked after."""
+        """These nodes look after nothing."""
 
     async def publish(announced: Announced) -> None:
         raise AssertionError("the node of another endpoint")

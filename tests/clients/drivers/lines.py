@@ -34,7 +34,7 @@ class Client(Protocol):
 
 
 async def converse(client: Client) -> None:
-    """Obey until standard input ends or the client was closed."""
+    """Run commands until standard input ends or the client is closed."""
     while line := await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
         command = json.loads(line)
         try:

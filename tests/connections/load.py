@@ -1,4 +1,4 @@
-"""Calls that must not be done twice, in a steady stream, while a test takes servers away; and what came of them."""
+"""A steady stream of calls that must not be done twice, while a test takes servers away; and their outcome."""
 
 import asyncio
 import threading
@@ -61,7 +61,7 @@ class Load:
             outcome.slowest, outcome.failed = 0.0, []
 
     async def went_on(self, calls: int = 3) -> None:
-        """Wait until each client has made so many more calls, whatever came of them."""
+        """Wait until each client has made so many more calls, successful or not."""
         goals = {fingerprint: self._calls(fingerprint) + calls for fingerprint in self.outcomes}
         while any(self._calls(fingerprint) < goal for fingerprint, goal in goals.items()):
             await self._pause()

@@ -1,4 +1,4 @@
-"""A Redis that accepts connections and answers nothing: nobody waits longer than the timeout, soon nobody waits."""
+"""A Redis that accepts connections and answers nothing: callers wait at most for the timeout, and soon not at all."""
 
 import asyncio
 import logging
@@ -15,10 +15,9 @@ from pytest_django import Settings
 from mcp_sessions.connections import breaker, pipelines
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.drivers.asynchronous import RedisStore
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
-from tests.store.harness import Harness
-from tests.support.redis import RedisServer, run_server
+from tests.store.harness import Harness, redis_harness
+from tests.support.caches import default_cache, standalone_cache, with_timeouts
+from tests.support.redis import RedisServer
 
 #: Seconds: the socket timeout of these tests, what a caller may wait beyond it, and what "at once" may take.
 TIMEOUT, MARGIN, AT_ONCE = 0.5, 0.3, 0.1
@@ -29,22 +28,14 @@ BATCH = 256
 
 
 @pytest.fixture
-def server() -> Iterator[RedisServer]:
-    with run_server() as running:
-        yield running
-
-
-@pytest.fixture
 def caches(server: RedisServer, settings: Settings) -> Iterator[None]:
-    options = {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}
-    settings.CACHES = {"default": {**harnesses.standalone_cache(server), "OPTIONS": options}}
-    yield
-    disconnect()
+    with default_cache(settings, with_timeouts(standalone_cache(server), TIMEOUT)):
+        yield
 
 
 @pytest.fixture
 async def harness(caches: None) -> AsyncIterator[Harness]:
-    made = harnesses.redis_harness("standalone")
+    made = redis_harness("standalone")
     yield made
     await made.aclose()
 
@@ -95,8 +86,10 @@ async def test_nobody_waits_after_the_first_timeout_until_redis_answers(
     assert await harness.touch(opened) is not None
 
 
-async def test_whoever_waits_when_redis_is_given_up_fails_then(harness: Harness, opened: str) -> None:
-    """And not when the time of each is over."""
+async def test_callers_who_wait_when_redis_is_given_up_fail_at_that_moment(
+    harness: Harness, opened: str
+) -> None:
+    """They do not wait for timeouts of their own."""
     first = asyncio.create_task(failing(harness, opened))
     await asyncio.sleep(0)
     later = []
@@ -108,7 +101,7 @@ async def test_whoever_waits_when_redis_is_given_up_fails_then(harness: Harness,
     assert took[-1] < breaker.PATIENCE + AT_ONCE
 
 
-async def test_what_is_too_much_for_the_queue_fails_at_once(harness: Harness, opened: str) -> None:
+async def test_calls_beyond_the_bound_of_the_queue_fail_at_once(harness: Harness, opened: str) -> None:
     with mock.patch.object(pipelines, "MOST_WAITING", 5):
         took = sorted(await asyncio.gather(*[failing(harness, opened) for _ in range(20)]))
 
@@ -129,10 +122,10 @@ async def test_a_call_that_was_given_up_in_the_queue_is_never_sent(
     assert session.requests <= 2 + BATCH, "one when it was opened, this one, and what was on its way"
 
 
-async def test_a_redis_that_is_busy_for_a_moment_is_no_outage(
+async def test_a_redis_that_is_busy_for_a_moment_is_not_an_outage(
     harness: Harness, server: RedisServer, opened: str
 ) -> None:
-    """With one slow script. Whoever asked before fails; whoever asks next waits for it, and is answered."""
+    """Because of one slow script. The caller that was waiting fails; the next one waits, and is answered."""
     back = threading.Timer(TIMEOUT + breaker.PATIENCE / 2, server.resume)
     back.start()
 
@@ -141,7 +134,7 @@ async def test_a_redis_that_is_busy_for_a_moment_is_no_outage(
     back.join()
 
 
-async def test_callers_who_leave_leave_nothing_behind(harness: Harness, opened: str) -> None:
+async def test_cancelled_callers_leave_nothing_behind(harness: Harness, opened: str) -> None:
     assert isinstance(harness.store, RedisStore)
     [loop] = harness.store._loops.values()
     callers = [asyncio.create_task(harness.touch(opened)) for _ in range(CROWD)]
@@ -161,7 +154,7 @@ def test_a_loop_that_ends_in_an_outage_ends_at_once_and_quietly(
     caches: None, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def leave() -> tuple[list[BaseException | None], float]:
-        harness = harnesses.redis_harness("standalone")
+        harness = redis_harness("standalone")
         fingerprint = await harness.open()
         await harness.settled()
         server.pause()

@@ -1,60 +1,50 @@
-"""A Cluster under load whose slots move, whose primaries change, hang and die: only what they serve is concerned."""
+"""A Cluster under load whose slots move, whose primaries change, hang and die: only their own keys are affected."""
 
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from pytest_django import Settings
 
 from mcp_sessions.store.calls import nodes, sessions
 from mcp_sessions.store.clients import ClusterConnectionFactory
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
-from tests.store.harness import Harness
-from tests.store.load import Load, Outcome, load
-from tests.support.processes import wait_until
+from tests.connections.load import Load, Outcome, load
+from tests.connections.waiting import in_thread
+from tests.store.harness import Harness, harness_on, redis_harness
+from tests.support.caches import cluster_cache
 from tests.support.redis import RedisCluster, RedisServer, run_cluster, serves
 
 pytestmark = pytest.mark.slow
 
 CLIENTS: Final = 40
-#: Seconds that a failover may take on slow cores.
-FAILOVER_BOUND: Final = 60.0
-#: Seconds that a call may take that has nothing to do with the node that failed. The machine is busy with a failover.
-UNCONCERNED: Final = 1.0
-#: Seconds that a call on a node that hangs may take: SOCKET_TIMEOUT and what a busy machine adds.
-CONCERNED: Final = 2.5
+#: Seconds that a call to another node may take. The machine is busy with a failover.
+UNAFFECTED_SECONDS: Final = 1.0
+#: Seconds that a call to a node that hangs may take: SOCKET_TIMEOUT and what a busy machine adds.
+AFFECTED_SECONDS: Final = 2.5
 
 
 @pytest.fixture(scope="module")
 def replicated() -> Iterator[RedisCluster]:
-    """Three primaries, each with a replica. Every test leaves it as sound as it was, whoever is primary."""
+    """Three primaries, each with a replica. Every test leaves all six in sync, whichever nodes are primaries."""
     with run_cluster(replicas=True) as running:
         yield running
 
 
 @pytest.fixture
 async def harness(replicated: RedisCluster, settings: Settings) -> AsyncIterator[Harness]:
-    settings.CACHES = {"default": harnesses.cluster_cache(replicated)}
-    made = harnesses.redis_harness("cluster")
-    yield made
-    await made.aclose()
-    disconnect()
+    async with harness_on(cluster_cache(replicated), settings, kind="cluster") as made:
+        yield made
     await in_thread(replicated.replicated, "the replicas to be in sync")
 
 
-async def in_thread(condition: Any, what: str) -> None:
-    await asyncio.to_thread(wait_until, condition, seconds=FAILOVER_BOUND, what=what)
-
-
 def served_by(node: RedisServer, running: Load) -> tuple[list[Outcome], list[Outcome]]:
-    """What the clients see whose sessions a node serves, and all others."""
-    concerned, others = list[Outcome](), list[Outcome]()
+    """The outcomes of the clients whose sessions a node serves, and those of all others."""
+    affected, others = list[Outcome](), list[Outcome]()
     for fingerprint, outcome in running.outcomes.items():
-        (concerned if serves(node, running.harness.key(fingerprint, "session")) else others).append(outcome)
-    return concerned, others
+        (affected if serves(node, running.harness.key(fingerprint, "session")) else others).append(outcome)
+    return affected, others
 
 
 def slowest(outcomes: Iterable[Outcome]) -> float:
@@ -65,9 +55,7 @@ def failures(outcomes: Iterable[Outcome]) -> int:
     return sum(len(outcome.failed) for outcome in outcomes)
 
 
-async def test_slots_that_move_under_load_let_no_call_fail(
-    replicated: RedisCluster, harness: Harness
-) -> None:
+async def test_no_call_fails_while_slots_move_under_load(replicated: RedisCluster, harness: Harness) -> None:
     async with load(harness, CLIENTS, pace=0.02) as running:
         for fingerprint in list(running.outcomes)[:20]:
             await asyncio.to_thread(replicated.move_slot_of, harness.key(fingerprint, "session"))
@@ -77,7 +65,9 @@ async def test_slots_that_move_under_load_let_no_call_fail(
     assert running.failed == 0
 
 
-async def test_manual_failovers_in_a_row_let_no_call_fail(replicated: RedisCluster, harness: Harness) -> None:
+async def test_no_call_fails_during_manual_failovers_in_a_row(
+    replicated: RedisCluster, harness: Harness
+) -> None:
     async with load(harness, CLIENTS) as running:
         for n in range(4):
             before = replicated.primaries()[n % 3]
@@ -96,22 +86,22 @@ async def test_a_primary_that_hangs_delays_only_its_own_sessions(
 ) -> None:
     async with load(harness, CLIENTS) as running:
         node = replicated.holder_of(harness.key(next(iter(running.outcomes)), "session"))
-        concerned, others = served_by(node, running)
+        affected, others = served_by(node, running)
         node.pause()
         try:
             await in_thread(lambda: len(replicated.primaries()) == 3, "a failover")
             await running.went_on()
         finally:
             node.resume()
-        for outcome in concerned:
+        for outcome in affected:
             outcome.failed = []
         await running.went_on()
 
-    report("hangs", concerned, others)
+    report("hangs", affected, others)
     assert await running.lost() == []
     assert failures(others) == 0
-    assert slowest(others) < UNCONCERNED
-    assert slowest(outcome for outcome in concerned if outcome is not running.in_thread) < CONCERNED
+    assert slowest(others) < UNAFFECTED_SECONDS
+    assert slowest(outcome for outcome in affected if outcome is not running.in_thread) < AFFECTED_SECONDS
 
 
 async def test_a_primary_that_dies_delays_only_its_own_sessions_and_the_admin_goes_on_without_it(
@@ -120,7 +110,7 @@ async def test_a_primary_that_dies_delays_only_its_own_sessions_and_the_admin_go
     async with load(harness, CLIENTS) as running:
         # The namespace's indexes, and the session of the thread, are on the node that dies.
         node = replicated.holder_of(harness.key("", "nodes"))
-        concerned, others = served_by(node, running)
+        affected, others = served_by(node, running)
         await asyncio.to_thread(node.stop, signal.SIGKILL)
         try:
             await in_thread(lambda: len(replicated.primaries()) == 3, "a failover")
@@ -135,20 +125,20 @@ async def test_a_primary_that_dies_delays_only_its_own_sessions_and_the_admin_go
         finally:
             await asyncio.to_thread(node.start)
 
-    report("dies", concerned, others)
+    report("dies", affected, others)
     assert await running.lost() == []
-    assert slowest(others) < UNCONCERNED
+    assert slowest(others) < UNAFFECTED_SECONDS
 
 
 async def first_of_all(
     dead: RedisServer, cluster: RedisCluster, settings: Settings, fingerprint: str, harness: Harness
 ) -> None:
-    """A process that starts now, and to which the dead node is named first, finds the others, on both faces."""
+    """A process that starts now, with the dead node first in its settings, finds the others, async and sync."""
     urls = [dead.url, *(node.url for node in cluster.nodes if node is not dead)]
-    entry = harnesses.cluster_cache(cluster)
+    entry = cluster_cache(cluster)
     settings.CACHES = {"default": {**entry, "LOCATION": urls[:3]}}
     ClusterConnectionFactory._clients.pop(dead.url, None)
-    process = harnesses.redis_harness(
+    process = redis_harness(
         "cluster", namespace=harness.keys.resolve("", [""])[0].split("{")[1].split("}")[0]
     )
     assert await process.store.run(sessions.get(fingerprint)) is not None
@@ -156,8 +146,8 @@ async def first_of_all(
     await process.aclose()
 
 
-def report(what: str, concerned: Iterable[Outcome], others: Iterable[Outcome]) -> None:
+def report(what: str, affected: Iterable[Outcome], others: Iterable[Outcome]) -> None:
     print(  # noqa: T201 - the figures of docs/operations.md
         f"a primary {what}: the slowest call of sessions on others took {slowest(others):.2f} s, "
-        f"that of its own {slowest(concerned):.2f} s"
+        f"that of its own {slowest(affected):.2f} s"
     )

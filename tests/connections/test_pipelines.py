@@ -1,4 +1,4 @@
-"""How scripts travel: what is submitted in two ticks shares a round trip, a few are under way, the rest waits."""
+"""How calls share round trips: what is submitted within two ticks goes together; a few pipelines are under way."""
 
 import asyncio
 import gc
@@ -22,12 +22,12 @@ from mcp_sessions.store.keys import Keys
 from tests.store.harness import LIMITS, a_fingerprint
 from tests.support.redis import run_cluster
 
-#: Of an anonymous session that is open for long.
+#: The record of an anonymous session that has long to live.
 A_RECORD = b'1 1000 9999999999999 0 9999999999999 0 1 -a\nping\nanonymous\n["2025-11-25",{},{}]'
 
 
 class Traffic:
-    """The pipelines that are carried, counted, and held back while `gate` is closed."""
+    """Counts the pipelines that are sent, and holds them back while `gate` is closed."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -60,7 +60,7 @@ def traffic() -> Any:
 
 @pytest.fixture
 async def client(redis_caches: Any) -> AsyncIterator[Any]:
-    """One on a server that knows the scripts."""
+    """A client of a server that knows the scripts."""
     made: Any = make_async_client("default")
     for script in (sessions.TOUCH, sessions.GET):
         await made.script_load(script.text)
@@ -139,10 +139,10 @@ async def test_a_script_that_takes_many_runs_once_for_all_of_a_round_trip(
     assert traffic.sizes == [3]
 
 
-async def test_where_keys_are_in_several_places_each_call_travels_alone(
+async def test_where_keys_are_on_several_servers_each_call_is_sent_alone(
     settings: Any, traffic: Traffic
 ) -> None:
-    """A proxy before several Redis, which the client takes for one: a node of a Cluster answers as it would."""
+    """As behind a proxy for several Redis servers, which the client takes for one; a Cluster's node answers alike."""
     with run_cluster(1) as cluster:
         settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": cluster.url}}
         client: Any = make_async_client("default")
@@ -158,7 +158,7 @@ async def test_where_keys_are_in_several_places_each_call_travels_alone(
 
 
 async def test_a_run_that_fails_is_repeated_call_by_call(client: Any, traffic: Traffic) -> None:
-    """Here for a call that is wrong, whatever the reason: it alone gets the error."""
+    """Only the call that is wrong gets the error."""
     used = pipeline(client, in_flight=1)
     script, keys, (now, principal, _, *rest) = a_touch()
     wrong = script, keys, (now, principal, "no number", *rest)
@@ -198,14 +198,14 @@ async def test_a_connection_that_breaks_twice_is_unavailable(client: Any) -> Non
 
 
 async def test_what_must_happen_once_is_never_sent_twice(client: Any) -> None:
-    """A number that was added, and is sent again, would count twice."""
+    """An increment that was sent again would count twice."""
     used = pipeline(client, in_flight=1)
     incr = state.incr(a_fingerprint(), "count", 1, max_bytes=100)
     with mock.patch.object(PooledConnection, "execute", breaking(times=1)):
         assert isinstance(await used.submit(job_of(incr)), NoReply)
 
 
-async def test_a_mistake_reaches_who_made_it_and_the_pipeline_goes_on(client: Any) -> None:
+async def test_a_programming_error_is_raised_to_its_caller_and_the_pipeline_goes_on(client: Any) -> None:
     used = pipeline(client, in_flight=1)
 
     with pytest.raises(TypeError):
@@ -214,7 +214,7 @@ async def test_a_mistake_reaches_who_made_it_and_the_pipeline_goes_on(client: An
     assert await used.submit(a_touch()) is None
 
 
-async def test_when_the_loop_shuts_down_nobody_is_left_waiting(client: Any, traffic: Traffic) -> None:
+async def test_no_caller_is_left_waiting_when_the_loop_shuts_down(client: Any, traffic: Traffic) -> None:
     used = pipeline(client, in_flight=1, batch=1)
     traffic.gate.clear()
     futures = [used.submit(a_touch()) for _ in range(3)]
@@ -229,7 +229,7 @@ async def test_when_the_loop_shuts_down_nobody_is_left_waiting(client: Any, traf
     assert len(used) == 0
 
 
-async def test_who_stops_waiting_stops_nobody_else(client: Any, traffic: Traffic) -> None:
+async def test_a_caller_that_stops_waiting_stops_no_other(client: Any, traffic: Traffic) -> None:
     used = pipeline(client, in_flight=1)
     traffic.gate.clear()
     first, second = (used.submit(a_touch()) for _ in range(2))
@@ -241,7 +241,7 @@ async def test_who_stops_waiting_stops_nobody_else(client: Any, traffic: Traffic
     assert first.cancelled()
 
 
-async def test_a_mistake_is_not_told_to_who_stopped_waiting(client: Any) -> None:
+async def test_a_programming_error_is_not_raised_to_a_caller_that_stopped_waiting(client: Any) -> None:
     async def fails(connection: PooledConnection, commands: Any) -> Any:
         first.cancel()
         raise TypeError
@@ -255,7 +255,7 @@ async def test_a_mistake_is_not_told_to_who_stopped_waiting(client: Any) -> None
 
 
 def breaking(*, times: int) -> Any:
-    """An `execute` whose connection breaks that often."""
+    """An `execute` whose connection breaks so many times."""
     left = [times]
     execute = PooledConnection.execute
 

@@ -2,33 +2,22 @@
 repeated and may have been done fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from django_redis import get_redis_connection
 from pytest_django import Settings
-from redis import BlockingConnectionPool
 
-from mcp_sessions.connections.defaults import CONNECT_TIMEOUT, SOCKET_TIMEOUT
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Session
 from mcp_sessions.store.calls import sessions, state
-from mcp_sessions.store.clients import sync_client
-from tests.store import harness as harnesses
-from tests.store.conftest import disconnect
-from tests.store.harness import Harness
+from tests.store.harness import Harness, gather, harness_on
+from tests.support.caches import BACKEND
 from tests.support.lossy import LossyProxy, lossy_proxy
-from tests.support.redis import RedisServer, run_server
+from tests.support.redis import RedisServer
 
 MAX_BYTES = 1_000
 TIMES = 5
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    with run_server() as running:
-        yield running
 
 
 @pytest.fixture
@@ -41,11 +30,9 @@ async def proxy(server: RedisServer) -> AsyncIterator[LossyProxy]:
 async def harness(
     request: pytest.FixtureRequest, proxy: LossyProxy, settings: Settings
 ) -> AsyncIterator[Harness]:
-    settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": proxy.url}}
-    made = harnesses.redis_harness(request.param)
-    yield made
-    await made.aclose()
-    disconnect()
+    entry = {"BACKEND": BACKEND, "LOCATION": proxy.url}
+    async with harness_on(entry, settings, kind=request.param) as made:
+        yield made
 
 
 def close_idle(server: RedisServer) -> None:
@@ -55,7 +42,7 @@ def close_idle(server: RedisServer) -> None:
 
 
 async def known(harness: Harness) -> None:
-    """Redis knows the scripts, and nothing is on its way: the next reply is that to the next call."""
+    """Redis knows the scripts, and nothing is under way: the next reply is that to the next call."""
     other = await harness.open()
     await harness.store.run(state.incr(other, "count", 1, max_bytes=MAX_BYTES))
     await harness.store.run(sessions.get(other))
@@ -81,7 +68,7 @@ async def test_what_may_not_be_repeated_is_done_after_redis_closed_idle_connecti
             lambda each=fingerprint: sessions.end(each, principal=None, reason="deleted"),
         ):
             # Several at a time leave several connections, all of which are closed.
-            await harnesses.gather(*[run(sessions.get(fingerprint)) for _ in range(3)])
+            await gather(*[run(sessions.get(fingerprint)) for _ in range(3)])
             close_idle(server)
             await until(lambda: proxy.connections == 0)
 
@@ -92,7 +79,7 @@ async def test_what_may_not_be_repeated_is_done_after_redis_closed_idle_connecti
 async def test_what_may_not_be_repeated_fails_alone_when_the_connection_breaks(
     harness: Harness, proxy: LossyProxy
 ) -> None:
-    """It was done, once, and nobody knows: the calls beside it are sent again."""
+    """It was done once, but its reply is lost. The calls beside it are sent again."""
     fingerprint = await harness.open()
     await known(harness)
     run = harness.store.run
@@ -109,7 +96,7 @@ async def test_what_may_not_be_repeated_fails_alone_when_the_connection_breaks(
         assert await run(state.get(fingerprint, ["count"])) == [str(attempt)]
 
 
-async def test_a_bulk_end_whose_replies_are_lost_gets_each_session(
+async def test_a_bulk_end_whose_replies_are_lost_still_returns_each_session(
     harness: Harness, proxy: LossyProxy
 ) -> None:
     opened = [await harness.open() for _ in range(3)]
@@ -165,30 +152,3 @@ async def test_calls_survive_connections_that_are_closed_all_the_time(
         assert (
             acknowledged[fingerprint] <= int(counted or 0) <= acknowledged[fingerprint] + failed[fingerprint]
         )
-
-
-def test_sync_connections_have_our_timeouts_where_the_cache_names_none(
-    redis_caches: dict[str, Any], settings: Settings
-) -> None:
-    assert timeouts(sync_client("default")) == (SOCKET_TIMEOUT, CONNECT_TIMEOUT)
-    assert sync_client("default") is sync_client("default")
-    theirs: Any = get_redis_connection("default")
-    ours: Any = sync_client("default")
-    assert theirs.connection_pool is not ours.connection_pool
-    assert timeouts(theirs) != (SOCKET_TIMEOUT, CONNECT_TIMEOUT)
-
-    entry = redis_caches["default"]
-    settings.CACHES = {"default": {**entry, "OPTIONS": {"SOCKET_TIMEOUT": 7, "SOCKET_CONNECT_TIMEOUT": 6}}}
-    assert timeouts(sync_client("default")) == (7, 6)
-
-    pooled = {"CONNECTION_POOL_CLASS": "redis.BlockingConnectionPool"}
-    settings.CACHES = {"default": {**entry, "OPTIONS": pooled}}
-    blocking: Any = sync_client("default")
-    pool = blocking.connection_pool
-    assert isinstance(pool, BlockingConnectionPool)
-    assert pool.timeout == SOCKET_TIMEOUT
-
-
-def timeouts(client: Any) -> tuple[float | None, float | None]:
-    options = client.connection_pool.connection_kwargs
-    return options.get("socket_timeout"), options.get("socket_connect_timeout")
