@@ -15,10 +15,11 @@ from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from mcp_sessions.connections.breaker import PAUSE, Breaker, Outage
-from mcp_sessions.connections.defaults import REDIS_ERRORS
+from mcp_sessions.connections.breaker import PAUSE, Breaker
+from mcp_sessions.connections.defaults import REDIS_ERRORS, log
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, Steps, round_trips
 from mcp_sessions.connections.server import NO_LIMIT, Connection, Server
+from mcp_sessions.repeats import Repeats
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
 #: notifications, which are many and small, two.
@@ -40,7 +41,8 @@ class Pipelines:
         self.breaker = Breaker(
             server.probe, seconds=max(server.seconds, PAUSE), opened=self._give_up, answered=server.renew
         )
-        self.outage = Outage(server.name)
+        self.name = server.name
+        self.outage = Repeats(log, f"Calls that failed on Redis at {self.name}")
         self.by_name = {name: self._make(server, name) for name in IN_FLIGHT}
 
     async def aclose(self) -> None:
@@ -48,7 +50,7 @@ class Pipelines:
         for pipeline in self.by_name.values():
             await pipeline.drain()
         await self.breaker.aclose()
-        self.outage.close()
+        self.outage.end()
 
     def _make(self, server: Server, name: str) -> "Pipeline":
         return Pipeline(server, self.breaker, in_flight=IN_FLIGHT[name])
