@@ -72,7 +72,7 @@ async def holding(server: RedisServer) -> AsyncIterator[Holding]:
 def service(redis_server: RedisServer, tmp_path: Path, settings: LazySettings) -> Iterator[Service]:
     """Two nodes, which take an ending over after three seconds."""
     options = {"MCP_SERVER": "tests.served.impatient.server", "MCP_MAX_SESSIONS_PER_PRINCIPAL": "1000"}
-    with serving(tmp_path, redis_server, 2, **options) as service:
+    with serving(tmp_path, redis_server, 2, draining=False, **options) as service:
         join_from_outside(settings, service)
         settings.MCP_SESSIONS["default"]["MAX_SESSIONS_PER_PRINCIPAL"] = 1000
         for url in service.urls:  # a node begins with its first request

@@ -26,7 +26,7 @@ server: MCPServer[Any] = MCPServer("cut off")
 
 @server.tool()
 async def count() -> int:
-    return await current_session().state.incr("count")
+    return int(await current_session().state.incr("count"))
 
 
 @asynccontextmanager
@@ -53,7 +53,7 @@ def cut_off(trio: SentinelTrio) -> None:
 
 def replicas_of(trio: SentinelTrio) -> int:
     with trio.primary.client() as client:
-        return int(client.info("replication")["connected_slaves"])  # type: ignore[index] # redis-py's awaitable
+        return int(client.info("replication")["connected_slaves"])
 
 
 def counted(redis: RedisServer) -> list[str | None]:

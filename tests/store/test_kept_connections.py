@@ -38,7 +38,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     take = BlockingConnectionPool.get_connection
 
     async def counted(pool: BlockingConnectionPool, *names: Any) -> Any:
-        made.append(connection := await take(pool, *names))
+        made.append(connection := await take(pool, *names))  # type: ignore[no-untyped-call] # redis-py's own
         return connection
 
     monkeypatch.setattr(BlockingConnectionPool, "get_connection", counted)

@@ -317,13 +317,11 @@ class RedisInspector:
 
     def endings(self) -> int:
         """How many ends of many sessions are under way."""
-        return int(cast("int", self._client.hlen(f"{self._namespace}endings")))
+        return self._client.hlen(f"{self._namespace}endings")
 
     def count_of(self, fingerprints: Iterable[str]) -> int:
         """How many of these sessions there are."""
-        return int(
-            cast("int", self._client.exists(*(self._of_session(each, "session") for each in fingerprints)))
-        )
+        return self._client.exists(*(self._of_session(each, "session") for each in fingerprints))
 
     def notifications(self) -> int:
         """How many are in the inboxes of all nodes."""
