@@ -2,6 +2,7 @@
 
 import re
 import signal
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
@@ -125,11 +126,17 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_is_over(serve: Serve, tm
         wait_until(lambda: missed(process) >= HEARTBEATS, what="heartbeats that fail")
         wait_until(lambda: "is logged later" in process.log.read_text(), what="streams to be logged later")
         redis.start()
-        wait_until(lambda: len(warnings_of(process)) >= len(SAID), what="the end of the outage in the log")
+        wait_until(lambda: all(counts(warnings_of(process))), what="the end of the outage in the log")
         assert all(gate.outcome() == "passed" for gate in gates)
     said = warnings_of(process)
-    assert [sum(bool(re.fullmatch(line, each)) for each in said) for line in SAID] == [1] * len(SAID), said
-    assert len(said) == len(SAID), said
+    # On a machine that stands still for seconds the outage may look like two.
+    assert max(counts(said)) <= 2 < HEARTBEATS, said
+    assert len(said) == sum(counts(said)), said
+
+
+def counts(said: Sequence[str]) -> list[int]:
+    """How often each of SAID was logged."""
+    return [sum(bool(re.fullmatch(line, each)) for each in said) for line in SAID]
 
 
 def warnings_of(process: Process) -> list[str]:
