@@ -5,12 +5,15 @@ import logging
 import time
 from typing import Final
 
-#: Seconds without a repetition after which a row is over.
+#: Seconds without a repetition after which a row is over. Longer than a failing heartbeat and the pause before it.
 QUIET_SECONDS: Final = 10.0
 
 
 class Repeats:
-    """Logs the first of a row at WARNING, and how many there were at INFO, after QUIET_SECONDS without one."""
+    """Logs the first of a row and, when the row is over, how many there were, at WARNING; the others at DEBUG.
+
+    A row is over after QUIET_SECONDS without a repetition, or when `end` is called.
+    """
 
     def __init__(self, logger: logging.Logger, what: str) -> None:
         """`what` happened, for the last line: "Requests refused without the store"."""
@@ -18,22 +21,33 @@ class Repeats:
         self._what = what
         self._count = 0
         self._first = self._last = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def add(self, message: str, *arguments: object) -> None:
-        """It happened; the message is logged if it is the first of a row."""
+        """It happened; the message is logged at WARNING if it is the first of a row."""
         now = time.monotonic()
         if self._count and now - self._last >= QUIET_SECONDS:
-            self._finish()
+            self.end()
         self._count += 1
         self._last = now
+        self._logger.log(logging.WARNING if self._count == 1 else logging.DEBUG, message, *arguments)
         if self._count == 1:
             self._first = now
-            self._logger.warning(message, *arguments)
             self._look_later(QUIET_SECONDS)
+
+    def end(self) -> None:
+        """Log the number now, if there is a row."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._count:
+            seconds = self._last - self._first
+            self._logger.warning("%s: %d in %.1f s. That is over.", self._what, self._count, seconds)
+        self._count = 0
 
     def _look_later(self, seconds: float) -> None:
         try:
-            asyncio.get_running_loop().call_later(seconds, self._look)
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
         except RuntimeError:
             """Without an event loop the next row logs the number."""
 
@@ -41,10 +55,5 @@ class Repeats:
         left = self._last + QUIET_SECONDS - time.monotonic()
         if left > 0:
             self._look_later(left)
-        elif self._count:
-            self._finish()
-
-    def _finish(self) -> None:
-        if self._count > 1:
-            self._logger.info("%s: %d in %.1f s.", self._what, self._count, self._last - self._first)
-        self._count = 0
+        else:
+            self.end()

@@ -153,7 +153,7 @@ class ClientRequests:
         try:
             await self._store.run(requests.withdraw(fingerprint, request_id))
         except StoreUnavailable as error:
-            logger.info("A request to a client is left to its timeout: %s", error)
+            logger.debug("A request to a client is left to its timeout: %s", error)
 
     async def answer(self, fingerprint: str, reply: jsonrpc.Reply) -> bool:
         """A client's response arrived here: take it to the node that waits. False if nobody waits.

@@ -19,6 +19,7 @@ from typing import Final
 
 from mcp_sessions.cluster.notifications import BroadcastsPosted, Notification, Unreadable, decode, encode
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.drivers import Store
 
@@ -75,6 +76,8 @@ class Node:
         self._unread = False
         self._reader: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._missed = Repeats(logger, f"Heartbeats of node {self.id} that failed")
+        self._late = Repeats(logger, "Messages that the nodes were not told at once")
 
     async def start(self) -> None:
         """Register the node; from here on its inbox exists. If the store is away, a heartbeat registers it."""
@@ -97,6 +100,8 @@ class Node:
             logger.info("Node %s could not sign off; the others will forget it: %s", self.id, error)
         if self._reader is not None:  # posting may have started it
             await _cancelled([self._reader])
+        self._missed.end()
+        self._late.end()
 
     def notify(self, node: str, notification: Notification) -> None:
         """Notify one node. This node hears its own notifications at once, without the store."""
@@ -117,7 +122,7 @@ class Node:
             others = [node.id for node in await self.store.run(nodes.list_nodes()) if node.id != self.id]
             await self.store.run(nodes.notify({other: [encoded] for other in others}))
         except StoreUnavailable as error:
-            logger.warning("The other nodes could not be told at once: %s", error)
+            self._late.add("The other nodes could not be told at once: %s", error)
 
     async def broadcast(self, message: Notification) -> None:
         """Tell every node, this one included, what none may miss; in the order of the calls.
@@ -128,7 +133,7 @@ class Node:
         try:
             await self._post_waiting()
         except StoreUnavailable as error:
-            logger.warning("The nodes are told later: %s", error)
+            self._late.add("The nodes are told later: %s", error)
 
     async def _post_waiting(self) -> None:
         """Raises: StoreUnavailable; then what is left waits. A call that posts already takes what comes meanwhile."""
@@ -169,10 +174,12 @@ class Node:
                 await self._post_waiting()
                 self._look()
             except StoreUnavailable as error:
-                logger.warning("A heartbeat failed: %s", error)
+                self._missed.add("A heartbeat failed: %s", error)
             except Exception:
                 # A fan-out: without heartbeats the other nodes would take this one for dead.
                 logger.exception("A heartbeat failed.")
+            else:
+                self._missed.end()
 
     async def _look_after(self) -> None:
         """Apart from the signs of life: with thousands of streams and a slow store it takes longer than a beat."""

@@ -8,8 +8,8 @@ from typing import Any, Final
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
-from mcp_sessions.connections.breaker import Breaker, Outage
-from mcp_sessions.connections.defaults import REDIS_ERRORS
+from mcp_sessions.connections.breaker import Breaker
+from mcp_sessions.connections.defaults import REDIS_ERRORS, log
 from mcp_sessions.connections.pipelines import (
     IN_FLIGHT,
     Pipeline,
@@ -20,6 +20,7 @@ from mcp_sessions.connections.pipelines import (
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, round_trips
 from mcp_sessions.connections.server import Server
 from mcp_sessions.connections.topology import Address, ClusterNodes
+from mcp_sessions.repeats import Repeats
 
 #: What a node replies that does not serve the keys, or not all of them yet. The script has not run.
 REDIRECTIONS: Final = (AskError, TryAgainError)
@@ -33,7 +34,8 @@ class ClusterPipelines:
 
     def __init__(self, nodes: ClusterNodes) -> None:
         self.nodes = nodes
-        self.outage = Outage(", ".join(f"{host}:{port}" for host, port in nodes.startup))
+        self.name = ", ".join(f"{host}:{port}" for host, port in nodes.startup)
+        self.outage = Repeats(log, f"Calls that failed on Redis at {self.name}")
         self.by_name = {name: SlotPipeline(self, name) for name in IN_FLIGHT}
         self._of_nodes: dict[Address, Pipelines] = {}
 
@@ -49,7 +51,7 @@ class ClusterPipelines:
             await pipeline.drain()
         for pipelines in self._of_nodes.values():
             await pipelines.aclose()
-        self.outage.close()
+        self.outage.end()
 
 
 class SlotPipeline:

@@ -9,24 +9,28 @@ from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
 from functools import partial
+from time import monotonic
 from typing import Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from mcp_sessions.connections.breaker import PAUSE, Breaker, Outage
-from mcp_sessions.connections.defaults import REDIS_ERRORS
+from mcp_sessions.connections.breaker import PAUSE, Breaker
+from mcp_sessions.connections.defaults import REDIS_ERRORS, log
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, Steps, round_trips
 from mcp_sessions.connections.server import NO_LIMIT, Connection, Server
+from mcp_sessions.repeats import Repeats
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
 #: notifications, which are many and small, two.
 IN_FLIGHT: Final = {"touches": 1, "messages": 2, "others": 8, "follow_ups": 1}
 #: Scripts that may wait in one pipeline; further ones fail at once.
 MOST_WAITING: Final = 10_000
-
+#: Seconds for which connections stay outside of redis-py's pool: to take one from it and give it back is a quarter of
+#: what a call costs that travels alone. After that it goes through the pool, which may have credentials to renew.
+KEEP: Final = 1.0
 #: Seconds by which a timer is late when the loop stood still: replies may be there that nobody has read yet.
 STALL: Final = 0.25
 
@@ -41,7 +45,8 @@ class Pipelines:
         self.breaker = Breaker(
             server.probe, seconds=max(server.seconds, PAUSE), opened=self._give_up, answered=server.renew
         )
-        self.outage = Outage(server.name)
+        self.name = server.name
+        self.outage = Repeats(log, f"Calls that failed on Redis at {self.name}")
         self.by_name = {name: self._make(server, name) for name in IN_FLIGHT}
 
     async def aclose(self) -> None:
@@ -49,7 +54,7 @@ class Pipelines:
         for pipeline in self.by_name.values():
             await pipeline.drain()
         await self.breaker.aclose()
-        self.outage.close()
+        self.outage.end()
 
     def _make(self, server: Server, name: str) -> "Pipeline":
         return Pipeline(server, self.breaker, in_flight=IN_FLIGHT[name])
@@ -232,7 +237,14 @@ class PooledServer:
         self.name = _name(pool)
         self.seconds: float = options["socket_timeout"] or NO_LIMIT
         self.pool = pool
-        self._known: WeakSet[AbstractConnection] = WeakSet()
+        #: Whether connections are kept: nobody waits for one in the pool, as somebody may in that of a Cluster's node,
+        #: and redis-py, since version 8, can tell if one is closed.
+        enough = pool.max_connections >= sum(IN_FLIGHT.values())
+        self.keeps = self.together and enough and hasattr(AbstractConnection, "can_read")
+        #: Connections that are kept; the last one was used last.
+        self.kept: list[Any] = []
+        #: Every connection, and until when it is kept.
+        self._known: WeakKeyDictionary[AbstractConnection, float] = WeakKeyDictionary()
         self._outdated: WeakSet[AbstractConnection] = WeakSet()
 
     def connection(self) -> "PooledConnection":
@@ -248,7 +260,7 @@ class PooledServer:
             await connection.disconnect(nowait=True)
 
     def renew(self) -> None:
-        self._outdated.update(self._known)
+        self._outdated.update(self._known.keys())
 
     async def take(self) -> Any:
         """A connection that was open a moment ago; it has no timeout of its own.
@@ -256,7 +268,13 @@ class PooledServer:
         redis-py looks too, but since version 8 not where it expects maintenance notifications, as it does by default.
         Raises: one of `clients.REDIS_ERRORS`.
         """
-        connection: Any = await self.pool.get_connection()
+        connection: Any = self.kept.pop() if self.kept else None
+        if connection is not None and monotonic() > self._known[connection]:
+            await self.pool.release(connection)
+            connection = None
+        if connection is None:
+            connection = await self.pool.get_connection()
+            self._known[connection] = monotonic() + KEEP
         try:
             stale = bool(self._outdated) and connection in self._outdated
             if not stale and hasattr(connection, "can_read"):  # before redis-py 8, its pool has looked
@@ -271,14 +289,12 @@ class PooledServer:
         except BaseException:
             await self.pool.release(connection)
             raise
-        if connection not in self._known:
-            self._known.add(connection)
         connection.socket_timeout = None  # the timeout of the pipeline covers it
         return connection
 
 
 class PooledConnection:
-    """A connection of a pool, kept from one pipeline to the next as long as they follow each other.
+    """A connection of a pool, taken from one pipeline to the next as long as they follow each other.
 
     redis-py's own pipeline takes a connection each time, sets a timer for every reply and packs in Python: several
     times what all else on the path of a request costs.
@@ -314,14 +330,19 @@ class PooledConnection:
 
     async def release(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        if self._server.keeps:
+            self._server.kept.append(connection)
+        else:
             await self._server.pool.release(connection)
 
     async def _drop(self, connection: Any) -> None:
         """Close it: replies may still be on their way. What happened to it may have happened to the others."""
         self._server.renew()
         await connection.disconnect(nowait=True)
-        await self.release()
+        self._connection = None
+        await self._server.pool.release(connection)
 
 
 def _name(pool: Any) -> str:

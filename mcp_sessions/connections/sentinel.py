@@ -134,7 +134,8 @@ class Watch:
     async def aclose(self) -> None:
         listening = set(self._listening)
         while listening:
-            # More than once: redis-py may lose a cancellation that meets a connection which closes.
+            # More than once: redis-py sends with asyncio.wait_for, which up to Python 3.11 loses a cancellation that
+            # comes in the moment when it is done (CPython's issue 86296).
             for task in listening:
                 task.cancel()
             _, listening = await asyncio.wait(listening, timeout=RECONNECT)

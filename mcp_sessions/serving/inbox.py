@@ -116,4 +116,4 @@ class Inbox:
         try:
             await self._context.store.run(streams.forget(fingerprint))
         except StoreUnavailable as error:
-            logger.info("The streams of session %.12s are left to their TTL: %s", fingerprint, error)
+            logger.debug("The streams of session %.12s are left to their TTL: %s", fingerprint, error)

@@ -97,7 +97,7 @@ class OpenStreams:
         try:
             holder = await self._context.store.run(streams.release(fingerprint, token=token))
         except StoreUnavailable as error:
-            logger.info("A stream of session %.12s is given back later: %s", fingerprint, error)
+            logger.debug("A stream of session %.12s is given back later: %s", fingerprint, error)
             return
         if holder is not None:
             self._context.node.notify(
@@ -133,7 +133,7 @@ async def disconnect(context: Context, fingerprint: str, stream: str) -> Claim |
     try:
         claim = await context.store.run(streams.delivered_by(fingerprint, stream))
     except StoreUnavailable as error:
-        logger.info("A connection of session %.12s stays open: %s", fingerprint, error)
+        logger.debug("A connection of session %.12s stays open: %s", fingerprint, error)
         return None
     if claim is not None:
         disconnected = StreamDisconnected(fingerprint=fingerprint, stream=stream, token=claim.token)

@@ -6,13 +6,14 @@ import secrets
 from collections.abc import Mapping, Set
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
 from mcp_sessions.cluster.notifications import StreamChanged
 from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Session
+from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.calls import streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.retry import retry_while_unavailable
@@ -20,6 +21,8 @@ from mcp_sessions.transport import jsonrpc
 from mcp_sessions.transport.event_ids import STANDALONE
 
 logger = logging.getLogger(__name__)
+
+_dropped: Final = Repeats(logger, "Messages of no call that were dropped")
 
 
 async def publish(
@@ -54,7 +57,7 @@ async def publish_to_all(
                 lambda: context.store.run(streams.subscribed(asked, uri))
             )
     except StoreUnavailable as error:
-        logger.warning("An announcement was not passed on: %s", error)
+        _dropped.add("An announcement was not passed on: %s", error)
         return
     message = jsonrpc.notification(method, None if uri is None else {"uri": uri})
     results = await asyncio.gather(
@@ -63,7 +66,7 @@ async def publish_to_all(
     )
     for result in results:
         if isinstance(result, BaseException):
-            logger.warning("An announcement was not passed on: %s", result)
+            _dropped.add("An announcement was not passed on: %s", result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class StandaloneChannel:
         try:
             await self._put(jsonrpc.notification(method, params))
         except StoreUnavailable as error:
-            logger.warning("%s of session %.12s was dropped: %s", method, self.session.fingerprint, error)
+            _dropped.add("%s of session %.12s was dropped: %s", method, self.session.fingerprint, error)
 
     async def send_request(self, request: ClientRequest) -> jsonrpc.Reply:
         exchange = current_exchange.get(None)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from mcp_sessions.cluster.notifications import StreamChanged
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.calls import streams
 from mcp_sessions.store.calls.streams import Appended, Claim
 from mcp_sessions.streams.context import Context
@@ -32,6 +33,8 @@ MAX_UNLOGGED_BYTES: Final = 1024 * 1024
 KEPT_STREAMS: Final = 256
 #: Bytes of those streams together, as a multiple of STREAM_MAX_BYTES.
 KEPT_FULL_STREAMS: Final = 16
+_late: Final = Repeats(logger, "Streams that were not logged in time")
+_unlogged: Final = Repeats(logger, "Streams that were delivered unlogged")
 
 
 class StreamWriter:
@@ -110,7 +113,7 @@ class StreamWriter:
             if self._ended:
                 await self._finish()
         except StoreUnavailable as error:
-            logger.warning("A stream of session %.12s is logged later: %s", self._fingerprint, error)
+            _late.add("A stream of session %.12s is logged later: %s", self._fingerprint, error)
             self._ahead = True
             self._send_ahead()
             self._context.spawn(self._catch_up())
@@ -164,7 +167,7 @@ class StreamWriter:
         try:
             await self._context.store.run(finish)
         except StoreUnavailable as error:
-            logger.info("A stream of session %.12s is left to its TTL: %s", self._fingerprint, error)
+            logger.debug("A stream of session %.12s is left to its TTL: %s", self._fingerprint, error)
 
     async def _open(self) -> None:
         self._opened = True
@@ -179,7 +182,7 @@ class StreamWriter:
         try:
             self.claim = await retry_while_unavailable(lambda: context.store.run(opening))
         except StoreUnavailable as error:
-            logger.warning("A stream of session %.12s is delivered unlogged: %s", self._fingerprint, error)
+            _unlogged.add("A stream of session %.12s is delivered unlogged: %s", self._fingerprint, error)
         self._logging = self.claim is not None
         if self._logging and self._primed:
             start = EventId.of(self._fingerprint, self.name, 0)

@@ -45,6 +45,8 @@ class Call:
     response: dict[str, Any] | None = None
     #: When the response came, by this machine's monotonic clock in seconds.
     ended: float = 0.0
+    #: When its last connection was answered, by the same clock.
+    resumed: float = 0.0
     #: Connections that carried at least one event of the stream.
     connections: int = 0
 
@@ -113,6 +115,7 @@ class ResumingClient:
             if response.status_code == 503:
                 return await self._pause()
             assert response.status_code == 200, (response.status_code, await response.aread())
+            call.resumed = monotonic()
             if response.headers["content-type"].startswith("application/json"):
                 call.take(ServerSentEvent(data=(await response.aread()).decode()))
             else:

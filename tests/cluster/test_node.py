@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -176,6 +177,28 @@ async def test_what_the_store_could_not_take_is_posted_by_a_heartbeat(
 
         for node in (one, other):
             assert [await node.hears(), await node.hears()] == ["first", "second"]
+
+
+async def test_what_fails_again_and_again_is_logged_at_its_begin_and_at_its_end(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with joined(store) as one:
+        store.away = True
+        for _ in range(5):
+            await one.broadcast("again")
+            await one.beat()
+        assert sorted(warnings(caplog)) == ["A heartbeat failed: ", "The nodes are told later: "]
+        store.away = False
+        await one.beat()
+        await one.beat()
+        [failed] = warnings(caplog)[2:]
+        assert failed.startswith(f"Heartbeats of node {one.node.id} that failed: 5 in ")
+    [late] = warnings(caplog)[3:]
+    assert late.startswith("Messages that the nodes were not told at once: ")
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_a_broadcast_goes_behind_those_that_wait(store: Store) -> None:

@@ -18,6 +18,9 @@ from mcp_sessions.signals import session_ended
 from mcp_sessions.subscriptions import SharedSubscriptions
 from tests.support.gates import passes
 
+# Tests count the heartbeats that failed.
+logging.getLogger("mcp_sessions.cluster.node").setLevel(logging.DEBUG)
+
 server: MCPServer[Any] = MCPServer(
     "chaos", request_state_security=request_state_security(), subscriptions=SharedSubscriptions()
 )

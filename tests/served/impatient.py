@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mcp_sessions import repeats
 from mcp_sessions.cluster import node
 from mcp_sessions.serving import heartbeat
 from mcp_sessions.streams import orphans, retry
@@ -14,6 +15,7 @@ IMPATIENCE: dict[Any, dict[str, float]] = {
     heartbeat: {"HEARTBEAT_SECONDS": 0.5},
     node: {"DEAD_AFTER_SECONDS": 3.0},
     orphans: {"DEAD_AFTER_SECONDS": 3.0, "GAP_SECONDS": 2.0},
+    repeats: {"QUIET_SECONDS": 3.0},
     retry: {"GIVE_UP_SECONDS": 1.0},
 }
 for module, constants in IMPATIENCE.items():

@@ -26,15 +26,15 @@ def process(redis: RedisServer, tmp_path: Path) -> Iterator[Process]:
         yield one
 
 
-def refused_with_503(client: RawClient, url: str) -> None:
-    """Every verb says "try again", none says "gone"."""
+def refused_with_503(client: RawClient, leaving: RawClient, url: str) -> None:
+    """Every verb says "try again", none says "gone". The DELETE goes on in its process, and succeeds in the end."""
     opening = RawClient()
     with client.get(url) as listening:
         listening.read()
     answers = [
         client.post(url, client.request("ping")),
         client.post(url, {"jsonrpc": "2.0", "method": "notifications/x"}),
-        client.delete(url),
+        leaving.delete(url),
         listening,
         opening.post(url, opening.initialize_message()),
     ]
@@ -48,11 +48,12 @@ def refused_with_503(client: RawClient, url: str) -> None:
 def test_a_stopped_redis_is_503_and_the_session_is_there_when_it_is_back(
     redis: RedisServer, process: Process
 ) -> None:
-    client = RawClient()
-    client.initialize(process.url)
+    client, leaving = RawClient(), RawClient()
+    for each in (client, leaving):
+        each.initialize(process.url)
     client.value(process.url, "remember", name="note", value="kept")
     redis.stop()
-    refused_with_503(client, process.url)
+    refused_with_503(client, leaving, process.url)
     redis.start()
     recalled = client.call(process.url, "recall", name="note")["result"]["structuredContent"]
     assert recalled == {"value": "kept"}

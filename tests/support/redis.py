@@ -315,6 +315,14 @@ class RedisInspector:
         seen = self._client.zrange(f"{self._namespace}nodes", 0, -1, withscores=True)
         return dict(cast("list[tuple[str, float]]", seen))
 
+    def endings(self) -> int:
+        """How many ends of many sessions are under way."""
+        return self._client.hlen(f"{self._namespace}endings")
+
+    def count_of(self, fingerprints: Iterable[str]) -> int:
+        """How many of these sessions there are."""
+        return self._client.exists(*(self._of_session(each, "session") for each in fingerprints))
+
     def notifications(self) -> int:
         """How many are in the inboxes of all nodes."""
         inboxes = [f"{self._namespace}inbox:{node}" for node in self.nodes().values()]

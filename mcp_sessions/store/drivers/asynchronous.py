@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
+from redis.exceptions import ResponseError
+
 from mcp_sessions.connections.cluster import ClusterPipelines
 from mcp_sessions.connections.defaults import log
 from mcp_sessions.connections.listener import Listener
@@ -99,7 +101,8 @@ class RedisStore:
         """Raises: StoreUnavailable, which is the result of a call that fails alone; what the call's decoder raises."""
         error = failure(call, reply) if isinstance(reply, Exception) else None
         if error is not None:
-            loop.pipelines.outage.count(error)
+            does = "refuses calls" if isinstance(reply, ResponseError) else "cannot be reached"
+            loop.pipelines.outage.add("Redis at %s %s: %s", loop.pipelines.name, does, error)
             if call.fails_alone:
                 return cast("T", error)
             raise error

@@ -1,0 +1,47 @@
+"""Listening to Sentinels ends when it is told to."""
+
+import asyncio
+from typing import Any
+from unittest import mock
+
+from mcp_sessions.connections.sentinel import Watch
+
+BOUND = 10
+
+
+class Channel:
+    """A subscription whose first message is awaited as redis-py sends: with `asyncio.wait_for`."""
+
+    def __init__(self) -> None:
+        self.waits = asyncio.Event()
+        self.comes = asyncio.Event()
+        self.messages = 0
+
+    async def subscribe(self, *_: str) -> None:
+        """Nothing is sent."""
+
+    async def get_message(self, **_: Any) -> dict[str, str]:
+        self.messages += 1
+        if self.messages > 1:
+            await asyncio.Event().wait()
+        self.waits.set()
+        await asyncio.wait_for(self.comes.wait(), BOUND)
+        return {"type": "pong"}
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def test_it_ends_although_wait_for_loses_a_cancellation() -> None:
+    channel, sentinel = Channel(), mock.AsyncMock()
+    sentinel.pubsub = lambda: channel
+    watch = Watch(mock.Mock(sentinels=[sentinel]), "sessions", mock.AsyncMock())
+    with mock.patch.object(watch, "_ask_again"):
+        watch.start()
+        async with asyncio.timeout(BOUND):
+            await channel.waits.wait()
+            await asyncio.sleep(0)  # it waits for the message
+            channel.comes.set()
+            await asyncio.sleep(0)  # the message is there, and `wait_for` does not know it yet
+            await watch.aclose()
+    sentinel.aclose.assert_awaited_once()
