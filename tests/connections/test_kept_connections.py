@@ -9,7 +9,7 @@ from pytest_django import Settings
 from redis.asyncio import BlockingConnectionPool
 
 from mcp_sessions.connections import pipelines
-from tests.store.harness import Harness, harness_on
+from tests.store.harness import Harness, gather, harness_on
 from tests.support.caches import standalone_cache
 from tests.support.redis import RedisServer
 
@@ -73,6 +73,6 @@ async def test_a_connection_goes_through_the_pool_now_and_then(
 async def test_a_pool_of_one_connection_serves_every_pipeline(harness: Harness) -> None:
     opened = [await harness.open() for _ in range(CALLS)]
     for _ in range(3):
-        found = await harnesses.gather(*[harness.touch(each) for each in opened])
+        found = await gather(*[harness.touch(each) for each in opened])
         assert None not in found
         await harness.settled()
