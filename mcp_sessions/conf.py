@@ -17,6 +17,9 @@ from django.core.signals import setting_changed
 
 Response = Literal["auto", "sse", "json"]
 RESPONSES: Final = ("auto", "sse", "json")
+HANDSHAKE: Final = "handshake"
+MODERN: Final = "modern"
+ERAS: Final = (HANDSHAKE, MODERN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,8 @@ class Endpoint:
     server: str
     #: Path of the endpoint below the URLRouter; it needs no leading or trailing slash.
     path: str = "mcp"
+    #: The protocol eras that are served: "handshake", which has sessions, and "modern", which has none.
+    eras: Sequence[str] = ERAS
     #: Alias of a django-redis cache. If it is missing, or another kind of cache, sessions live in memory.
     cache: str = "default"
     #: Separates services that share a Redis. Default: the entry's key.
@@ -249,6 +254,10 @@ def _is_strings(value: Any) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(item, str) for item in value)
 
 
+def _are_eras(value: Any) -> bool:
+    return _is_strings(value) and len(value) > 0 and set(value) <= set(ERAS)
+
+
 Rule = tuple[Callable[[Any], object], str]
 _DURATION: Final[Rule] = (_is_duration, "seconds above 0 or a timedelta")
 _COUNT: Final[Rule] = (
@@ -273,6 +282,7 @@ _RULES: Final[Mapping[str, Rule]] = {
         lambda value: isinstance(value, str) and re.match(r"[\w.:-]+\Z", value),
         "letters, digits and any of _ . : -",
     ),
+    "ERAS": (_are_eras, 'a list of "handshake", "modern", or both'),
     "RESPONSE": (lambda value: value in RESPONSES, f"one of {', '.join(RESPONSES)}"),
     **dict.fromkeys(("VALIDATE_TOKEN_RESOURCE", "RERUN_LOST_CALLS"), _FLAG),
 }

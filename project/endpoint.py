@@ -9,6 +9,7 @@ from project.environment import boolean, cap, count, read, seconds, words
 READERS: Final[dict[str, Callable[[str], object]]] = {
     "SERVER": str,
     "PATH": str,
+    "ERAS": words,
     "CACHE": str,
     "NAMESPACE": str,
     "IDLE_TTL": seconds,

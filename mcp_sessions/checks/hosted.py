@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_sessions import subscriptions
 from mcp_sessions.sdk.server import load_server
 from mcp_sessions.security import request_state_security
+from mcp_sessions.tools import OptInTools
 
 
 def problem(path: str) -> str | None:
@@ -30,6 +31,13 @@ def has_keys_of_its_own(path: str) -> bool:
     layers = () if isinstance(server, str) else server.middleware
     boundaries = [layer for layer in layers if isinstance(layer, RequestStateBoundary)]
     return not all(_opens_what_is_sealed_by(boundary) for boundary in boundaries)
+
+
+def opt_in_tools(path: str) -> frozenset[str]:
+    """The names of the server's opt-in tools."""
+    server = _server_or_problem(path)
+    layers = () if isinstance(server, str) else server.middleware
+    return frozenset().union(*(layer.names for layer in layers if isinstance(layer, OptInTools)))
 
 
 def announces_in_one_process(path: str, alias: str) -> bool:

@@ -6,6 +6,7 @@ from django.core.checks import Error, register
 from django.core.checks import Warning as Advice
 from django.utils.module_loading import import_string
 
+from mcp_sessions import conf
 from mcp_sessions.checks import caches
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message
 
@@ -85,4 +86,22 @@ def check_subscriptions(app_configs: Apps, **_: Any) -> Found:
         for endpoint in endpoints()
         if caches.is_django_redis(endpoint.cache)
         and hosted.announces_in_one_process(endpoint.server, endpoint.alias)
+    ]
+
+
+@register(TAG)
+def check_opt_in_tools(app_configs: Apps, **_: Any) -> Found:
+    """W011: a server with opt-in tools serves the era that has sessions."""
+    from mcp_sessions.checks import hosted
+
+    return [
+        message(
+            Advice,
+            "W011",
+            f"MCP_SESSIONS[{endpoint.alias!r}]: ERAS is {list(endpoint.eras)!r}, so there are no sessions, and no "
+            f"client can enable an opt-in tool of {endpoint.server!r}: {', '.join(sorted(tools))}.",
+            "Add 'handshake' to ERAS, or register these tools as ordinary ones.",
+        )
+        for endpoint in endpoints()
+        if conf.HANDSHAKE not in endpoint.eras and (tools := hosted.opt_in_tools(endpoint.server))
     ]

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.conf import HANDSHAKE, MODERN, Endpoint, endpoint
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.http import access
 from mcp_sessions.http.closing import end
+from mcp_sessions.http.eras import era_refusal
 from mcp_sessions.http.guard import Guard
 from mcp_sessions.http.headers import (
     LAST_EVENT_ID,
@@ -97,11 +98,15 @@ class MCPEndpoint:
             return await reject(send, rejections.BAD_METHOD)
         if version is not None and version not in _KNOWN and method != "POST":
             return await reject(send, rejections.BAD_VERSION)
+        conf, modern = endpoint(self.alias), version is not None and version not in _HANDSHAKE
+        if (MODERN if modern else HANDSHAKE) not in conf.eras:
+            body = await _body(headers, receive, LARGE_BODY_BYTES) if method == "POST" else None
+            return await reject(send, era_refusal(method, version, body, modern=modern))
         try:
             runtime = await runtime_for(self.alias)
-            if version is not None and version not in _HANDSHAKE:
+            if modern:
                 return await serve_modern(runtime, scope, receive, send)
-            conf, principal = endpoint(self.alias), access.principal_of(scope.get("user"))
+            principal = access.principal_of(scope.get("user"))
             await handler(_HandshakeRequest(runtime, conf, scope, headers, principal, receive, send))
         except StoreUnavailable as error:
             self._unavailable.add("The session store of endpoint %r cannot be reached: %s", self.alias, error)
@@ -130,7 +135,7 @@ class _HandshakeRequest:
         )
         if rejection is not None:
             return await reject(self.send, rejection)
-        body = await self._body()
+        body = await _body(headers, self.receive, self.conf.max_body)
         if body is not None and len(body) > LARGE_BODY_BYTES and not await self._may_send_much():
             return None
         message = rejections.TOO_LARGE if body is None else jsonrpc.parse(body)
@@ -145,7 +150,7 @@ class _HandshakeRequest:
             if isinstance(message, jsonrpc.Request) and message.method == "initialize":
                 return await initialize(self.runtime, message, self.principal, self.scope, self.send)
             session = await self._touch(
-                _call_name(message),
+                jsonrpc.call_name(message),
                 initialized=isinstance(message, jsonrpc.Notification)
                 and message.method == "notifications/initialized",
             )
@@ -187,7 +192,7 @@ class _HandshakeRequest:
         return digest
 
     async def _not_found(self, digest: str) -> None:
-        """The client initializes again when it reads 404 (Session Management, rule 4)."""
+        """A client that reads 404 must initialize again (Session Management, rule 4)."""
         logger.info("Session %.12s is unknown, over, or another principal's: answered 404.", digest)
         await reject(self.send, rejections.SESSION_NOT_FOUND)
 
@@ -299,24 +304,6 @@ class _HandshakeRequest:
         elif digest is not None:
             await respond(self.send, 204)
 
-    async def _body(self) -> bytes | None:
-        """The whole request body; None if it exceeds MAX_BODY."""
-        limit = self.conf.max_body
-        declared = self.headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
-            return None
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self.receive()
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                return None
-            parts.append(part)
-            if not message.get("more_body", False):
-                return b"".join(parts)
-
     async def _may_send_much(self) -> bool:
         """Whether the session exists, for a body that takes long to parse. False: the request was refused."""
         admission = self.runtime.admission
@@ -341,10 +328,19 @@ _HANDLERS: Final[dict[str, Callable[[_HandshakeRequest], Awaitable[None]]]] = {
 }
 
 
-def _call_name(message: jsonrpc.Message) -> str:
-    """What the admin shows as the last call."""
-    if isinstance(message, jsonrpc.Reply):
-        return "response"
-    if message.method == "tools/call" and message.params is not None:
-        return f"tools/call:{message.params.get('name')}"
-    return message.method
+async def _body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes | None:
+    """The whole request body; None if it exceeds the limit."""
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > limit:
+        return None
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            return None
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)

@@ -98,6 +98,15 @@ def is_request_id(value: Any) -> TypeGuard[RequestId]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
+def call_name(message: Message) -> str:
+    """What a message asks for, in short: what the admin shows as the last call."""
+    if isinstance(message, Reply):
+        return "response"
+    if message.method == "tools/call" and message.params is not None:
+        return f"tools/call:{message.params.get('name')}"
+    return message.method
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 

@@ -1,8 +1,9 @@
 """Answers that refuse a request: an HTTP status and a JSON-RPC error."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 
@@ -15,20 +16,24 @@ JSON_HEADERS: Final = ((b"content-type", b"application/json"), (b"cache-control"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """An answer that refuses: an HTTP status and a JSON-RPC error without an id."""
+    """An answer that refuses: an HTTP status and a JSON-RPC error, without an id if it refuses before one is read."""
 
     status: int
     message: str
     code: int = INVALID_REQUEST
+    #: The id of the request that is refused.
+    request_id: str | int | None = None
+    #: The error's `data`.
+    data: Mapping[str, Any] | None = None
     #: Headers besides those of every JSON answer.
     extra: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def body(self) -> bytes:
         error = {"code": self.code, "message": self.message}
-        return json.dumps({"jsonrpc": "2.0", "id": None, "error": error}, separators=(",", ":")).encode(
-            "ascii"
-        )
+        data = {} if self.data is None else {"data": self.data}
+        answer = {"jsonrpc": "2.0", "id": self.request_id, "error": error | data}
+        return json.dumps(answer, separators=(",", ":")).encode("ascii")
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -95,6 +100,7 @@ NOT_JSONRPC: Final = Rejection(status=400, message="Bad Request: the body is not
 BAD_METHOD: Final = Rejection(
     status=405, message="Method Not Allowed", extra=((b"allow", b"GET, POST, DELETE, OPTIONS"),)
 )
+POST_ONLY: Final = Rejection(status=405, message="Method Not Allowed", extra=((b"allow", b"POST, OPTIONS"),))
 #: For an application that gave no answer; the reason is in the log.
 FAILED: Final = Rejection(status=500, code=INTERNAL_ERROR, message="Internal server error.")
 STOPPED: Final = Rejection(

@@ -12,6 +12,7 @@ from mcp.server.request_state import RequestStateSecurity
 
 from mcp_sessions.security import request_state_security
 from mcp_sessions.subscriptions import SharedSubscriptions
+from mcp_sessions.tools import OptInTools
 
 HERE = "tests.checks.configurations"
 REDIS = "django_redis.cache.RedisCache"
@@ -21,6 +22,8 @@ heard = [SharedSubscriptions(alias) for alias in ("default", "other", "shop", "s
 lowlevel = Server("shop")
 process_local = MCPServer("shop")
 foreign_keys = MCPServer("shop", request_state_security=RequestStateSecurity(keys=["k" * 32]))
+with_opt_in_tools = MCPServer("shop", request_state_security=request_state_security())
+OptInTools(with_opt_in_tools, names={"set_price", "open_till"})
 not_a_server = {"name": "shop"}
 
 

@@ -183,3 +183,27 @@ def test_announcements_that_other_processes_would_not_hear_are_a_warning() -> No
 def test_announcements_do_not_matter_in_one_process_or_from_a_low_level_server() -> None:
     assert ids(found({"unheard": entry()}, caches={})) == {"W001"}
     assert found({"unheard": entry(SERVER=f"{HERE}.lowlevel")}) == []
+
+
+@pytest.mark.parametrize("eras", [[], ["legacy"], ["modern", "legacy"], "modern", None])
+def test_eras_are_a_list_of_those_that_there_are_and_never_empty(eras: object) -> None:
+    message = only(found({"default": entry(ERAS=eras)}), "E003")
+    assert (
+        message.msg
+        == "MCP_SESSIONS['default']['ERAS'] must be a list of \"handshake\", \"modern\", or both, "
+        f"not {eras!r}."
+    )
+
+
+def test_opt_in_tools_without_an_era_that_has_sessions_are_a_warning() -> None:
+    server = f"{HERE}.with_opt_in_tools"
+    message = only(
+        found({"default": entry(SERVER=server, ERAS=["modern"])}, SILENCED_SYSTEM_CHECKS=[]), "W011"
+    )
+    assert message.msg == (
+        "MCP_SESSIONS['default']: ERAS is ['modern'], so there are no sessions, and no client can enable an opt-in "
+        f"tool of '{server}': open_till, set_price."
+    )
+    assert found({"default": entry(SERVER=server)}) == []
+    assert found({"default": entry(SERVER=server, ERAS=["handshake"])}) == []
+    assert found({"default": entry(ERAS=["modern"])}) == []

@@ -66,11 +66,13 @@ def test_what_is_not_set_keeps_the_default_of_the_app(monkeypatch: pytest.Monkey
         monkeypatch.delenv(f"MCP_{key}", raising=False)
     monkeypatch.setenv("MCP_IDLE_TTL", "90.5")
     monkeypatch.setenv("MCP_MAX_SESSIONS", "none")
+    monkeypatch.setenv("MCP_ERAS", "handshake, modern")
     monkeypatch.setenv("MCP_ALLOWED_ORIGINS", "https://a.example, https://b.example")
 
     assert endpoint_from_environment() == {
         "SERVER": "project.mcp.server",
         "NAMESPACE": "demo",
+        "ERAS": ["handshake", "modern"],
         "IDLE_TTL": 90.5,
         "MAX_SESSIONS": None,
         "ALLOWED_ORIGINS": ["https://a.example", "https://b.example"],

@@ -37,7 +37,7 @@ def _default(name: str, value: Any) -> str:
         return "required"
     if name == "namespace":
         return "the entry's key"
-    return f"`{list(value)!r}`" if isinstance(value, tuple) else f"`{value!r}`".replace("'", '"')
+    return f"`{list(value) if isinstance(value, tuple) else value!r}`".replace("'", '"')
 
 
 def _meaning(comment: str) -> str:

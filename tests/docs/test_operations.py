@@ -99,6 +99,7 @@ def test_what_the_readme_says_of_a_setting_is_so() -> None:
         timedelta(days=1): "one day",
         None: "none",
         100_000: "100,000",
+        conf.ERAS: "both",
     }
     for name, default, _ in markdown.table(markdown.read("README.md"), "Setting"):
         value = getattr(endpoint, conf.KEYS[name.strip("`")])

@@ -9,7 +9,7 @@ import pytest
 from tests.docs import markdown, rows
 from tests.support import ROOT
 
-EVERY_ROW: Final = [*(f"H{n}" for n in range(1, 34)), *(f"M{n}" for n in range(1, 7))]
+EVERY_ROW: Final = [*(f"H{n}" for n in range(1, 34)), *(f"M{n}" for n in range(1, 9))]
 
 
 def documented() -> list[list[str]]:

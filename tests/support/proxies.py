@@ -83,6 +83,8 @@ class Served:
     method: str
     #: The request's Mcp-Session-Id.
     session: str | None
+    #: The request's MCP-Protocol-Version.
+    version: str | None
 
 
 class Switch:
@@ -154,11 +156,14 @@ def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
 
 
 def _served(target: Process, head: bytes) -> Served:
-    request_line, *headers = head.decode("latin-1").split("\r\n")
-    session = next(
-        (line[15:].strip() for line in headers if line.lower().startswith("mcp-session-id:")), None
+    request_line, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return Served(
+        process=target.name,
+        method=request_line.split(" ", 1)[0],
+        session=headers.get("mcp-session-id"),
+        version=headers.get("mcp-protocol-version"),
     )
-    return Served(process=target.name, method=request_line.split(" ", 1)[0], session=session)
 
 
 def _closing(head: bytes) -> bytes:

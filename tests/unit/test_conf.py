@@ -25,6 +25,7 @@ def test_an_endpoint_needs_only_a_server() -> None:
     assert default.path == "mcp"
     assert default.cache == "default"
     assert default.response == "auto"
+    assert default.eras == ("handshake", "modern")
 
 
 def test_the_namespace_is_the_entrys_key_unless_it_says_otherwise() -> None:
@@ -36,6 +37,7 @@ def test_every_key_of_an_entry_is_a_field_of_the_endpoint() -> None:
     values: dict[str, Any] = {
         "SERVER": "stock.mcp.server",
         "PATH": "stock",
+        "ERAS": ["modern"],
         "CACHE": "sessions",
         "NAMESPACE": "stock",
         "IDLE_TTL": 1,
@@ -99,6 +101,9 @@ def test_slashes_around_the_path_are_not_part_of_it(path: str) -> None:
         ("FIRST_TTL", timedelta(seconds=-1)),
         ("REQUEST_TIMEOUT", 0),
         ("GRACE", -0.1),
+        ("ERAS", []),
+        ("ERAS", ["legacy"]),
+        ("ERAS", "modern"),
         ("RESPONSE", "stream"),
         ("RESPONSE", None),
         ("RESPONSE", ["auto"]),

@@ -1,4 +1,4 @@
-"""Releases 1.x of the official Python client: 1.9.4 speaks 2025-03-26, 1.13.1 speaks 2025-06-18."""
+"""Releases 1.x of the official Python client: 1.9.4 speaks 2025-03-26, 1.13.1 2025-06-18, and 1.30.0 2025-11-25."""
 
 from contextlib import AsyncExitStack
 from typing import Any

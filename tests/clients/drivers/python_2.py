@@ -1,4 +1,7 @@
-"""Release 2.x of the official Python client; its argument is the mode: "legacy" for the handshake, or a version."""
+"""Release 2.x of the official Python client; its argument is the mode: "legacy" for the handshake, or a version.
+
+Without an argument, the library decides.
+"""
 
 import sys
 from contextlib import AsyncExitStack
@@ -14,19 +17,15 @@ from tests.clients.drivers.lines import Progress, converse, say
 class Client:
     """Leaving the official client sends DELETE when there is a session."""
 
-    def __init__(self, mode: str) -> None:
-        self._mode = mode
+    def __init__(self, mode: str | None = None) -> None:
+        self._options: dict[str, Any] = {} if mode is None else {"mode": mode}
         self._stack = AsyncExitStack()
         self._client: OfficialClient | None = None
 
     async def open(self, url: str) -> str:
-        asked = (
-            {"elicitation_callback": _elicited, "sampling_callback": _sampled}
-            if self._mode == "legacy"
-            else {}
-        )
-        client: OfficialClient = OfficialClient(url, mode=self._mode, **asked)  # type: ignore[arg-type]  # as they are named
-        self._client = await self._stack.enter_async_context(client)
+        if self._options.get("mode") == "legacy":
+            self._options |= {"elicitation_callback": _elicited, "sampling_callback": _sampled}
+        self._client = await self._stack.enter_async_context(OfficialClient(url, **self._options))
         return self._client.protocol_version
 
     async def tools(self) -> list[str]:
@@ -57,4 +56,4 @@ async def _sampled(_: Any, params: Any) -> CreateMessageResult:
 
 
 if __name__ == "__main__":
-    anyio.run(converse, Client(sys.argv[1]))
+    anyio.run(converse, Client(*sys.argv[1:]))

@@ -1,5 +1,5 @@
 // Both TypeScript clients: argument "sdk" is @modelcontextprotocol/sdk, "client" is @modelcontextprotocol/client.
-// A second argument pins the protocol version of the latter; without one it does the handshake.
+// A second argument pins the protocol version of the latter, or is "auto"; without one it does the handshake.
 import { createInterface } from "node:readline";
 
 const [, , library, version] = process.argv;
@@ -26,7 +26,10 @@ function say(event, content) {
 
 function newClient() {
   const info = { name: `typescript-${library}`, version: "1.0.0" };
-  if (version) return new Client(info, { versionNegotiation: { mode: { pin: version } } });
+  if (version) {
+    const mode = version === "auto" ? version : { pin: version };
+    return new Client(info, { versionNegotiation: { mode } });
+  }
   const asked = new Client(info, { capabilities: { elicitation: {}, sampling: {} } });
   asked.setRequestHandler(ELICIT, async ({ params }) => {
     say("asked", { value: params.message });
