@@ -175,14 +175,14 @@ class Pipeline:
                 if not future.done():
                     future.set_exception(error)
         else:
-            for (job, future, _), reply in zip(waiting, replies, strict=True):
-                if future.done() or (isinstance(reply, Exception) and self._follows(job, future, reply)):
+            for each, reply in zip(waiting, replies, strict=True):
+                if each[1].done() or (isinstance(reply, Exception) and self._follows(each, reply)):
                     continue
-                future.set_result(reply)
+                each[1].set_result(reply)
             if isinstance(replies[-1], NoReply) and replies[-1].is_late:
                 self._breaker.doubt()
 
-    def _follows(self, job: Job, future: "asyncio.Future[Any]", reply: Exception) -> bool:
+    def _follows(self, waiting: Waiting, reply: Exception) -> bool:
         """Whether somebody else gives the future its result."""
         return False
 

@@ -345,3 +345,31 @@ async def test_a_hung_node_of_a_cluster_is_unavailable_in_bounds_and_recovers(se
         assert await eventually(lambda: harness.sync.run(sessions.get(opened[0]))) is not None
         await harness.aclose()
         disconnect()
+
+
+@pytest.mark.slow
+async def test_a_call_that_is_redirected_has_no_more_time_than_another(settings: Settings) -> None:
+    with run_cluster() as running:
+        settings.CACHES = {"default": harnesses.cluster_cache(running)}
+        harness = harnesses.redis_harness("cluster")
+        opened = await harness.open()
+        key = harness.key(opened, "session")
+        before = running.holder_of(key)
+        running.move_slot_of(key)
+        now = running.holder_of(key)
+
+        before.pause()
+        now.pause()
+        try:
+            # The first node replies late, where the slot is; the second one hangs.
+            asyncio.get_running_loop().call_later(1.2, before.resume)
+            begun = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await harness.touch(opened)
+            assert time.monotonic() - begun < 2.8
+        finally:
+            before.resume()
+            now.resume()
+
+        assert await eventually(lambda: harness.touch(opened)) is not None
+        await harness.aclose()
