@@ -145,7 +145,7 @@ class _HandshakeRequest:
             if isinstance(message, jsonrpc.Request) and message.method == "initialize":
                 return await initialize(self.runtime, message, self.principal, self.scope, self.send)
             session = await self._touch(
-                _call_name(message),
+                jsonrpc.call_name(message),
                 initialized=isinstance(message, jsonrpc.Notification)
                 and message.method == "notifications/initialized",
             )
@@ -269,9 +269,9 @@ class _HandshakeRequest:
                 return None
             runtime.deadlines.watch(session)
             reader = await self._take_over(session)
-            del session  # it would live as long as the stream
             if reader is None:
-                return await reject(self.send, rejections.BAD_EVENT_ID)
+                return await self._no_stream(session.fingerprint)
+            del session  # it would live as long as the stream
             task = runtime.open_streams.start(reader)
             try:
                 await self._send_stream(reader.event_stream)
@@ -290,6 +290,13 @@ class _HandshakeRequest:
                 return None
             stream, after = event_id.stream, event_id.position
         return await self.runtime.open_streams.take_over(session, stream, after=after, scope=self.scope)
+
+    async def _no_stream(self, digest: str) -> None:
+        """The client's event id is unknown, or its session has ended since it was looked up."""
+        if await self.runtime.context.store.run(sessions.get(digest)) is None:
+            await self._not_found(digest)
+        else:
+            await reject(self.send, rejections.BAD_EVENT_ID)
 
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""
@@ -339,12 +346,3 @@ _HANDLERS: Final[dict[str, Callable[[_HandshakeRequest], Awaitable[None]]]] = {
     "GET": _HandshakeRequest.get,
     "DELETE": _HandshakeRequest.delete,
 }
-
-
-def _call_name(message: jsonrpc.Message) -> str:
-    """What the admin shows as the last call."""
-    if isinstance(message, jsonrpc.Reply):
-        return "response"
-    if message.method == "tools/call" and message.params is not None:
-        return f"tools/call:{message.params.get('name')}"
-    return message.method

@@ -91,6 +91,15 @@ def _reply(value: dict[str, Any]) -> Reply | Rejection:
     return Reply(id=value["id"], result=result, error=error)
 
 
+def call_name(message: Message) -> str:
+    """What the admin shows as a session's last call."""
+    if isinstance(message, Reply):
+        return "response"
+    if message.method == "tools/call" and message.params is not None:
+        return f"tools/call:{message.params.get('name')}"
+    return message.method
+
+
 def is_request_id(value: Any) -> TypeGuard[RequestId]:
     """A string or an integer; True is neither (JSON-RPC 2.0, section 4). Bounded: it travels between processes."""
     if isinstance(value, str):
