@@ -196,7 +196,9 @@ async def test_a_client_that_fills_its_state_leaves_no_traceback(
     http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await opened(http)
-    answer = await post(http, client, client.request("tools/call", {"name": "remember_much", "arguments": {}}))
+    answer = await post(
+        http, client, client.request("tools/call", {"name": "remember_much", "arguments": {}})
+    )
     assert answer_of(answer)["result"]["isError"]
     assert [record for record in caplog.records if record.exc_info] == []
     assert any("STATE_MAX_BYTES" in line for line in lines(caplog, logging.INFO, "mcp_sessions.sdk"))
