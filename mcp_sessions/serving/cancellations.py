@@ -71,13 +71,11 @@ class Cancellations:
         try:
             while self._waiting:
                 names = tuple(islice(self._waiting, MOST_NAMED))
-                kept = await self._context.node.broadcast(Cancelled(requests=names))
-                for name in names:
-                    told = self._waiting.pop(name)
-                    if kept:
-                        told.set_result(None)
-                    else:
-                        told.set_exception(StoreUnavailable("the other nodes are told later, if at all"))
+                if await self._context.node.broadcast(Cancelled(requests=names)):
+                    for name in names:
+                        self._waiting.pop(name).set_result(None)
+                else:
+                    self._refuse()
                 await asyncio.sleep(PAUSE_SECONDS)
         finally:
             self._sending = False
@@ -85,3 +83,9 @@ class Cancellations:
             for told in self._waiting.values():
                 told.cancel()
             self._waiting.clear()
+
+    def _refuse(self) -> None:
+        """The store did not take the last ones: who waits behind them does not wait for another attempt."""
+        for told in self._waiting.values():
+            told.set_exception(StoreUnavailable("the other nodes are told later, if at all"))
+        self._waiting.clear()

@@ -120,6 +120,7 @@ async def test_a_cancellation_that_the_store_did_not_take_gets_503_and_is_told_l
     monkeypatch.setattr(store, "run", run_unless_away)
     refused = await post(http, client, unknown("elsewhere"))
     assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+    assert await send_many(http, client, 20) == [503] * 20
     away = False
     await asyncio.wait_for(posted.wait(), 10)
     assert (await post(http, client, unknown("elsewhere"))).status_code == 202
