@@ -103,7 +103,7 @@ class Endpoint:
     stream_max_age: float = 3600
     #: Open streams of one process, including requests that may become one; more get 503, or one JSON object.
     max_streams: int = 5000
-    #: Open streams of one session in one process; the oldest is closed to make room.
+    #: Open GET streams of one session in one process, resumed ones included; the oldest is closed to make room.
     max_streams_per_session: int = 8
     #: Requests and notifications that one process handles at a time, with those that wait for the store; more get 503.
     max_requests: int = 10_000

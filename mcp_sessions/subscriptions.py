@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 Listener = Callable[[ServerEvent], None]
 #: Tells every node of an endpoint.
-Publish = Callable[[Announced], Awaitable[None]]
+Publish = Callable[[Announced], Awaitable[object]]
 
 _KINDS: Final[dict[str, Callable[..., ServerEvent]]] = {
     TOOLS_CHANGED: ToolsListChanged,

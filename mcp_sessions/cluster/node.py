@@ -124,22 +124,25 @@ class Node:
         except StoreUnavailable as error:
             self._late.add("The other nodes could not be told at once: %s", error)
 
-    async def broadcast(self, message: Notification) -> None:
+    async def broadcast(self, message: Notification) -> bool:
         """Tell every node, this one included, what none may miss; in the order of the calls.
 
-        While the store cannot be asked, which is logged, broadcasts wait here for a heartbeat.
+        While the store cannot be asked, which is logged, broadcasts wait here for a heartbeat. False: this one may be
+        among them, and is lost if the process ends first.
         """
         self._unposted.append(encode(message, name=new_name()))
         try:
             await self._post_waiting()
         except StoreUnavailable as error:
             self._late.add("The nodes are told later: %s", error)
+            return False
+        return True
 
     async def _post_waiting(self) -> None:
-        """Raises: StoreUnavailable; then what is left waits. A call that posts already takes what comes meanwhile."""
-        if not self._unposted or self._posting.locked():
-            return
+        """Raises: StoreUnavailable; then what is left waits. Whoever posts takes what comes meanwhile."""
         async with self._posting:
+            if not self._unposted:
+                return
             while self._unposted:
                 posted = self._unposted[0]
                 await self.store.run(nodes.broadcast(posted))
@@ -171,7 +174,8 @@ class Node:
             await asyncio.sleep(self._pause())
             try:
                 await self._register()
-                await self._post_waiting()
+                if not self._posting.locked():  # signs of life do not wait for whoever posts
+                    await self._post_waiting()
                 self._look()
             except StoreUnavailable as error:
                 self._missed.add("A heartbeat failed: %s", error)

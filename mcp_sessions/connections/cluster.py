@@ -12,13 +12,14 @@ from mcp_sessions.connections.breaker import Breaker
 from mcp_sessions.connections.defaults import REDIS_ERRORS, log
 from mcp_sessions.connections.pipelines import (
     IN_FLIGHT,
+    STALL,
     Pipeline,
     Pipelines,
-    PooledConnection,
-    PooledServer,
+    Waiting,
 )
+from mcp_sessions.connections.pooled import PooledConnection, PooledServer
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, round_trips
-from mcp_sessions.connections.server import Server
+from mcp_sessions.connections.server import NO_LIMIT, Server
 from mcp_sessions.connections.topology import Address, ClusterNodes
 from mcp_sessions.repeats import Repeats
 
@@ -74,14 +75,13 @@ class SlotPipeline:
         if address is not None:
             return (self._of_nodes.get(address) or self._open(address)).submit(job)
         future = self._loop.create_future()
-        self.follow(job, future, None, None)
+        deadline = self._loop.time() + (self.nodes.options["socket_timeout"] or NO_LIMIT)
+        self.follow((job, future, deadline), None, None)
         return future
 
-    def follow(
-        self, job: Job, future: "asyncio.Future[Any]", error: ResponseError | None, asked: Address | None
-    ) -> None:
-        """Take a script to whoever serves its keys, and the reply to its future."""
-        task = self._loop.create_task(self._follow(job, future, error, asked), context=Context())
+    def follow(self, waiting: Waiting, error: ResponseError | None, asked: Address | None) -> None:
+        """Take a script to whoever serves its keys, and the reply to its future, in the time that it has left."""
+        task = self._loop.create_task(self._follow(waiting, error, asked), context=Context())
         self._following.add(task)
         task.add_done_callback(self._following.discard)
 
@@ -96,11 +96,10 @@ class SlotPipeline:
         pipeline = self._of_nodes[address] = self._cluster.of_node(address).by_name[self._name]
         return pipeline
 
-    async def _follow(
-        self, job: Job, future: "asyncio.Future[Any]", error: ResponseError | None, asked: Address | None
-    ) -> None:
+    async def _follow(self, waiting: Waiting, error: ResponseError | None, asked: Address | None) -> None:
+        job, future, deadline = waiting
         try:
-            async with asyncio.timeout(self.nodes.options["socket_timeout"]):
+            async with asyncio.timeout_at(max(deadline, self._loop.time() + STALL)):
                 reply = await self._reply(job, error, asked)
         except asyncio.CancelledError:
             future.cancel()
@@ -185,9 +184,9 @@ class NodePipeline(Pipeline):
         self._slots = slots
         self._address = address
 
-    def _follows(self, job: Job, future: "asyncio.Future[Any]", reply: Exception) -> bool:
-        if isinstance(reply, REDIRECTIONS) and future not in self._slots.followed:
-            self._slots.follow(job, future, reply, self._address)
+    def _follows(self, waiting: Waiting, reply: Exception) -> bool:
+        if isinstance(reply, REDIRECTIONS) and waiting[1] not in self._slots.followed:
+            self._slots.follow(waiting, reply, self._address)
             return True
         if isinstance(reply, NoReply | ClusterDownError):
             self._slots.nodes.refresh()

@@ -38,7 +38,7 @@ from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.standalone import StandaloneChannel
 from mcp_sessions.transport import jsonrpc, rejections
-from mcp_sessions.transport.asgi import Application, Receive, Scope, Send
+from mcp_sessions.transport.asgi import Application, Receive, Scope, Send, read_body
 from mcp_sessions.transport.event_ids import STANDALONE, EventId
 from mcp_sessions.transport.event_stream import EventStream, max_bytes
 from mcp_sessions.transport.rejections import JSON_HEADERS
@@ -100,7 +100,7 @@ class MCPEndpoint:
             return await reject(send, rejections.BAD_VERSION)
         conf, modern = endpoint(self.alias), version is not None and version not in _HANDSHAKE
         if (MODERN if modern else HANDSHAKE) not in conf.eras:
-            body = await _body(headers, receive, LARGE_BODY_BYTES) if method == "POST" else None
+            body = await read_body(headers, receive, LARGE_BODY_BYTES) if method == "POST" else None
             return await reject(send, era_refusal(method, version, body, modern=modern))
         try:
             runtime = await runtime_for(self.alias)
@@ -135,7 +135,7 @@ class _HandshakeRequest:
         )
         if rejection is not None:
             return await reject(self.send, rejection)
-        body = await _body(headers, self.receive, self.conf.max_body)
+        body = await read_body(headers, self.receive, self.conf.max_body)
         if body is not None and len(body) > LARGE_BODY_BYTES and not await self._may_send_much():
             return None
         message = rejections.TOO_LARGE if body is None else jsonrpc.parse(body)
@@ -274,9 +274,9 @@ class _HandshakeRequest:
                 return None
             runtime.deadlines.watch(session)
             reader = await self._take_over(session)
-            del session  # it would live as long as the stream
             if reader is None:
-                return await reject(self.send, rejections.BAD_EVENT_ID)
+                return await self._no_stream(session.fingerprint)
+            del session  # it would live as long as the stream
             task = runtime.open_streams.start(reader)
             try:
                 await self._send_stream(reader.event_stream)
@@ -295,6 +295,13 @@ class _HandshakeRequest:
                 return None
             stream, after = event_id.stream, event_id.position
         return await self.runtime.open_streams.take_over(session, stream, after=after, scope=self.scope)
+
+    async def _no_stream(self, digest: str) -> None:
+        """The client's event id is unknown, or its session has ended since it was looked up."""
+        if await self.runtime.context.store.run(sessions.get(digest)) is None:
+            await self._not_found(digest)
+        else:
+            await reject(self.send, rejections.BAD_EVENT_ID)
 
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""
@@ -326,21 +333,3 @@ _HANDLERS: Final[dict[str, Callable[[_HandshakeRequest], Awaitable[None]]]] = {
     "GET": _HandshakeRequest.get,
     "DELETE": _HandshakeRequest.delete,
 }
-
-
-async def _body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes | None:
-    """The whole request body; None if it exceeds the limit."""
-    declared = headers.get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > limit:
-        return None
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            return None
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)

@@ -1,4 +1,4 @@
-"""What the SDK logs of handlers that raise: one traceback for each, and none for a store that is away.
+"""What the SDK logs of handlers that raise: one traceback for each, and none for what is no mistake of theirs.
 
 A log filter, because the SDK catches what a tool raises, logs it inside its own wrapper, and gives no way in between.
 """
@@ -8,7 +8,7 @@ from typing import Final
 
 from mcp.server.mcpserver.exceptions import UnexpectedResourceError, UnexpectedToolError
 
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import SessionGone, StateTooLarge, StoreUnavailable
 from mcp_sessions.repeats import Repeats
 
 logger = logging.getLogger(__name__)
@@ -26,11 +26,18 @@ def raised(error: BaseException, *, wrappers: tuple[type[BaseException], ...] = 
     return error
 
 
-def is_outage(error: BaseException) -> bool:
-    """Whether a handler failed because the store is away, which is logged once for an outage."""
-    if not isinstance(error, StoreUnavailable):
+def is_expected(error: BaseException) -> bool:
+    """Whether a handler failed for a reason that needs no traceback; it is logged here.
+
+    The store is away, which is logged once for an outage. Or the session has ended, or its state is full: clients can
+    cause that as often as they like.
+    """
+    if isinstance(error, StoreUnavailable):
+        _unavailable.add("A handler failed because the session store cannot be reached: %s", error)
+    elif isinstance(error, SessionGone | StateTooLarge):
+        logger.info("A handler failed: %s.", error)
+    else:
         return False
-    _unavailable.add("A handler failed because the session store cannot be reached: %s", error)
     return True
 
 
@@ -40,7 +47,7 @@ def _one_traceback(record: logging.LogRecord) -> bool:
         return True
     error = raised(record.exc_info[1])
     record.exc_info = (type(error), error, error.__traceback__)
-    return not is_outage(error)
+    return not is_expected(error)
 
 
 def install() -> None:

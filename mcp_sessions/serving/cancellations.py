@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Final
 
 from mcp_sessions.cluster.notifications import Cancelled
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import name_of
 from mcp_sessions.streams.context import Context
 from mcp_sessions.transport import jsonrpc
@@ -35,7 +36,10 @@ class Cancellations:
         self._told: Counter[str] = Counter()
 
     async def tell(self, fingerprint: str, request_id: jsonrpc.RequestId) -> bool:
-        """Tell the others to cancel a request, and wait until the store has it. False if there were too many."""
+        """Tell the others to cancel a request, and wait until the store has it. False if there were too many.
+
+        Raises: StoreUnavailable; the others may be told all the same.
+        """
         name = name_of(fingerprint, request_id)
         told = self._waiting.get(name)
         if told is None:
@@ -67,9 +71,11 @@ class Cancellations:
         try:
             while self._waiting:
                 names = tuple(islice(self._waiting, MOST_NAMED))
-                await self._context.node.broadcast(Cancelled(requests=names))
-                for name in names:
-                    self._waiting.pop(name).set_result(None)
+                if await self._context.node.broadcast(Cancelled(requests=names)):
+                    for name in names:
+                        self._waiting.pop(name).set_result(None)
+                else:
+                    self._refuse()
                 await asyncio.sleep(PAUSE_SECONDS)
         finally:
             self._sending = False
@@ -77,3 +83,9 @@ class Cancellations:
             for told in self._waiting.values():
                 told.cancel()
             self._waiting.clear()
+
+    def _refuse(self) -> None:
+        """The store did not take the last ones: who waits behind them does not wait for another attempt."""
+        for told in self._waiting.values():
+            told.set_exception(StoreUnavailable("the other nodes are told later, if at all"))
+        self._waiting.clear()

@@ -233,7 +233,7 @@ class Exchange:
         change = sessions.change_tools(self.session.fingerprint, enable=enable, disable=disable)
         tools = await self.context.store.run(change)
         if tools is None:
-            raise SessionGone("The session ended.")
+            raise SessionGone("the session is gone")
         self.session = replace(self.session, tools=tools)
         channel = StandaloneChannel(self.context, self.client_requests, self.session)
         await channel.notify("notifications/tools/list_changed", None)

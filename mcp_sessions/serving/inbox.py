@@ -80,6 +80,7 @@ class Inbox:
         """Cancel the request that a `notifications/cancelled` names, in whichever process it runs.
 
         False if too many were named that do not run here; then no other process is told of this one.
+        Raises: StoreUnavailable, if it does not run here and others may not be told.
         """
         request_id = params.get("requestId")
         if not jsonrpc.is_request_id(request_id) or self._admission.cancel(fingerprint, request_id):

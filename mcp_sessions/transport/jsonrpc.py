@@ -91,20 +91,20 @@ def _reply(value: dict[str, Any]) -> Reply | Rejection:
     return Reply(id=value["id"], result=result, error=error)
 
 
-def is_request_id(value: Any) -> TypeGuard[RequestId]:
-    """A string or an integer; True is neither (JSON-RPC 2.0, section 4). Bounded: it travels between processes."""
-    if isinstance(value, str):
-        return len(value) <= MAX_ID_CHARS
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-
-
 def call_name(message: Message) -> str:
-    """What a message asks for, in short: what the admin shows as the last call."""
+    """What the admin shows as a session's last call."""
     if isinstance(message, Reply):
         return "response"
     if message.method == "tools/call" and message.params is not None:
         return f"tools/call:{message.params.get('name')}"
     return message.method
+
+
+def is_request_id(value: Any) -> TypeGuard[RequestId]:
+    """A string or an integer; True is neither (JSON-RPC 2.0, section 4). Bounded: it travels between processes."""
+    if isinstance(value, str):
+        return len(value) <= MAX_ID_CHARS
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -32,9 +32,13 @@ class Store(EmbeddedStore):
         self.away = False
         self.replies_are_lost = False
         self.reading: asyncio.Event | None = None
+        self.posting: asyncio.Event | None = None
         self.go_on = asyncio.Event()
 
     async def run(self, work: Any, /) -> Any:
+        if isinstance(work, Call) and work.script is nodes.BROADCAST and self.posting is not None:
+            self.posting.set()
+            await self.go_on.wait()
         if self.away or not isinstance(work, Call):  # notifications are an operation
             raise StoreUnavailable
         result = await super().run(work)
@@ -208,6 +212,24 @@ async def test_a_broadcast_goes_behind_those_that_wait(store: Store) -> None:
         store.away = False
         await one.broadcast("second")
         assert [await one.hears(), await one.hears()] == ["first", "second"]
+
+
+async def test_who_tells_while_another_one_posts_knows_afterwards_whether_the_store_has_it(
+    store: Store,
+) -> None:
+    async with joined(store) as one:
+        store.posting = asyncio.Event()
+        first = asyncio.create_task(one.node.broadcast(announced("first")))
+        await asyncio.wait_for(store.posting.wait(), 10)
+        second = asyncio.create_task(one.node.broadcast(announced("second")))
+        await asyncio.sleep(0)
+        store.away = True
+        store.go_on.set()
+        assert [await first, await second] == [False, False]
+        store.away, store.posting = False, None
+        await one.beat()
+        assert [await one.hears(), await one.hears()] == ["first", "second"]
+        assert await one.node.broadcast(announced("third"))
 
 
 async def test_a_broadcast_that_is_posted_again_because_a_reply_was_lost_is_heard_once(store: Store) -> None:

@@ -25,8 +25,9 @@ class Node:
     def __init__(self) -> None:
         self.told: list[Cancelled] = []
 
-    async def broadcast(self, message: Cancelled) -> None:
+    async def broadcast(self, message: Cancelled) -> bool:
         self.told.append(message)
+        return True
 
 
 async def passed_on(params: dict[str, Any]) -> bytes:

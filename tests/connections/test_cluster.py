@@ -115,3 +115,30 @@ async def test_a_hung_node_of_a_cluster_is_unavailable_within_bounds_and_recover
         for fingerprint in opened:
             assert await eventually(lambda each=fingerprint: harness.touch(each)) is not None
         assert await eventually(lambda: harness.sync.run(sessions.get(opened[0]))) is not None
+
+
+@pytest.mark.slow
+async def test_a_call_that_is_redirected_has_no_more_time_than_another(
+    own_cluster: RedisCluster, settings: Settings
+) -> None:
+    async with harness_on(cluster_cache(own_cluster), settings, kind="cluster") as harness:
+        opened = await harness.open()
+        key = harness.key(opened, "session")
+        before = own_cluster.holder_of(key)
+        own_cluster.move_slot_of(key)
+        now = own_cluster.holder_of(key)
+
+        before.pause()
+        now.pause()
+        try:
+            # The first node replies late, where the slot is; the second one hangs.
+            asyncio.get_running_loop().call_later(1.2, before.resume)
+            begun = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await harness.touch(opened)
+            assert time.monotonic() - begun < 2.8
+        finally:
+            before.resume()
+            now.resume()
+
+        assert await eventually(lambda: harness.touch(opened)) is not None

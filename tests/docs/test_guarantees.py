@@ -61,7 +61,7 @@ BOUNDS: Final = {
     ),
     "Time a stream is kept": f"`STREAM_TTL`, {in_words(ENDPOINT.stream_ttl)} after the last message",
     "Open streams of a process, and requests that may become one": f"`MAX_STREAMS`, {ENDPOINT.max_streams:,}",
-    "Open streams of a session on a process": f"`MAX_STREAMS_PER_SESSION`, {ENDPOINT.max_streams_per_session}",
+    "Open GET streams of a session on a process": f"`MAX_STREAMS_PER_SESSION`, {ENDPOINT.max_streams_per_session}",
     "Concurrent requests of a process": f"`MAX_REQUESTS`, {ENDPOINT.max_requests:,}",
     "Requests of one session in a process": f"`MAX_REQUESTS_PER_SESSION`, {ENDPOINT.max_requests_per_session:,}",
     "Resource subscriptions of a session": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",

@@ -1,4 +1,4 @@
-"""DELETE: its answer leaves after the session's GET streams in the same process."""
+"""The end of a session: DELETE is answered after its GET streams in the same process, and no new one is opened."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,8 +9,12 @@ import pytest
 
 from mcp_sessions.http import closing
 from mcp_sessions.http.endpoint import MCPEndpoint
-from mcp_sessions.testing import http_client, serving
+from mcp_sessions.serving.runtime import runtime_for
+from mcp_sessions.store.call import Call
+from mcp_sessions.store.calls import sessions, streams
+from mcp_sessions.testing import http_client, serving, url_of
 from mcp_sessions.transport.asgi import Message
+from mcp_sessions.transport.event_ids import STANDALONE, EventId
 from tests.support.asgi import endpoint, opened
 from tests.support.mcp_client import RawClient
 
@@ -83,3 +87,22 @@ async def test_the_answer_to_delete_does_not_wait_long_for_a_slow_reader(
     stream.may_end.set()
     await stream.task
     assert log == ["DELETE", "GET"]
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+async def test_who_asks_for_a_stream_of_a_session_that_ends_at_that_moment_gets_404(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, resumes: bool
+) -> None:
+    client = await opened(http)
+    store = (await runtime_for("default")).context.store
+    run = store.run
+
+    async def run_after_an_end(work: Any, /) -> Any:
+        if isinstance(work, Call) and work.script is streams.CLAIM:
+            await run(sessions.end(client.fingerprint, principal=None, reason="deleted"))
+        return await run(work)
+
+    monkeypatch.setattr(store, "run", run_after_an_end)
+    last = str(EventId.of(client.fingerprint, STANDALONE, 1)) if resumes else None
+    headers = client.headers(accept="text/event-stream", content_type=None, last_event_id=last)
+    assert (await http.get(url_of(), headers=headers)).status_code == 404

@@ -1,4 +1,4 @@
-"""What an outage leaves in the log: few lines, however many requests it meets."""
+"""What outages and clients leave in the log: few lines, however many requests there are."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from mcp.server import MCPServer
 from mcp_sessions import current_session, repeats
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.runtime import runtime_for
-from mcp_sessions.testing import http_client, serving
+from mcp_sessions.testing import http_client, serving, url_of
 from tests.support.asgi import endpoint, opened, post
 from tests.support.mcp_client import RawClient, answer_of
 
@@ -34,6 +34,22 @@ def remember_in_a_thread() -> None:
 @server.tool()
 async def pass_on() -> None:
     raise StoreUnavailable("as from a task queue") from OSError("refused")
+
+
+@server.tool()
+async def remember_much() -> None:
+    await current_session().state.set("name", "x" * 300_000)
+
+
+@server.tool()
+async def remember_later() -> None:
+    running.set()
+    await go_on.wait()
+    await current_session().state.set("name", "value")
+
+
+#: `remember_later` runs, and may go on.
+running, go_on = asyncio.Event(), asyncio.Event()
 
 
 @server.tool()
@@ -174,3 +190,30 @@ async def test_a_failing_handler_leaves_one_traceback(
     written = logging.Formatter().format(record)
     assert written.count("Traceback (most recent call last)") == 1
     assert text in written
+
+
+async def test_a_client_that_fills_its_state_leaves_no_traceback(
+    http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await opened(http)
+    answer = await post(
+        http, client, client.request("tools/call", {"name": "remember_much", "arguments": {}})
+    )
+    assert answer_of(answer)["result"]["isError"]
+    assert [record for record in caplog.records if record.exc_info] == []
+    assert any("STATE_MAX_BYTES" in line for line in lines(caplog, logging.INFO, "mcp_sessions.sdk"))
+
+
+async def test_a_client_that_ends_its_session_under_a_tool_leaves_no_traceback(
+    http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await opened(http)
+    call = client.request("tools/call", {"name": "remember_later", "arguments": {}})
+    answering = asyncio.create_task(post(http, client, call))
+    await running.wait()
+    headers = client.headers(content_type=None)
+    assert (await http.delete(url_of(), headers=headers)).status_code == 204
+    go_on.set()
+    await answering
+    assert [record for record in caplog.records if record.exc_info] == []
+    assert any("session is gone" in line for line in lines(caplog, logging.INFO, "mcp_sessions.sdk"))

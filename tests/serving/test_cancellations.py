@@ -8,9 +8,12 @@ import httpx2
 import pytest
 
 from mcp_sessions.cluster.notifications import Cancelled, Notification
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving import cancellations
 from mcp_sessions.serving.admission import name_of
 from mcp_sessions.serving.runtime import Runtime, runtime_for
+from mcp_sessions.store.call import Call
+from mcp_sessions.store.calls import nodes
 from mcp_sessions.testing import http_client, serving
 from tests.support.asgi import endpoint, opened, post
 from tests.support.mcp_client import RawClient
@@ -35,10 +38,10 @@ async def told(http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> lis
     told: list[Cancelled] = []
     broadcast = runtime.context.node.broadcast
 
-    async def listen(message: Notification) -> None:
+    async def listen(message: Notification) -> bool:
         if isinstance(message, Cancelled):
             told.append(message)
-        await broadcast(message)
+        return await broadcast(message)
 
     monkeypatch.setattr(runtime.context.node, "broadcast", listen)
     return told
@@ -96,6 +99,31 @@ async def test_many_cancellations_are_told_in_parts_and_reach_what_they_name(
     assert {len(each.requests) for each in told} <= {1, 2, 3}
     named = {name for each in told for name in each.requests}
     assert named == {name_of(client.fingerprint, f"unknown {number}") for number in range(10)}
+
+
+async def test_a_cancellation_that_the_store_did_not_take_gets_503_and_is_told_later(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = await runtime_for("default")
+    store, client = runtime.context.store, await opened(http)
+    run, away, posted = store.run, True, asyncio.Event()
+
+    async def run_unless_away(work: Any, /) -> Any:
+        broadcasts = isinstance(work, Call) and work.script is nodes.BROADCAST
+        if broadcasts and away:
+            raise StoreUnavailable("the primary of the namespace is away")
+        result = await run(work)
+        if broadcasts:
+            posted.set()
+        return result
+
+    monkeypatch.setattr(store, "run", run_unless_away)
+    refused = await post(http, client, unknown("elsewhere"))
+    assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+    assert await send_many(http, client, 20) == [503] * 20
+    away = False
+    await asyncio.wait_for(posted.wait(), 10)
+    assert (await post(http, client, unknown("elsewhere"))).status_code == 202
 
 
 async def test_a_node_that_is_told_cancels_what_it_runs_and_nothing_else(http: httpx2.AsyncClient) -> None:
