@@ -1,7 +1,8 @@
 """Ends sessions, in one way: for their clients, for operators, from a shell, and at their maximum age.
 
-Each end is a line in the log, with who and why, and the signal `session_ended`, once; every node is told, and closes
-what is open of the session. Of several ends of one session at the same moment exactly one gets it.
+Records of the other kinds end in the same way. Each end is a line in the log, with who and why, and for a session or a
+conversation the signal `session_ended`, once; every node is told, and closes what is open of the record. Of several
+ends of one record at the same moment exactly one gets it.
 
 What an operator ends is remembered in the store until that is done. If the process is killed in the middle, or cannot
 reach the store any more, a node finishes it: it ends what is left and announces all of it. Only then may a line and a
@@ -19,7 +20,7 @@ from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import SessionsEnded
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
-from mcp_sessions.records import Session
+from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.calls import endings, sessions
 from mcp_sessions.store.calls.endings import Ending
@@ -35,6 +36,8 @@ BATCH: Final = 500
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 #: Seconds after a deadline at which a session is ended: the store counts whole milliseconds.
 MARGIN_SECONDS: Final = 0.002
+#: Those whose end is signalled: what `current_session()` gives to tools.
+SIGNALLED: Final[tuple[Kind, ...]] = ("session", "conversation")
 
 
 def end_session(
@@ -42,9 +45,10 @@ def end_session(
 ) -> Session | None:
     """End anybody's session, close its open streams on every process, and send `session_ended`.
 
-    `by` is who ends it, for the log. When this returns, every process answers 404; open streams close within a second.
-    None if there was no such session any more; of several concurrent calls exactly one gets the session, and sends the
-    signal. A receiver that raises is logged and stops nothing.
+    It ends a record of any other kind likewise; `session_ended` is sent for sessions and conversations. `by` is who
+    ends it, for the log. When this returns, every process answers 404; open streams close within a second. None if
+    there was no such session any more; of several concurrent calls exactly one gets the session, and sends the signal.
+    A receiver that raises is logged and stops nothing.
 
     Raises: StoreUnavailable; then nothing is known to have ended, and what the store had accepted of it is finished by
     a node within twenty seconds.
@@ -91,11 +95,10 @@ def _end(
         return [], error
     ended, failures = _sorted(outcomes)
     if ended:
-        gone = tuple(session.fingerprint for session in ended)
-        _log(gone, reason, by)
-        outside.notify_all(alias, SessionsEnded(fingerprints=gone))
-        for fingerprint in gone:
-            session_ended.send_robust(sender=Session, fingerprint=fingerprint, alias=alias, reason=reason)
+        _log(ended, reason, by)
+        outside.notify_all(alias, _notification(ended))
+        for facts in _signals(ended, alias, reason):
+            session_ended.send_robust(sender=Session, **facts)
     if failures:
         return ended, failures[0]
     try:
@@ -122,8 +125,7 @@ async def finish_endings(node: Node, alias: str) -> None:
         end = sessions.end_many(ending.fingerprints, reason=ending.reason, token=ending.token)
         ended, failures = _sorted(await node.store.run(end))
         if ended:
-            gone = [session.fingerprint for session in ended]
-            await _announce(node, alias, gone, reason=ending.reason, by=ending.by)
+            await _announce(node, alias, ended, reason=ending.reason, by=ending.by)
         if not failures:
             await node.store.run(endings.finish(ending.token))
 
@@ -151,7 +153,7 @@ async def aend_session(
         work = sessions.end(fingerprint, principal=principal, reason=reason, token=token)
         session = await node.store.run(work)
         if session is not None:
-            await _announce(node, alias, [fingerprint], reason=reason, by=by)
+            await _announce(node, alias, [session], reason=reason, by=by)
         return session
 
     try:
@@ -169,17 +171,15 @@ async def _go_on(end: Callable[[], Awaitable[Session | None]], fingerprint: str)
         logger.warning("Whether session %.12s ended is not known: %s", fingerprint, error)
 
 
-async def _announce(
-    node: Node, alias: str, fingerprints: Sequence[str], *, reason: EndReason, by: str
-) -> None:
+async def _announce(node: Node, alias: str, ended: Sequence[Session], *, reason: EndReason, by: str) -> None:
     """Log and signal ends, and tell every node."""
-    _log(fingerprints, reason, by)
-    ended = SessionsEnded(fingerprints=tuple(fingerprints))
-    node.notify(node.id, ended)
+    _log(ended, reason, by)
+    notification = _notification(ended)
+    node.notify(node.id, notification)
     # Before the others are told, which takes round trips: a request that is cancelled there has sent the signals.
-    for fingerprint in fingerprints:
-        await session_ended.asend_robust(sender=Session, fingerprint=fingerprint, alias=alias, reason=reason)
-    await node.notify_others(ended)
+    for facts in _signals(ended, alias, reason):
+        await session_ended.asend_robust(sender=Session, **facts)
+    await node.notify_others(notification)
 
 
 class Deadlines:
@@ -238,6 +238,20 @@ class Deadlines:
             self._node.notify(self._node.id, SessionsEnded(fingerprints=(fingerprint,)))
 
 
-def _log(fingerprints: Sequence[str], reason: EndReason, by: str) -> None:
-    for fingerprint in fingerprints:
-        logger.info("Session %.12s ended: %s, by %r.", fingerprint, reason, by)
+def _notification(ended: Sequence[Session]) -> SessionsEnded:
+    return SessionsEnded(fingerprints=tuple(session.fingerprint for session in ended))
+
+
+def _signals(ended: Sequence[Session], alias: str, reason: EndReason) -> list[dict[str, Any]]:
+    """What receivers of `session_ended` get, for each end that is signalled."""
+    return [
+        {"fingerprint": each.fingerprint, "alias": alias, "reason": reason, "kind": each.kind}
+        for each in ended
+        if each.kind in SIGNALLED
+    ]
+
+
+def _log(ended: Sequence[Session], reason: EndReason, by: str) -> None:
+    for each in ended:
+        what = WORDS[each.kind][0].capitalize()
+        logger.info("%s %.12s ended: %s, by %r.", what, each.fingerprint, reason, by)

@@ -22,6 +22,15 @@ ANONYMOUS: Final = "anonymous"
 #: without a session; and an open `subscriptions/listen`.
 Kind = Literal["session", "handle", "user", "conversation", "caller", "listener"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+#: What people call one record of a kind, and several.
+WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
+    "session": ("session", "sessions"),
+    "handle": ("handle", "handles"),
+    "user": ("user state", "user states"),
+    "conversation": ("conversation", "conversations"),
+    "caller": ("caller", "callers"),
+    "listener": ("listener", "listeners"),
+}
 
 #: Characters of a handshake that is kept once it was parsed. Those of real clients are shorter, and often the same;
 #: a thousand that somebody made long and different on purpose would fill the memory of every process.

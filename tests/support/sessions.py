@@ -1,4 +1,4 @@
-"""Sessions put straight into an endpoint's store, for tests of what operators see of them."""
+"""Sessions and other records put straight into an endpoint's store, for tests of what operators see of them."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcp_sessions import conf
-from mcp_sessions.records import ANONYMOUS, Handshake
+from mcp_sessions.records import ANONYMOUS, Handshake, Kind
 from mcp_sessions.store.calls import sessions, state
 from mcp_sessions.store.clients import make_async_client, make_key_of
 from mcp_sessions.store.drivers import Store
@@ -24,7 +24,11 @@ _numbers: Final[Iterator[int]] = itertools.count()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A session to be opened, and its fingerprint."""
+    """A session to be opened, or a record of another kind, and its fingerprint."""
+
+    kind: Kind = "session"
+    label: str = ""
+    name: str = ""
 
     client: str = "inspector"
     client_version: str = "1.0"
@@ -50,6 +54,9 @@ class Opened:
             protocol_version=self.protocol,
             client_info={"name": self.client, "version": self.client_version, **self.client_info},
             capabilities=dict(self.capabilities),
+            kind=self.kind,
+            label=self.label,
+            name=self.name,
         )
 
 

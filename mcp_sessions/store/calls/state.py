@@ -63,6 +63,16 @@ def items(fingerprint: str) -> Call[dict[str, Any]]:
     return Call(GET, fingerprint, _PARTS, (), _items)
 
 
+def texts(fingerprint: str) -> Call[dict[str, str]]:
+    """The values by name, sorted, as the JSON texts that count for `max_bytes`; empty if the session is gone."""
+    return Call(GET, fingerprint, _PARTS, (), _texts_by_name)
+
+
+def _texts_by_name(fingerprint: str, reply: Any) -> dict[str, str]:
+    pairs = _pairs(reply[0]) if is_readable(fingerprint, reply) else []
+    return {name: value.decode() for name, value in pairs}
+
+
 def _items(fingerprint: str, reply: Any) -> dict[str, Any]:
     pairs = _pairs(reply[0]) if is_readable(fingerprint, reply) else []
     return {name: json.loads(value) for name, value in pairs}
