@@ -1,4 +1,4 @@
-"""Sessions as a model without a table, so that Django's own permissions, history and admin pages work for them."""
+"""Records as a model without a table, so that Django's own permissions, history and admin pages work for them."""
 
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
@@ -6,25 +6,30 @@ from typing import Any, Final, NoReturn
 from django.db import models
 
 from mcp_sessions.errors import MCPSessionsError
-from mcp_sessions.inventory import display
+from mcp_sessions.inventory import display, kinds
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.inventory.principals import names_of
 from mcp_sessions.inventory.queryset import SessionQuerySet
-from mcp_sessions.records import Session
+from mcp_sessions.records import WORDS, Session
 
 #: Digits of a fingerprint that people see.
 SHORT: Final = 12
+#: Characters of a name, such as the text of a handle, that people see.
+NAME_CHARS: Final = 60
 
 
 class SessionManager(models.Manager["MCPSession"]):
-    """Reads sessions from the stores of their endpoints."""
+    """Reads records from the stores of their endpoints."""
 
     def get_queryset(self) -> "SessionQuerySet[MCPSession]":  # type: ignore[override]  # not of a database
         return SessionQuerySet(self.model, self.model.from_rows)
 
 
 class MCPSession(models.Model):
-    """One session as it was when it was read. The fields are those that sessions can be listed by."""
+    """One session, or a record of another kind, as it was when it was read.
+
+    The fields are those that records can be listed by. The name of the model is older than the other kinds.
+    """
 
     fingerprint = models.CharField(primary_key=True, max_length=64)
     endpoint = models.CharField(max_length=255)
@@ -33,7 +38,7 @@ class MCPSession(models.Model):
     principal = models.CharField(max_length=255)
     last_activity = models.DateTimeField()
 
-    #: The complete record.
+    #: The complete record. One that is gone, of which only the fingerprint is known, has none.
     record: Session
     #: The principal for people to read, such as a user name.
     principal_name: str
@@ -42,25 +47,25 @@ class MCPSession(models.Model):
 
     class Meta:
         managed = False
-        verbose_name = "MCP session"
-        verbose_name_plural = "MCP sessions"
+        verbose_name = "record"
+        verbose_name_plural = "records"
         ordering = ("-last_activity",)
         base_manager_name = "objects"
         default_permissions = ("view",)
         permissions = (("expire_session", "Can force-expire MCP sessions"),)
 
     def __str__(self) -> str:
-        return f"{self.short_fingerprint} ({self.client})" if self.client_name else self.short_fingerprint
+        return self.short_fingerprint if self._state.adding else self._title()
 
     def save(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise MCPSessionsError("Sessions are created by `initialize` and kept in their store.")
+        raise MCPSessionsError("Records are created while requests are served, and kept in their store.")
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise MCPSessionsError("Sessions are ended with `mcp_sessions.ending.end_session`.")
+        raise MCPSessionsError("Records are ended with `mcp_sessions.ending.end_session`.")
 
     @classmethod
     def from_rows(cls, rows: Iterable[Located]) -> "list[MCPSession]":
-        """The sessions with the names of their principals: one query for all, if any of them is a Django user."""
+        """The records with the names of their principals: one query for all, if any of them is a Django user."""
         rows = list(rows)
         names = names_of(row.session.principal for row in rows)
         return [cls._from_row(row, names[row.session.principal]) for row in rows]
@@ -85,6 +90,21 @@ class MCPSession(models.Model):
         return self.fingerprint[:SHORT]
 
     @property
+    def shown_id(self) -> str:
+        """What people call it: the text of a handle; the beginning of the fingerprint of what has no name."""
+        return display.printable(self.record.name, NAME_CHARS) or self.short_fingerprint
+
+    @property
+    def kind_word(self) -> str:
+        """What people call a record of its kind: "session", "user state"."""
+        return WORDS[self.record.kind][0]
+
+    @property
+    def kind_with_label(self) -> str:
+        """Its kind in words, with its label: "session", "handle (basket)"."""
+        return kinds.words_for(self.record)
+
+    @property
     def client(self) -> str:
         """The client's name and version, safe to show."""
         return display.client(self.client_name, self.record.handshake.client_version)
@@ -93,3 +113,22 @@ class MCPSession(models.Model):
     def last_active(self) -> str:
         """How long ago, in words."""
         return display.ago(self.last_activity)
+
+    def _title(self) -> str:
+        """What it is, on one line."""
+        label = display.printable(self.record.label, 40)
+        match self.record.kind:
+            case "session":
+                return (
+                    f"{self.short_fingerprint} ({self.client})"
+                    if self.client_name
+                    else self.short_fingerprint
+                )
+            case "handle" if label:
+                return f"{label} {self.shown_id}"
+            case "user":
+                return f"{self.kind_word} {self.shown_id} ({self.principal_name})"
+            case "conversation" if label:
+                return f"{self.kind_word} {label} {self.shown_id}"
+            case _:
+                return f"{self.kind_word} {self.shown_id} ({self.client})"

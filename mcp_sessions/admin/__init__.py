@@ -1,4 +1,7 @@
-"""Sessions in Django's admin: list, search, view and force-expire them. Nothing can be added or changed."""
+"""Sessions and other records in Django's admin: list, search, view and force-expire them.
+
+Nothing can be added or changed.
+"""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -16,11 +19,13 @@ from django.urls import URLPattern, path, reverse
 from mcp_sessions import conf
 from mcp_sessions.admin import common, filters
 from mcp_sessions.admin.actions import force_expire
-from mcp_sessions.admin.columns import SessionColumns
+from mcp_sessions.admin.columns import SECTIONS, RecordColumns
 from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.inventory import display, search
+from mcp_sessions.inventory.kinds import EXPLANATIONS
 from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.models import MCPSession
+from mcp_sessions.records import KINDS, WORDS
 from mcp_sessions.store.factory import sync_store_for
 
 if TYPE_CHECKING:
@@ -29,8 +34,8 @@ else:
     ModelAdmin = admin.ModelAdmin
 
 
-class SessionChangeList(ChangeList):
-    """Reads the page and the total together, so that a page costs the same however many sessions there are."""
+class RecordChangeList(ChangeList):
+    """Reads the page and the total together, so that a page costs the same however many records there are."""
 
     def get_results(self, request: HttpRequest) -> None:
         limit = self.list_max_show_all if self.show_all else self.list_per_page
@@ -43,13 +48,18 @@ class SessionChangeList(ChangeList):
             self.full_result_count = self.result_count
 
 
+#: The kinds of records in words, and what each is.
+_EXPLANATIONS: Final = [(WORDS[kind][0], EXPLANATIONS[kind].is_) for kind in KINDS]
+
+
 @admin.register(MCPSession)
-class MCPSessionAdmin(SessionColumns, ModelAdmin):
+class MCPSessionAdmin(RecordColumns, ModelAdmin):
     """Viewing needs `view_mcpsession`; force-expiring also needs `expire_session`."""
 
     actions = (force_expire,)
     list_display = (
-        "session",
+        "record",
+        "kind",
         "client",
         "principal_name",
         "activity",
@@ -59,6 +69,8 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     )
     list_filter = (
         filters.EndpointFilter,
+        filters.KindFilter,
+        filters.LabelFilter,
         filters.ClientFilter,
         filters.ProtocolFilter,
         filters.ActivityFilter,
@@ -71,15 +83,6 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     sortable_by = ("activity",)
-    fieldsets = (
-        (None, {"fields": ("full_fingerprint", "endpoint", "client", "principal_name", "protocol", "phase")}),
-        (
-            "Activity",
-            {"fields": ("created_at", "active_at", "expires_at", "deadline_at", "requests", "last_call")},
-        ),
-        ("Chosen by the client", {"fields": ("tools", "log_level", "client_info", "capabilities")}),
-        ("State", {"fields": ("state",)}),
-    )
 
     class Media:
         css: Final = {"all": ("mcp_sessions/admin.css",)}
@@ -97,11 +100,16 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
         return request.user.has_perm("mcp_sessions.expire_session")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return SessionChangeList
+        return RecordChangeList
 
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
-        first, *others = self.list_display
-        return (first, "endpoint", *others) if len(conf.aliases()) > 1 else self.list_display
+        first, kind, *others = self.list_display
+        return (first, kind, "endpoint", *others) if len(conf.aliases()) > 1 else self.list_display
+
+    def get_fieldsets(self, request: HttpRequest, obj: MCPSession | None = None) -> Any:
+        """What is meaningful for the kind of the record."""
+        sections = () if obj is None else SECTIONS[obj.record.kind]
+        return [(title, {"fields": fields}) for title, fields in sections]
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         text = search_term.strip()
@@ -115,7 +123,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> MCPSession | None:
-        """The session; on the history page, also one that was force-expired here."""
+        """The record; on the history page, also one that was force-expired here."""
         found = super().get_object(request, object_id, from_field)
         match = request.resolver_match
         if found is None and match is not None and match.url_name == f"{self._url_name}_history":
@@ -128,7 +136,8 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     ) -> HttpResponse:
         if request.POST.get("action") == force_expire.__name__ and not self.has_expire_permission(request):
             raise PermissionDenied
-        context = {"local_only": not all(sync_store_for(alias).shared for alias in conf.aliases())}
+        local = not all(sync_store_for(alias).shared for alias in conf.aliases())
+        context = {"local_only": local, "explanations": _EXPLANATIONS}
         try:
             return super().changelist_view(request, {**context, **(extra_context or {})})
         except UnsupportedLookup as error:
@@ -149,7 +158,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
             return self._gone(request, fingerprint)
         context = {"can_expire": self.has_expire_permission(request)}
         response = super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
-        # Rendered here, because rendering reads the state of the session, which may fail.
+        # Rendered here, because rendering reads the state of the record, which may fail.
         return response.render() if isinstance(response, TemplateResponse) else response
 
     @common.explains_store_outages
@@ -177,7 +186,7 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Sessions are force-expired instead; nobody has the permission to delete."""
+        """Records are force-expired instead; nobody has the permission to delete."""
         raise PermissionDenied
 
     @property
@@ -185,10 +194,10 @@ class MCPSessionAdmin(SessionColumns, ModelAdmin):
         return f"{self.opts.app_label}_{self.opts.model_name}"
 
     def _gone(self, request: HttpRequest, fingerprint: str) -> HttpResponseRedirect:
-        """Redirect to the history of a session that was force-expired here, otherwise to the list."""
-        page, args, text = "changelist", [], "This session no longer exists: it was ended, or it expired."
+        """Redirect to the history of a record that was force-expired here, otherwise to the list."""
+        page, args, text = "changelist", [], "This record no longer exists: it was ended, or it expired."
         if _is_in_log(fingerprint):
-            page, args, text = "history", [fingerprint], "This session was force-expired; see below."
+            page, args, text = "history", [fingerprint], "This record was force-expired; see below."
         self.message_user(request, text, messages.WARNING)
         name = f"admin:{self._url_name}_{page}"
         return HttpResponseRedirect(reverse(name, args=args, current_app=self.admin_site.name))

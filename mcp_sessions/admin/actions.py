@@ -1,6 +1,7 @@
-"""Force-expiring sessions from the admin: the confirmation page, the action and its audit log."""
+"""Force-expiring records from the admin: the confirmation page, the action and its audit log."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -15,17 +16,19 @@ from mcp_sessions import conf
 from mcp_sessions.admin import common
 from mcp_sessions.ending import end_sessions
 from mcp_sessions.errors import NotAllEnded
+from mcp_sessions.inventory.kinds import EXPLANATIONS, counted
 from mcp_sessions.models import MCPSession
+from mcp_sessions.records import KINDS, WORDS, Kind
 
-#: Sessions that one run of the action ends at most.
+#: Records that one run of the action ends at most.
 MAX_ENDED: Final = 5_000
-#: Sessions that the confirmation page names.
+#: Records that the confirmation page names.
 MAX_NAMED: Final = 50
 
 
 @dataclass(slots=True, kw_only=True)
 class _Outcome:
-    """What became of the sessions so far."""
+    """What became of the records so far."""
 
     ended: list[MCPSession] = field(default_factory=list)
     gone: int = 0
@@ -35,19 +38,19 @@ class _Outcome:
 def force_expire(
     modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, queryset: Any
 ) -> TemplateResponse | None:
-    """Ask for confirmation, then end the sessions. From then on every node answers them with 404.
+    """Ask for confirmation, then end the records. From then on no node serves them.
 
-    Raises: StoreUnavailable; the sessions that ended before it are recorded and reported all the same.
+    Raises: StoreUnavailable; the records that ended before it are recorded and reported all the same.
     """
     across = request.POST.get("select_across") == "1"
     sessions = list(queryset[:MAX_ENDED])
-    total = queryset.count() if across else len(sessions)
+    counts = queryset.count_by_kind() if across else _by_kind(sessions)
     if not request.POST.get("post"):
-        return _confirmation(modeladmin, request, sessions, total=total, across=across)
+        return _confirmation(modeladmin, request, sessions, counts=counts, across=across)
     gone = 0 if across else len(_picked(request)) - len(sessions)
     _end(modeladmin, request, sessions, _Outcome(gone=gone))
-    if total > MAX_ENDED:
-        text = f"{MAX_ENDED:,} sessions are ended at a time. Run the action again for the rest."
+    if sum(counts.values()) > MAX_ENDED:
+        text = f"{MAX_ENDED:,} records are ended at a time. Run the action again for the rest."
         modeladmin.message_user(request, text, messages.WARNING)
     return None
 
@@ -61,13 +64,17 @@ def _confirmation(
     request: HttpRequest,
     sessions: Sequence[MCPSession],
     *,
-    total: int,
+    counts: Mapping[Kind, int],
     across: bool,
 ) -> TemplateResponse:
-    named = sessions[:MAX_NAMED]
+    named, total = sessions[:MAX_NAMED], sum(counts.values())
+    present = [kind for kind in KINDS if counts.get(kind)]
     context = {
-        **common.context(modeladmin, request, "Force-expire sessions"),
+        **common.context(modeladmin, request, "Force-expire records"),
         "named": named,
+        "counted": counted(counts),
+        "only_kind": WORDS[present[0]] if len(present) == 1 else None,
+        "consequences": [EXPLANATIONS[kind].ends for kind in present],
         "more": total - len(named),
         "total": total,
         "gone": 0 if across else len(_picked(request)) - len(sessions),
@@ -101,7 +108,7 @@ def _end(
 
 
 def _end_some(alias: str, sessions: Sequence[MCPSession], by: str, outcome: _Outcome) -> None:
-    """End sessions of one endpoint. Raises: StoreUnavailable; those that ended all the same are in `outcome`."""
+    """End records of one endpoint. Raises: StoreUnavailable; those that ended all the same are in `outcome`."""
     try:
         ended = end_sessions(alias, [session.fingerprint for session in sessions], by=by)
     except NotAllEnded as error:
@@ -112,7 +119,7 @@ def _end_some(alias: str, sessions: Sequence[MCPSession], by: str, outcome: _Out
 
 
 def _record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
-    """Write one entry of the admin's log for each session. It outlives the session."""
+    """Write one entry of the admin's log for each record. It outlives the record."""
     content_type = ContentType.objects.get_for_model(MCPSession)
     LogEntry.objects.bulk_create(
         [
@@ -122,8 +129,7 @@ def _record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
                 object_id=session.pk,
                 object_repr=str(session)[:200],
                 action_flag=DELETION,
-                change_message=f"Force-expired. Client: {session.client}. Principal: {session.principal_name}. "
-                f"Endpoint: {session.endpoint}. Requests: {session.record.requests}.",
+                change_message=_message(session),
             )
             for session in ended
         ],
@@ -132,21 +138,24 @@ def _record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
 
 
 def _tell(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, outcome: _Outcome) -> None:
-    count = len(outcome.ended)
-    if count:
-        modeladmin.message_user(
-            request,
-            f"Force-expired {_sessions(count)}. No node serves {_them(count)} any more.",
-            messages.SUCCESS,
-        )
+    if outcome.ended:
+        what, them = counted(_by_kind(outcome.ended)), "it" if len(outcome.ended) == 1 else "them"
+        text = f"Force-expired {what}. No node serves {them} any more."
+        modeladmin.message_user(request, text, messages.SUCCESS)
     if outcome.gone:
-        were = "was" if outcome.gone == 1 else "were"
-        modeladmin.message_user(request, f"{_sessions(outcome.gone)} {were} already gone.", messages.WARNING)
+        were = "record was" if outcome.gone == 1 else "records were"
+        modeladmin.message_user(request, f"{outcome.gone:,} {were} already gone.", messages.WARNING)
 
 
-def _sessions(count: int) -> str:
-    return "1 MCP session" if count == 1 else f"{count:,} MCP sessions"
+def _message(session: MCPSession) -> str:
+    """What happened to which record, in sentences."""
+    name = f" Name: {session.shown_id}." if session.record.name else ""
+    return (
+        f"Force-expired. Kind: {session.kind_with_label}.{name} Client: {session.client}. "
+        f"Principal: {session.principal_name}. Endpoint: {session.endpoint}. "
+        f"Requests: {session.record.requests}."
+    )
 
 
-def _them(count: int) -> str:
-    return "it" if count == 1 else "them"
+def _by_kind(sessions: Iterable[MCPSession]) -> Mapping[Kind, int]:
+    return Counter(session.record.kind for session in sessions)

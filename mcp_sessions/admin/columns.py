@@ -1,7 +1,11 @@
-"""The columns of the list of sessions, and the fields of one session's page.
+"""The columns of the list of records, and the fields of one record's page.
 
 Clients choose their names, versions and capabilities. Their text is truncated here and escaped by the templates.
 """
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
 
 from django.contrib import admin
 from django.utils.html import format_html
@@ -9,18 +13,59 @@ from django.utils.safestring import SafeString
 
 from mcp_sessions.inventory import display
 from mcp_sessions.models import MCPSession
-from mcp_sessions.store.calls.state import items
+from mcp_sessions.records import Kind
+from mcp_sessions.store.calls.state import texts
 from mcp_sessions.store.factory import sync_store_for
 
+_WHO: Final = ("full_fingerprint", "endpoint", "client", "principal_name", "protocol")
+_TIMES: Final = ("created_at", "active_at", "expires_at", "deadline_at")
+_ACTIVITY: Final = ("Activity", (*_TIMES, "requests", "last_call"))
+_CLIENT: Final = ("client_info", "capabilities")
+_STATE: Final = ("State", ("state",))
 
-class SessionColumns:
+#: The sections of a record's page, and their fields, by its kind.
+SECTIONS: Final[Mapping[Kind, Sequence[tuple[str | None, tuple[str, ...]]]]] = {
+    "session": (
+        (None, ("kind", *_WHO, "phase")),
+        _ACTIVITY,
+        ("Chosen by the client", ("tools", "log_level", *_CLIENT)),
+        _STATE,
+    ),
+    "handle": ((None, ("kind", "name", *_WHO)), _ACTIVITY, _STATE, ("The client that made it", _CLIENT)),
+    "user": ((None, ("kind", *_WHO)), _ACTIVITY, _STATE, ("The client that used it first", _CLIENT)),
+    "conversation": (
+        (None, ("kind", "key", *_WHO)),
+        _ACTIVITY,
+        _STATE,
+        ("The client that began it", _CLIENT),
+    ),
+    "caller": ((None, ("kind", *_WHO)), _ACTIVITY, ("Sent by the client", _CLIENT)),
+    "listener": ((None, ("kind", *_WHO)), ("Activity", _TIMES), ("Sent by the client", _CLIENT)),
+}
+
+
+class RecordColumns:
     """A mixin for a ModelAdmin: each method is one column or field."""
 
-    @admin.display(description="session")
-    def session(self, obj: MCPSession) -> SafeString:
-        return format_html("<code>{}</code>", obj.short_fingerprint)
+    @admin.display(description="record")
+    def record(self, obj: MCPSession) -> SafeString:
+        return format_html("<code>{}</code>", obj.shown_id)
 
-    @admin.display(description="session")
+    @admin.display(description="kind")
+    def kind(self, obj: MCPSession) -> str:
+        return obj.kind_with_label
+
+    @admin.display(description="handle")
+    def name(self, obj: MCPSession) -> SafeString | str:
+        """The text of a handle, unless it is a secret: then it is not stored."""
+        text = display.printable(obj.record.name, 200)
+        return format_html("<code>{}</code>", text) if text else "not shown: whoever knows it may use it"
+
+    @admin.display(description="conversation")
+    def key(self, obj: MCPSession) -> str:
+        return display.printable(" ".join(filter(None, (obj.record.label, obj.record.name))), 200)
+
+    @admin.display(description="fingerprint")
     def full_fingerprint(self, obj: MCPSession) -> SafeString:
         return format_html("<code>{}</code>", obj.fingerprint)
 
@@ -53,11 +98,11 @@ class SessionColumns:
 
     @admin.display(description="created")
     def created_at(self, obj: MCPSession) -> str:
-        return f"{display.full_time(obj.record.created)} ({display.ago(obj.record.created)})"
+        return _past(obj.record.created)
 
     @admin.display(description="last activity")
     def active_at(self, obj: MCPSession) -> str:
-        return f"{display.full_time(obj.last_activity)} ({display.ago(obj.last_activity)})"
+        return _past(obj.last_activity)
 
     @admin.display(description="expires")
     def expires_at(self, obj: MCPSession) -> str:
@@ -91,4 +136,8 @@ class SessionColumns:
 
     @admin.display(description="names and values")
     def state(self, obj: MCPSession) -> SafeString:
-        return display.state_table(sync_store_for(obj.endpoint).run(items(obj.fingerprint)))
+        return display.state_table(sync_store_for(obj.endpoint).run(texts(obj.fingerprint)))
+
+
+def _past(moment: datetime) -> str:
+    return f"{display.full_time(moment)} ({display.ago(moment)})"

@@ -1,4 +1,4 @@
-"""The filters beside the list of sessions. Each is one that an index serves."""
+"""The filters beside the list of records. Each is one that an index serves."""
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -11,13 +11,20 @@ from django.utils import timezone
 
 from mcp_sessions import conf
 from mcp_sessions.inventory.display import printable
-from mcp_sessions.store.calls import indexes
+from mcp_sessions.inventory.kinds import LABELLED, listed
+from mcp_sessions.records import KINDS, WORDS, Kind
+from mcp_sessions.store.calls import indexes, queries
+from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import sync_store_for
 
 #: Clients offered as a filter, last seen first. The others can be searched for.
 MAX_CLIENTS: Final = 15
 
+#: How many of the last used records the labels are taken from that are offered.
+LABELS_DEPTH: Final = 200
+
 ENDPOINT: Final = "endpoint"
+KIND: Final = "kind"
 
 
 def chosen_aliases(request: HttpRequest) -> tuple[str, ...]:
@@ -29,25 +36,32 @@ def chosen_aliases(request: HttpRequest) -> tuple[str, ...]:
 def fallback(request: HttpRequest) -> tuple[str, str]:
     """The address to show instead of one that no index serves, and a sentence about what it leaves out.
 
-    The filters by client and by protocol exclude each other and most searches. They are removed, and the search stays.
-    If there are none, the address is wrong in some other way, and nothing of it stays.
+    The filters by client, protocol and label exclude each other and most searches. They are removed, and the search
+    stays. If there are none, the page is too deep. Otherwise the address is wrong in some other way, and nothing of it
+    stays.
     """
     query = request.GET.copy()
-    dropped = [name for name in (ClientFilter.parameter_name, ProtocolFilter.parameter_name) if name in query]
-    if not dropped:
+    filters = (ClientFilter, ProtocolFilter, LabelFilter)
+    dropped = [each.parameter_name for each in filters if each.parameter_name in query]
+    if dropped:
+        were = "filter by {} was" if len(dropped) == 1 else "filters by {} were"
+        consequence = f"The {were.format(listed(dropped))} removed."
+    elif PAGE_VAR in query:
+        consequence = "This is the first page. To go on to the end, choose one kind and one endpoint."
+    else:
         return request.path, "The filters were cleared."
     for name in (*dropped, PAGE_VAR):
         query.pop(name, None)
-    which = f"filter by {dropped[0]} was" if len(dropped) == 1 else "filters by client and protocol were"
-    return f"{request.path}?{query.urlencode()}".rstrip("?"), f"The {which} removed."
+    return f"{request.path}?{query.urlencode()}".rstrip("?"), consequence
 
 
 class _Filter(SimpleListFilter):
     """One condition in the address; offered only if there is a choice."""
 
-    #: The parameter in the address, and those that a choice here removes from it.
+    #: The parameter in the address, those that a choice here removes from it, and those that "All" removes.
     parameter_name: str
     replaces: tuple[str, ...] = ()
+    clears: tuple[str, ...] = ()
     #: The lookup that the chosen value is for.
     lookup: str
 
@@ -58,7 +72,7 @@ class _Filter(SimpleListFilter):
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         yield {
             "selected": self.value() is None,
-            "query_string": changelist.get_query_string(remove=[self.parameter_name]),
+            "query_string": changelist.get_query_string(remove=[self.parameter_name, *self.clears]),
             "display": "All",
         }
         for value, title in self.lookup_choices:
@@ -83,12 +97,47 @@ class EndpointFilter(_Filter):
         return [(alias, alias) for alias in aliases] if len(aliases) > 1 else []
 
 
+class KindFilter(_Filter):
+    """Which kind of records."""
+
+    title = "kind"
+    parameter_name = KIND
+    replaces = clears = ("label",)
+    lookup = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(kind, WORDS[kind][1].capitalize()) for kind in KINDS]
+
+
+class LabelFilter(_Filter):
+    """Which kind of handle, or which key of conversations; those of records that were used lately are offered.
+
+    Hidden unless one of these kinds was chosen.
+    """
+
+    title = "label"
+    parameter_name = "label"
+    replaces = ("client", "protocol")  # no index serves two of them
+    lookup = "label"
+    #: Kind of record -> what the label is for it.
+    titles: Final[dict[Kind, str]] = {"handle": "kind of handle", "conversation": "key"}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        labels: dict[str, None] = {}
+        for kind in LABELLED:
+            if request.GET.get(KIND) == kind:
+                self.title = self.titles[kind]
+                labels = dict.fromkeys(_labels_of(kind, chosen_aliases(request)))
+        shown = _with_current(sorted(label for label in labels if _fits_address(label)), self.value())
+        return [(label, printable(label, 40)) for label in shown]
+
+
 class ClientFilter(_Filter):
     """Which client program, by name; recently seen ones are offered."""
 
     title = "client"
     parameter_name = "client"
-    replaces = ("protocol",)  # no index serves both
+    replaces = ("protocol", "label")  # no index serves two of them
     lookup = "client_name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -100,23 +149,23 @@ class ClientFilter(_Filter):
 
 
 class ProtocolFilter(_Filter):
-    """Which protocol version was negotiated."""
+    """Which protocol version the client speaks."""
 
     title = "protocol"
     parameter_name = "protocol"
-    replaces = ("client",)
+    replaces = ("client", "label")
     lookup = "protocol_version"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         # Not at the top: every process of the project imports this module, and few need the SDK.
-        from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+        from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 
-        newest_first = reversed(HANDSHAKE_PROTOCOL_VERSIONS)  # only these have sessions
+        newest_first = reversed(KNOWN_PROTOCOL_VERSIONS)
         return [(version, printable(version, 30)) for version in _with_current(newest_first, self.value())]
 
 
 class ActivityFilter(_Filter):
-    """When the session was last active."""
+    """When the record was last used."""
 
     title = "last activity"
     parameter_name = "activity"
@@ -140,6 +189,15 @@ class ActivityFilter(_Filter):
             return queryset.none()
         _, lookup, age = self.ages[value]
         return queryset.filter(**{lookup: timezone.now() - age})
+
+
+def _labels_of(kind: Kind, aliases: Iterable[str]) -> Iterator[str]:
+    for alias in aliases:
+        read = queries.page(
+            Query(kind=kind), limits=conf.endpoint(alias).limits, offset=0, limit=LABELS_DEPTH
+        )
+        for record in sync_store_for(alias).run(read).sessions:
+            yield record.label
 
 
 def _with_current(values: Iterable[str], current: str | None) -> list[str]:

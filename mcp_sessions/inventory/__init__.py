@@ -1,1 +1,1 @@
-"""What the admin and the shell read: sessions, principals and nodes of every endpoint."""
+"""What the admin and the shell read: the records, principals and nodes of every endpoint."""

@@ -78,23 +78,36 @@ def pretty_json(value: Any) -> SafeString:
     return format_html('<pre class="mcp-json">{}</pre>', _cut(text, JSON_CHARS))
 
 
-def state_table(state: Mapping[str, Any]) -> SafeString:
-    """The names in a session's state, with the size and the beginning of each value."""
+def state_table(state: Mapping[str, str]) -> SafeString:
+    """The size of a record's state, and its names with the size and the beginning of each value, which is JSON text.
+
+    Sizes are those that the limits apply to: bytes of names and values.
+    """
     if not state:
         return format_html('<span class="quiet">{}</span>', "nothing")
     rows = [_state_row(name, state[name]) for name in sorted(state)[:STATE_NAMES]]
     more = len(state) - len(rows)
     return format_html(
-        '<table class="mcp-state"><thead><tr><th scope="col">Name</th><th scope="col">Bytes</th>'
-        '<th scope="col">Value</th></tr></thead><tbody>{}</tbody></table>{}',
+        '<p class="mcp-size">{}</p><table class="mcp-state"><thead><tr><th scope="col">Name</th><th scope="col">Bytes'
+        '</th><th scope="col">Value</th></tr></thead><tbody>{}</tbody></table>{}',
+        f"{_counted(state_bytes(state), 'byte')} in {_counted(len(state), 'name')}",
         format_html_join("", '<tr><th scope="row">{}</th><td>{}</td><td><code>{}</code></td></tr>', rows),
         format_html("<p>and {} more</p>", more) if more else "",
     )
 
 
-def _state_row(name: str, value: Any) -> tuple[str, int, str]:
-    text = json.dumps(value, ensure_ascii=False)
-    return printable(name, 100), len(text.encode("utf-8", "replace")), _cut(text, VALUE_CHARS)
+def state_bytes(state: Mapping[str, str]) -> int:
+    """The size of a record's state, as the limits count it: the names and the JSON texts of the values, in bytes."""
+    return sum(len(name.encode()) + len(text.encode()) for name, text in state.items())
+
+
+def _state_row(name: str, text: str) -> tuple[str, str, str]:
+    readable = json.dumps(json.loads(text), ensure_ascii=False)
+    return printable(name, 100), f"{len(text.encode()):,}", _cut(readable, VALUE_CHARS)
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def _cut(text: str, limit: int) -> str:

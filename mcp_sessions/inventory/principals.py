@@ -41,6 +41,13 @@ def principals_of_tokens(name: str, issuer: str | None) -> list[str]:
     return [f"{kind}:{json.dumps([iss, name], separators=(',', ':'))}" for kind in TOKENS for iss in issuers]
 
 
+def principal_named(text: str) -> str:
+    """The principal of the Django user with this name; otherwise the text itself, as a principal that is stored so."""
+    model = get_user_model()
+    found = model._default_manager.filter(**{model.USERNAME_FIELD: text}).values_list("pk", flat=True).first()
+    return text if found is None or text == ANONYMOUS else f"{USER}{found}"
+
+
 def _name(principal: str, user_names: Mapping[Any, str]) -> str:
     if principal == ANONYMOUS:
         return "anonymous"

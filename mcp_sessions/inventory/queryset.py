@@ -1,10 +1,10 @@
-"""A lazy list of sessions that looks to Django's admin like a queryset, and can do what the admin needs.
+"""A lazy list of records that looks to Django's admin like a queryset, and can do what the admin needs.
 
-Whatever else a queryset can do raises UnsupportedLookup: no index serves it, and returning the wrong sessions would be
+Whatever else a queryset can do raises UnsupportedLookup: no index serves it, and returning the wrong records would be
 worse.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, NoReturn, Self, TypeVar, overload
 
@@ -12,15 +12,9 @@ from django.db.models import Model, Q, QuerySet
 
 from mcp_sessions import conf
 from mcp_sessions.errors import UnsupportedLookup
-from mcp_sessions.inventory.listing import (
-    MAX_DEPTH,
-    Located,
-    LocatedPage,
-    Match,
-    Picked,
-    SessionQuery,
-    combine,
-)
+from mcp_sessions.inventory.listing import MAX_DEPTH, Located, LocatedPage, Match, SessionQuery, combine
+from mcp_sessions.inventory.lookups import Picked
+from mcp_sessions.records import Kind
 from mcp_sessions.store.calls.queries import Query
 
 Row = TypeVar("Row", bound=Model)
@@ -30,6 +24,7 @@ _LOOKUPS: Final = {
     "client_name": "client",
     "protocol_version": "protocol",
     "principal": "principal",
+    "label": "label",
     "last_activity__gte": "active_since_ms",
     "last_activity__lt": "active_before_ms",
 }
@@ -65,7 +60,7 @@ class _Part:
 
 
 class SessionQuerySet(Generic[Row]):
-    """The sessions of all endpoints, as instances of `model`, which `from_rows` makes of what the stores hold.
+    """The records of all kinds and endpoints, as instances of `model`, which `from_rows` makes of what the stores hold.
 
     Each step returns a new queryset, and nothing is read before it is used. Reading raises StoreUnavailable when a
     store cannot be reached.
@@ -95,12 +90,12 @@ class SessionQuerySet(Generic[Row]):
         return self._with(replace(self._part.sessions, matches=()))
 
     def using(self, alias: str | None) -> QuerySet[Row]:
-        """An empty queryset: no database holds sessions, so `dumpdata` writes none."""
+        """An empty queryset: no database holds records, so `dumpdata` writes none."""
         return QuerySet(self.model, using=alias).none()
 
     def filter(self, *conditions: Q, **lookups: Any) -> Self:
-        """Narrow by `pk`, `pk__in`, `endpoint`, `last_activity__gte` and `last_activity__lt`, and by one of
-        `client_name`, `protocol_version` and `principal`.
+        """Narrow by `pk`, `pk__in`, `endpoint`, `kind`, `last_activity__gte` and `last_activity__lt`, and by one of
+        `client_name`, `protocol_version`, `principal` and `label`, or by the last two.
 
         Raises: UnsupportedLookup.
         """
@@ -110,7 +105,7 @@ class SessionQuerySet(Generic[Row]):
         return self._with(sessions)
 
     def matching(self, matches: Iterable[Match]) -> Self:
-        """Narrow to the sessions that meet any of the matches; to nothing if there are none."""
+        """Narrow to the records that meet any of the matches; to nothing if there are none."""
         return self._with(replace(self._part.sessions, matches=tuple(matches)))
 
     def order_by(self, *names: str) -> Self:
@@ -122,19 +117,19 @@ class SessionQuerySet(Generic[Row]):
         others = {name.lstrip("-") for name in names[1:]} - set(_KEYS)
         if first.lstrip("-") != "last_activity" or others:
             raise UnsupportedLookup(
-                f"Sessions can be sorted only by last activity, not by {', '.join(names)}."
+                f"Records can be sorted only by last activity, not by {', '.join(names)}."
             )
         filters = replace(self._part.sessions.filters, ascending=not first.startswith("-"))
         return self._with(replace(self._part.sessions, filters=filters))
 
     def get(self, **lookups: Any) -> Row:
-        """The session with this `pk` or `fingerprint`. Raises: the model's DoesNotExist, UnsupportedLookup."""
+        """The record with this `pk` or `fingerprint`. Raises: the model's DoesNotExist, UnsupportedLookup."""
         if not set(lookups) & set(_KEYS):
-            raise UnsupportedLookup("A single session can be found only by its fingerprint.")
+            raise UnsupportedLookup("A single record can be found only by its fingerprint.")
         found = self.filter(**lookups).first()
         if found is None:
             gone = self.model.DoesNotExist  # type: ignore[attr-defined]  # every model that is not abstract has one
-            raise gone("There is no such session: it ended, or it never existed.")
+            raise gone("There is no such record: it ended, or it never existed.")
         return found
 
     def first(self) -> Row | None:
@@ -144,10 +139,17 @@ class SessionQuerySet(Generic[Row]):
         return self.first() is not None
 
     def count(self) -> int:
-        """How many sessions match, according to the indexes: at most one read, and none after `read`."""
+        """How many records match, according to the indexes: at most one read, and none after `read`."""
         window, stop = self._part.window, self._part.stop
         page = self._part.sessions.page(offset=0, limit=1) if window is None else window.page
         return max(0, (page.total if stop is None else min(page.total, stop)) - self._part.start)
+
+    def count_by_kind(self) -> Mapping[Kind, int]:
+        """How many records of each kind match; costs as `count`. Raises: UnsupportedLookup for a slice."""
+        if self._is_slice():
+            raise UnsupportedLookup("A slice of records is not counted by kind.")
+        window = self._part.window
+        return (self._part.sessions.page(offset=0, limit=1) if window is None else window.page).counts
 
     def read(self, *, offset: int, limit: int) -> Self:
         """Read one page and the total now, so that this page and `count()` need no further read."""
@@ -175,14 +177,14 @@ class SessionQuerySet(Generic[Row]):
             return self._loaded()[key]
         if self._is_slice() or key.step or (key.start or 0) < 0 or (key.stop or 0) < 0:
             raise UnsupportedLookup(
-                "A list of sessions can be sliced only once, without steps or negative indexes."
+                "A list of records can be sliced only once, without steps or negative indexes."
             )
         return self._clone(start=key.start or 0, stop=key.stop)
 
     def __getattr__(self, name: str) -> NoReturn:
         """Refuse, by name, what other querysets can do and this one cannot."""
         if not name.startswith("_") and hasattr(QuerySet, name):
-            raise UnsupportedLookup(f"Sessions are not in a database: {name}() is not supported.")
+            raise UnsupportedLookup(f"Records are not in a database: {name}() is not supported.")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def _clone(self, **changes: Any) -> Self:
@@ -195,7 +197,7 @@ class SessionQuerySet(Generic[Row]):
         Raises: UnsupportedLookup for a slice.
         """
         if self._is_slice():
-            raise UnsupportedLookup("A slice of sessions cannot be filtered or sorted.")
+            raise UnsupportedLookup("A slice of records cannot be filtered or sorted.")
         return self._clone(sessions=sessions, window=None)
 
     def _is_slice(self) -> bool:
@@ -219,7 +221,7 @@ class SessionQuerySet(Generic[Row]):
             return replace(known.page, rows=known.page.rows[:limit])
         page = self._part.sessions.page(offset=start, limit=min(limit, MAX_DEPTH))
         if limit > MAX_DEPTH or (stop is None and page.total > start + MAX_DEPTH):
-            raise UnsupportedLookup(f"At most {MAX_DEPTH:,} sessions can be read at once: slice the list.")
+            raise UnsupportedLookup(f"At most {MAX_DEPTH:,} records can be read at once: slice the list.")
         return page
 
 
@@ -227,14 +229,14 @@ def _pairs(conditions: Iterable[Q]) -> Iterator[tuple[str, Any]]:
     """The lookups in Q objects. Raises: UnsupportedLookup for anything but AND."""
     for condition in conditions:
         if condition.negated or condition.connector != Q.AND:
-            raise UnsupportedLookup("Conditions on sessions can be combined only with AND.")
+            raise UnsupportedLookup("Conditions on records can be combined only with AND.")
         for child in condition.children:
             if isinstance(child, tuple):
                 yield child
             elif isinstance(child, Q):
                 yield from _pairs([child])
             else:
-                raise UnsupportedLookup(f"Sessions cannot be filtered by {child!r}.")
+                raise UnsupportedLookup(f"Records cannot be filtered by {child!r}.")
 
 
 def _narrowed(sessions: SessionQuery, name: str, value: Any) -> SessionQuery:
@@ -242,12 +244,14 @@ def _narrowed(sessions: SessionQuery, name: str, value: Any) -> SessionQuery:
         return sessions
     if name == "endpoint":
         return replace(sessions, aliases=tuple(alias for alias in sessions.aliases if alias == value))
+    if name == "kind":
+        return replace(sessions, kinds=tuple(kind for kind in sessions.kinds if kind == value))
     if name in _KEYS:
         return replace(sessions, matches=(Picked(fingerprints=(value,)),))
     if name in ("pk__in", "fingerprint__in"):
         return replace(sessions, matches=(Picked(fingerprints=tuple(value)),))
     if name not in _LOOKUPS:
-        raise UnsupportedLookup(f"Sessions cannot be looked up by {name}.")
+        raise UnsupportedLookup(f"Records cannot be looked up by {name}.")
     field = _LOOKUPS[name]
     wanted = round(value.timestamp() * 1000) if field.endswith("_ms") else value
     filters = combine(sessions.filters, Query(**{field: wanted}))

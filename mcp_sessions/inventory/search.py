@@ -1,11 +1,12 @@
-"""What the text in the admin's search box may mean: a fingerprint, a client, a user, or the subject of a token."""
+"""What the text in the admin's search box may mean: a fingerprint, a handle, a client, a user, or a token's subject."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from mcp_sessions import conf
-from mcp_sessions.inventory.listing import Match, Prefix
+from mcp_sessions.inventory.listing import Match
+from mcp_sessions.inventory.lookups import Lookup, Named, Prefix, may_be_handle
 from mcp_sessions.inventory.principals import principals_of_tokens, principals_of_users
 from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX
 from mcp_sessions.store.calls import indexes
@@ -13,8 +14,8 @@ from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import sync_store_for
 
 HELP: Final = (
-    "The first 8 or more digits of a fingerprint, (part of) a client’s name, (part of) a user name, a token’s subject, "
-    "or “anonymous”."
+    "A handle, the first 8 or more digits of a fingerprint, (part of) a client’s name, (part of) a user name, a "
+    "token’s subject, or “anonymous”."
 )
 #: Clients, and users, that one text may stand for. Each of them costs a read.
 MAX_MEANINGS: Final = 10
@@ -35,15 +36,21 @@ def search(text: str, aliases: Iterable[str]) -> Search:
     clients = _client_names(text, aliases)
     users = principals_of_users(text, limit=MAX_MEANINGS + 1)
     principals = dict.fromkeys([*users[:MAX_MEANINGS], *_other_principals(text, aliases)])
-    prefixes = [Prefix(digits=text.lower())] if FINGERPRINT_PREFIX.match(text.lower()) else []
     return Search(
         matches=[
-            *prefixes,
+            *lookups(text),
             *(Query(client=name) for name in clients[:MAX_MEANINGS]),
             *(Query(principal=principal) for principal in principals),
         ],
         ambiguous=len(clients) > MAX_MEANINGS or len(users) > MAX_MEANINGS,
     )
+
+
+def lookups(text: str) -> list[Lookup]:
+    """The lookups of a text that identifies a record: a fingerprint or its beginning, or a handle."""
+    digits = text.strip().lower()
+    found: list[Lookup] = [Prefix(digits=digits)] if FINGERPRINT_PREFIX.match(digits) else []
+    return [*found, Named(text=text)] if may_be_handle(text) else found
 
 
 def _client_names(text: str, aliases: Sequence[str]) -> list[str]:

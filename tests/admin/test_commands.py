@@ -56,13 +56,13 @@ def test_list_prints_the_sessions_of_all_endpoints_last_active_first() -> None:
     for words in ("coder 1.0", "ada", "2025-11-25", "59 min", " 2 ", "shop"):
         assert words in lines[2]
     assert "\x1b" not in lines[1], "a client's name cannot steer the terminal"
-    assert lines[3] == "2 open"
+    assert lines[3] == "2 sessions"
 
 
 def test_list_can_be_narrowed() -> None:
     open_sessions([Opened(), Opened()], "shop")
     open_sessions([Opened()], "stock")
-    assert run("list", "--endpoint", "shop").splitlines()[-1] == "2 open"
+    assert run("list", "--endpoint", "shop").splitlines()[-1] == "2 sessions"
     assert len(run("list", "--limit", "1").splitlines()) == 3
 
 
@@ -109,14 +109,14 @@ def test_expire_says_what_ended_although_the_store_went_away() -> None:
 
 def test_expire_ends_nothing_if_one_is_unknown() -> None:
     [one] = open_sessions([Opened()], "shop")
-    with pytest.raises(CommandError, match="No open session"):
+    with pytest.raises(CommandError, match="No record"):
         run("expire", one.fingerprint, "f" * 64)
     assert sync_store_for("shop").run(sessions.get(one.fingerprint)) is not None
 
 
 @pytest.mark.parametrize("digits", ["abc", "not hexadecimal", "a" * 65])
 def test_what_cannot_be_a_fingerprint_is_refused(digits: str) -> None:
-    with pytest.raises(CommandError, match="FINGERPRINT"):
+    with pytest.raises(CommandError, match="RECORD"):
         run("show", digits)
 
 

@@ -36,7 +36,7 @@ def test_the_detail_page_shows_everything_and_changes_nothing(viewer: Client) ->
     assert "[&quot;one&quot;, &quot;two&quot;]" in page
     assert "x" * 300 in page
     assert "x" * 500 not in page
-    assert "<td>5002</td>" in page
+    assert "<td>5,002</td>" in page
     assert 'name="_save"' not in page
 
 
@@ -44,7 +44,7 @@ def test_a_session_that_never_was_leads_back_to_the_list(viewer: Client) -> None
     for unknown in ("f" * 64, "nonsense", "_3C_script_3E_"):
         response = viewer.get(f"{LIST}{unknown}/change/", follow=True)
         assert response.redirect_chain == [(LIST, 302)]
-        assert "session no longer exists" in said(response)[0]
+        assert "record no longer exists" in said(response)[0]
 
 
 def test_no_page_runs_what_a_client_calls_itself(operator: Client) -> None:

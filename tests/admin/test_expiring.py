@@ -34,7 +34,7 @@ def test_confirmed_sessions_end_and_others_go_on(operator: Client) -> None:
     response = operator.post(LIST, confirmed(one, two), follow=True)
     assert [alive(session) for session in (one, two, other)] == [False, False, True]
     assert listed(response) == [other.fingerprint]
-    assert said(response) == ["Force-expired 2 MCP sessions. No node serves them any more."]
+    assert said(response) == ["Force-expired 2 sessions. No node serves them any more."]
 
 
 def test_each_ended_session_is_in_the_audit_log(operator: Client) -> None:
@@ -53,10 +53,10 @@ def test_the_history_outlives_the_session(operator: Client) -> None:
     [session] = open_sessions([Opened(client="one")])
     assert operator.get(history(session)).status_code == 200
     operator.post(LIST, confirmed(session))
-    assert "Force-expired. Client: one 1.0." in body(operator.get(history(session)))
+    assert "Force-expired. Kind: session. Client: one 1.0." in body(operator.get(history(session)))
     after = operator.get(detail(session), follow=True)
     assert after.redirect_chain == [(history(session), 302)]
-    assert said(after)[-1] == "This session was force-expired; see below."
+    assert said(after)[-1] == "This record was force-expired; see below."
 
 
 def test_the_page_of_one_session_can_expire_it(operator: Client) -> None:
@@ -72,9 +72,9 @@ def test_sessions_that_ended_in_the_meantime_are_told_apart(operator: Client) ->
     one, two = open_sessions([Opened(), Opened()])
     sync_store_for("default").run(sessions.end(two.fingerprint, principal=None, reason="expired_by_operator"))
     page = body(operator.post(LIST, action(one, two)))
-    assert "1 of the selected sessions is already gone" in page
+    assert "1 of the selected records is already gone" in page
     response = operator.post(LIST, confirmed(one, two), follow=True)
-    assert said(response)[1] == "1 MCP session was already gone."
+    assert said(response)[1] == "1 record was already gone."
     assert LogEntry.objects.count() == 1
 
 
@@ -86,7 +86,7 @@ def test_nothing_left_to_end_offers_the_way_back(operator: Client) -> None:
     page = body(operator.post(LIST, action(session)))
     assert "already gone" in page
     assert "Yes, I’m sure" not in page
-    assert said(operator.post(LIST, confirmed(session), follow=True)) == ["1 MCP session was already gone."]
+    assert said(operator.post(LIST, confirmed(session), follow=True)) == ["1 record was already gone."]
 
 
 def test_all_pages_can_be_selected_and_only_what_the_filter_shows_ends(operator: Client) -> None:
@@ -97,7 +97,7 @@ def test_all_pages_can_be_selected_and_only_what_the_filter_shows_ends(operator:
     assert "and 70 more" in page
     assert page.count('name="_selected_action"') == 1
     response = operator.post(f"{LIST}?client=leaky", confirmed(wanted[0], select_across="1"), follow=True)
-    assert said(response) == ["Force-expired 120 MCP sessions. No node serves them any more."]
+    assert said(response) == ["Force-expired 120 sessions. No node serves them any more."]
     assert not any(alive(session) for session in wanted)
     assert alive(other)
     assert LogEntry.objects.count() == 120
@@ -153,8 +153,8 @@ def test_sessions_of_two_endpoints_end_in_one_action(operator: Client, two_endpo
     sync_store_for("shop").run(sessions.end(gone.fingerprint, principal=None, reason="deleted"))
     response = operator.post(LIST, confirmed(gone, *opened), follow=True)
     assert said(response) == [
-        "Force-expired 2 MCP sessions. No node serves them any more.",
-        "1 MCP session was already gone.",
+        "Force-expired 2 sessions. No node serves them any more.",
+        "1 record was already gone.",
     ]
     assert LogEntry.objects.count() == 2
     assert not alive(opened[0], "shop")

@@ -108,7 +108,7 @@ def test_long_lists_have_pages(viewer: Client) -> None:
     assert listed(viewer.get(LIST)) == newest_first[:50]
     assert listed(viewer.get(LIST, {"p": "3"})) == newest_first[100:]
     assert listed(viewer.get(LIST, {"all": ""})) == newest_first
-    assert "120 MCP sessions" in body(viewer.get(LIST))
+    assert "120 records" in body(viewer.get(LIST))
 
 
 def test_a_wrong_address_never_is_an_error(viewer: Client) -> None:
@@ -178,7 +178,7 @@ def test_sessions_are_found_by_what_operators_know(viewer: Client, settings: Laz
     for text in ("nobody", by_user.fingerprint[:7], "f" * 64, "*", "a" * 500):
         response = viewer.get(LIST, {"q": text})
         assert listed(response) == []
-        assert "No open session matches" in body(response)
+        assert "No record matches" in body(response)
 
 
 def test_the_search_box_says_what_can_be_searched(viewer: Client) -> None:

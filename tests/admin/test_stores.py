@@ -53,7 +53,7 @@ def test_a_store_that_is_down_is_explained(
     for response in responses:
         assert response.status_code == 503
         assert response["Retry-After"] == "5"
-        assert "Sessions are not lost" in body(response)
+        assert "Nothing is lost" in body(response)
         assert "redis://" not in body(response)
     assert "The admin cannot reach a session store" in caplog.text
     assert LogEntry.objects.count() == 0
@@ -70,7 +70,7 @@ def test_what_ended_before_the_store_went_down_is_recorded(operator: Client) -> 
     with mock.patch("mcp_sessions.admin.actions.end_sessions", ends):
         response = operator.post(LIST, confirmed(*sessions))
     assert response.status_code == 503
-    assert "Force-expired 1 MCP session." in body(response)
+    assert "Force-expired 1 session." in body(response)
     assert LogEntry.objects.count() == 1
 
 
@@ -97,7 +97,7 @@ def in_memory(settings: LazySettings, one_endpoint: None) -> None:
 def test_in_memory_the_list_says_that_it_is_this_process_only(operator: Client, in_memory: None) -> None:
     [session] = open_sessions([Opened(client="local")])
     response = operator.get(LIST)
-    assert "Sessions of this process only" in body(response)
+    assert "Records of this process only" in body(response)
     assert listed(response) == [session.fingerprint]
     operator.post(LIST, confirmed(session))
     assert not alive(session)

@@ -129,5 +129,5 @@ def test_a_store_that_is_down(admin: Admin, look: str, redis: RedisServer) -> No
         admin.picture(f"store-down-{look}")
     finally:
         redis.start()
-    assert "Sessions are not lost" in admin.text
+    assert "Nothing is lost" in admin.text
     assert [entry["source"] for entry in admin.complaints()] == ["network"], "the 503 itself"

@@ -1,8 +1,5 @@
-"""The lazy queryset of sessions: what it reads, when, and what it refuses."""
+"""The lazy queryset of records: what it reads, when, and what it refuses."""
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,124 +8,11 @@ from django.core.paginator import Paginator
 from django.db.models import Q
 
 from mcp_sessions.errors import MCPSessionsError, UnsupportedLookup
-from mcp_sessions.inventory.listing import MAX_DEPTH, Prefix
-from mcp_sessions.inventory.queryset import SessionQuerySet
+from mcp_sessions.inventory.listing import MAX_DEPTH
+from mcp_sessions.inventory.lookups import Prefix
 from mcp_sessions.models import MCPSession
-from mcp_sessions.records import Handshake, Session
-from mcp_sessions.store.calls.queries import Page, Query
-
-MINUTE = 60_000
-START = 1_800_000_000_000
-
-
-def session(
-    number: int, *, client: str = "client", protocol: str = "2025-11-25", principal: str = "anonymous"
-) -> Session:
-    """Session 0 was active last, session 1 a minute before it, and so on."""
-    moment = START - number * MINUTE
-    return Session(
-        fingerprint=hashlib.sha256(f"{client}{number}".encode()).hexdigest(),
-        handshake=Handshake(
-            protocol_version=protocol, client_info={"name": client, "version": "1"}, capabilities={}
-        ),
-        principal=principal,
-        created_ms=moment,
-        deadline_ms=moment + 1440 * MINUTE,
-        last_activity_ms=moment,
-        expires_ms=moment + 60 * MINUTE,
-        active=True,
-        initialized=True,
-        requests=number,
-        last_call="ping",
-        log_level=None,
-        tools=frozenset(),
-    )
-
-
-@dataclass
-class ListedStore:
-    """A sync store over a list, which remembers what it was asked."""
-
-    sessions: Sequence[Session]
-    asked: list[tuple[Any, ...]] = field(default_factory=list)
-    shared: bool = True
-
-    def page(self, query: Query, *, offset: int, limit: int) -> Page:
-        self.asked.append((query, offset, limit))
-        found = sorted(
-            (s for s in self.sessions if self._matches(s, query)),
-            key=lambda s: s.last_activity_ms,
-            reverse=not query.ascending,
-        )
-        return Page(sessions=found[offset : offset + limit], total=len(found))
-
-    def _matches(self, session: Session, query: Query) -> bool:
-        return (
-            query.client in (None, session.handshake.client_name)
-            and query.protocol in (None, session.handshake.protocol_version)
-            and query.principal in (None, session.principal)
-            and (query.active_since_ms or 0) <= session.last_activity_ms
-            and (query.active_before_ms is None or session.last_activity_ms < query.active_before_ms)
-        )
-
-    def get(self, fingerprint: str) -> Session | None:
-        self.asked.append(("get", fingerprint))
-        return next((s for s in self.sessions if s.fingerprint == fingerprint), None)
-
-    def find(self, prefix: str, *, limit: int) -> Sequence[Session]:
-        self.asked.append(("find", prefix))
-        return [s for s in self.sessions if s.fingerprint.startswith(prefix)][:limit]
-
-    def run(self, call: tuple[str, tuple[Any, ...], dict[str, Any]]) -> Any:
-        name, arguments, options = call
-        options.pop("limits", None)
-        return getattr(self, name)(*arguments, **options)
-
-
-def named(name: str) -> Callable[..., Any]:
-    """A call that a `ListedStore` understands."""
-    return lambda *arguments, **options: (name, arguments, options)
-
-
-@dataclass
-class Stores:
-    """The endpoints' stores by alias."""
-
-    by_alias: dict[str, ListedStore]
-
-    def __getitem__(self, alias: str) -> ListedStore:
-        return self.by_alias[alias]
-
-
-@pytest.fixture
-def stores(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Stores:
-    """One endpoint with 120 sessions; a test may add endpoints."""
-    stores = Stores({"default": ListedStore([session(n) for n in range(120)])})
-    settings.MCP_SESSIONS = {"default": {"SERVER": "unused"}}
-    monkeypatch.setattr("mcp_sessions.inventory.listing.sync_store_for", stores.__getitem__)
-    for name in ("queries.page", "queries.find", "sessions.get"):
-        monkeypatch.setattr(f"mcp_sessions.inventory.listing.{name}", named(name.partition(".")[2]))
-    return stores
-
-
-@pytest.fixture
-def two(stores: Stores, settings: Any) -> Stores:
-    """Two endpoints whose sessions alternate in time."""
-    stores.by_alias = {
-        "even": ListedStore([session(n) for n in range(0, 20, 2)]),
-        "odd": ListedStore([session(n) for n in range(1, 20, 2)]),
-    }
-    settings.MCP_SESSIONS = {"even": {"SERVER": "unused"}, "odd": {"SERVER": "unused", "PATH": "odd"}}
-    return stores
-
-
-def sessions() -> SessionQuerySet[MCPSession]:
-    return MCPSession.objects.get_queryset()
-
-
-def numbers(found: Any) -> list[int]:
-    """Which sessions; their numbers are their request counts."""
-    return [session.record.requests for session in found]
+from mcp_sessions.store.calls.queries import Query
+from tests.inventory.stores import MINUTE, START, ListedStore, Stores, numbers, session, sessions
 
 
 def test_nothing_is_read_before_it_is_needed(stores: Stores) -> None:
@@ -140,14 +24,14 @@ def test_a_page_and_its_total_are_one_read(stores: Stores) -> None:
     page = sessions().read(offset=50, limit=50)
     assert page.count() == 120
     assert numbers(page[50:100]) == list(range(50, 100))
-    assert len(stores["default"].asked) == 1
+    assert stores["default"].round_trips == 1
 
 
 def test_rows_are_read_once_however_often_they_are_looked_at(stores: Stores) -> None:
     page = sessions()[:10]
     assert len(page) == len(list(page)) == 10
     assert page[0] is next(iter(page))
-    assert len(stores["default"].asked) == 1
+    assert stores["default"].round_trips == 1
 
 
 def test_djangos_paginator_gets_its_last_page(stores: Stores) -> None:
@@ -158,7 +42,7 @@ def test_djangos_paginator_gets_its_last_page(stores: Stores) -> None:
 def test_a_short_list_that_was_read_needs_no_other_read(stores: Stores) -> None:
     stores.by_alias["default"] = ListedStore([session(n) for n in range(7)])
     assert numbers(sessions().read(offset=0, limit=50).all()) == list(range(7))
-    assert len(stores["default"].asked) == 1
+    assert stores["default"].round_trips == 1
 
 
 def test_sessions_are_sorted_by_last_activity_both_ways(stores: Stores) -> None:
@@ -270,7 +154,7 @@ def test_several_endpoints_are_merged_by_last_activity(two: Stores) -> None:
     page = sessions().read(offset=5, limit=5)
     assert (page.count(), numbers(page[5:10])) == (20, [5, 6, 7, 8, 9])
     assert [found.endpoint for found in page[5:7]] == ["odd", "even"]
-    assert len(two["even"].asked) == len(two["odd"].asked) == 1
+    assert two["even"].round_trips == two["odd"].round_trips == 2
 
 
 def test_merged_endpoints_can_be_sorted_the_other_way(two: Stores) -> None:

@@ -1,83 +1,105 @@
-"""`manage.py mcp_sessions`: list, show and force-expire sessions from a shell, and list the nodes."""
+"""`manage.py mcp_sessions`: list, show and force-expire sessions and other records, and list the nodes."""
 
 import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mcp_sessions import conf
 from mcp_sessions.ending import end_sessions
-from mcp_sessions.errors import NotAllEnded, StoreUnavailable
+from mcp_sessions.errors import NotAllEnded, StoreUnavailable, UnsupportedLookup
 from mcp_sessions.inventory import display
-from mcp_sessions.inventory.listing import Prefix, SessionQuery
+from mcp_sessions.inventory.kinds import WITH_STATE, counted
+from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.nodes import nodes_of
+from mcp_sessions.inventory.principals import principal_named
+from mcp_sessions.inventory.search import lookups
 from mcp_sessions.models import MCPSession
-from mcp_sessions.records import FINGERPRINT_PREFIX
+from mcp_sessions.records import KINDS, Kind
 from mcp_sessions.store.calls import state
+from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import sync_store_for
 
-_ROW: Final = "{:<12}  {:<24}  {:<24}  {:<10}  {:>12}  {:>12}  {:>8}  {}"
+_ROW: Final = "{:<24}  {:<20}  {:<24}  {:<24}  {:<10}  {:>12}  {:>12}  {:>8}  {}"
+_HEAD: Final = (
+    "RECORD",
+    "KIND",
+    "CLIENT",
+    "PRINCIPAL",
+    "PROTOCOL",
+    "ACTIVE",
+    "EXPIRES IN",
+    "REQUESTS",
+    "ENDPOINT",
+)
 
 
 class Command(BaseCommand):
-    help = "List, show and force-expire the open MCP sessions of this project, and list its nodes."
+    help = (
+        "List, show and force-expire the MCP sessions and other records of this project, and list its nodes."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="command", required=True)
-        list_ = commands.add_parser("list", help="list the sessions, most recently active first")
-        list_.add_argument("--limit", type=int, default=50, help="sessions to list at most; default 50")
-        show = commands.add_parser("show", help="show everything about one session, as JSON")
-        _add_fingerprints(show, nargs=1)
-        expire = commands.add_parser("expire", help="end sessions, on every node at once")
-        _add_fingerprints(expire, nargs="+")
+        list_ = commands.add_parser("list", help="list the records, most recently active first")
+        list_.add_argument("--limit", type=int, default=50, help="records to list at most; default 50")
+        show = commands.add_parser("show", help="show everything about one record, as JSON")
+        _add_records(show, nargs=1)
+        expire = commands.add_parser("expire", help="end records, on every node at once")
+        _add_records(expire, nargs="+")
         nodes = commands.add_parser("nodes", help="list the nodes (server processes) by their heartbeats")
+        for command in (list_, show, expire):
+            command.add_argument("--kind", choices=KINDS, help="default: all kinds")
+            command.add_argument("--label", help="only handles of this kind, or conversations with this key")
+            command.add_argument(
+                "--principal", help="only records of this principal, as “show” prints it, or of this user"
+            )
         for command in (list_, show, expire, nodes):
             command.add_argument("--endpoint", choices=conf.aliases(), help="default: all endpoints")
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
+        aliases = (options["endpoint"],) if options["endpoint"] else conf.aliases()
         acts: dict[str, Callable[..., None]] = {
             "list": self.print_all,
             "show": self.print_one,
             "expire": self.end,
             "nodes": self.print_nodes,
         }
-        aliases = (options["endpoint"],) if options["endpoint"] else conf.aliases()
         self._warn_about_memory(aliases)
         try:
-            acts[command](aliases, **options)
+            acts[command](_chosen(aliases, **options), **options)
         except StoreUnavailable as error:
             raise CommandError(f"The session store cannot be reached: {error}") from error
+        except UnsupportedLookup as error:
+            raise CommandError(str(error)) from error
 
-    def print_all(self, aliases: tuple[str, ...], *, limit: int, **_: Any) -> None:
-        """Print a table of sessions."""
-        page = SessionQuery(aliases=aliases).page(offset=0, limit=max(1, limit))
-        self.stdout.write(
-            _ROW.format(
-                "SESSION", "CLIENT", "PRINCIPAL", "PROTOCOL", "ACTIVE", "EXPIRES IN", "REQUESTS", "ENDPOINT"
-            )
-        )
+    def print_all(self, chosen: SessionQuery, *, limit: int, **_: Any) -> None:
+        """Print a table of records."""
+        page = chosen.page(offset=0, limit=max(1, limit))
+        self.stdout.write(_ROW.format(*_HEAD))
         for session in MCPSession.from_rows(page.rows):
             self.stdout.write(_ROW.format(*_cells(session)))
-        self.stdout.write(f"{page.total} open")
+        self.stdout.write(counted(page.counts))
 
-    def print_one(self, aliases: tuple[str, ...], *, fingerprints: list[str], **_: Any) -> None:
-        """Print one session as JSON."""
-        session = _only(aliases, fingerprints[0])
+    def print_one(self, chosen: SessionQuery, *, records: list[str], **_: Any) -> None:
+        """Print one record as JSON."""
+        session = _only(chosen, records[0])
         self.stdout.write(json.dumps(_document(session), indent=2, default=str))
 
-    def print_nodes(self, aliases: tuple[str, ...], **_: Any) -> None:
+    def print_nodes(self, chosen: SessionQuery, **_: Any) -> None:
         """Print a table of nodes."""
-        for node in nodes_of(aliases):
+        for node in nodes_of(chosen.aliases):
             self.stdout.write(
                 f"{node.id}  {node.host}  {node.pid}  {display.ago(node.seen)}  {node.endpoint}"
             )
 
-    def end(self, aliases: tuple[str, ...], *, fingerprints: list[str], **_: Any) -> None:
-        """End the sessions, or none if one of them is unknown."""
+    def end(self, chosen: SessionQuery, *, records: list[str], **_: Any) -> None:
+        """End the records, or none if one of them is unknown."""
         by_endpoint: dict[str, list[MCPSession]] = {}
-        for session in [_only(aliases, prefix) for prefix in fingerprints]:
+        for session in [_only(chosen, text) for text in records]:
             by_endpoint.setdefault(session.endpoint, []).append(session)
         for alias, sessions in by_endpoint.items():
             failure = None
@@ -100,34 +122,55 @@ class Command(BaseCommand):
             self.stderr.write(self.style.WARNING(f"{where} and cannot be seen from here."))
 
 
-def _only(aliases: tuple[str, ...], prefix: str) -> MCPSession:
-    """The session whose fingerprint starts so. Raises: CommandError if there is none, or more than one."""
-    found = SessionQuery(aliases=aliases, matches=(Prefix(digits=prefix),)).page(offset=0, limit=2)
+def _chosen(
+    aliases: tuple[str, ...],
+    *,
+    kind: Kind | None = None,
+    label: str | None = None,
+    principal: str | None = None,
+    **_: Any,
+) -> SessionQuery:
+    """The records that the options leave."""
+    owner = None if principal is None else principal_named(principal)
+    filters = Query(label=label, principal=owner)
+    return SessionQuery(aliases=aliases, kinds=(kind,) if kind else KINDS, filters=filters)
+
+
+def _only(chosen: SessionQuery, text: str) -> MCPSession:
+    """The record that the text identifies. Raises: CommandError if there is none, or more than one."""
+    found = replace(chosen, matches=tuple(lookups(text))).page(offset=0, limit=2)
     if len(found.rows) != 1:
-        problem = "No open session" if not found.rows else "More than one open session"
-        raise CommandError(f"{problem} has a fingerprint that starts with {prefix}.")
+        if not found.rows:
+            raise CommandError(
+                f"No record has a fingerprint that starts with {text}, and no handle is {text}."
+            )
+        raise CommandError(
+            f"More than one record is meant by {text}. Type more of it, or give --kind, --label or --principal."
+        )
     return MCPSession.from_rows(found.rows)[0]
 
 
-def _add_fingerprints(parser: ArgumentParser, *, nargs: int | str) -> None:
+def _add_records(parser: ArgumentParser, *, nargs: int | str) -> None:
     parser.add_argument(
-        "fingerprints",
+        "records",
         nargs=nargs,
-        type=_prefix,
-        metavar="FINGERPRINT",
-        help="all of it, or its first 8 or more digits",
+        type=_record,
+        metavar="RECORD",
+        help="a fingerprint, or its first 8 or more digits, or the text of a handle",
     )
 
 
-def _prefix(text: str) -> str:
+def _record(text: str) -> str:
     """Raises: ValueError, which the parser reports."""
-    if not FINGERPRINT_PREFIX.match(text.lower()):
+    if not lookups(text):
         raise ValueError(text)
-    return text.lower()
+    return text
 
 
 def _cells(session: MCPSession) -> Iterator[Any]:
-    yield session.short_fingerprint
+    # Whole, because the other commands take it.
+    yield session.shown_id
+    yield session.kind_with_label
     yield display.printable(session.client, 24)
     yield display.printable(session.principal_name, 24)
     yield display.printable(session.protocol_version, 10)
@@ -138,9 +181,13 @@ def _cells(session: MCPSession) -> Iterator[Any]:
 
 
 def _document(session: MCPSession) -> dict[str, Any]:
+    """What is known of a record: all of it for a session, and for others what is meaningful for their kind."""
     record = session.record
-    return {
+    document: dict[str, Any] = {
         "fingerprint": record.fingerprint,
+        "kind": record.kind,
+        "label": record.label,
+        "name": record.name,
         "endpoint": session.endpoint,
         "client_info": record.handshake.client_info,
         "capabilities": record.handshake.capabilities,
@@ -151,10 +198,15 @@ def _document(session: MCPSession) -> dict[str, Any]:
         "last_activity": record.last_activity,
         "expires": record.expires,
         "deadline": record.deadline,
-        "initialized": record.initialized,
         "requests": record.requests,
         "last_call": record.last_call,
-        "log_level": record.log_level,
-        "tools": sorted(record.tools),
-        "state": dict(sync_store_for(session.endpoint).run(state.items(record.fingerprint))),
     }
+    if record.kind == "session":
+        document["initialized"] = record.initialized
+        document["log_level"] = record.log_level
+        document["tools"] = sorted(record.tools)
+    if record.kind in WITH_STATE:
+        texts = sync_store_for(session.endpoint).run(state.texts(record.fingerprint))
+        document["state_bytes"] = display.state_bytes(texts)
+        document["state"] = {name: json.loads(text) for name, text in texts.items()}
+    return document

@@ -190,7 +190,8 @@ def alive(index: str, fingerprints: Sequence[str], *, kind: Kind = "session") ->
     sessions = yield [get(fingerprint) for fingerprint in fingerprints]
     gone = [each for each, session in zip(fingerprints, sessions, strict=True) if session is None]
     if gone:
-        yield [indexes.unindex((index, keys.activity_index(kind)), gone)]
+        places = (index, keys.activity_index(kind))
+        yield [indexes.unindex(places, gone[start : start + 1000]) for start in range(0, len(gone), 1000)]
     return [session for session in sessions if session is not None]
 
 

@@ -1,0 +1,128 @@
+"""Records of several kinds in one list: merged, filtered, searched and counted."""
+
+from typing import Any
+
+import pytest
+
+from mcp_sessions.errors import UnsupportedLookup
+from mcp_sessions.inventory import kinds, search
+from mcp_sessions.inventory.listing import MAX_DEPTH
+from mcp_sessions.inventory.lookups import Prefix
+from mcp_sessions.records import KINDS, Kind
+from tests.inventory.stores import ListedStore, Stores, numbers, session, sessions
+
+
+@pytest.fixture
+def mixed(stores: Stores) -> Stores:
+    """Records of all kinds that alternate in time; those of two kinds have a label."""
+    stores.by_alias["default"] = ListedStore(
+        [
+            session(
+                number,
+                kind=kind,
+                label={"handle": "basket", "conversation": "thread"}.get(kind, ""),
+                name=f"basket-483-920-{number:03}" if kind == "handle" else "",
+                principal=f"owner {number % 2}",
+            )
+            for number, kind in enumerate(KINDS * 10)
+        ]
+    )
+    return stores
+
+
+def kinds_of(found: Any) -> list[Kind]:
+    return [row.record.kind for row in found]
+
+
+def test_all_kinds_are_one_list_by_last_activity(mixed: Stores) -> None:
+    page = sessions().read(offset=0, limit=12)
+    assert numbers(page[:12]) == list(range(12))
+    assert kinds_of(page[:6]) == list(KINDS)
+    assert page.count() == 60
+    assert page.count_by_kind() == dict.fromkeys(KINDS, 10)
+    assert mixed["default"].round_trips == 1
+
+
+def test_a_later_page_of_all_kinds_and_the_other_order_hold_together(mixed: Stores) -> None:
+    assert numbers(sessions().read(offset=24, limit=12)[24:36]) == list(range(24, 36))
+    assert mixed["default"].round_trips == 2, "what each index has, and then what precedes the page, too"
+    assert numbers(sessions().order_by("last_activity")[:4]) == [59, 58, 57, 56]
+
+
+def test_one_kind_is_read_alone(mixed: Stores) -> None:
+    found = sessions().filter(kind="handle")
+    assert kinds_of(found[:50]) == ["handle"] * 10
+    assert [query.kind for query, *_ in mixed["default"].asked] == ["handle"]
+    assert list(sessions().filter(kind="no such kind")) == []
+
+
+def test_a_list_in_which_only_one_kind_has_records_can_be_paged_to_its_end(stores: Stores) -> None:
+    stores.by_alias["default"] = ListedStore([session(1, kind="handle")] * (MAX_DEPTH + 60))
+    page = sessions().read(offset=MAX_DEPTH + 50, limit=50)
+    assert (len(page[MAX_DEPTH + 50 : MAX_DEPTH + 100]), page.count()) == (10, MAX_DEPTH + 60)
+
+
+def test_a_list_of_several_kinds_can_be_paged_only_so_far(mixed: Stores) -> None:
+    with pytest.raises(UnsupportedLookup, match="several kinds"):
+        list(sessions()[MAX_DEPTH : MAX_DEPTH + 10])
+
+
+def test_records_are_found_by_label_and_with_the_principal_too(mixed: Stores) -> None:
+    assert kinds_of(sessions().filter(label="basket")[:50]) == ["handle"] * 10
+    assert len(sessions().filter(label="basket").filter(principal="owner 1")[:50]) == 10
+    assert list(sessions().filter(label="basket", principal="owner 0")) == []
+    with pytest.raises(UnsupportedLookup, match="client and label"):
+        list(sessions().filter(label="basket", client_name="client"))
+
+
+def test_a_filter_by_kind_holds_for_what_is_picked_and_for_a_fingerprint(mixed: Stores) -> None:
+    session_, handle = mixed["default"].sessions[:2]
+    picked = [session_.fingerprint, handle.fingerprint]
+    assert kinds_of(sessions().filter(pk__in=picked)) == ["session", "handle"]
+    assert kinds_of(sessions().filter(kind="handle").filter(pk__in=picked)) == ["handle"]
+    prefix = Prefix(digits=handle.fingerprint[:8])
+    assert kinds_of(sessions().matching([prefix])[:10]) == ["handle"]
+    assert kinds_of(sessions().filter(kind="session").matching([prefix])[:10]) == []
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "basket-483-920-007",
+        "BASKET 483 920 007",
+        "basket483920007",
+        "`basket‑483‑920‑007`.",
+        "  Basket_483–920–007 ",
+    ],
+)
+def test_a_handle_is_found_by_its_text_in_any_spelling(mixed: Stores, spelled: str) -> None:
+    found = sessions().matching(search.lookups(spelled))[:10]
+    assert [row.record.name for row in found] == ["basket-483-920-007"]
+    assert mixed["default"].round_trips == 1
+
+
+@pytest.mark.parametrize("text", ["claude-code", "ada", "483", "", "-", "client 2.1", "x" * 5000 + "1234"])
+def test_other_texts_cost_no_search_of_the_handles(text: str) -> None:
+    assert search.lookups(text) == []
+
+
+def test_a_search_for_a_handle_holds_to_the_filters(mixed: Stores) -> None:
+    named = search.lookups("basket-483-920-007")
+    assert len(sessions().filter(principal="owner 1").matching(named)[:10]) == 1
+    assert len(sessions().filter(principal="owner 0").matching(named)[:10]) == 0
+    assert len(sessions().filter(kind="session").matching(named)[:10]) == 0
+
+
+def test_records_picked_together_are_one_round_trip(mixed: Stores) -> None:
+    picked = [record.fingerprint for record in mixed["default"].sessions]
+    assert len(sessions().filter(pk__in=picked)[:100]) == 60
+    assert mixed["default"].round_trips == 1
+
+
+def test_counts_are_said_in_words() -> None:
+    assert kinds.counted({"session": 1, "handle": 3}) == "3 handles and 1 session"
+    assert (
+        kinds.counted({"caller": 1_000, "user": 1, "session": 2})
+        == "1,000 callers, 2 sessions and 1 user state"
+    )
+    assert kinds.counted({"session": 0}) == "0 records"
