@@ -66,6 +66,95 @@ def test_list_can_be_narrowed() -> None:
     assert len(run("list", "--limit", "1").splitlines()) == 3
 
 
+TEXT = "basket-483-920-117"
+
+
+def basket(name: str = TEXT, **more: Any) -> Opened:
+    return Opened(kind="handle", label="basket", name=name, **more)
+
+
+def test_list_prints_every_kind_by_its_name_and_counts_them() -> None:
+    open_sessions([Opened(kind="user"), Opened(), basket(), basket("basket-1")], "shop")
+    open_sessions([Opened(kind="conversation", label="openai/session")], "stock")
+    lines = run("list").splitlines()
+    assert lines[0].split()[:3] == ["RECORD", "KIND", "CLIENT"]
+    assert "conversation (openai/session)" in lines[1]
+    assert [line.split()[:3] for line in lines[2:4]] == [
+        ["basket-1", "handle", "(basket)"],
+        [TEXT, "handle", "(basket)"],
+    ]
+    assert lines[-1] == "2 handles, 1 session, 1 user state and 1 conversation"
+
+
+def test_list_can_be_narrowed_to_a_kind_a_label_and_an_owner() -> None:
+    ada = User.objects.create_user("ada")
+    of_ada = {"principal": f"user:{ada.pk}"}
+    open_sessions([Opened(**of_ada), basket(**of_ada), basket("basket-2"), Opened(kind="caller")], "shop")
+    open_sessions([Opened(kind="handle", label="trip", name="trip-1", **of_ada)], "shop")
+    for options, count in (
+        (["--kind", "handle"], "3 handles"),
+        (["--kind", "listener"], "0 records"),
+        (["--label", "basket"], "2 handles"),
+        (["--principal", "ada"], "2 handles and 1 session"),
+        (["--principal", f"user:{ada.pk}"], "2 handles and 1 session"),
+        (["--principal", "anonymous"], "1 handle and 1 caller"),
+        (["--principal", "ada", "--label", "basket"], "1 handle"),
+        (["--principal", "nobody"], "0 records"),
+    ):
+        assert run("list", *options).splitlines()[-1] == count, options
+    with pytest.raises(CommandError, match="invalid choice"):
+        run("list", "--kind", "nonsense")
+
+
+def test_show_prints_a_handle_by_its_text_in_any_spelling() -> None:
+    [record] = open_sessions([basket(state={"articles": ["ä"]})], "shop")
+    document = json.loads(run("show", "BASKET 483 920 117"))
+    assert document["fingerprint"] == record.fingerprint
+    assert (document["kind"], document["label"], document["name"]) == ("handle", "basket", TEXT)
+    assert document["state"] == {"articles": ["ä"]}
+    assert document["state_bytes"] == len('articles["\\u00e4"]')
+    assert "tools" not in document
+
+
+def test_show_prints_no_state_of_what_has_none() -> None:
+    [record] = open_sessions([Opened(kind="caller")], "shop")
+    document = json.loads(run("show", record.fingerprint))
+    assert document["kind"] == "caller"
+    assert "state" not in document
+
+
+def test_expire_ends_handles_by_their_text_together_with_others() -> None:
+    [record, kept, state] = open_sessions(
+        [basket(), basket("basket-483-920-118"), Opened(kind="user")], "shop"
+    )
+    said = run("expire", TEXT, state.fingerprint[:12])
+    assert said.splitlines() == [
+        f"basket {TEXT}: ended",
+        f"user state {state.fingerprint[:12]} (anonymous): ended",
+    ]
+    assert sync_store_for("shop").run(sessions.get(record.fingerprint)) is None
+    assert sync_store_for("shop").run(sessions.get(kept.fingerprint)) is not None
+
+
+def test_a_handle_that_two_owners_have_needs_its_owner() -> None:
+    ada = User.objects.create_user("ada")
+    [of_ada, _] = open_sessions([basket(principal=f"user:{ada.pk}"), basket(principal="user:999")], "shop")
+    with pytest.raises(CommandError, match="--principal"):
+        run("expire", TEXT)
+    assert run("expire", TEXT, "--principal", "ada").startswith(f"basket {TEXT}: ended")
+    assert sync_store_for("shop").run(sessions.get(of_ada.fingerprint)) is None
+    assert json.loads(run("show", TEXT))["principal"] == "user:999"
+
+
+def test_a_record_of_another_kind_than_asked_for_is_not_ended() -> None:
+    [record] = open_sessions([basket()], "shop")
+    for options in (["--kind", "session"], ["--label", "trip"], ["--endpoint", "stock"]):
+        for text in (TEXT, record.fingerprint):
+            with pytest.raises(CommandError, match="No record"):
+                run("expire", text, *options)
+    assert sync_store_for("shop").run(sessions.get(record.fingerprint)) is not None
+
+
 def test_show_prints_everything_as_json() -> None:
     [session] = open_sessions(
         [Opened(state={"facts": [1]}, tools=("archive",), capabilities={"roots": {}})], "shop"
@@ -75,6 +164,7 @@ def test_show_prints_everything_as_json() -> None:
     assert document["client_info"] == {"name": "inspector", "version": "1.0"}
     assert (document["principal_name"], document["endpoint"]) == ("anonymous", "shop")
     assert (document["state"], document["tools"]) == ({"facts": [1]}, ["archive"])
+    assert (document["kind"], document["state_bytes"]) == ("session", len("facts[1]"))
 
 
 def test_expire_ends_sessions_wherever_they_are() -> None:
@@ -115,7 +205,7 @@ def test_expire_ends_nothing_if_one_is_unknown() -> None:
 
 
 @pytest.mark.parametrize("digits", ["abc", "not hexadecimal", "a" * 65])
-def test_what_cannot_be_a_fingerprint_is_refused(digits: str) -> None:
+def test_what_is_neither_a_fingerprint_nor_a_handle_is_refused(digits: str) -> None:
     with pytest.raises(CommandError, match="RECORD"):
         run("show", digits)
 

@@ -118,6 +118,65 @@ def test_the_picture_in_the_readme(admin: Admin) -> None:
     assert admin.overflow(".results") <= 0
 
 
+HOSTILE = "<script>alert('x')</script>" * 3
+OF_EACH_KIND = (
+    Opened(client="claude-code", client_version="2.1.14", principal="user:1", minutes_ago=3),
+    Opened(
+        kind="handle",
+        label="basket",
+        name="basket-483-920-117",
+        client="cursor-vscode",
+        protocol="2026-07-28",
+        principal="user:1",
+        state=STATE,
+    ),
+    Opened(kind="handle", label="trip", client="claude.ai", protocol="2026-07-28", state=STATE),
+    Opened(
+        kind="handle",
+        label="l" * 100,
+        name=HOSTILE,
+        client=HOSTILE,
+        client_version=HOSTILE,
+        protocol="2026-07-28" * 3,
+        principal=f'oauth:["https://login.example.com/{"i" * 80}","{"s" * 90}"]',
+        state={HOSTILE: HOSTILE},
+    ),
+    Opened(kind="user", client="ChatGPT", protocol="2026-07-28", principal="user:1", state=STATE),
+    Opened(
+        kind="conversation",
+        label="vscode.conversationId",
+        name="8c6e2a",
+        client="vscode",
+        protocol="2026-07-28",
+        principal=OWNERS[2],
+        state=STATE,
+    ),
+    Opened(kind="caller", client="nightly-report", protocol="2026-07-28", principal=OWNERS[3]),
+    Opened(kind="listener", client="mcp-inspector", protocol="2026-07-28", principal="user:1"),
+)
+
+
+def test_every_kind_of_record(admin: Admin, look: str) -> None:
+    records = open_sessions(OF_EACH_KIND)
+    for size, name in (((1400, 900), "wide"), (NARROW, "narrow")):
+        admin.size(size)
+        picture(admin, f"kinds-{name}-{look}", "")
+        assert len(admin.rows()) == len(records)
+        assert name == "narrow" or admin.overflow(".results") <= 0
+        for number, record in enumerate(records):
+            picture(admin, f"kind-{number}-{record.kind}-{name}-{look}", f"{record.fingerprint}/change/")
+            assert admin.overflow("html") <= 0, record.kind
+    admin.size(WIDE)
+    picture(admin, f"kinds-handles-{look}", "?kind=handle")
+    admin.open()
+    admin.tick(*(record.fingerprint for record in records))
+    admin.force_expire_selected()
+    picture(admin, f"kinds-confirmation-{look}")
+    admin.confirm()
+    picture(admin, f"kinds-after-{look}")
+    picture(admin, f"kinds-history-{look}", f"{records[1].fingerprint}/history/")
+
+
 def test_no_session_at_all(admin: Admin, look: str) -> None:
     picture(admin, f"empty-{look}", "")
 
