@@ -38,10 +38,12 @@ class MCPSession(models.Model):
     principal = models.CharField(max_length=255)
     last_activity = models.DateTimeField()
 
-    #: The complete record. One that is gone, of which only the fingerprint is known, has none.
+    #: The complete record. One that is gone has none.
     record: Session
     #: The principal for people to read, such as a user name.
     principal_name: str
+    #: What it is, on one line.
+    _title: str = ""
 
     objects = SessionManager()
 
@@ -55,7 +57,7 @@ class MCPSession(models.Model):
         permissions = (("expire_session", "Can force-expire MCP sessions"),)
 
     def __str__(self) -> str:
-        return self.short_fingerprint if self._state.adding else self._title()
+        return self._title
 
     def save(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise MCPSessionsError("Records are created while requests are served, and kept in their store.")
@@ -71,6 +73,13 @@ class MCPSession(models.Model):
         return [cls._from_row(row, names[row.session.principal]) for row in rows]
 
     @classmethod
+    def gone(cls, fingerprint: str, title: str) -> "MCPSession":
+        """A record that ended, of which only the fingerprint is known and what it was called."""
+        session = cls(fingerprint=fingerprint)
+        session._title = title
+        return session
+
+    @classmethod
     def _from_row(cls, row: Located, principal_name: str) -> "MCPSession":
         record = row.session
         session = cls(
@@ -83,6 +92,7 @@ class MCPSession(models.Model):
         )
         session._state.adding = False
         session.record, session.principal_name = record, principal_name
+        session._title = session._describe()
         return session
 
     @property
@@ -91,8 +101,9 @@ class MCPSession(models.Model):
 
     @property
     def shown_id(self) -> str:
-        """What people call it: the text of a handle; the beginning of the fingerprint of what has no name."""
-        return display.printable(self.record.name, NAME_CHARS) or self.short_fingerprint
+        """What it is searched for by: the text of a handle, or else the first digits of its fingerprint."""
+        name = self.record.name if self.record.kind == "handle" else ""
+        return display.printable(name, NAME_CHARS) or self.short_fingerprint
 
     @property
     def kind_word(self) -> str:
@@ -114,7 +125,7 @@ class MCPSession(models.Model):
         """How long ago, in words."""
         return display.ago(self.last_activity)
 
-    def _title(self) -> str:
+    def _describe(self) -> str:
         """What it is, on one line."""
         label = display.printable(self.record.label, 40)
         match self.record.kind:

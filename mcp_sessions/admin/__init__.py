@@ -60,12 +60,11 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
     list_display = (
         "record",
         "kind",
-        "client",
+        "client_shown",
         "principal_name",
         "activity",
         "expires_in",
         "requests",
-        "protocol",
     )
     list_filter = (
         filters.EndpointFilter,
@@ -127,7 +126,8 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
         found = super().get_object(request, object_id, from_field)
         match = request.resolver_match
         if found is None and match is not None and match.url_name == f"{self._url_name}_history":
-            return MCPSession(fingerprint=object_id) if _is_in_log(object_id) else None
+            entries = _log_of(object_id)
+            return MCPSession.gone(object_id, entries[0].object_repr) if entries else None
         return found
 
     @common.explains_store_outages
@@ -196,13 +196,15 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
     def _gone(self, request: HttpRequest, fingerprint: str) -> HttpResponseRedirect:
         """Redirect to the history of a record that was force-expired here, otherwise to the list."""
         page, args, text = "changelist", [], "This record no longer exists: it was ended, or it expired."
-        if _is_in_log(fingerprint):
+        if _log_of(fingerprint):
             page, args, text = "history", [fingerprint], "This record was force-expired; see below."
         self.message_user(request, text, messages.WARNING)
         name = f"admin:{self._url_name}_{page}"
         return HttpResponseRedirect(reverse(name, args=args, current_app=self.admin_site.name))
 
 
-def _is_in_log(fingerprint: str) -> bool:
+def _log_of(fingerprint: str) -> list[LogEntry]:
+    """The newest entry of the admin's log about a record, if there is one."""
     content_type = ContentType.objects.get_for_model(MCPSession)
-    return LogEntry.objects.filter(content_type=content_type, object_id=fingerprint).exists()
+    entries = LogEntry.objects.filter(content_type=content_type, object_id=fingerprint)
+    return list(entries.order_by("-action_time")[:1])

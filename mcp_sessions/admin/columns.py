@@ -17,6 +17,9 @@ from mcp_sessions.records import Kind
 from mcp_sessions.store.calls.state import texts
 from mcp_sessions.store.factory import sync_store_for
 
+#: Characters of a record's name that do not break.
+ONE_LINE: Final = 24
+
 _WHO: Final = ("full_fingerprint", "endpoint", "client", "principal_name", "protocol")
 _TIMES: Final = ("created_at", "active_at", "expires_at", "deadline_at")
 _ACTIVITY: Final = ("Activity", (*_TIMES, "requests", "last_call"))
@@ -49,11 +52,14 @@ class RecordColumns:
 
     @admin.display(description="record")
     def record(self, obj: MCPSession) -> SafeString:
-        return format_html("<code>{}</code>", obj.shown_id)
+        """Short ones, as almost all are, stay on one line."""
+        shown = obj.shown_id
+        return format_html('<code class="{}">{}</code>', "mcp-short" if len(shown) <= ONE_LINE else "", shown)
 
     @admin.display(description="kind")
-    def kind(self, obj: MCPSession) -> str:
-        return obj.kind_with_label
+    def kind(self, obj: MCPSession) -> SafeString:
+        word, _, label = obj.kind_with_label.partition(" (")
+        return format_html("{} <span>({}</span>", word, label) if label else format_html("{}", word)
 
     @admin.display(description="handle")
     def name(self, obj: MCPSession) -> SafeString | str:
@@ -72,6 +78,11 @@ class RecordColumns:
     @admin.display(description="principal")
     def principal_name(self, obj: MCPSession) -> str:
         return obj.principal_name
+
+    @admin.display(description="client")
+    def client_shown(self, obj: MCPSession) -> SafeString:
+        """For the list: the client's name and version, with the protocol as a tooltip."""
+        return format_html('<span title="protocol {}">{}</span>', self.protocol(obj), obj.client)
 
     @admin.display(description="protocol")
     def protocol(self, obj: MCPSession) -> str:

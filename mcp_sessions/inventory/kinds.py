@@ -33,11 +33,11 @@ EXPLANATIONS: Final[Mapping[Kind, Explanation]] = {
     ),
     "user": Explanation(
         is_="what tools keep of one user over all of their clients",
-        ends="What tools kept of the user is deleted. It begins again, empty, with their next call.",
+        ends="What tools kept of a user is deleted. It begins again, empty, with their next call.",
     ),
     "conversation": Explanation(
         is_="state of one conversation in a client, which tools use as a session",
-        ends="What tools kept in the conversation is deleted. It begins again, empty, with its next call.",
+        ends="What tools kept in a conversation is deleted. It begins again, empty, with its next call.",
     ),
     "caller": Explanation(
         is_="who calls without a session, and with which client",

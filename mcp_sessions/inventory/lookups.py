@@ -1,6 +1,5 @@
 """Records that no index lists: looked up by fingerprint, or searched for by what an operator has of them."""
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,9 @@ from mcp_sessions.store.calls.queries import Query
 MAX_FOUND: Final = 100
 #: How many of the last used handles are searched for one text.
 NAMED_DEPTH: Final = 10_000
-#: What the text of a handle looks like without case and punctuation: a word and several digits.
-_HANDLE: Final = re.compile(r"[^\W\d](?=(?:.*\d){4})\w+\Z")
+#: Characters and digits that the text of a handle has at most and at least.
+_LONGEST: Final = 200
+_DIGITS: Final = 4
 
 T = TypeVar("T")
 
@@ -53,8 +53,9 @@ def folded(text: str) -> str:
 
 
 def may_be_handle(text: str) -> bool:
-    """Whether it is worth searching the handles for a text."""
-    return len(text) <= MAX_FOUND and _HANDLE.match(folded(text)) is not None
+    """Whether it is worth searching the handles for a text: it has a word and several digits."""
+    plain = folded(text) if len(text) <= _LONGEST else ""
+    return sum(char.isdigit() for char in plain) >= _DIGITS and any(char.isalpha() for char in plain)
 
 
 def look_up(

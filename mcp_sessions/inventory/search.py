@@ -49,8 +49,9 @@ def search(text: str, aliases: Iterable[str]) -> Search:
 def lookups(text: str) -> list[Lookup]:
     """The lookups of a text that identifies a record: a fingerprint or its beginning, or a handle."""
     digits = text.strip().lower()
-    found: list[Lookup] = [Prefix(digits=digits)] if FINGERPRINT_PREFIX.match(digits) else []
-    return [*found, Named(text=text)] if may_be_handle(text) else found
+    if FINGERPRINT_PREFIX.match(digits):
+        return [Prefix(digits=digits)]
+    return [Named(text=text)] if may_be_handle(text) else []
 
 
 def _client_names(text: str, aliases: Sequence[str]) -> list[str]:

@@ -236,6 +236,7 @@ def test_the_log_of_the_admin_names_a_handle(operator: Client) -> None:
     [entry] = LogEntry.objects.all()
     assert entry.object_repr == f"basket {TEXT}"
     assert f"Kind: handle (basket). Name: {TEXT}. Client: inspector 1.0." in entry.change_message
+    assert f"Change history: basket {TEXT}" in body(operator.get(history(record)))
 
 
 def test_several_kinds_are_counted_apart(operator: Client) -> None:

@@ -111,6 +111,15 @@ def test_the_picture_in_the_readme(admin: Admin) -> None:
             client="n8n", client_version="1.118.1", protocol="2025-03-26", principal=OWNERS[3], minutes_ago=4
         ),
         Opened(client="cursor-vscode", client_version="1.0.0", protocol="2025-06-18", principal=OWNERS[2]),
+        Opened(
+            kind="handle",
+            label="basket",
+            name="basket-483-920-117",
+            client="claude-code",
+            client_version="2.1.14",
+            protocol="2026-07-28",
+            principal="user:1",
+        ),
         Opened(client="claude-code", client_version="2.1.14", principal="user:1", calls=("tools/list",) * 12),
     ]
     open_sessions(presentable)

@@ -7,7 +7,7 @@ import pytest
 from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.inventory import kinds, search
 from mcp_sessions.inventory.listing import MAX_DEPTH
-from mcp_sessions.inventory.lookups import Prefix
+from mcp_sessions.inventory.lookups import Named, Prefix
 from mcp_sessions.records import KINDS, Kind
 from tests.inventory.stores import ListedStore, Stores, numbers, session, sessions
 
@@ -101,9 +101,16 @@ def test_a_handle_is_found_by_its_text_in_any_spelling(mixed: Stores, spelled: s
     assert mixed["default"].round_trips == 1
 
 
-@pytest.mark.parametrize("text", ["claude-code", "ada", "483", "", "-", "client 2.1", "x" * 5000 + "1234"])
+@pytest.mark.parametrize(
+    "text", ["claude-code", "ada", "483", "", "-", "client 2.1", "2025-06-18", "x" * 5000 + "1234"]
+)
 def test_other_texts_cost_no_search_of_the_handles(text: str) -> None:
     assert search.lookups(text) == []
+
+
+def test_digits_of_a_fingerprint_are_not_taken_for_a_handle() -> None:
+    assert search.lookups(" 5D41402a ") == [Prefix(digits="5d41402a")]
+    assert search.lookups("3d-model-1234") == [Named(text="3d-model-1234")]
 
 
 def test_a_search_for_a_handle_holds_to_the_filters(mixed: Stores) -> None:
