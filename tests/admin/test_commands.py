@@ -88,9 +88,11 @@ def test_list_prints_every_kind_by_its_name_and_counts_them() -> None:
 
 def test_list_can_be_narrowed_to_a_kind_a_label_and_an_owner() -> None:
     ada = User.objects.create_user("ada")
-    of_ada = {"principal": f"user:{ada.pk}"}
-    open_sessions([Opened(**of_ada), basket(**of_ada), basket("basket-2"), Opened(kind="caller")], "shop")
-    open_sessions([Opened(kind="handle", label="trip", name="trip-1", **of_ada)], "shop")
+    owner = f"user:{ada.pk}"
+    open_sessions(
+        [Opened(principal=owner), basket(principal=owner), basket("basket-2"), Opened(kind="caller")], "shop"
+    )
+    open_sessions([Opened(kind="handle", label="trip", name="trip-1", principal=owner)], "shop")
     for options, count in (
         (["--kind", "handle"], "3 handles"),
         (["--kind", "listener"], "0 records"),
