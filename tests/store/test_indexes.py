@@ -293,3 +293,20 @@ async def test_touches_of_one_tick_are_one_command_in_one_round_trip(
     reads = redis.info("stats")["total_reads_processed"] - before
     assert calls(redis)["evalsha"] == 1
     assert reads <= 3, "one for the touches, two for asking"
+
+
+async def test_a_long_page_of_sessions_that_are_gone_is_dropped_in_parts(
+    redis: Any, redis_harness: Harness
+) -> None:
+    """A script can name only so many at once."""
+    fingerprint = await redis_harness.open()
+    await redis_harness.settled()
+    [activity, *_] = redis_harness.keys.resolve("", indexes.of(CLAUDE, ANONYMOUS))
+    gone = {number.to_bytes(32, "big"): redis_harness.clock.now for number in range(8_500)}
+    redis.zadd(activity, gone)
+
+    page = queries.page(Query(), limits=redis_harness.limits, offset=0, limit=9_000)
+    found = await redis_harness.store.run(page)
+
+    assert ([each.fingerprint for each in found.sessions], found.total) == ([fingerprint], 1)
+    assert redis.zcard(activity) == 1

@@ -15,6 +15,9 @@ GONE_MS: Final = 30_000
 #: How much longer than its session an index entry may matter: it can be that much behind.
 INDEX_SLACK_MS: Final = 2 * INDEX_INTERVAL_MS
 
+#: How many fingerprints a script can drop at once.
+MOST_UNINDEXED: Final = 1_000
+
 #: How long a record that is no session can live.
 LONGEST_MS: Final = 366 * 86_400_000
 
@@ -62,7 +65,7 @@ def update(session: Session, *, limits: Limits) -> Call[Any]:
 
 
 def unindex(indexes: Sequence[str], fingerprints: Sequence[str]) -> Call[None]:
-    """Drop fingerprints of sessions that are gone, a thousand at most, from indexes."""
+    """Drop fingerprints of sessions that are gone, MOST_UNINDEXED at most, from indexes."""
     members = [bytes.fromhex(each) for each in fingerprints]
     return Call(UNINDEX, "", (keys.GONE, *keys.with_ends(indexes)), (GONE_MS, *members), lambda _, __: None)
 

@@ -190,8 +190,8 @@ def alive(index: str, fingerprints: Sequence[str], *, kind: Kind = "session") ->
     sessions = yield [get(fingerprint) for fingerprint in fingerprints]
     gone = [each for each, session in zip(fingerprints, sessions, strict=True) if session is None]
     if gone:
-        places = (index, keys.activity_index(kind))
-        yield [indexes.unindex(places, gone[start : start + 1000]) for start in range(0, len(gone), 1000)]
+        places, most = (index, keys.activity_index(kind)), indexes.MOST_UNINDEXED
+        yield [indexes.unindex(places, gone[start : start + most]) for start in range(0, len(gone), most)]
     return [session for session in sessions if session is not None]
 
 
