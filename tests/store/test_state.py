@@ -20,6 +20,7 @@ async def test_what_one_process_sets_another_gets(harness: Harness) -> None:
 
     assert await harness.other.run(state.get(fingerprint, [*values, "other"])) == [*values.values(), None]
     assert await harness.other.run(state.names(fingerprint)) == sorted(values)
+    assert harness.sync.run(state.texts(fingerprint)) == values
     assert harness.sync.run(state.items(fingerprint)) == {
         name: json.loads(text) for name, text in values.items()
     }
@@ -30,7 +31,7 @@ async def test_a_session_without_state_has_no_names(harness: Harness) -> None:
 
     assert await harness.store.run(state.names(fingerprint)) == []
     assert await harness.store.run(state.get(fingerprint, [])) == []
-    assert harness.sync.run(state.items(fingerprint)) == {}
+    assert harness.sync.run(state.items(fingerprint)) == harness.sync.run(state.texts(fingerprint)) == {}
 
 
 async def test_getting_no_names_gives_no_values(harness: Harness) -> None:

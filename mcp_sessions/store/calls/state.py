@@ -1,7 +1,7 @@
 """Session state: a mapping of names to JSON values, one per session, which lives and dies with it.
 
-Values are JSON texts. Every call raises SessionGone if the session is gone, and creates nothing then; `items` is the
-exception.
+Values are JSON texts. Every call raises SessionGone if the session is gone, and creates nothing then; `items` and
+`texts` are the exceptions.
 """
 
 import json
@@ -74,8 +74,7 @@ def _texts_by_name(fingerprint: str, reply: Any) -> dict[str, str]:
 
 
 def _items(fingerprint: str, reply: Any) -> dict[str, Any]:
-    pairs = _pairs(reply[0]) if is_readable(fingerprint, reply) else []
-    return {name: json.loads(value) for name, value in pairs}
+    return {name: json.loads(text) for name, text in _texts_by_name(fingerprint, reply).items()}
 
 
 def _pairs(flat: Sequence[bytes]) -> list[tuple[str, bytes]]:
