@@ -149,7 +149,8 @@ def _tell(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, outc
 
 def _message(session: MCPSession) -> str:
     """What happened to which record, in sentences."""
-    name = f" Name: {session.shown_id}." if session.record.name else ""
+    is_named = session.record.kind == "handle" and session.record.name
+    name = f" Name: {session.shown_id}." if is_named else ""
     return (
         f"Force-expired. Kind: {session.kind_with_label}.{name} Client: {session.client}. "
         f"Principal: {session.principal_name}. Endpoint: {session.endpoint}. "

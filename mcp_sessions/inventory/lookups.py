@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from string import ascii_lowercase
 from typing import Any, Final, TypeVar
 
 from mcp_sessions.conf import Limits
@@ -15,9 +16,13 @@ from mcp_sessions.store.calls.queries import Query
 MAX_FOUND: Final = 100
 #: How many of the last used handles are searched for one text.
 NAMED_DEPTH: Final = 10_000
-#: Characters and digits that the text of a handle has at most and at least.
+#: Characters of a text that may be that of a handle.
 _LONGEST: Final = 200
+#: Digits that it has at least behind a word, and without one.
 _DIGITS: Final = 4
+_DIGITS_ALONE: Final = 9
+#: Letters that are taken for digits.
+_MISREAD: Final = str.maketrans("oil", "011")
 
 T = TypeVar("T")
 
@@ -46,16 +51,27 @@ class Picked:
 Lookup = Prefix | Named | Picked
 
 
-def folded(text: str) -> str:
-    """The text of a handle without case, spaces and punctuation."""
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(char for char in plain if char.isalnum())
-
-
 def may_be_handle(text: str) -> bool:
-    """Whether it is worth searching the handles for a text: it has a word and several digits."""
-    plain = folded(text) if len(text) <= _LONGEST else ""
-    return sum(char.isdigit() for char in plain) >= _DIGITS and any(char.isalpha() for char in plain)
+    """Whether it is worth searching the handles for a text: it has a word and several digits, or many digits."""
+    plain = _plain(text) if len(text) <= _LONGEST else ""
+    digits = sum(char.isdigit() for char in plain)
+    return digits >= (_DIGITS if plain.strip("0123456789") else _DIGITS_ALONE)
+
+
+def _named(handles: Sequence[Session], text: str) -> list[Session]:
+    """Those with this name, however the text is spelled; the word before the digits may be missing."""
+    wanted = _plain(text).translate(_MISREAD)
+    found = []
+    for handle in handles:
+        name = _plain(handle.name)
+        if wanted in (name.translate(_MISREAD), name.lstrip(ascii_lowercase)):
+            found.append(handle)
+    return found
+
+
+def _plain(text: str) -> str:
+    """Without case, spaces, punctuation and what cannot be seen."""
+    return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
 
 
 def look_up(
@@ -72,7 +88,7 @@ def look_up(
     elif "handle" in kinds:
         handles = replace(filters, kind="handle", ascending=False)
         page = yield from queries.page(handles, limits=limits, offset=0, limit=NAMED_DEPTH)
-        found = [handle for handle in page.sessions if folded(handle.name) == folded(lookup.text)]
+        found = _named(page.sessions, lookup.text)
     return [session for session in found if session.kind in kinds and _passes(session, filters, lookup)]
 
 

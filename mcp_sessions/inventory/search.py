@@ -49,9 +49,11 @@ def search(text: str, aliases: Iterable[str]) -> Search:
 def lookups(text: str) -> list[Lookup]:
     """The lookups of a text that identifies a record: a fingerprint or its beginning, or a handle."""
     digits = text.strip().lower()
-    if FINGERPRINT_PREFIX.match(digits):
-        return [Prefix(digits=digits)]
-    return [Named(text=text)] if may_be_handle(text) else []
+    found: list[Lookup] = [Prefix(digits=digits)] if FINGERPRINT_PREFIX.match(digits) else []
+    # Digits alone may be either; with hexadecimal letters among them, they are a fingerprint.
+    if may_be_handle(text) and (not found or digits.isdecimal()):
+        found.append(Named(text=text))
+    return found
 
 
 def _client_names(text: str, aliases: Sequence[str]) -> list[str]:

@@ -93,6 +93,10 @@ def test_a_filter_by_kind_holds_for_what_is_picked_and_for_a_fingerprint(mixed: 
         "basket483920007",
         "`basket‑483‑920‑007`.",
         "  Basket_483–920–007 ",
+        "ba­sket 483\u200b920\u200b007",
+        "basket-483-92o-oo7",
+        "483-920-007",
+        "483920007",
     ],
 )
 def test_a_handle_is_found_by_its_text_in_any_spelling(mixed: Stores, spelled: str) -> None:
@@ -111,6 +115,7 @@ def test_other_texts_cost_no_search_of_the_handles(text: str) -> None:
 def test_digits_of_a_fingerprint_are_not_taken_for_a_handle() -> None:
     assert search.lookups(" 5D41402a ") == [Prefix(digits="5d41402a")]
     assert search.lookups("3d-model-1234") == [Named(text="3d-model-1234")]
+    assert search.lookups("483920007") == [Prefix(digits="483920007"), Named(text="483920007")]
 
 
 def test_a_search_for_a_handle_holds_to_the_filters(mixed: Stores) -> None:
