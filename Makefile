@@ -37,6 +37,7 @@ format: install ## format the code
 bench: install ## run the benchmarks, side by side with other servers (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.events
+	@$(BIN)/python -m benchmarks.modern
 
 paths: install ## count the functions and files that one request crosses (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks.paths

@@ -2,16 +2,19 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.load import LoadError, Wire
 
 PROTOCOL_VERSION = "2025-11-25"
+MODERN_VERSION = "2026-07-28"
 #: The sum of the arguments of every call, as it appears in every right answer and in no wrong one.
 EXPECTED = b"40002"
 #: Sessions that are initialized before the first of them gets `notifications/initialized`.
 BATCH = 200
+_CAPABILITIES = {"roots": {"listChanged": True}, "sampling": {}, "elicitation": {}}
+_CLIENT_INFO = {"name": "benchmark-client", "version": "1.0.0"}
 _INITIALIZE = json.dumps(
     {
         "jsonrpc": "2.0",
@@ -19,8 +22,8 @@ _INITIALIZE = json.dumps(
         "method": "initialize",
         "params": {
             "protocolVersion": PROTOCOL_VERSION,
-            "capabilities": {"roots": {"listChanged": True}, "sampling": {}, "elicitation": {}},
-            "clientInfo": {"name": "benchmark-client", "version": "1.0.0"},
+            "capabilities": _CAPABILITIES,
+            "clientInfo": _CLIENT_INFO,
         },
     }
 ).encode()
@@ -29,6 +32,21 @@ _INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 _FIRST_ID = 1_000_000_000
 _CALL = (
     b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":{"name":"add","arguments":{"a":40000,"b":2}}}'
+)
+#: What a request of the modern era says of its client.
+_ENVELOPE = {
+    "io.modelcontextprotocol/protocolVersion": MODERN_VERSION,
+    "io.modelcontextprotocol/clientInfo": _CLIENT_INFO,
+    "io.modelcontextprotocol/clientCapabilities": _CAPABILITIES,
+}
+_MODERN_CALL = (
+    b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":{"name":"add","arguments":{"a":40000,"b":2},'
+    b'"_meta":' + json.dumps(_ENVELOPE).encode() + b"}}"
+)
+_MODERN_HEADERS = (
+    f"MCP-Protocol-Version: {MODERN_VERSION}",
+    "Mcp-Method: tools/call",
+    "Mcp-Name: add",
 )
 
 
@@ -41,19 +59,19 @@ class Target:
 
     def request(self, body: bytes, *, session: str | None = None, method: str = "POST") -> bytes:
         """One HTTP request as bytes."""
-        return self.head(len(body), session=session, method=method) + body
+        more = [] if session is None else _session_headers(session)
+        return self.head(len(body), more, method=method) + body
 
-    def head(self, length: int, *, session: str | None, method: str = "POST") -> bytes:
-        """The request line and the headers of a request with so many bytes of body."""
+    def head(self, length: int, more: Iterable[str], *, method: str = "POST") -> bytes:
+        """The request line and the headers of a request with so many bytes of body, and more headers."""
         lines = [
             f"{method} {self.path} HTTP/1.1",
             f"Host: 127.0.0.1:{self.port}",
             "Content-Type: application/json",
             "Accept: application/json, text/event-stream",
             f"Content-Length: {length}",
+            *more,
         ]
-        if session is not None:
-            lines += [f"Mcp-Session-Id: {session}", f"MCP-Protocol-Version: {PROTOCOL_VERSION}"]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
@@ -89,9 +107,20 @@ def end_sessions(target: Target, sessions: Sequence[str], *, connections: int = 
 def calls(target: Target, sessions: Sequence[str]) -> Iterator[bytes]:
     """Endless `tools/call` requests, each with an id of its own, one session after the other."""
     length = len(_CALL % str(_FIRST_ID).encode())
-    heads = [target.head(length, session=session) for session in sessions]
+    heads = [target.head(length, _session_headers(session)) for session in sessions]
     for number, head in enumerate(itertools.cycle(heads), start=_FIRST_ID):
         yield head + _CALL % str(number).encode()
+
+
+def modern_calls(target: Target) -> Iterator[bytes]:
+    """The same calls in the modern era."""
+    head = target.head(len(_MODERN_CALL % str(_FIRST_ID).encode()), _MODERN_HEADERS)
+    for number in itertools.count(_FIRST_ID):
+        yield head + _MODERN_CALL % str(number).encode()
+
+
+def _session_headers(session: str) -> list[str]:
+    return [f"Mcp-Session-Id: {session}", f"MCP-Protocol-Version: {PROTOCOL_VERSION}"]
 
 
 def check_answer(answer: bytes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.load import Wire
-from benchmarks.mcp_http import calls, check_answer
+from benchmarks.mcp_http import calls, check_answer, modern_calls
 from benchmarks.processes import Server
 
 #: Share of a cell's time that is spent before it is measured.
@@ -44,6 +44,7 @@ class Sample:
 class Load:
     """What is asked of a server in one cell."""
 
+    #: The sessions that share the calls. Without any, the calls are of the modern era.
     sessions: Sequence[str]
     connections: int
     round: int
@@ -110,7 +111,7 @@ def _drive(wire: Wire, server: Server, load: Load, seconds: float) -> list[float
         check_answer(answer)
         latencies.append(taken)
 
-    requests = calls(server.target, load.sessions)
+    requests = calls(server.target, load.sessions) if load.sessions else modern_calls(server.target)
     gc.disable()
     try:
         wire.run(_until(time.perf_counter() + seconds, requests), answered)

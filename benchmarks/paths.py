@@ -191,12 +191,34 @@ async def answer(application: Application) -> Work:
     return work
 
 
+async def modern_call(application: Application) -> Work:
+    """A `tools/call` of the modern era."""
+    version = "2026-07-28"
+    headers = {
+        "accept": "application/json, text/event-stream",
+        "content-type": "application/json",
+        "mcp-protocol-version": version,
+        "mcp-method": "tools/call",
+        "mcp-name": "add",
+    }
+    prefix = "io.modelcontextprotocol/"
+    meta = {f"{prefix}protocolVersion": version, f"{prefix}clientCapabilities": {}}
+    params = {"name": "add", "arguments": {"a": 1, "b": 2}, "_meta": meta}
+    message = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}
+
+    async def work() -> None:
+        expect("3", await Request(application, "POST", headers, json.dumps(message).encode()).done())
+
+    return work
+
+
 PATHS: Final[dict[str, Callable[[Application], Awaitable[Work]]]] = {
     "call": call,
     "first_call": first_call,
     "append": append,
     "resume": resume,
     "answer": answer,
+    "modern_call": modern_call,
 }
 
 

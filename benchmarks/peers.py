@@ -18,6 +18,7 @@ _REPORTED = (
     "mcp-persist",
     "djangorestframework-mcp-server",
     "django-mcp-server",
+    "fastmcp",
     "Django",
     "channels",
     "daphne",

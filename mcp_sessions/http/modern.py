@@ -1,64 +1,99 @@
-"""Requests of the modern era, which the SDK answers."""
+"""Requests of the modern era: which of them are answered here, and which by the SDK's own HTTP application."""
 
-import asyncio
 from math import inf
 from typing import Final
 
 from mcp_sessions.http.access import seconds_left
+from mcp_sessions.http.headers import accepts, post_rejection
 from mcp_sessions.http.responses import reject
+from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.runtime import Runtime
-from mcp_sessions.transport import rejections
+from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Message, Receive, Scope, Send
-from mcp_sessions.transport.event_stream import RECONNECT
 
-#: The SDK refuses a request whose `Mcp-Method` header is not its method.
-_LISTEN: Final = (b"mcp-method", b"subscriptions/listen")
+_LISTEN: Final = "subscriptions/listen"
+#: A request whose `Mcp-Method` header is not its method is refused.
+_LISTENS: Final = (b"mcp-method", _LISTEN.encode())
 
 
 async def serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
-    """Hand a request of the modern era to the SDK. Each may become a stream, and is counted as one.
+    """Answer a request of the modern era. Each may become a stream, and is counted as one.
 
-    A stream that listens ends with the token of its client; a call goes on, because to end its stream is to cancel it.
+    Whoever answers, handlers run in this task or in children of it: context variables that are set here are theirs.
     """
-    if runtime.draining and _LISTEN in scope["headers"]:
+    if runtime.draining and _LISTENS in scope["headers"]:
         return await reject(send, rejections.STOPPED)
     if not runtime.admission.open_stream():
         return await reject(send, rejections.TOO_MANY_STREAMS)
     try:
-        left = seconds_left(scope.get("user")) if _LISTEN in scope["headers"] else inf
-        if left == inf:
-            await runtime.server.serve_modern(scope, receive, send)
-        else:
-            await _Expiring(runtime, receive, send, left).serve(scope)
+        await _answer(runtime, scope, receive, send)
     finally:
         runtime.admission.close_stream()
 
 
-class _Expiring:
-    """A stream of the SDK's that ends at a certain time, with `retry:`."""
+async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request of good form here; the SDK answers what is no request, and what is malformed.
 
-    def __init__(self, runtime: Runtime, receive: Receive, send: Send, seconds: float) -> None:
-        self._runtime = runtime
+    A stream that listens ends with the token of its client; a call goes on, because to end its stream is to cancel it.
+    """
+    conf, headers = runtime.context.conf(), dict(scope["headers"])
+    json_only, accept = conf.response == "json", headers.get(b"accept", b"")
+    rejection = post_rejection(headers.get(b"content-type", b""), accept, json_only=json_only)
+    declared = headers.get(b"content-length", b"0")
+    too_large = declared.isdigit() and int(declared) > conf.max_body
+    if rejection is not None or too_large or scope["method"] != "POST":
+        return await runtime.server.serve_modern(scope, receive, send)
+    received = await _received(receive, conf.max_body)
+    request = _request(received, conf.max_body)
+    listens = request is not None and request.method == _LISTEN
+    if request is None or (listens and not accepts(accept)[1]):
+        return await runtime.server.serve_modern(scope, _Again(received, receive), send)
+    del received  # a request lives as long as its handler
+    exchange = ModernExchange(
+        request=request,
+        scope=scope,
+        receive=receive,
+        send=send,
+        kernel=runtime.server.kernel,
+        json_only=json_only and not listens,
+        max_seconds=seconds_left(scope.get("user")) if listens else inf,
+    )
+    runtime.modern.add(exchange)
+    try:
+        await exchange.run()
+    finally:
+        runtime.modern.discard(exchange)
+
+
+async def _received(receive: Receive, most: int) -> list[Message]:
+    """The parts of a body: all, or those until it was too large or the client left."""
+    messages: list[Message] = []
+    more, size = True, 0
+    while more and size <= most:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    return messages
+
+
+def _request(received: list[Message], most: int) -> jsonrpc.Request | None:
+    """The request in a whole body, if there is one."""
+    last = received[-1]
+    if last["type"] != "http.request" or last.get("more_body", False):
+        return None
+    body = last["body"] if len(received) == 1 else b"".join(part.get("body", b"") for part in received)
+    message = jsonrpc.parse(body) if len(body) <= most else None
+    return message if isinstance(message, jsonrpc.Request) else None
+
+
+class _Again:
+    """What was received already, once more, and then what follows."""
+
+    def __init__(self, received: list[Message], receive: Receive) -> None:
+        self._received = iter(received)
         self._receive = receive
-        self._send = send
-        self._ends = asyncio.get_running_loop().time() + seconds
-        self._open = False
 
-    async def serve(self, scope: Scope) -> None:
-        await self._runtime.server.serve_modern(scope, self.receive, self.send)
-        if self._open:
-            await self._send({"type": "http.response.body", "body": RECONNECT, "more_body": False})
-
-    async def receive(self) -> Message:
-        """For the SDK, the client leaves when its time is over."""
-        try:
-            async with asyncio.timeout_at(self._ends):
-                return await self._receive()
-        except TimeoutError:
-            return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        await self._send(message)
-        # A response that has only started is for the SDK to end: its headers have not left.
-        if message["type"] == "http.response.body":
-            self._open = message.get("more_body", False)
+    async def __call__(self) -> Message:
+        message = next(self._received, None)
+        return await self._receive() if message is None else message

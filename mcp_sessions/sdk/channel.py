@@ -33,13 +33,13 @@ class Channel(Protocol):
 
 
 class NoChannel:
-    """The channel of `initialize`: no stream exists yet."""
+    """The channel of a request that can have no stream, such as `initialize`."""
 
     can_send_request = False
     log_level = None
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
-        logger.debug("Dropped %s: the session does not exist yet.", method)
+        logger.debug("Dropped %s: there is no stream for it.", method)
 
     async def send_request(self, request: ClientRequest) -> jsonrpc.Reply:
-        raise RuntimeError(f"{request.method} cannot be sent before the session exists")
+        raise RuntimeError(f"{request.method} cannot be sent without a stream")

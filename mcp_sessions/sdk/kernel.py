@@ -1,4 +1,4 @@
-"""Runs the SDK's handlers for clients of the handshake era, whose connection is restored for each message.
+"""Runs the SDK's handlers, for one message each: of a client whose connection is restored, or of the modern era.
 
 The SDK keeps the kernel: validation, schemas, handlers, middleware and capabilities.
 """
@@ -15,6 +15,7 @@ from mcp.server.connection import Connection
 from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.request_state import RequestStateBoundary
 from mcp.server.runner import ServerRunner, aclose_shielded
+from mcp.shared.inbound import InboundLadderRejection, InboundModernRoute
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp_types import (
     INTERNAL_ERROR,
@@ -23,11 +24,13 @@ from mcp_types import (
     SubscribeRequestParams,
     UnsubscribeRequestParams,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 
 from mcp_sessions.records import Handshake, Session, shown
 from mcp_sessions.sdk.channel import Channel, NoChannel
 from mcp_sessions.sdk.dispatch import DispatchContext, Outbound, restored
+from mcp_sessions.sdk.envelope import EnvelopedConnection, ParameterHeaders, refusal, route_of
 from mcp_sessions.sdk.registries import annotations_of
 from mcp_sessions.sdk.tracebacks import install, is_expected, raised
 from mcp_sessions.subscriptions import SharedSubscriptions
@@ -38,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 #: JSON-RPC error code that the SDK answers with when a handler of a handshake connection raised.
 UNEXPECTED: Final = 0
+#: What clients are told where the reason is only for the log.
+_INTERNAL: Final = {"code": INTERNAL_ERROR, "message": "Internal server error"}
 #: The SDK's OpenTelemetry middleware. The class is private; every server has an instance.
 _TELEMETRY = next(
     (type(m) for m in Server[Any]("probe").middleware if type(m).__name__ == "OpenTelemetryMiddleware"), None
@@ -78,6 +83,7 @@ class Kernel:
         self._opt_in = next((m for m in lowlevel.middleware if isinstance(m, OptInTools)), None)
         self._untraced = lowlevel
         self._untraced_from: list[Any] = []
+        self._parameter_headers = ParameterHeaders(lowlevel)
         install()
 
     @property
@@ -138,6 +144,33 @@ class Kernel:
         async with DatabaseScope():
             return await _run(runner, request, context)
 
+    async def answer_modern(
+        self, request: jsonrpc.Request, scope: Mapping[str, Any], channel: Channel
+    ) -> dict[str, Any]:
+        """The response to a request of the modern era, as the SDK's own HTTP application gives it.
+
+        Refused requests and errors of handlers become responses, too; only cancellation is raised. What the handler
+        sends goes to `channel`, unless it belongs to no request: then it goes nowhere.
+        """
+        raw = scope["headers"]
+        route = route_of(request, raw)
+        if isinstance(route, InboundLadderRejection):
+            return refusal(request, route)
+        async with DatabaseScope():
+            rejection = await self._parameter_headers.rejection(
+                request, raw, lambda listing: self._run_modern(listing, scope, route, NoChannel())
+            )
+            if rejection is not None:
+                return refusal(request, rejection)
+            return await self._run_modern(request, scope, route, channel)
+
+    async def _run_modern(
+        self, request: jsonrpc.Request, scope: Mapping[str, Any], route: InboundModernRoute, channel: Channel
+    ) -> dict[str, Any]:
+        connection = EnvelopedConnection(route)
+        runner = ServerRunner(self.lowlevel, connection, self.lifespan_state)
+        return await _run(runner, request, DispatchContext(request, scope, channel, connection))
+
     async def notify(
         self,
         notification: jsonrpc.Notification,
@@ -194,7 +227,8 @@ async def _run(
     try:
         result = await runner.on_request(context, request.method, request.params)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to the wire: it becomes a response
-        return jsonrpc.error_response(request.id, _error(request.method, error))
+        modern = runner.connection.protocol_version in MODERN_PROTOCOL_VERSIONS
+        return jsonrpc.error_response(request.id, _error(request.method, error, modern=modern))
     finally:
         # The SDK caches this bound method in the runner: a cycle, which only the garbage collector would find.
         del runner.on_request
@@ -204,7 +238,8 @@ async def _run(
 
 async def _clean_up(connection: Connection) -> None:
     """Run what handlers left to be done. Mostly there is nothing, and the SDK's shield is not worth its cost."""
-    if connection.exit_stack._exit_callbacks:  # type: ignore[attr-defined]  # noqa: SLF001 - no public way to ask
+    stack = vars(connection).get("exit_stack")  # one of the modern era has none until it is used
+    if stack is not None and stack._exit_callbacks:  # noqa: SLF001 - no public way to ask
         await aclose_shielded(connection)
 
 
@@ -227,11 +262,14 @@ def _agree_to_what_sessions_remember(server: Server[Any]) -> bool:
     return True
 
 
-def _error(method: str, error: Exception | SystemExit) -> dict[str, Any]:
-    """The JSON-RPC error that the SDK's own handshake transport gives for what a handler raised."""
+def _error(method: str, error: Exception | SystemExit, *, modern: bool) -> dict[str, Any]:
+    """The JSON-RPC error that the SDK's own transport of that era gives for what a handler raised.
+
+    In the modern era it does not say what an unexpected exception said.
+    """
     if isinstance(error, SystemExit):
         logger.error("The handler for %s tried to end the process.", shown(method), exc_info=error)
-        return {"code": INTERNAL_ERROR, "message": "Internal server error"}
+        return dict(_INTERNAL)
     data = handler_exception_to_error_data(error)
     if data is not None:
         return data.model_dump(by_alias=True, mode="json", exclude_none=True)
@@ -241,4 +279,4 @@ def _error(method: str, error: Exception | SystemExit) -> dict[str, Any]:
         logger.info("Refused %r: %s", method, shown(str(error)))
     elif not is_expected(own := raised(error, wrappers=(ValueError,)) if method == "prompts/get" else error):
         logger.error("The handler for %s raised.", shown(method), exc_info=own)
-    return {"code": UNEXPECTED, "message": str(error)}
+    return dict(_INTERNAL) if modern else {"code": UNEXPECTED, "message": str(error)}

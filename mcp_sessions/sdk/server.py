@@ -1,4 +1,4 @@
-"""One MCP server in one event loop: its lifespan, its kernel, and the SDK's own entry for the modern era."""
+"""One MCP server in one event loop: its lifespan, its kernel, and the SDK's own application for the modern era."""
 
 import asyncio
 import copy
@@ -15,7 +15,6 @@ from mcp.server.subscriptions import ListenHandler
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_sessions.sdk.kernel import Kernel
-from mcp_sessions.sdk.modern import ModernRequest
 from mcp_sessions.sdk.registries import hosted_copy
 
 HANDSHAKE_VERSIONS: Final = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
@@ -32,7 +31,6 @@ class HostedServer:
         self._json_only = json_only
         self._max_body = max_body
         self._manager = self._new_manager()
-        self._modern: set[ModernRequest] = set()
         self._entered: asyncio.Future[None] | None = None
         self._running: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
@@ -86,13 +84,8 @@ class HostedServer:
             await self._running
 
     async def serve_modern(self, scope: Any, receive: Any, send: Any) -> None:
-        """Hand a request of the modern era to the SDK."""
-        request = ModernRequest(receive, send)
-        self._modern.add(request)
-        try:
-            await self._manager.handle_request(scope, request.receive, request.send)
-        finally:
-            self._modern.discard(request)
+        """Hand a request of the modern era to the SDK's own application."""
+        await self._manager.handle_request(scope, receive, send)
 
     def close_listeners(self) -> None:
         """Begin to end every `subscriptions/listen` stream with the SDK's graceful result.
@@ -102,10 +95,6 @@ class HostedServer:
         entry = self._lowlevel.get_request_handler("subscriptions/listen")
         if entry is not None and isinstance(entry.handler, ListenHandler):
             entry.handler.close()
-
-    async def abort(self) -> None:
-        """Answer the requests of the modern era that are left, and cancel their handlers."""
-        await asyncio.gather(*(request.abort() for request in tuple(self._modern)))
 
 
 def _as_exception(error: BaseException) -> Exception:

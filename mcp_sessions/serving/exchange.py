@@ -14,7 +14,6 @@ from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import SessionGone
 from mcp_sessions.records import Session
 from mcp_sessions.sdk.kernel import Kernel
-from mcp_sessions.sdk.modern import INTERRUPTED
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.store.drivers import Store
 from mcp_sessions.streams.context import Context
@@ -26,6 +25,8 @@ from mcp_sessions.transport.event_ids import STANDALONE
 
 #: JSON-RPC error code that the SDK answers cancelled requests with.
 REQUEST_CANCELLED: Final = -32800
+#: The message of the JSON-RPC error for a request that the process did not finish.
+INTERRUPTED: Final = "The server ended this request before it completed"
 #: Bytes of a request that is kept to be run again should its process die.
 MAX_KEPT_REQUEST_BYTES: Final = 64 * 1024
 

@@ -21,6 +21,7 @@ from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
+from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.store.factory import store_for
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -56,6 +57,8 @@ class Runtime:
         )
         self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
         self.admission = Admission(self.context.conf)
+        #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
+        self.modern: set[ModernExchange] = set()
         self.open_streams = OpenStreams(self.context)
         orphans = Orphans(self.context, self.open_streams, run_again=self._run_again)
         self.client_requests = ClientRequests(
@@ -111,7 +114,8 @@ class Runtime:
         left = list(self.admission)
         if left:
             logger.warning("Calls that outlasted the drain and were ended: %d.", len(left))
-        await asyncio.gather(self.server.abort(), self._cancel_handlers())
+        modern = [exchange.abort() for exchange in self.modern]
+        await asyncio.gather(*modern, self._cancel_handlers())
         for exchange in left:
             # The handler shields itself from the cancellation, as one in a thread does: its client need not wait.
             exchange.respond(exchange.interrupted())

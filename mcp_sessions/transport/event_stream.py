@@ -112,10 +112,13 @@ class EventStream:
             self._gone = asyncio.get_running_loop().create_future()
         return self._gone
 
-    async def keep_up(self) -> None:
-        """Wait a moment for a reader that is behind, and close the stream of one that is too slow."""
+    async def keep_up(self, seconds: float | None = CATCH_UP_SECONDS) -> None:
+        """Wait a moment for a reader that is behind, and close the stream of one that is too slow.
+
+        None waits as long as it takes.
+        """
         if self._queued_bytes > MAX_QUEUED_BYTES // 2:
-            await self.wait_drained(CATCH_UP_SECONDS)
+            await self.wait_drained(seconds)
             if self._frames:
                 self.close(TOO_SLOW)
 
@@ -134,13 +137,15 @@ class EventStream:
             self._running = True
             if not self._frames:
                 self._set_drained()
-            timer = asyncio.get_running_loop().call_later(max_seconds, self.close, RECONNECT)
+            loop = asyncio.get_running_loop()
+            timer = None if max_seconds == inf else loop.call_later(max_seconds, self.close, RECONNECT)
             try:
                 await self._send_frames(send, max_bytes)
             finally:
                 self._closed = True
                 self._set_drained()
-                timer.cancel()
+                if timer is not None:
+                    timer.cancel()
                 watcher.cancel()
                 if self.on_close is not None:
                     self.on_close()

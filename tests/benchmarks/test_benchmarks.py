@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import modern
 from benchmarks.__main__ import DOCS, LATEST
 from benchmarks.contestants import BY_NAME, CONTESTANTS
 from benchmarks.load import is_complete
 from benchmarks.measure import Sample
 from benchmarks.memory import Footprint
+from benchmarks.modern import MODERN
 from benchmarks.report import END, START, Run, disturbance, markdown, read, write_docs
 from benchmarks.targets import Promise, Verdict, promises, verdicts
 from tests.support import ROOT
@@ -192,6 +194,28 @@ def test_the_documented_tables_are_those_of_the_latest_results() -> None:
     assert markdown(read(LATEST)) in DOCS.read_text()
 
 
+def test_the_documented_tables_of_the_modern_era_are_those_of_the_latest_results() -> None:
+    assert modern.markdown(*modern.read(modern.LATEST)) in DOCS.read_text()
+
+
+def test_a_ratio_of_the_modern_era_is_taken_on_one_server_within_a_round() -> None:
+    samples = [sample("ours-uvicorn", n, rate=rate) for n, rate in enumerate((300.0, 150.0, 200.0))]
+    samples += [sample("sdk-uvicorn", n) for n in range(2)] + [sample("sdk-patched", 2, rate=1.0)]
+    assert modern.ratios(samples, modern.SDK, modern.RATE, "uvicorn") == [1.5, 3.0]
+    table = modern.markdown(samples, {"mcp": "2.3.0"})
+    assert "| SDK, default mode (uvicorn) | requests/s ≥ 1.8 × | 2.25 × (1.88 to 2.62) | met |" in table
+
+
+def test_a_tiny_run_of_the_modern_era_measures_both_eras() -> None:
+    names = ["ours-uvicorn", "ours-handshake-uvicorn", "sdk-json-uvicorn"]
+    samples = modern.run(names, 2, 2, 0.1)
+    assert {(each.contestant, each.sessions) for each in samples} == {
+        ("ours-uvicorn", 0),
+        ("ours-handshake-uvicorn", 1),
+        ("sdk-json-uvicorn", 0),
+    }
+
+
 def test_the_page_names_every_option() -> None:
     from benchmarks.__main__ import parser
 
@@ -201,7 +225,7 @@ def test_the_page_names_every_option() -> None:
 
 
 def test_every_peer_has_its_versions_pinned() -> None:
-    peers = {c.peer for c in CONTESTANTS if c.peer}
+    peers = {c.peer for c in (*CONTESTANTS, *MODERN) if c.peer}
     files = {path.stem: path.read_text().splitlines() for path in (ROOT / "benchmarks/peers").glob("*.txt")}
     assert set(files) == peers
     assert all("==" in line for lines in files.values() for line in lines if not line.startswith("#"))

@@ -74,7 +74,11 @@ def test_a_call_without_state_crosses_few_functions_and_files(counted: dict[str,
 
 def test_every_path_is_counted(counted: dict[str, Any]) -> None:
     assert list(counted) == list(PATHS)
-    assert all(path["functions"] and path["lua"] for path in counted.values())
+    assert all(path["functions"] for path in counted.values())
+
+
+def test_only_a_call_of_the_modern_era_asks_redis_nothing(counted: dict[str, Any]) -> None:
+    assert [name for name, path in counted.items() if not path["lua"]] == ["modern_call"]
 
 
 def test_the_first_call_of_a_session_updates_the_indexes_and_the_next_does_not(
