@@ -4,8 +4,10 @@ import asyncio
 from math import inf
 from typing import Final
 
+from mcp_sessions.current import current_request
 from mcp_sessions.http.access import seconds_left
 from mcp_sessions.http.responses import reject
+from mcp_sessions.http.sessionless import SessionlessRequest
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.transport import rejections
 from mcp_sessions.transport.asgi import Message, Receive, Scope, Send
@@ -24,13 +26,16 @@ async def serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: S
         return await reject(send, rejections.STOPPED)
     if not runtime.admission.open_stream():
         return await reject(send, rejections.TOO_MANY_STREAMS)
+    request = SessionlessRequest(runtime.context.conf(), runtime.context.store, scope.get("user"), receive)
+    current_request.set(request)  # in the task of this HTTP request
     try:
         left = seconds_left(scope.get("user")) if _LISTEN in scope["headers"] else inf
         if left == inf:
-            await runtime.server.serve_modern(scope, receive, send)
+            await runtime.server.serve_modern(scope, request.receive, send)
         else:
-            await _Expiring(runtime, receive, send, left).serve(scope)
+            await _Expiring(runtime, request.receive, send, left).serve(scope)
     finally:
+        request.forget()
         runtime.admission.close_stream()
 
 
