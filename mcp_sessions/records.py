@@ -116,10 +116,13 @@ class Handshake:
         return info
 
     def for_record(self, kind: Kind, *, label: str = "", name: str = "") -> "Handshake":
-        """What is kept of it with a record that is no session: the version, and the client's name and version, cut off."""
+        """What is kept of it with a record that is no session: the versions and the client's name, cut off."""
         return Handshake(
             protocol_version=self.protocol_version[:SHOWN_CHARS],
-            client_info={"name": self.client_name[:SHOWN_CHARS], "version": self.client_version[:SHOWN_CHARS]},
+            client_info={
+                "name": self.client_name[:SHOWN_CHARS],
+                "version": self.client_version[:SHOWN_CHARS],
+            },
             capabilities={},
             kind=kind,
             label=label,

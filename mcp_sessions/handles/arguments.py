@@ -95,7 +95,9 @@ def checking(
     async def checked(*args: Any, **kwargs: Any) -> Any:
         handles = list(_handles_in([*args, *kwargs.values()]))
         if len(handles) > MOST_IN_A_CALL:
-            raise Problem(f"One call may have {MOST_IN_A_CALL} handles at most, and this one has {len(handles)}.")
+            raise Problem(
+                f"One call may have {MOST_IN_A_CALL} handles at most, and this one has {len(handles)}."
+            )
         if handles:
             await check_all(handles, made_by={kind: givers.made_by(kind) for kind in set(map(type, handles))})
         call = functools.partial(function, *args, **kwargs)

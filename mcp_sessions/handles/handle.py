@@ -13,7 +13,15 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from mcp_sessions.conf import LONGEST
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.handles import text as texts
-from mcp_sessions.handles.record import Problem, Record, Spec, Unreachable, check, duration, request_of_handler
+from mcp_sessions.handles.record import (
+    Problem,
+    Record,
+    Spec,
+    Unreachable,
+    check,
+    duration,
+    request_of_handler,
+)
 from mcp_sessions.records import has_subject
 from mcp_sessions.state import State, SyncState
 from mcp_sessions.store.calls import queries
@@ -67,13 +75,11 @@ class _Sync:
     def __get__(self, instance: None, owner: type[H]) -> SyncHandles[H]: ...
     @overload
     def __get__(self, instance: "StateHandle", owner: type[Any]) -> SyncHandle: ...
-    def __get__(
-        self, instance: "StateHandle | None", owner: type[H]
-    ) -> "SyncHandles[H] | SyncHandle":
+    def __get__(self, instance: "StateHandle | None", owner: type[H]) -> "SyncHandles[H] | SyncHandle":
         return SyncHandles(owner) if instance is None else SyncHandle(instance)
 
 
-class StateHandle(str, State):
+class StateHandle(str, State):  # noqa: SLOT000 - the SDK reads `result` from an instance
     """State that spans calls, in both eras: a text that one tool returns and the model passes to other tools.
 
         class Basket(StateHandle, kind="basket", idle=timedelta(days=1), max_age=timedelta(days=30)):
@@ -204,7 +210,9 @@ class StateHandle(str, State):
         source = f", as {made_by} returned it" if made_by else ", as a tool returned it"
         listing = f" {listed_by} lists those that exist." if listed_by else ""
         lives = f" It expires {duration(spec.idle_ms)} after its last use"
-        aged = f", and {duration(spec.max_age_ms)} after it was made" if spec.max_age_ms > spec.idle_ms else ""
+        aged = (
+            f", and {duration(spec.max_age_ms)} after it was made" if spec.max_age_ms > spec.idle_ms else ""
+        )
         return f"A {spec.noun} handle{source}.{listing}{lives}{aged}."
 
     async def end(self) -> bool:
@@ -237,9 +245,11 @@ def kinds_exist() -> bool:
     return bool(_kinds)
 
 
-async def check_all(handles: Sequence[StateHandle], *, made_by: Mapping[type[StateHandle], Sequence[str]]) -> None:
+async def check_all(
+    handles: Sequence[StateHandle], *, made_by: Mapping[type[StateHandle], Sequence[str]]
+) -> None:
     """Check the handles of one call in one round trip; `made_by` names tools for messages. Raises: HandleError."""
-    records = [handle._record for handle in handles]
+    records = [handle._record for handle in handles]  # noqa: SLF001 - of this module
     for handle, record in zip(handles, records, strict=True):
         record.made_by = made_by.get(type(handle), ())
     distinct = {record.fingerprint: record for record in records}

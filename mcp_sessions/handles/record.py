@@ -204,7 +204,9 @@ class Record:
         again = f" {source} makes a new one." if source else ""
         if reason == "deleted":
             return f"This {noun} was ended.{again}"
-        return f"There is no such {noun}, or it expired after {duration(self.spec.idle_ms)} without use.{again}"
+        return (
+            f"There is no such {noun}, or it expired after {duration(self.spec.idle_ms)} without use.{again}"
+        )
 
     async def _gone(self) -> str:
         try:
@@ -263,7 +265,11 @@ async def check(records: Sequence[Record]) -> None:
 def duration(milliseconds: int) -> str:
     """A duration in words, in the largest unit of which it has two or more: "24 hours"."""
     left = timedelta(milliseconds=milliseconds)
-    for unit, length in (("days", timedelta(days=1)), ("hours", timedelta(hours=1)), ("minutes", timedelta(minutes=1))):
+    for unit, length in (
+        ("days", timedelta(days=1)),
+        ("hours", timedelta(hours=1)),
+        ("minutes", timedelta(minutes=1)),
+    ):
         if left >= 2 * length and not left % length:
             return f"{left // length} {unit}"
     seconds = left.total_seconds()

@@ -112,7 +112,8 @@ def _compact(text: str) -> str:
     return "".join(
         each
         for each in unicodedata.normalize("NFKC", text).lower()
-        if each not in "_\N{MINUS SIGN}" and unicodedata.category(each) not in ("Pd", "Zs", "Cc", "Cf", "Zl", "Zp")
+        if each not in "_\N{MINUS SIGN}"
+        and unicodedata.category(each) not in ("Pd", "Zs", "Cc", "Cf", "Zl", "Zp")
     )
 
 

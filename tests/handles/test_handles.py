@@ -72,7 +72,10 @@ async def test_a_handle_is_a_string_that_other_tools_take(era: Era) -> None:
         assert DIGITS.match(basket)
         assert await value(client, "add", basket=basket, article="tea") == 1
         assert await value(client, "add_in_a_thread", basket=basket, article="milk") == 2
-        assert await value(client, "articles", basket=f" {basket.upper().replace('-', ' ')}") == ["tea", "milk"]
+        assert await value(client, "articles", basket=f" {basket.upper().replace('-', ' ')}") == [
+            "tea",
+            "milk",
+        ]
         assert await value(client, "echo", basket=basket.removeprefix("basket-").replace("-", "")) == basket
         assert await value(client, "wish", wish={"basket": basket, "article": "jam"}) == 3
         deep = {"wishes": [[[[[{"basket": basket, "article": "rice"}]]]]]}
@@ -117,7 +120,10 @@ async def test_the_schemas_say_where_handles_come_from(era: Era) -> None:
     described = tools["articles"].input_schema["properties"]["basket"]["description"]
     assert described == f"The basket to look into. {text}"
     trip = tools["fly"].input_schema["properties"]["trip"]["description"]
-    assert trip == "A business trip handle, as create_trip returned it. It expires 90 minutes after its last use."
+    assert (
+        trip
+        == "A business trip handle, as create_trip returned it. It expires 90 minutes after its last use."
+    )
     for tool in ("create_basket", "echo"):
         schema = tools[tool].output_schema
         assert schema is not None
@@ -221,7 +227,9 @@ async def test_bounds_are_facts_for_the_model(era: Era) -> None:
         assert await value(client, "create_trip")
         await value(client, "end_basket", basket=baskets[0])
         full = await value(client, "create_basket")
-        assert await said(client, "fill", basket=full) == "This basket is full: it holds 20,000 bytes at most."
+        assert (
+            await said(client, "fill", basket=full) == "This basket is full: it holds 20,000 bytes at most."
+        )
         assert "One call may have 100 handles at most" in await said(client, "merge", baskets=[full] * 101)
 
 
@@ -256,7 +264,9 @@ async def test_without_a_subject_the_text_is_the_secret(era: Era, caplog: pytest
             stored = await store_for("default").run(sessions.get(digest))
             assert stored is not None
             assert (stored.kind, stored.label, stored.name) == ("handle", "basket", "")
-            assert (await said(one, "add", basket=basket[:-5], article="tea")).startswith("This is not a whole")
+            assert (await said(one, "add", basket=basket[:-5], article="tea")).startswith(
+                "This is not a whole"
+            )
     servers = ("mcp_sessions", "mcp.server")
     messages = [each.getMessage() for each in caplog.records if each.name.startswith(servers)]
     assert messages

@@ -15,9 +15,9 @@ from tests.served.tokens import RESOURCE
 from tests.support.processes import Process, daphnes
 from tests.support.redis import RedisServer
 
-#: How many articles both processes add together.
+#: How many articles both processes add together, and each call at the same moment.
 MANY = 1_000
-AT_A_TIME = 10
+AT_A_TIME = 50
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +67,11 @@ async def test_both_eras_and_both_processes_fill_one_basket(processes: list[Proc
         basket = await value(new, "create_basket")
         assert await value(old, "list_baskets") == [basket]
 
-        async def fill(client: Client, name: str) -> None:
-            for number in range(MANY // 2 // AT_A_TIME):
-                await value(client, "add", basket=basket, article=f"{name}{number}")
-
         async with asyncio.TaskGroup() as group:
-            for n in range(AT_A_TIME):
-                group.create_task(fill(old, f"a{n}-"))
-                group.create_task(fill(new, f"b{n}-"))
+            for n in range(MANY // 2 // AT_A_TIME):
+                for client in (old, new):
+                    articles = [f"{client.protocol_version}-{n}-{number}" for number in range(AT_A_TIME)]
+                    group.create_task(value(client, "add_all", basket=basket, articles=articles))
         found = await value(old, "articles", basket=basket)
         assert len(found) == len(set(found)) == MANY
         assert await value(new, "end_basket", basket=basket)

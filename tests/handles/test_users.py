@@ -96,32 +96,35 @@ async def test_without_a_subject_there_is_no_user(era: Era) -> None:
 
 async def test_a_conversation_that_the_host_names_is_a_session_in_the_modern_era() -> None:
     one, two = {KEY: "c-1", "threadId": "t"}, {KEY: "c-2"}
-    async with shop(CONVERSATION_KEYS=[KEY, "threadId"]):
-        async with connect(era="modern", user=ANN) as ann, connect(era="modern", user=BEN) as ben:
-            fingerprint = record_fingerprint("conversation", "user:1", KEY, "c-1")
-            seen = await value(ann, "notes", meta=one)
-            assert seen == {
-                "notes": [],
-                "principal": "user:1",
-                "client": "mcp",
-                "version": "2026-07-28",
-                "fingerprint": fingerprint,
-                "tools": [],
-                "elicits": False,
-            }
-            assert await store_for("default").run(sessions.get(fingerprint)) is None
-            assert await value(ann, "note", meta=one, text="a") == 1
-            assert await value(ann, "note", meta=one, text="b") == 2
-            assert await value(ann, "note", meta=two, text="c") == 1
-            assert await value(ann, "note", meta={"threadId": "c-1"}, text="d") == 1
-            assert await value(ben, "note", meta=one, text="e") == 1
-            assert (await value(ann, "notes", meta=one))["notes"] == ["a", "b"]
-            made = await store_for("default").run(sessions.get(fingerprint))
-            assert made is not None
-            assert (made.kind, made.label, made.name) == ("conversation", KEY, "c-1")
-            limits = conf.endpoint("default").limits
-            assert made.expires_ms - made.last_activity_ms == limits.idle_ms
-            assert "Tools can only be enabled for a session" in await said(ann, "open_till", meta=one)
+    async with (
+        shop(CONVERSATION_KEYS=[KEY, "threadId"]),
+        connect(era="modern", user=ANN) as ann,
+        connect(era="modern", user=BEN) as ben,
+    ):
+        fingerprint = record_fingerprint("conversation", "user:1", KEY, "c-1")
+        seen = await value(ann, "notes", meta=one)
+        assert seen == {
+            "notes": [],
+            "principal": "user:1",
+            "client": "mcp",
+            "version": "2026-07-28",
+            "fingerprint": fingerprint,
+            "tools": [],
+            "elicits": False,
+        }
+        assert await store_for("default").run(sessions.get(fingerprint)) is None
+        assert await value(ann, "note", meta=one, text="a") == 1
+        assert await value(ann, "note", meta=one, text="b") == 2
+        assert await value(ann, "note", meta=two, text="c") == 1
+        assert await value(ann, "note", meta={"threadId": "c-1"}, text="d") == 1
+        assert await value(ben, "note", meta=one, text="e") == 1
+        assert (await value(ann, "notes", meta=one))["notes"] == ["a", "b"]
+        made = await store_for("default").run(sessions.get(fingerprint))
+        assert made is not None
+        assert (made.kind, made.label, made.name) == ("conversation", KEY, "c-1")
+        limits = conf.endpoint("default").limits
+        assert made.expires_ms - made.last_activity_ms == limits.idle_ms
+        assert "Tools can only be enabled for a session" in await said(ann, "open_till", meta=one)
 
 
 @pytest.mark.parametrize("meta", [{}, {KEY: ""}, {KEY: 7}, {KEY: "x" * 201}, {"other": "c-1"}])
@@ -136,13 +139,15 @@ async def test_an_anonymous_client_has_no_conversation() -> None:
 
 
 async def test_conversations_of_one_principal_have_a_cap() -> None:
-    async with shop(CONVERSATION_KEYS=[KEY], MAX_SESSIONS_PER_PRINCIPAL=2):
-        async with connect(era="modern", user=ANN) as client:
-            for name in ("c-1", "c-2"):
-                await value(client, "note", meta={KEY: name}, text="a")
-            assert "no room to remember more" in await said(client, "note", meta={KEY: "c-3"}, text="a")
-            assert (await value(client, "notes", meta={KEY: "c-3"}))["notes"] == []
-            assert await value(client, "note", meta={KEY: "c-1"}, text="b") == 2
+    async with (
+        shop(CONVERSATION_KEYS=[KEY], MAX_SESSIONS_PER_PRINCIPAL=2),
+        connect(era="modern", user=ANN) as client,
+    ):
+        for name in ("c-1", "c-2"):
+            await value(client, "note", meta={KEY: name}, text="a")
+        assert "no room to remember more" in await said(client, "note", meta={KEY: "c-3"}, text="a")
+        assert (await value(client, "notes", meta={KEY: "c-3"}))["notes"] == []
+        assert await value(client, "note", meta={KEY: "c-1"}, text="b") == 2
 
 
 async def test_a_session_stays_a_session_whatever_the_host_names() -> None:
@@ -160,6 +165,8 @@ async def test_the_operator_is_told_once_that_a_tool_needs_a_session(
         for _ in range(3):
             text = await said(client, "notes")
             assert text.endswith("There is no session here. This tool needs a client that opens a session.")
-    told = [each for each in caplog.records if each.levelno == logging.WARNING and "ERAS" in each.getMessage()]
+    told = [
+        each for each in caplog.records if each.levelno == logging.WARNING and "ERAS" in each.getMessage()
+    ]
     assert len(told) == 1
     assert "handles" in told[0].getMessage()

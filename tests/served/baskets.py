@@ -1,5 +1,6 @@
 """A shop whose tools pass handles around, for clients of both eras."""
 
+import asyncio
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -66,7 +67,14 @@ def create_in_a_thread() -> Basket:
 
 @server.tool()
 async def articles(basket: Annotated[Basket, Field(description="The basket to look into.")]) -> list[str]:
-    return await basket.get("articles", [])
+    found: list[str] = await basket.get("articles", [])
+    return found
+
+
+@server.tool()
+async def add_all(basket: Basket, articles: list[str]) -> list[int]:
+    """Add many at the same moment."""
+    return list(await asyncio.gather(*[basket.append("articles", article) for article in articles]))
 
 
 @server.tool()
@@ -138,7 +146,7 @@ async def plain(number: int) -> int:
 async def prefer(size: str) -> int:
     """Remember for the user, in all conversations."""
     await current_user().state.set("size", size)
-    return await current_user().state.incr("changes")
+    return int(await current_user().state.incr("changes"))
 
 
 @server.tool()
