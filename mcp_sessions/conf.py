@@ -93,8 +93,8 @@ class Endpoint:
     max_handles: int | None = 100_000
     #: The state of a user (`current_user().state`) ends after this time without use, at most 365 days.
     user_state_ttl: float = 2_592_000
-    #: Keys of a request's `_meta` under which hosts name a conversation. Authenticated clients that send one can then use
-    #: `current_session()` in the modern era.
+    #: Keys of a request's `_meta` under which hosts name a conversation. For authenticated clients that send one,
+    #: `current_session()` then works in the modern era.
     conversation_keys: Sequence[str] = ()
     #: Origins besides the endpoint's own that browsers may send requests from, "https://app.example.com"; "*" for any.
     allowed_origins: Sequence[str] = ()
