@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 #: Characters of a conversation's id, as the host sends it.
 MAX_CONVERSATION_CHARS: Final = 200
+_NO_TOOLS: Final[frozenset[str]] = frozenset()
 #: The endpoints whose operator has been told in this process that a tool needs a session.
 _told: Final[set[str]] = set()
 
@@ -191,7 +192,7 @@ class CurrentConversation(CurrentSession):
     @property
     def tools(self) -> frozenset[str]:
         """Empty: the modern era has no opt-in tools."""
-        return frozenset()
+        return _NO_TOOLS
 
     @property
     def state(self) -> State:

@@ -217,6 +217,8 @@ class StateHandle(str, State):  # noqa: SLOT000 - the SDK reads `result` from an
 
     async def end(self) -> bool:
         """End it, with its state, for ever. False if it did not exist, or had ended. Raises: HandleError."""
+        if (problem := self._record.misread()) is not None:
+            raise Problem(problem)
         return await self._record.end()
 
     @classmethod

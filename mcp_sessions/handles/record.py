@@ -154,8 +154,6 @@ class Record:
 
     async def end(self) -> bool:
         """End it, with its state. False if there was none. Raises: HandleError."""
-        if (problem := self.misread()) is not None:
-            raise Problem(problem)
         try:
             ended = await self._store.run(
                 sessions.end(self.fingerprint, principal=self.principal, reason="deleted")

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from django.test import override_settings
 from redis import Redis
 
 from mcp_sessions import conf
+from mcp_sessions.current import current_request
+from mcp_sessions.handles.handle import StateHandle
 from mcp_sessions.records import Handshake, fingerprint, new_session_id
 from mcp_sessions.store import keys
 from mcp_sessions.store.calls import endings, nodes, requests, sessions, state, streams
@@ -40,6 +43,7 @@ def patterns() -> dict[str, str]:
     found = {}
     for name, kind, *_ in markdown.table(markdown.read("keys.md"), "key"):
         pattern = re.escape(name.strip("`")).replace("<namespace>", NAMESPACE).replace("<index>", "index:.+")
+        pattern = pattern.replace("…", "(?:activity|client:<x>|protocol:<x>|principal:<x>)")
         found[":1:" + re.sub("<[a-z]+>", "[^:{}]+", pattern)] = kind
     return found
 
@@ -57,8 +61,25 @@ async def open_session(*, used: bool = True) -> str:
     return opened
 
 
+class Basket(StateHandle, kind="documented-basket"):
+    """For records that are no sessions."""
+
+
+async def make_a_handle() -> None:
+    """As a tool does that a user has called."""
+    request: Any = SimpleNamespace(
+        conf=conf.endpoint("default"), store=store_for("default"), principal="user:1", handshake=ORDINARY
+    )
+    token = current_request.set(request)
+    try:
+        await (await Basket.create()).set("size", "M")
+    finally:
+        current_request.reset(token)
+
+
 async def leave_every_key() -> None:
     store = store_for("default")
+    await make_a_handle()
     kept, ended, _ = await open_session(), await open_session(), await open_session(used=False)
     await store.run(sessions.set_log_level(kept, "info"))
     await store.run(state.set_values(kept, {"size": '"M"'}, max_bytes=100))

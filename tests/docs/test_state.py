@@ -1,6 +1,5 @@
 """Every block of docs/state.md runs, for clients of both eras, and does what the page says."""
 
-import itertools
 import re
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from mcp import Client
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.handles.handle import StateHandle
 from mcp_sessions.handles.record import Record
+from mcp_sessions.session import MAX_CONVERSATION_CHARS
 from mcp_sessions.testing import Era, connect
 from tests.docs import markdown
 from tests.support.asgi import demo_with, endpoint
@@ -22,6 +22,7 @@ from tests.support.asgi import demo_with, endpoint
 TEXT = markdown.read("state.md")
 MODULE = "documented_state"
 ANN = User(pk=1, username="ann")
+DEFAULTS = Endpoint(alias="default", server="shop.mcp.server")
 both_eras = pytest.mark.parametrize("era", ["handshake", "modern"])
 
 
@@ -89,42 +90,32 @@ async def test_the_settings_of_the_page_make_a_conversation() -> None:
 
 
 def test_the_texts_of_errors_are_those_of_the_code(documented: ModuleType) -> None:
-    class Basket(StateHandle, kind="basket-of-the-page"):
-        """For its messages."""
-
-    record = Basket("x")._record
-    record.made_by = ["create_basket"]
-    record.principal = "user:1"
-    made = [
+    record = record_of(documented, "basket-483-920-179")
+    said = [
         record.lost(None),
         record.lost("deleted"),
         record.lost("expired_by_operator"),
         str(record._no_room("", per_principal=True)),
         str(record._no_room("", per_principal=False)),
         str(record._unreachable()),
+        record_of(documented, "basket-483-902-179").misread(),
+        record_of(documented, "basket-483").misread(),
     ]
-    for text, whole in (("basket-483-902-17", True), ("basket-483", False)):
-        shown: Record = Basket(text)._record
-        shown.made_by, shown.principal = ["create_basket"], "user:1"
-        assert shown.text.whole is False
-        assert whole or shown.misread()
-        made.append(str(shown.misread()))
     written = [row[0] for row in markdown.table(TEXT, "Text")]
-    said = [each.replace("basket of the page", "basket") for each in made[:6]]
-    assert set(said) <= set(written)
-    for word in (
-        "has a mistyped character.",
-        "is not a whole basket handle.",
-        "is full: it holds 262,144 bytes",
-    ):
-        assert any(word in each for each in written)
-    assert documented.Basket._spec.max_per_principal == 100
+    full = f"This basket is full: it holds {DEFAULTS.state_max_bytes:,} bytes at most."
+    assert set(written) == {*(str(each).replace("documented", "basket") for each in said), full}
+
+
+def record_of(documented: ModuleType, text: str) -> Record:
+    """As in a tool that Ann has called."""
+    found: Record = documented.Basket(text.replace("basket", "documented"))._record
+    found.made_by, found.principal = ["create_basket"], "user:1"
+    return found
 
 
 def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
-    defaults = Endpoint(alias="default", server="shop.mcp.server")
-    assert defaults.user_state_ttl == 30 * 86_400
-    assert f"{defaults.state_max_bytes:,} bytes" in TEXT
+    assert DEFAULTS.user_state_ttl == 30 * 86_400
+    assert MAX_CONVERSATION_CHARS == 200
     options = [row[0].strip("`") for row in markdown.table(TEXT, "Option of the class")]
     parameters = StateHandle.__init_subclass__.__func__.__kwdefaults__  # type: ignore[attr-defined]
     assert options == ["kind", *parameters]
@@ -139,4 +130,4 @@ def test_the_handles_in_the_page_are_well_formed(documented: ModuleType) -> None
 
 
 def test_every_language_of_the_page_is_python() -> None:
-    assert {block.language for block in itertools.chain(markdown.blocks(TEXT))} == {"python"}
+    assert {block.language for block in markdown.blocks(TEXT)} == {"python"}
