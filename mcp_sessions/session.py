@@ -53,8 +53,9 @@ def current_session() -> "CurrentSession":
     if request.conf.alias not in _told:
         _told.add(request.conf.alias)
         logger.warning(
-            "A tool of endpoint %r needs a session, and was called by a client of the modern era, which has none. "
-            'ERAS = ["handshake"] makes clients that can open one; state handles work in both eras (docs/state.md).',
+            "A tool of endpoint %r asked for a session in a request of the modern era, which has none. If it cannot do "
+            'without: ERAS = ["handshake"] has clients that can open a session do so, and state handles work in both '
+            "eras (docs/state.md).",
             request.conf.alias,
         )
     raise _NoSessionHere("There is no session here. This tool needs a client that opens a session.")

@@ -154,8 +154,7 @@ class StateHandle(str, State):  # noqa: SLOT000 - the SDK reads `result` from an
         """The handle that a text names for whoever asks. It is checked when it is used first."""
         spec = self._spec
         self._record = record = Record.of(spec, texts.read(spec.kind, text))
-        max_bytes = spec.max_bytes or (request_of_handler().conf.state_max_bytes if record.store else 0)
-        State.__init__(self, record, record.fingerprint, max_bytes=max_bytes)
+        State.__init__(self, record, record.fingerprint, max_bytes=record.max_bytes)
         self.result = str(self)
 
     def __reduce__(self) -> tuple[type[Self], tuple[str]]:

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 #: Characters of a wrong text that an error repeats.
 SHOWN_CHARS: Final = 80
+_OUTSIDE: Final = "There is no request here. Handles are made and used inside tools, resources and prompts."
 _refused: Final = Repeats(logger, "New handles refused at a cap")
 
 
@@ -51,7 +52,7 @@ def request_of_handler() -> CurrentRequest:
     """The current request. Raises: NoCurrentRequest outside a handler."""
     request = current_request.get(None)
     if request is None:
-        raise _NoRequest("There is no request here. Handles work inside tools, resources and prompts.")
+        raise _NoRequest(_OUTSIDE)
     return request
 
 
@@ -95,11 +96,13 @@ class Record:
     spec: Spec
     #: As it was read.
     text: texts.Text
-    #: None where there is no request: then nothing can be done with it.
-    store: Store | None
+    limits: Limits
+    #: None where there was no request: then nothing can be done with it.
+    store: Store | None = None
     principal: str = ""
-    limits: Limits | None = None
     fingerprint: str = ""
+    #: STATE_MAX_BYTES or that of the class.
+    max_bytes: int = 0
     #: Whether the store has confirmed in this request that the principal has this handle.
     checked: bool = False
     #: Tools that make such handles, for messages.
@@ -110,30 +113,35 @@ class Record:
         """The record that a text names for whoever asks."""
         request = current_request.get(None)
         if request is None:
-            return cls(spec, text, None)
+            return cls(spec, text, spec.limits("", None))
         principal = request.principal
-        digest = record_fingerprint("handle", spec.kind, principal, text.canonical)
-        limits = spec.limits(principal, request.conf.max_handles)
-        return cls(spec, text, request.store, principal, limits, digest)
+        return cls(
+            spec,
+            text,
+            spec.limits(principal, request.conf.max_handles),
+            request.store,
+            principal,
+            record_fingerprint("handle", spec.kind, principal, text.canonical),
+            spec.max_bytes or request.conf.state_max_bytes,
+        )
 
     async def create(self) -> bool:
         """Make it; False if the text is taken. Raises: HandleError."""
         request = request_of_handler()
-        limits = self.limits or self.spec.limits(request.principal, request.conf.max_handles)
         # Its text is stored unless that is a secret.
         name = self.text.canonical if has_subject(self.principal) else ""
         create = sessions.create(
             self.fingerprint,
             principal=self.principal,
             handshake=request.handshake.for_record("handle", label=self.spec.kind, name=name),
-            limits=limits,
+            limits=self.limits,
         )
         try:
             await request.store.run(create)
         except TooManySessions as error:
             raise self._no_room(request.conf.alias, per_principal=error.per_principal) from None
         except StoreUnavailable as error:
-            raise self._unreachable() from error
+            raise self.unreachable() from error
         except ValueError:
             return False
         self.checked = True
@@ -144,34 +152,36 @@ class Record:
         if not self.checked:
             await check([self])
         try:
-            return await self._store.run(work)
+            return await self.home.run(work)
         except SessionGone:
             raise Problem(await self._gone()) from None
         except StateTooLarge as error:
             raise self._full() from error
         except StoreUnavailable as error:
-            raise self._unreachable() from error
+            raise self.unreachable() from error
 
     async def end(self) -> bool:
         """End it, with its state. False if there was none. Raises: HandleError."""
         try:
-            ended = await self._store.run(
+            ended = await self.home.run(
                 sessions.end(self.fingerprint, principal=self.principal, reason="deleted")
             )
         except StoreUnavailable as error:
-            raise self._unreachable() from error
+            raise self.unreachable() from error
         if ended is not None:
             logger.info("Handle %.12s ended: deleted, by %r.", self.fingerprint, self.principal)
         return ended is not None
 
     @property
-    def _store(self) -> Store:
-        return self.store or request_of_handler().store
+    def home(self) -> Store:
+        """The store. Raises: NoCurrentRequest."""
+        if self.store is None:
+            raise _NoRequest(_OUTSIDE)
+        return self.store
 
     def touch(self) -> Call[Session | None]:
         """The call that checks it, and slides its idle time."""
-        limits = self.limits or self.spec.limits(self.principal, None)
-        return sessions.touch(self.fingerprint, principal=self.principal, limits=limits)
+        return sessions.touch(self.fingerprint, principal=self.principal, limits=self.limits)
 
     # What is said when it cannot be used.
 
@@ -208,16 +218,16 @@ class Record:
 
     async def _gone(self) -> str:
         try:
-            return self.lost(await self._store.run(sessions.end_reason(self.fingerprint)))
+            return self.lost(await self.home.run(sessions.end_reason(self.fingerprint)))
         except StoreUnavailable as error:
-            raise self._unreachable() from error
+            raise self.unreachable() from error
 
-    def _unreachable(self) -> Unreachable:
+    def unreachable(self) -> Unreachable:
+        """What to raise when the store is away."""
         return Unreachable(f"The {self.spec.noun} could not be reached; try again.")
 
     def _full(self) -> Problem:
-        most = self.spec.max_bytes or request_of_handler().conf.state_max_bytes
-        return Problem(f"This {self.spec.noun} is full: it holds {most:,} bytes at most.")
+        return Problem(f"This {self.spec.noun} is full: it holds {self.max_bytes:,} bytes at most.")
 
     def _no_room(self, alias: str, *, per_principal: bool) -> Problem:
         noun = self.spec.noun
@@ -240,7 +250,7 @@ async def check(records: Sequence[Record]) -> None:
     problems = [record.misread() for record in records]
     readable = [record for record, problem in zip(records, problems, strict=True) if problem is None]
     if readable:
-        store = readable[0].store or request_of_handler().store
+        store = readable[0].home
         try:
             touched = await store.run_all([record.touch() for record in readable])
             for record, session in zip(readable, touched, strict=True):
@@ -248,7 +258,7 @@ async def check(records: Sequence[Record]) -> None:
             lost = [record for record in readable if not record.checked]
             reasons = await store.run_all([sessions.end_reason(each.fingerprint) for each in lost])
         except StoreUnavailable as error:
-            raise readable[0]._unreachable() from error  # noqa: SLF001
+            raise readable[0].unreachable() from error
         why = {id(record): record.lost(reason) for record, reason in zip(lost, reasons, strict=True)}
         problems = [problem or why.get(id(each)) for each, problem in zip(records, problems, strict=True)]
     found = [

@@ -29,7 +29,7 @@ from mcp_sessions.records import Handshake, Session, shown
 from mcp_sessions.sdk.channel import Channel, NoChannel
 from mcp_sessions.sdk.dispatch import DispatchContext, Outbound, restored
 from mcp_sessions.sdk.registries import annotations_of
-from mcp_sessions.sdk.tracebacks import install, is_outage, raised
+from mcp_sessions.sdk.tracebacks import install, is_no_fault, raised
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
 from mcp_sessions.transport import jsonrpc
@@ -239,6 +239,6 @@ def _error(method: str, error: Exception | SystemExit) -> dict[str, Any]:
     cause = error.__cause__
     if method == "prompts/get" and isinstance(cause, ValueError) and cause.__cause__ is None:
         logger.info("Refused %r: %s", method, shown(str(error)))
-    elif not is_outage(own := raised(error, wrappers=(ValueError,)) if method == "prompts/get" else error):
+    elif not is_no_fault(own := raised(error, wrappers=(ValueError,)) if method == "prompts/get" else error):
         logger.error("The handler for %s raised.", shown(method), exc_info=own)
     return {"code": UNEXPECTED, "message": str(error)}

@@ -1,4 +1,5 @@
-"""What the SDK logs of handlers that raise: one traceback for each, and none for a store that is away.
+"""What the SDK logs of handlers that raise: one traceback for each, and none for what is no fault of theirs: the store is
+away, or the client has not got what the handler needs.
 
 A log filter, because the SDK catches what a tool raises, logs it inside its own wrapper, and gives no way in between.
 """
@@ -8,13 +9,15 @@ from typing import Final
 
 from mcp.server.mcpserver.exceptions import UnexpectedResourceError, UnexpectedToolError
 
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import HandleError, NoCurrentSession, NoCurrentUser, StoreUnavailable
+from mcp_sessions.records import shown
 from mcp_sessions.repeats import Repeats
 
 logger = logging.getLogger(__name__)
 
 #: The SDK's loggers that log what handlers raise.
-_LOGGERS: Final = ("mcp.server.mcpserver.server", "mcp.server.runner")
+_RUNNER: Final = "mcp.server.runner"
+_LOGGERS: Final = ("mcp.server.mcpserver.server", _RUNNER)
 _WRAPPERS: Final = (UnexpectedToolError, UnexpectedResourceError)
 _unavailable: Final = Repeats(logger, "Handlers that failed without the session store")
 
@@ -26,11 +29,16 @@ def raised(error: BaseException, *, wrappers: tuple[type[BaseException], ...] = 
     return error
 
 
-def is_outage(error: BaseException) -> bool:
-    """Whether a handler failed because the store is away, which is logged once for an outage."""
-    if not isinstance(error, StoreUnavailable):
+def is_no_fault(error: BaseException) -> bool:
+    """Whether a handler failed because the store is away, which is logged once for an outage, or for want of something
+    that its client has not got: a session, a user, a handle that exists.
+    """
+    if isinstance(error, StoreUnavailable):
+        _unavailable.add("A handler failed because the session store cannot be reached: %s", error)
+    elif isinstance(error, (HandleError, NoCurrentSession, NoCurrentUser)):
+        logger.info("A handler refused its client: %s", shown(str(error)))
+    else:
         return False
-    _unavailable.add("A handler failed because the session store cannot be reached: %s", error)
     return True
 
 
@@ -40,7 +48,8 @@ def _one_traceback(record: logging.LogRecord) -> bool:
         return True
     error = raised(record.exc_info[1])
     record.exc_info = (type(error), error, error.__traceback__)
-    return not is_outage(error)
+    # The SDK wraps what a prompt raises once more.
+    return not is_no_fault(raised(error, wrappers=(ValueError,)) if record.name == _RUNNER else error)
 
 
 def install() -> None:

@@ -97,7 +97,7 @@ def test_the_texts_of_errors_are_those_of_the_code(documented: ModuleType) -> No
         record.lost("expired_by_operator"),
         str(record._no_room("", per_principal=True)),
         str(record._no_room("", per_principal=False)),
-        str(record._unreachable()),
+        str(record.unreachable()),
         record_of(documented, "basket-483-902-179").misread(),
         record_of(documented, "basket-483").misread(),
     ]

@@ -14,6 +14,7 @@ import pytest
 from django.contrib.auth.models import User
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
+from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, TextContent
 from mcp_types import Tool as ToolType
 
@@ -79,6 +80,7 @@ async def test_outside_a_handler_a_handle_is_a_text_and_nothing_else() -> None:
     assert json.dumps([basket]) == '["basket-000-000-000"]'
     for again in (copy.deepcopy(basket), pickle.loads(pickle.dumps(basket))):  # noqa: S301 - our own
         assert (again, type(again)) == (basket, Basket)
+    assert not basket._record.store
     for use in (basket.get("a"), basket.append("a", 1), basket.end(), Basket.create(), Basket.mine()):
         with pytest.raises(NoCurrentRequest, match="no request here"):
             await use
@@ -139,7 +141,9 @@ async def test_a_low_level_server_resolves_handles_itself(era: Era) -> None:
 
 
 @pytest.mark.parametrize("era", ["handshake", "modern"])
-async def test_resources_and_prompts_check_a_handle_when_they_use_it(era: Era) -> None:
+async def test_resources_and_prompts_check_a_handle_when_they_use_it(
+    era: Era, caplog: pytest.LogCaptureFixture
+) -> None:
     with endpoint(SERVER="tests.handles.test_definitions.templates"):
         async with connect(era=era, user=User(pk=1)) as client:
             content = (await client.call_tool("create_basket", {})).structured_content
@@ -149,8 +153,11 @@ async def test_resources_and_prompts_check_a_handle_when_they_use_it(era: Era) -
             assert text.text == "1"  # type: ignore[union-attr]
             [message] = (await client.get_prompt("shop_for", {"basket": basket})).messages
             assert message.content.text == "2"  # type: ignore[union-attr]
-            with pytest.raises(Exception, match="There is no such basket"):
+            with pytest.raises(MCPError, match="There is no such basket"):
                 await client.read_resource("basket://basket-000-000-000")
+            with pytest.raises(MCPError):
+                await client.get_prompt("shop_for", {"basket": "basket-000-000-000"})
+    assert not [each for each in caplog.records if each.exc_info]
 
 
 USERS_MODULE = '''
