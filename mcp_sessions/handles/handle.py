@@ -212,7 +212,8 @@ class StateHandle(str, State):  # noqa: SLOT000 - the SDK reads `result` from an
         aged = (
             f", and {duration(spec.max_age_ms)} after it was made" if spec.max_age_ms > spec.idle_ms else ""
         )
-        return f"A {spec.noun} handle{source}.{listing}{lives}{aged}."
+        article = "An" if spec.noun[0] in "aeiou" else "A"
+        return f"{article} {spec.noun} handle{source}.{listing}{lives}{aged}."
 
     async def end(self) -> bool:
         """End it, with its state, for ever. False if it did not exist, or had ended. Raises: HandleError."""

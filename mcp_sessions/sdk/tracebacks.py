@@ -1,5 +1,4 @@
-"""What the SDK logs of handlers that raise: one traceback for each, and none for what is no fault of theirs: the store is
-away, or the client has not got what the handler needs.
+"""What the SDK logs of handlers that raise: one traceback for each, and none for what is no fault of theirs.
 
 A log filter, because the SDK catches what a tool raises, logs it inside its own wrapper, and gives no way in between.
 """

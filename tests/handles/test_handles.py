@@ -1,9 +1,11 @@
 """Handles in tools, with the SDK's own client in both eras."""
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -296,3 +298,19 @@ async def test_a_taken_number_is_tried_again(era: Era, monkeypatch: pytest.Monke
         assert second.startswith("basket-000-000-42")
         assert Basket._spec.max_per_principal == 3
         assert conf.endpoint("default").max_handles == 100_000
+
+
+async def test_each_use_keeps_a_handle_and_the_end_comes_all_the_same(era: Era) -> None:
+    async with shop(era) as client:
+        started = monotonic()
+        ticket, idle = await value(client, "create_ticket"), await value(client, "create_ticket")
+        uses = 0
+        while not (result := await client.call_tool("use_ticket", {"ticket": ticket})).is_error:
+            uses += 1
+            assert monotonic() - started < 10
+            await asyncio.sleep(0.05)
+        assert monotonic() - started > 1.4
+        assert uses > 5
+        text = "There is no such ticket, or it expired after 0.4 seconds without use. create_ticket makes a new one."
+        assert text in str(result.content)
+        assert await said(client, "use_ticket", ticket=idle) == text

@@ -79,6 +79,15 @@ async def test_both_eras_and_both_processes_fill_one_basket(processes: list[Proc
         assert result.is_error
 
 
+async def test_first_writes_of_a_user_on_two_processes_all_count(processes: list[Process]) -> None:
+    (http_a, one), (http_b, two) = (connected(process, "bob") for process in processes)
+    async with http_a, http_b, one, two:
+        counts = await asyncio.gather(
+            *[value(client, "count_user") for client in (one, two) for _ in range(8)]
+        )
+    assert sorted(counts) == list(range(1, 17))
+
+
 async def test_without_redis_calls_with_handles_say_so_and_others_go_on(
     processes: list[Process], redis: RedisServer
 ) -> None:

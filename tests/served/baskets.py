@@ -26,6 +26,10 @@ class Trip(StateHandle, kind="business-trip", idle=timedelta(minutes=90), max_ag
     """A journey."""
 
 
+class Ticket(StateHandle, kind="ticket", idle=timedelta(seconds=0.4), max_age=timedelta(seconds=1.5)):
+    """Short-lived."""
+
+
 class Wish(BaseModel):
     basket: Basket
     article: str
@@ -125,6 +129,16 @@ def end_in_a_thread(basket: Basket) -> bool:
 @server.tool()
 async def create_trip() -> Trip:
     return await Trip.create()
+
+
+@server.tool()
+async def create_ticket() -> Ticket:
+    return await Ticket.create()
+
+
+@server.tool()
+async def use_ticket(ticket: Ticket) -> int:
+    return int(await ticket.incr("uses"))
 
 
 @server.tool()
