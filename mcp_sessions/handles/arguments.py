@@ -3,8 +3,9 @@
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from types import UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from anyio import to_thread
 from pydantic import BaseModel
@@ -27,8 +28,13 @@ def kinds_in(annotation: Any, depth: int = DEPTH) -> frozenset[Kind]:
         return frozenset([annotation])
     if depth == 0:
         return frozenset()
+    annotation = getattr(annotation, "__value__", annotation)  # of an alias: type Baskets = list[Basket]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         parts: Iterable[Any] = [field.annotation for field in annotation.model_fields.values()]
+    elif hasattr(annotation, "__required_keys__") or is_dataclass(
+        annotation
+    ):  # a TypedDict, of either module
+        parts = get_type_hints(annotation).values()
     else:
         parts = get_args(annotation)
     return frozenset[Kind]().union(*(kinds_in(part, depth - 1) for part in parts))
@@ -114,7 +120,7 @@ def _handles_in(value: Any, depth: int = DEPTH + 1) -> Iterator[StateHandle]:
     if depth == 0 or isinstance(value, (str, bytes)):
         return
     parts: Iterable[Any] = ()
-    if isinstance(value, BaseModel):
+    if isinstance(value, BaseModel) or is_dataclass(value):
         parts = vars(value).values()
     elif isinstance(value, Mapping):
         parts = [*value.keys(), *value.values()]
