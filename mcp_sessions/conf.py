@@ -20,6 +20,8 @@ RESPONSES: Final = ("auto", "sse", "json")
 HANDSHAKE: Final = "handshake"
 MODERN: Final = "modern"
 ERAS: Final = (HANDSHAKE, MODERN)
+#: How long a record that is no session may live.
+LONGEST: Final = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,13 @@ class Endpoint:
     max_body: int = 4 * 1024 * 1024
     #: Bytes of state names and values in one session.
     state_max_bytes: int = 256 * 1024
+    #: State handles of the endpoint, of all kinds; None for no limit. At the limit, tools create no more.
+    max_handles: int | None = 100_000
+    #: The state of a user (`current_user().state`) ends after this time without use, at most 365 days.
+    user_state_ttl: float = 2_592_000
+    #: Keys of a request's `_meta` under which hosts name a conversation. For authenticated clients that send one,
+    #: `current_session()` then works in the modern era.
+    conversation_keys: Sequence[str] = ()
     #: Origins besides the endpoint's own that browsers may send requests from, "https://app.example.com"; "*" for any.
     allowed_origins: Sequence[str] = ()
     #: How long a request from the server to the client (elicitation, sampling) waits for its answer.
@@ -158,12 +167,14 @@ DURATIONS: Final = (
     "RETRY",
     "STREAM_TTL",
     "STREAM_MAX_AGE",
+    "USER_STATE_TTL",
 )
 _COUNTS: Final = (
     "MAX_SESSIONS",
     "MAX_SESSIONS_PER_PRINCIPAL",
     "MAX_BODY",
     "STATE_MAX_BYTES",
+    "MAX_HANDLES",
     "STREAM_MAX_EVENTS",
     "STREAM_MAX_BYTES",
     "MAX_STREAMS",
@@ -243,11 +254,11 @@ def _problem(key: str, value: Any) -> str | None:
     return None if fits(value) else f"must be {expected}, not {value!r}."
 
 
-def _is_duration(value: Any, *, least: float = 0.001) -> bool:
-    """Whether it is a duration between `least` seconds and what Redis accepts as the TTL of a key."""
+def _is_duration(value: Any, *, least: float = 0.001, most: float = 1e9) -> bool:
+    """Whether it is a duration between `least` seconds and what Redis accepts as the TTL of a key, or `most`."""
     if not isinstance(value, (int, float, timedelta)) or isinstance(value, bool):
         return False
-    return least <= _seconds(value) <= 1e9
+    return least <= _seconds(value) <= most
 
 
 def _is_strings(value: Any) -> bool:
@@ -269,14 +280,25 @@ _STRINGS: Final[Rule] = (_is_strings, "a list of strings")
 _TEXT: Final[Rule] = (lambda value: isinstance(value, str) and value, "a string that is not empty")
 
 _MAY_BE_NONE: Final = frozenset(
-    {"MAX_SESSIONS", "MAX_SESSIONS_PER_PRINCIPAL", "TOKEN_VERIFIER", "ISSUER_URL", "RESOURCE_URL"}
+    {
+        "MAX_SESSIONS",
+        "MAX_SESSIONS_PER_PRINCIPAL",
+        "MAX_HANDLES",
+        "TOKEN_VERIFIER",
+        "ISSUER_URL",
+        "RESOURCE_URL",
+    }
 )
 #: Key -> what fits it, and how to say so. The other keys have _TEXT.
 _RULES: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(DURATIONS, _DURATION),
     "GRACE": (lambda value: _is_duration(value, least=0), "seconds or a timedelta"),
+    "USER_STATE_TTL": (
+        lambda value: _is_duration(value, most=LONGEST.total_seconds()),
+        "seconds above 0 or a timedelta, at most 365 days",
+    ),
     **dict.fromkeys(_COUNTS, _COUNT),
-    **dict.fromkeys(("ALLOWED_ORIGINS", "REQUIRED_SCOPES"), _STRINGS),
+    **dict.fromkeys(("ALLOWED_ORIGINS", "REQUIRED_SCOPES", "CONVERSATION_KEYS"), _STRINGS),
     "NAMESPACE": (
         # Braces would break the hash tags of the keys.
         lambda value: isinstance(value, str) and re.match(r"[\w.:-]+\Z", value),

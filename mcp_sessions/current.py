@@ -1,12 +1,48 @@
-"""Which exchange the running code belongs to."""
+"""Which request, and in the handshake era which exchange, the running code belongs to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from mcp_sessions.records import Session
+from mcp_sessions.conf import Endpoint
+from mcp_sessions.records import Handshake, Session
 from mcp_sessions.store.drivers import Store
+
+
+class CurrentRequest(Protocol):
+    """What handlers of both eras may know of the request that they answer.
+
+    Tasks that a handler starts keep it for as long as they run: it is to hold nothing large.
+    """
+
+    @property
+    def conf(self) -> Endpoint:
+        """The settings of the endpoint."""
+        ...
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def principal(self) -> str:
+        """Who asks."""
+        ...
+
+    @property
+    def user(self) -> Any:
+        """What authentication left in the ASGI scope; None if nothing."""
+        ...
+
+    @property
+    def handshake(self) -> Handshake:
+        """The protocol version, the client and its capabilities: of the session, or as the request says."""
+        ...
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The request's `_meta`, as sent."""
+        ...
 
 
 class CurrentExchange(Protocol):
@@ -47,4 +83,6 @@ class CurrentExchange(Protocol):
 
 
 #: Set in the task that runs a handler, and so in the worker threads of sync handlers.
+current_request: ContextVar[CurrentRequest] = ContextVar("mcp_sessions_current_request")
+#: The same in the handshake era only, whose requests have a session.
 current_exchange: ContextVar[CurrentExchange] = ContextVar("mcp_sessions_current_exchange")

@@ -47,5 +47,19 @@ class StateTooLarge(StateError):
     """The session's state would exceed STATE_MAX_BYTES."""
 
 
+class NoCurrentRequest(MCPSessionsError):
+    """There is no request: handles can be used inside tools, resources and prompts."""
+
+
+class NoCurrentUser(MCPSessionsError):
+    """There is no user: outside a request, or in one of a client without a subject (anonymous, client credentials)."""
+
+
+class HandleError(MCPSessionsError):
+    """A state handle cannot be used: it is mistyped, unknown, expired, ended or full, there are too many, or the store
+    is away. The text is for the model, and reaches it as a tool error.
+    """
+
+
 class NoCurrentSession(MCPSessionsError):
     """There is no session: outside a request, or in a request of the modern era, which has none."""

@@ -17,6 +17,9 @@ FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
 FINGERPRINT_PREFIX: Final = re.compile(r"[0-9a-f]{8,64}\Z")
 
 ANONYMOUS: Final = "anonymous"
+#: How the principals begin that name a person or an account. Others are nobody in particular: anonymous, or an OAuth
+#: client that acts for itself.
+_WITH_SUBJECT: Final = ("user:", "oauth:")
 
 #: What a record is: a session; a state handle; the state of a user, or of a conversation that the host names; who calls
 #: without a session; and an open `subscriptions/listen`.
@@ -53,6 +56,11 @@ def fingerprint(session_id: str) -> str | None:
     if not _SESSION_ID.match(session_id):
         return None
     return hashlib.sha256(session_id.encode("ascii")).hexdigest()
+
+
+def has_subject(principal: str) -> bool:
+    """Whether a principal names a person or an account, and not whoever uses the client."""
+    return principal.startswith(_WITH_SUBJECT)
 
 
 def shown(text: str) -> str:
@@ -115,6 +123,20 @@ class Handshake:
         """The client's `clientInfo`, as sent; the caller's own copy."""
         info: dict[str, Any] = json.loads(self.text)[1]
         return info
+
+    def for_record(self, kind: Kind, *, label: str = "", name: str = "") -> "Handshake":
+        """What is kept of it with a record that is no session: the versions and the client's name, cut off."""
+        return Handshake(
+            protocol_version=self.protocol_version[:SHOWN_CHARS],
+            client_info={
+                "name": self.client_name[:SHOWN_CHARS],
+                "version": self.client_version[:SHOWN_CHARS],
+            },
+            capabilities={},
+            kind=kind,
+            label=label,
+            name=name,
+        )
 
     @property
     def capabilities(self) -> dict[str, Any]:

@@ -1,17 +1,28 @@
 """What a tool, resource or prompt sees of the session it runs for. The session's id is not part of it."""
 
+import logging
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from django.contrib.auth.models import AnonymousUser
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
-from mcp_sessions.current import CurrentExchange, current_exchange
+from mcp_sessions.current import CurrentExchange, CurrentRequest, current_exchange, current_request
 from mcp_sessions.errors import NoCurrentSession
-from mcp_sessions.records import Session
+from mcp_sessions.implicit import ImplicitRecord
+from mcp_sessions.records import ANONYMOUS, Session, record_fingerprint
 from mcp_sessions.state import State, SyncState
 
-__all__ = ["CurrentSession", "Session", "current_session"]
+__all__ = ["CurrentConversation", "CurrentSession", "Session", "current_session"]
+
+logger = logging.getLogger(__name__)
+
+#: Characters of a conversation's id, as the host sends it.
+MAX_CONVERSATION_CHARS: Final = 200
+_NO_TOOLS: Final[frozenset[str]] = frozenset()
+#: The endpoints whose operator has been told in this process that a tool needs a session.
+_told: Final[set[str]] = set()
 
 
 class _NoSessionHere(NoCurrentSession, ToolError, ResourceError):
@@ -21,15 +32,45 @@ class _NoSessionHere(NoCurrentSession, ToolError, ResourceError):
 def current_session() -> "CurrentSession":
     """The session of the request that is being handled, in async handlers and in sync ones.
 
-    Raises: NoCurrentSession outside a handler, during `initialize`, and in the modern era, which has no sessions.
+    In the modern era, which has no sessions, it is the conversation that an authenticated client's host names under one
+    of CONVERSATION_KEYS.
+
+    Raises: NoCurrentSession outside a handler, during `initialize`, and in the modern era for requests that name no
+    conversation.
     """
     exchange = current_exchange.get(None)
-    if exchange is None:
+    if exchange is not None:
+        return CurrentSession(exchange)
+    request = current_request.get(None)
+    if request is None:
         raise _NoSessionHere(
             "There is no session here. current_session() works inside tools, resources and prompts of a client "
-            "that initialized a session; requests of protocol version 2026-07-28 and later have none."
+            "that initialized a session."
         )
-    return CurrentSession(exchange)
+    conversation = _conversation(request)
+    if conversation is not None:
+        return conversation
+    if request.conf.alias not in _told:
+        _told.add(request.conf.alias)
+        logger.warning(
+            "A tool of endpoint %r asked for a session in a request of the modern era, which has none. If it cannot do "
+            'without: ERAS = ["handshake"] has clients that can open a session do so, and state handles work in both '
+            "eras (docs/state.md).",
+            request.conf.alias,
+        )
+    raise _NoSessionHere("There is no session here. This tool needs a client that opens a session.")
+
+
+def _conversation(request: CurrentRequest) -> "CurrentConversation | None":
+    """The conversation that a request names, under the first of CONVERSATION_KEYS that it has."""
+    keys = request.conf.conversation_keys
+    if not keys or request.principal == ANONYMOUS:
+        return None
+    for key in keys:
+        value = request.meta.get(key)
+        if isinstance(value, str) and 0 < len(value) <= MAX_CONVERSATION_CHARS:
+            return CurrentConversation(request, key, value)
+    return None
 
 
 class CurrentSession:
@@ -102,3 +143,83 @@ class CurrentSession:
     async def disable_tools(self, *names: str) -> frozenset[str]:
         """Disable opt-in tools for this session; returns those still enabled. Raises: SessionGone, StoreUnavailable."""
         return await self._exchange.change_tools(disable=names)
+
+
+class CurrentConversation(CurrentSession):
+    """A conversation of a client of the modern era, which its host names. It belongs to the principal.
+
+    The name is the host's word, and proves nothing. It has what a session has, except what needs an open connection.
+    """
+
+    def __init__(self, request: CurrentRequest, key: str, value: str) -> None:
+        """`value` is the conversation's id, under `key` in the request's `_meta`."""
+        self._request = request
+        self._key = key
+        self._value = value
+        self._fingerprint = record_fingerprint("conversation", request.principal, key, value)
+
+    def __repr__(self) -> str:
+        return f"<CurrentConversation {self._fingerprint:.12}>"
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of principal, key and id. It names the conversation in logs and in the admin."""
+        return self._fingerprint
+
+    @property
+    def client_info(self) -> Mapping[str, Any]:
+        """The client's own description of itself in this request, which proves nothing."""
+        return self._request.handshake.client_info
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """The client's capabilities in this request, as sent."""
+        return self._request.handshake.capabilities
+
+    @property
+    def protocol_version(self) -> str:
+        return self._request.handshake.protocol_version
+
+    @property
+    def principal(self) -> str:
+        """Who owns the conversation; never "anonymous"."""
+        return self._request.principal
+
+    @property
+    def user(self) -> Any:
+        """What authentication left in the ASGI scope."""
+        return self._request.user
+
+    @property
+    def tools(self) -> frozenset[str]:
+        """Empty: the modern era has no opt-in tools."""
+        return _NO_TOOLS
+
+    @property
+    def state(self) -> State:
+        """The conversation's state, for async handlers. It is made on the first write, and lives as a session does."""
+        conf, principal = self._request.conf, self.principal
+        record = ImplicitRecord(
+            self._request.store,
+            self._fingerprint,
+            principal=principal,
+            # Made by a write, it is in use: FIRST_TTL is for sessions that nobody has used.
+            limits=replace(conf.limits, first_ms=conf.limits.idle_ms),
+            handshake=lambda: self._request.handshake.for_record(
+                "conversation", label=self._key, name=self._value
+            ),
+        )
+        return State(record, self._fingerprint, max_bytes=conf.state_max_bytes)
+
+    @property
+    def state_sync(self) -> SyncState:
+        """The conversation's state, for sync handlers, which run in worker threads."""
+        return SyncState(self.state)
+
+    async def enable_tools(self, *names: str) -> frozenset[str]:
+        """Raises: NoCurrentSession. Opt-in tools need a session."""
+        raise _NoSessionHere("Tools can only be enabled for a session. Use a client that opens a session.")
+
+    async def disable_tools(self, *names: str) -> frozenset[str]:
+        """Raises: NoCurrentSession. Opt-in tools need a session."""
+        raise _NoSessionHere("Tools can only be disabled for a session. Use a client that opens a session.")

@@ -2,13 +2,21 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from anyio import from_thread
 
 from mcp_sessions.errors import StateError
+from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import state as calls
-from mcp_sessions.store.drivers import Store
+
+T = TypeVar("T")
+
+
+class Runs(Protocol):
+    """Runs calls: a store, or what does more with the record first."""
+
+    async def run(self, work: Call[T], /) -> T: ...
 
 
 class State:
@@ -19,7 +27,7 @@ class State:
     that are not JSON, are of the wrong type, or exceed STATE_MAX_BYTES (StateTooLarge).
     """
 
-    def __init__(self, store: Store, fingerprint: str, *, max_bytes: int) -> None:
+    def __init__(self, store: Runs, fingerprint: str, *, max_bytes: int) -> None:
         self._store = store
         self._fingerprint = fingerprint
         self._max_bytes = max_bytes

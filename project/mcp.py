@@ -10,7 +10,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from mcp_sessions import OptInTools, current_session
+from mcp_sessions import OptInTools, StateHandle, current_session
 from mcp_sessions.errors import NoCurrentSession
 from mcp_sessions.security import request_state_security
 from mcp_sessions.subscriptions import SharedSubscriptions
@@ -21,8 +21,8 @@ server = MCPServer(
     title="A small library",
     instructions=(
         "Look up books with search_books. Use remember to note what the reader likes or dislikes, and read your notes "
-        "with recall before you recommend something. Notes last as long as this session. The stock can be changed "
-        "after open_stock_room."
+        "with recall before you recommend something. Notes last as long as this session. Collect books in a reading "
+        "list from start_reading_list. The stock can be changed after open_stock_room."
     ),
     # Every process can open what another one sealed for a client of the modern era.
     request_state_security=request_state_security(),
@@ -30,6 +30,11 @@ server = MCPServer(
     subscriptions=SharedSubscriptions(),
 )
 opt_in = OptInTools(server)
+
+
+class ReadingList(StateHandle, kind="reading-list"):
+    """Books to read: what start_reading_list returns, and the other tools take."""
+
 
 Title = Annotated[str, Field(description="The exact title, as search_books gives it.", max_length=200)]
 
@@ -76,6 +81,25 @@ async def forget() -> str:
     """Delete all notes of this session."""
     await current_session().state.delete("notes")
     return "All notes are deleted."
+
+
+@server.tool()
+async def start_reading_list() -> ReadingList:
+    """Start a new, empty reading list."""
+    return await ReadingList.create()
+
+
+@server.tool()
+async def add_to_reading_list(reading_list: ReadingList, title: Title) -> int:
+    """Put a book on a reading list. Returns the number of books on it."""
+    return await reading_list.append("titles", title)
+
+
+@server.tool()
+async def show_reading_list(reading_list: ReadingList) -> list[str]:
+    """The books on a reading list."""
+    titles: list[str] = await reading_list.get("titles", [])
+    return titles
 
 
 @server.tool()

@@ -3,13 +3,16 @@
 from math import inf
 from typing import Final
 
+from mcp_sessions.current import current_request
 from mcp_sessions.http.access import seconds_left
 from mcp_sessions.http.headers import accepts, post_rejection
 from mcp_sessions.http.responses import reject
+from mcp_sessions.http.sessionless import SessionlessRequest
 from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Message, Receive, Scope, Send
+from mcp_sessions.transport.rejections import Rejection
 
 _LISTEN: Final = "subscriptions/listen"
 #: A request whose `Mcp-Method` header is not its method is refused.
@@ -44,19 +47,22 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     if rejection is not None or too_large or scope["method"] != "POST":
         return await runtime.server.serve_modern(scope, receive, send)
     received = await _received(receive, conf.max_body)
-    request = _request(received, conf.max_body)
-    listens = request is not None and request.method == _LISTEN
-    if request is None or (listens and not accepts(accept)[1]):
+    message, user = _message(received, conf.max_body), scope.get("user")
+    if isinstance(message, jsonrpc.Request | jsonrpc.Notification):
+        # In the task of this HTTP request, which runs the handler.
+        current_request.set(SessionlessRequest(conf, runtime.context.store, user, message))
+    listens = isinstance(message, jsonrpc.Request) and message.method == _LISTEN
+    if not isinstance(message, jsonrpc.Request) or (listens and not accepts(accept)[1]):
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
     del received  # a request lives as long as its handler
     exchange = ModernExchange(
-        request=request,
+        request=message,
         scope=scope,
         receive=receive,
         send=send,
         kernel=runtime.server.kernel,
         json_only=json_only and not listens,
-        max_seconds=seconds_left(scope.get("user")) if listens else inf,
+        max_seconds=seconds_left(user) if listens else inf,
     )
     runtime.modern.add(exchange)
     try:
@@ -77,14 +83,14 @@ async def _received(receive: Receive, most: int) -> list[Message]:
     return messages
 
 
-def _request(received: list[Message], most: int) -> jsonrpc.Request | None:
-    """The request in a whole body, if there is one."""
+def _message(received: list[Message], most: int) -> jsonrpc.Message | None:
+    """The message in a whole body, if there is one."""
     last = received[-1]
     if last["type"] != "http.request" or last.get("more_body", False):
         return None
     body = last["body"] if len(received) == 1 else b"".join(part.get("body", b"") for part in received)
     message = jsonrpc.parse(body) if len(body) <= most else None
-    return message if isinstance(message, jsonrpc.Request) else None
+    return None if isinstance(message, Rejection) else message
 
 
 class _Again:

@@ -23,9 +23,15 @@ from mcp.shared.inbound import (
     validate_mcp_param_headers,
     x_mcp_header_map,
 )
-from mcp_types import HEADER_MISMATCH
+from mcp_types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    HEADER_MISMATCH,
+    PROTOCOL_VERSION_META_KEY,
+)
 from starlette.datastructures import Headers
 
+from mcp_sessions.records import Handshake
 from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)
@@ -64,6 +70,16 @@ class EnvelopedConnection(Connection):
         if name not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return self.__dict__[name]
+
+
+def handshake_of(meta: Mapping[str, Any]) -> Handshake:
+    """What a request says in its `_meta` that `initialize` says in the handshake era."""
+    client, capabilities = meta.get(CLIENT_INFO_META_KEY), meta.get(CLIENT_CAPABILITIES_META_KEY)
+    return Handshake(
+        protocol_version=str(meta.get(PROTOCOL_VERSION_META_KEY, "")),
+        client_info=client if isinstance(client, dict) else {},
+        capabilities=capabilities if isinstance(capabilities, dict) else {},
+    )
 
 
 def status_of(response: Mapping[str, Any]) -> int:

@@ -32,7 +32,7 @@ from mcp_sessions.sdk.channel import Channel, NoChannel
 from mcp_sessions.sdk.dispatch import DispatchContext, Outbound, restored
 from mcp_sessions.sdk.envelope import EnvelopedConnection, ParameterHeaders, refusal, route_of
 from mcp_sessions.sdk.registries import annotations_of
-from mcp_sessions.sdk.tracebacks import install, is_expected, raised
+from mcp_sessions.sdk.tracebacks import install, is_no_fault, raised
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
 from mcp_sessions.transport import jsonrpc
@@ -277,6 +277,6 @@ def _error(method: str, error: Exception | SystemExit, *, modern: bool) -> dict[
     cause = error.__cause__
     if method == "prompts/get" and isinstance(cause, ValueError) and cause.__cause__ is None:
         logger.info("Refused %r: %s", method, shown(str(error)))
-    elif not is_expected(own := raised(error, wrappers=(ValueError,)) if method == "prompts/get" else error):
+    elif not is_no_fault(own := raised(error, wrappers=(ValueError,)) if method == "prompts/get" else error):
         logger.error("The handler for %s raised.", shown(method), exc_info=own)
     return dict(_INTERNAL) if modern else {"code": UNEXPECTED, "message": str(error)}

@@ -11,7 +11,10 @@ from asgiref.sync import iscoroutinefunction
 from django.db import close_old_connections
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
+from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
+
+from mcp_sessions.handles import arguments
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +35,8 @@ def annotations_of(server: MCPServer[Any], params: Mapping[str, Any]) -> ToolAnn
 
 
 def hosted_copy(server: MCPServer[Any], lowlevel: Server[Any]) -> MCPServer[Any]:
-    """A copy of a server that calls sync functions so that they close their database connections.
+    """A copy of a server that calls sync functions so that they close their database connections, and tools when their
+    handles are checked.
 
     The server itself stays as it is. What is registered with either is registered with both. `lowlevel` is a copy of
     the server's low-level one; its handlers become those of the returned copy.
@@ -54,7 +58,8 @@ def hosted_copy(server: MCPServer[Any], lowlevel: Server[Any]) -> MCPServer[Any]
 
 
 class ClosingConnections(MutableMapping[str, Any]):
-    """A registry whose sync functions close the database connections of their worker thread.
+    """A registry whose sync functions close the database connections of their worker thread, and whose tools are called
+    when the state handles among their arguments are checked.
 
     A view: what is registered here or in the registry behind it is in both. The objects there are left as they are.
     """
@@ -68,8 +73,19 @@ class ClosingConnections(MutableMapping[str, Any]):
         registered = self._registered[name]
         known = self._known.get(name)
         if known is None or known[0] is not registered:
-            known = self._known[name] = (registered, _closing_connections(registered))
+            known = self._known[name] = (registered, self._hosted(registered))
         return known[1]
+
+    def _hosted(self, registered: Any) -> Any:
+        hosted = _closing_connections(registered)
+        if not isinstance(registered, Tool):
+            return hosted
+        handles = arguments.parameters_of(registered.fn)
+        return _checking_handles(hosted, handles, self._givers()) if handles else hosted
+
+    def _givers(self) -> arguments.Givers:
+        """Which tools return handles, of all that are registered by now."""
+        return arguments.Givers({name: tool.fn for name, tool in self._registered.items()})
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._registered[name] = value
@@ -93,6 +109,17 @@ def _closing_connections(registered: Any) -> Any:
     closing = copy.copy(registered)
     closing.fn = closes_connections(function)
     return closing
+
+
+def _checking_handles(
+    tool: Tool, handles: Mapping[str, frozenset[arguments.Kind]], givers: arguments.Givers
+) -> Tool:
+    """A tool that is called when its handles are checked, and whose schema names the tools that give them."""
+    checking = copy.copy(tool)
+    checking.fn = arguments.checking(tool.fn, is_async=tool.is_async, givers=givers)
+    checking.is_async = True
+    checking.parameters = arguments.described(tool.parameters, handles, givers)
+    return checking
 
 
 def closes_connections(function: Callable[P, R]) -> Callable[P, R]:

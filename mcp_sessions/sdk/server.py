@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import logging
 from collections import ChainMap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,10 +13,16 @@ from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import ListenHandler
+from mcp_types import CallToolResult, TextContent
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
+from mcp_sessions.errors import HandleError
+from mcp_sessions.handles.handle import kinds_exist
+from mcp_sessions.records import shown
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.sdk.registries import hosted_copy
+
+logger = logging.getLogger(__name__)
 
 HANDSHAKE_VERSIONS: Final = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
 
@@ -129,4 +136,19 @@ def hosted_lowlevel(server: MCPServer[Any] | Server[Any], own: Server[Any]) -> S
     lowlevel._request_handlers = ChainMap({}, handlers)  # type: ignore[assignment]  # noqa: SLF001
     if isinstance(server, MCPServer):
         hosted_copy(server, lowlevel)
+    elif kinds_exist() and (entry := own.get_request_handler("tools/call")) is not None:
+        lowlevel.add_request_handler("tools/call", entry.params_type, _telling_of_handles(entry.handler))
     return lowlevel
+
+
+def _telling_of_handles(handler: Any) -> Any:
+    """A handler of `tools/call` whose errors about state handles are results that a model reads, as an MCPServer's."""
+
+    async def tell(ctx: Any, params: Any) -> Any:
+        try:
+            return await handler(ctx, params)
+        except HandleError as error:
+            logger.info("Tool %s failed: %r", shown(params.name), str(error))
+            return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+
+    return tell

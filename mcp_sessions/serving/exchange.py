@@ -10,9 +10,10 @@ from typing import Any, Final
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS
 
 from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
-from mcp_sessions.current import current_exchange
+from mcp_sessions.conf import Endpoint
+from mcp_sessions.current import current_exchange, current_request
 from mcp_sessions.errors import SessionGone
-from mcp_sessions.records import Session
+from mcp_sessions.records import Handshake, Session
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.store.drivers import Store
@@ -64,6 +65,7 @@ class Exchange:
     async def run(self) -> None:
         """Run the handler to its end, and set `response`. Cancellation is raised again."""
         current_exchange.set(self)
+        current_request.set(self)
         primed = self._primed
         try:
             response = await self.kernel.answer(
@@ -209,7 +211,24 @@ class Exchange:
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
 
-    # What handlers see: `current.CurrentExchange`
+    # What handlers see: `current.CurrentRequest` and `current.CurrentExchange`
+
+    @property
+    def conf(self) -> Endpoint:
+        return self.context.conf()
+
+    @property
+    def principal(self) -> str:
+        return self.session.principal
+
+    @property
+    def handshake(self) -> Handshake:
+        return self.session.handshake
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        meta = (self.request.params or {}).get("_meta")
+        return meta if isinstance(meta, Mapping) else {}
 
     @property
     def user(self) -> Any:

@@ -5,12 +5,13 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import daphne, records
+from mcp_sessions import daphne, records, session
 from mcp_sessions.admin import actions
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.connections import defaults, pipelines
 from mcp_sessions.daphne import backpressure
+from mcp_sessions.handles import arguments, text
 from mcp_sessions.http import endpoint, opening
 from mcp_sessions.serving import cancellations
 from mcp_sessions.store.calls import nodes, requests, sessions
@@ -42,6 +43,10 @@ BOUNDS: Final = {
     "Open sessions": f"`MAX_SESSIONS`, {ENDPOINT.max_sessions:,}",
     "Open sessions of one principal": f"`MAX_SESSIONS_PER_PRINCIPAL`, {ENDPOINT.max_sessions_per_principal}",
     "State of one session": f"`STATE_MAX_BYTES`, {ENDPOINT.state_max_bytes // 1024} KiB",
+    "Handles of an endpoint": f"`MAX_HANDLES`, {ENDPOINT.max_handles:,}",
+    "Handles in one call": f"{arguments.MOST_IN_A_CALL}",
+    "Length of a handle, as read": f"{text.MAX_CHARS} characters",
+    "Length of a conversation's id": f"{session.MAX_CONVERSATION_CHARS} characters",
     "Name of the last call, as stored": f"{sessions.CALL_LENGTH} characters",
     "Silence on a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
     "Bytes queued for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",

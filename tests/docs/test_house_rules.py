@@ -23,6 +23,7 @@ PASSED_ON: Final = {
     "lifecycle.py:stop_soon": "likewise",
     "lifecycle.py:shutdown": "the public function of a private object",
     "sdk/server.py:HostedServer.serve_modern": "its manager is made anew when a lifespan fails",
+    "serving/exchange.py:Exchange.conf": "an attribute that `current.CurrentRequest` asks for",
     "store/drivers/embedded.py:EmbeddedStore.run": "an async driver of a store that answers at once",
     "store/drivers/embedded.py:EmbeddedStore.run_all": "likewise",
     "streams/writer.py:StreamWriter.open": "callers open a stream; that the first write does it is a detail",

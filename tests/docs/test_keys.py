@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from django.test import override_settings
 from redis import Redis
 
 from mcp_sessions import conf
+from mcp_sessions.current import current_request
+from mcp_sessions.handles.handle import StateHandle
 from mcp_sessions.records import Handshake, fingerprint, new_session_id
 from mcp_sessions.store import keys
 from mcp_sessions.store.calls import endings, nodes, requests, sessions, state, streams
@@ -40,6 +43,7 @@ def patterns() -> dict[str, str]:
     found = {}
     for name, kind, *_ in markdown.table(markdown.read("keys.md"), "key"):
         pattern = re.escape(name.strip("`")).replace("<namespace>", NAMESPACE).replace("<index>", "index:.+")
+        pattern = pattern.replace("…", "(?:activity|client:<x>|protocol:<x>|principal:<x>)")
         found[":1:" + re.sub("<[a-z]+>", "[^:{}]+", pattern)] = kind
     return found
 
@@ -57,8 +61,37 @@ async def open_session(*, used: bool = True) -> str:
     return opened
 
 
+class Basket(StateHandle, kind="documented-basket"):
+    """For records that are no sessions."""
+
+
+async def make_a_handle(user: int = 1, **state: str) -> None:
+    """As a tool does that a user has called."""
+    request: Any = SimpleNamespace(
+        conf=conf.endpoint("default"),
+        store=store_for("default"),
+        principal=f"user:{user}",
+        handshake=ORDINARY,
+    )
+    token = current_request.set(request)
+    try:
+        basket = await Basket.create()
+        if state:
+            await basket.update(state)
+    finally:
+        current_request.reset(token)
+
+
+async def make_handles(count: int) -> None:
+    """Ten for each user."""
+    for start in range(0, count, 50):
+        await asyncio.gather(*[make_a_handle((start + n) // 10) for n in range(50)])
+    await store_for("default").aclose()
+
+
 async def leave_every_key() -> None:
     store = store_for("default")
+    await make_a_handle(size="M")
     kept, ended, _ = await open_session(), await open_session(), await open_session(used=False)
     await store.run(sessions.set_log_level(kept, "info"))
     await store.run(state.set_values(kept, {"size": '"M"'}, max_bytes=100))
@@ -121,3 +154,14 @@ def test_a_session_costs_what_the_page_says(server: RedisServer) -> None:
         cost = (client.info("memory")["used_memory_dataset"] - before) / 1000
     assert cost == pytest.approx(written, rel=0.15)
     assert cost < 1024
+
+
+def test_a_handle_costs_what_the_page_says(server: RedisServer) -> None:
+    [written] = map(int, re.findall(r"about (\d+) bytes, if each user has ten", markdown.read("keys.md")))
+
+    asyncio.run(make_handles(100))
+    with server.client() as client:
+        before = client.info("memory")["used_memory_dataset"]
+        asyncio.run(make_handles(1000))
+        cost = (client.info("memory")["used_memory_dataset"] - before) / 1000
+    assert cost == pytest.approx(written, rel=0.15)

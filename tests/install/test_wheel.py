@@ -140,11 +140,13 @@ def test_the_quick_start_works_to_the_letter_and_its_sessions_survive_a_kill(ser
     client = RawClient()
     with started([server]):
         assert client.initialize(server.url)["serverInfo"]["name"] == "mysite"
+        notebook = client.value(server.url, "open_notebook")
+        assert client.value(server.url, "write", notebook=notebook, fact="the cat is out") == 1
         assert client.value(server.url, "remember", fact="tea is served at five") == 1
         server.kill()
         server.start()
+        assert client.value(server.url, "read", notebook=notebook) == ["the cat is out"]
         assert client.value(server.url, "remember", fact="the cook likes music") == 2
-        assert client.value(server.url, "recall") == ["tea is served at five", "the cook likes music"]
 
 
 def test_a_project_that_followed_the_readme_passes_its_checks(project: Project) -> None:

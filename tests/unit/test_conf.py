@@ -97,6 +97,9 @@ def test_slashes_around_the_path_are_not_part_of_it(path: str) -> None:
         ("IDLE_TTL", float("nan")),
         ("IDLE_TTL", 1e300),
         ("MAX_AGE", timedelta(0)),
+        ("USER_STATE_TTL", timedelta(days=366)),
+        ("CONVERSATION_KEYS", "threadId"),
+        ("MAX_HANDLES", 0),
         ("FIRST_TTL", 0.0004),
         ("FIRST_TTL", timedelta(seconds=-1)),
         ("REQUEST_TIMEOUT", 0),
@@ -131,6 +134,8 @@ def test_a_value_that_does_not_fit_is_refused_by_name(key: str, value: object) -
     [
         ("MAX_SESSIONS", None),
         ("MAX_SESSIONS_PER_PRINCIPAL", None),
+        ("MAX_HANDLES", None),
+        ("CONVERSATION_KEYS", ["threadId"]),
         ("TOKEN_VERIFIER", None),
         ("ALLOWED_ORIGINS", ()),
         ("REQUIRED_SCOPES", {"shop"}),

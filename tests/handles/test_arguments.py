@@ -1,0 +1,106 @@
+"""Which parameters of a tool may contain handles, and which tools give them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Optional
+
+import pytest
+from pydantic import BaseModel, Field
+from typing_extensions import TypeAliasType, TypedDict
+
+from mcp_sessions.handles.arguments import Givers, kinds_in, parameters_of
+from mcp_sessions.testing import Era, connect
+from tests.served.baskets import Basket, Trip
+from tests.support.asgi import endpoint
+
+
+class Model(BaseModel):
+    basket: Basket | None
+    trips: dict[str, Trip]
+
+
+class Loop(BaseModel):
+    again: "list[Loop]"
+    basket: Basket
+
+
+class Typed(TypedDict):
+    basket: Basket
+
+
+@dataclass
+class Data:
+    trip: Trip
+
+
+Baskets = TypeAliasType("Baskets", list[Basket])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kinds"),
+    [
+        (Basket, {Basket}),
+        (list[Basket], {Basket}),
+        (Optional[Basket], {Basket}),  # noqa: UP045
+        (Basket | Trip | None, {Basket, Trip}),
+        (Annotated[Basket, Field(description="x")], {Basket}),
+        (dict[str, tuple[Trip, ...]], {Trip}),
+        (Model, {Basket, Trip}),
+        (Loop, {Basket}),
+        (Typed, {Basket}),
+        (Data, {Trip}),
+        (Baskets, {Basket}),
+        (list[list[list[list[Basket]]]], {Basket}),
+        (list[list[list[list[list[Basket]]]]], set()),
+        (str, set()),
+        (int | None, set()),
+        (Any, set()),
+    ],
+)
+def test_kinds_in_an_annotation(annotation: Any, kinds: set[type]) -> None:
+    assert kinds_in(annotation) == kinds
+
+
+def create() -> Basket:
+    raise NotImplementedError
+
+
+def copy(basket: Basket) -> Basket:
+    raise NotImplementedError
+
+
+def maybe() -> Trip | None:
+    raise NotImplementedError
+
+
+def each(trip: Trip, number: int = 1) -> Annotated[Trip, "the same"]:
+    raise NotImplementedError
+
+
+def all_of_them() -> list[Basket]:
+    raise NotImplementedError
+
+
+def test_tools_that_make_handles_and_tools_that_list_them() -> None:
+    functions = {function.__name__: function for function in (create, copy, maybe, each, all_of_them)}
+    givers = Givers(functions)
+    assert givers.made_by(Basket) == ["create"]
+    assert givers.made_by(Trip) == ["maybe"]
+    assert "as create returned it. all_of_them lists those that exist." in givers.describe(Basket)
+    assert Givers({"copy": copy}).made_by(Basket) == ["copy"]
+    assert Givers({}).made_by(Basket) == []
+    assert "as a tool returned it. It expires" in Givers({}).describe(Basket)
+    assert parameters_of(each) == {"trip": {Trip}}
+    assert parameters_of(create) == {}
+
+
+@pytest.mark.parametrize("era", ["handshake", "modern"])
+async def test_the_reading_list_of_the_demo_works_for_everybody(era: Era) -> None:
+    with endpoint():
+        async with connect(era=era) as client:
+            created = await client.call_tool("start_reading_list", {})
+            assert created.structured_content is not None
+            reading_list = created.structured_content["result"]
+            added = {"reading_list": reading_list, "title": "Emma"}
+            assert (await client.call_tool("add_to_reading_list", added)).structured_content == {"result": 1}
+            shown = await client.call_tool("show_reading_list", {"reading_list": reading_list})
+            assert shown.structured_content == {"result": ["Emma"]}

@@ -1,0 +1,118 @@
+"""Handles on a real Redis, for clients of two processes, and while Redis is away."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.served.tokens import RESOURCE
+from tests.support.processes import Process, daphnes
+from tests.support.redis import RedisServer
+
+#: How many articles both processes add together, and each call at the same moment.
+MANY = 1_000
+AT_A_TIME = 50
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One that may be stopped."""
+    server = RedisServer(tmp_path_factory.mktemp("handles-redis"), keep=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def processes(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
+    directory: Path = tmp_path_factory.mktemp("handles")
+    with daphnes(
+        2,
+        directory,
+        REDIS_URL=redis.url,
+        MCP_SERVER="tests.served.baskets.server",
+        MCP_NAMESPACE=directory.name,
+        MCP_TOKEN_VERIFIER="tests.served.tokens.Verifier",
+        MCP_ISSUER_URL="https://issuer.example.com",
+        MCP_RESOURCE_URL=RESOURCE,
+    ) as running:
+        yield running
+
+
+def connected(
+    process: Process, subject: str = "ann", *, mode: Literal["auto", "legacy"] = "auto"
+) -> tuple[httpx2.AsyncClient, Client]:
+    http = httpx2.AsyncClient(headers={"authorization": f"Bearer {subject}-1"}, timeout=30)
+    return http, Client(streamable_http_client(f"{process.url}/mcp", http_client=http), mode=mode)
+
+
+async def value(client: Client, tool: str, **arguments: Any) -> Any:
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result
+    assert result.structured_content is not None
+    return result.structured_content["result"]
+
+
+async def test_both_eras_and_both_processes_fill_one_basket(processes: list[Process]) -> None:
+    (http_a, old), (http_b, new) = connected(processes[0], mode="legacy"), connected(processes[1])
+    async with http_a, http_b, old, new:
+        assert old.protocol_version == "2025-11-25"
+        assert new.protocol_version == "2026-07-28"
+        basket = await value(new, "create_basket")
+        assert await value(old, "list_baskets") == [basket]
+
+        async with asyncio.TaskGroup() as group:
+            for n in range(MANY // 2 // AT_A_TIME):
+                for client in (old, new):
+                    articles = [f"{client.protocol_version}-{n}-{number}" for number in range(AT_A_TIME)]
+                    group.create_task(value(client, "add_all", basket=basket, articles=articles))
+        found = await value(old, "articles", basket=basket)
+        assert len(found) == len(set(found)) == MANY
+        assert await value(new, "end_basket", basket=basket)
+        result = await old.call_tool("add", {"basket": basket, "article": "late"})
+        assert result.is_error
+
+
+async def test_first_writes_of_a_user_on_two_processes_all_count(processes: list[Process]) -> None:
+    (http_a, one), (http_b, two) = (connected(process, "bob") for process in processes)
+    async with http_a, http_b, one, two:
+        counts = await asyncio.gather(
+            *[value(client, "count_user") for client in (one, two) for _ in range(8)]
+        )
+    assert sorted(counts) == list(range(1, 17))
+
+
+async def test_without_redis_calls_with_handles_say_so_and_others_go_on(
+    processes: list[Process], redis: RedisServer
+) -> None:
+    http, client = connected(processes[0])
+    async with http, client:
+        basket = await value(client, "create_basket")
+        await value(client, "add", basket=basket, article="tea")
+        redis.stop()
+        try:
+            for tool, arguments in (
+                ("add", {"basket": basket, "article": "milk"}),
+                ("create_basket", {}),
+                ("list_baskets", {}),
+            ):
+                before = monotonic()
+                result = await client.call_tool(tool, arguments)
+                assert monotonic() - before < 3
+                assert result.is_error
+                assert "could not be reached; try again." in str(result.content)
+            assert await value(client, "plain", number=7) == 7
+        finally:
+            redis.start()
+        for _ in range(200):
+            result = await client.call_tool("articles", {"basket": basket})
+            if not result.is_error:
+                break
+            await asyncio.sleep(0.02)
+        assert result.structured_content == {"result": ["tea"]}
