@@ -118,6 +118,11 @@ class Endpoint:
     max_requests: int = 10_000
     #: The same for one session.
     max_requests_per_session: int = 1000
+    #: Open `subscriptions/listen` streams of one authenticated principal in all processes; None for no limit.
+    max_listeners_per_principal: int | None = 100
+    #: Whether clients that use no session are listed, with their number of requests. None: those that authenticate, if
+    #: the store is shared.
+    inventory: bool | None = None
     #: Resources that one session may subscribe to.
     max_subscriptions: int = 100
     #: Whether a call that was lost with its process is run again when its client resumes the stream. It runs once for
@@ -181,6 +186,7 @@ _COUNTS: Final = (
     "MAX_STREAMS_PER_SESSION",
     "MAX_REQUESTS",
     "MAX_REQUESTS_PER_SESSION",
+    "MAX_LISTENERS_PER_PRINCIPAL",
     "MAX_SUBSCRIPTIONS",
 )
 
@@ -284,6 +290,8 @@ _MAY_BE_NONE: Final = frozenset(
         "MAX_SESSIONS",
         "MAX_SESSIONS_PER_PRINCIPAL",
         "MAX_HANDLES",
+        "MAX_LISTENERS_PER_PRINCIPAL",
+        "INVENTORY",
         "TOKEN_VERIFIER",
         "ISSUER_URL",
         "RESOURCE_URL",
@@ -306,7 +314,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     ),
     "ERAS": (_are_eras, 'a list of "handshake", "modern", or both'),
     "RESPONSE": (lambda value: value in RESPONSES, f"one of {', '.join(RESPONSES)}"),
-    **dict.fromkeys(("VALIDATE_TOKEN_RESOURCE", "RERUN_LOST_CALLS"), _FLAG),
+    **dict.fromkeys(("VALIDATE_TOKEN_RESOURCE", "RERUN_LOST_CALLS", "INVENTORY"), _FLAG),
 }
 
 

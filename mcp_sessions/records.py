@@ -110,7 +110,7 @@ class Handshake:
             ("label", label),
             ("name", name),
             ("text", text),
-            ("is_kept", len(text) <= KEPT_HANDSHAKE_CHARS and not name),
+            ("is_kept", len(text) <= KEPT_HANDSHAKE_CHARS and kind != "handle"),
         ):
             object.__setattr__(self, field, value)
 

@@ -4,19 +4,22 @@ from math import inf
 from typing import Final
 
 from mcp_sessions.current import current_request
+from mcp_sessions.errors import TooManySessions
 from mcp_sessions.http.access import seconds_left
 from mcp_sessions.http.headers import accepts, post_rejection
-from mcp_sessions.http.responses import reject
+from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.http.sessionless import SessionlessRequest
+from mcp_sessions.sdk.channel import NoChannel
+from mcp_sessions.sdk.envelope import status_of
+from mcp_sessions.sdk.listening import LISTEN
 from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Message, Receive, Scope, Send
 from mcp_sessions.transport.rejections import Rejection
 
-_LISTEN: Final = "subscriptions/listen"
 #: A request whose `Mcp-Method` header is not its method is refused.
-_LISTENS: Final = (b"mcp-method", _LISTEN.encode())
+_LISTENS: Final = (b"mcp-method", LISTEN.encode())
 
 
 async def serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,14 +50,26 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     if rejection is not None or too_large or scope["method"] != "POST":
         return await runtime.server.serve_modern(scope, receive, send)
     received = await _received(receive, conf.max_body)
-    message, user = _message(received, conf.max_body), scope.get("user")
-    if isinstance(message, jsonrpc.Request | jsonrpc.Notification):
-        # In the task of this HTTP request, which runs the handler.
-        current_request.set(SessionlessRequest(conf, runtime.context.store, user, message))
-    listens = isinstance(message, jsonrpc.Request) and message.method == _LISTEN
+    message = _message(received, conf.max_body)
+    if not isinstance(message, jsonrpc.Request | jsonrpc.Notification):
+        return await runtime.server.serve_modern(scope, _Again(received, receive), send)
+    current = SessionlessRequest(conf, runtime.context.store, scope.get("user"), message)
+    listens = isinstance(message, jsonrpc.Request) and message.method == LISTEN
+    if isinstance(message, jsonrpc.Request) and listens and runtime.listeners.accepts and accepts(accept)[1]:
+        listening = _listen(runtime, message, current, scope, receive, send)
+        del (
+            received,
+            message,
+            current,
+            headers,
+            conf,
+        )  # a listener stays for hours, and the locals of this frame with it
+        return await listening
+    current_request.set(current)  # in the task of this HTTP request, which runs the handler
     if not isinstance(message, jsonrpc.Request) or (listens and not accepts(accept)[1]):
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
     del received  # a request lives as long as its handler
+    runtime.callers.count(current.principal, current.meta, jsonrpc.call_name(message))
     exchange = ModernExchange(
         request=message,
         scope=scope,
@@ -62,13 +77,43 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         send=send,
         kernel=runtime.server.kernel,
         json_only=json_only and not listens,
-        max_seconds=seconds_left(user) if listens else inf,
+        max_seconds=seconds_left(current.user) if listens else inf,
     )
     runtime.modern.add(exchange)
     try:
         await exchange.run()
     finally:
         runtime.modern.discard(exchange)
+
+
+async def _listen(
+    runtime: Runtime,
+    request: jsonrpc.Request,
+    current: SessionlessRequest,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Let the server accept a listener, and keep it until it leaves, or its token expires."""
+    token = current_request.set(current)
+    response = await runtime.server.kernel.answer_modern(request, scope, NoChannel())
+    current_request.reset(token)
+    if "error" in response:
+        return await send_message(send, response, status=status_of(response))
+    serving = runtime.listeners.serve(
+        request,
+        response,
+        receive,
+        send,
+        principal=current.principal,
+        handshake=current.handshake,
+        max_seconds=seconds_left(current.user),
+    )
+    del request, response, scope, current, token
+    try:
+        await serving
+    except TooManySessions:
+        await reject(send, rejections.TOO_MANY_STREAMS)
 
 
 async def _received(receive: Receive, most: int) -> list[Message]:

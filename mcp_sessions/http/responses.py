@@ -42,7 +42,12 @@ async def reject(send: Send, rejection: Rejection) -> None:
 
 
 async def send_message(
-    send: Send, message: Mapping[str, Any], headers: Headers = (), *, as_stream: bool = False
+    send: Send,
+    message: Mapping[str, Any],
+    headers: Headers = (),
+    *,
+    status: int = 200,
+    as_stream: bool = False,
 ) -> None:
     """Send one JSON-RPC message as a whole response: a JSON object, or an event stream that ends with it."""
     body = jsonrpc.encode(message)
@@ -50,7 +55,7 @@ async def send_message(
     if as_stream:
         body = sse.event(body)
     length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": 200, "headers": [*kind, *headers, length]})
+    await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers, length]})
     await send({"type": "http.response.body", "body": body})
 
 

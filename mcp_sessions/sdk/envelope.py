@@ -72,12 +72,18 @@ class EnvelopedConnection(Connection):
         return self.__dict__[name]
 
 
+def client_info_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The client's description of itself in a request's `_meta`; empty if there is none."""
+    info = meta.get(CLIENT_INFO_META_KEY)
+    return info if isinstance(info, dict) else {}
+
+
 def handshake_of(meta: Mapping[str, Any]) -> Handshake:
     """What a request says in its `_meta` that `initialize` says in the handshake era."""
-    client, capabilities = meta.get(CLIENT_INFO_META_KEY), meta.get(CLIENT_CAPABILITIES_META_KEY)
+    capabilities = meta.get(CLIENT_CAPABILITIES_META_KEY)
     return Handshake(
         protocol_version=str(meta.get(PROTOCOL_VERSION_META_KEY, "")),
-        client_info=client if isinstance(client, dict) else {},
+        client_info=client_info_of(meta),
         capabilities=capabilities if isinstance(capabilities, dict) else {},
     )
 

@@ -12,7 +12,6 @@ from django.utils.module_loading import import_string
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.server.subscriptions import ListenHandler
 from mcp_types import CallToolResult, TextContent
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
@@ -20,6 +19,7 @@ from mcp_sessions.errors import HandleError
 from mcp_sessions.handles.handle import kinds_exist
 from mcp_sessions.records import shown
 from mcp_sessions.sdk.kernel import Kernel
+from mcp_sessions.sdk.listening import accept_listeners
 from mcp_sessions.sdk.registries import hosted_copy
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ class HostedServer:
         # The SDK's public way to the server inside an MCPServer changes it.
         self._own = server if isinstance(server, Server) else server._lowlevel_server  # noqa: SLF001
         self._lowlevel = hosted_lowlevel(server, self._own)
+        #: Announces events to the listeners that the kernel accepts; None if the server has a handler of its own.
+        self.bus = accept_listeners(self._lowlevel)
         self.kernel = Kernel(server, self._lowlevel)
         self._json_only = json_only
         self._max_body = max_body
@@ -93,15 +95,6 @@ class HostedServer:
     async def serve_modern(self, scope: Any, receive: Any, send: Any) -> None:
         """Hand a request of the modern era to the SDK's own application."""
         await self._manager.handle_request(scope, receive, send)
-
-    def close_listeners(self) -> None:
-        """Begin to end every `subscriptions/listen` stream with the SDK's graceful result.
-
-        A handler of the user's own, which is not a `ListenHandler`, is left alone.
-        """
-        entry = self._lowlevel.get_request_handler("subscriptions/listen")
-        if entry is not None and isinstance(entry.handler, ListenHandler):
-            entry.handler.close()
 
 
 def _as_exception(error: BaseException) -> Exception:

@@ -13,6 +13,7 @@ from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.conf import endpoint
 from mcp_sessions.ending import Deadlines, finish_endings
 from mcp_sessions.serving.admission import Admission
+from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -36,6 +37,7 @@ class Heartbeat:
     client_requests: ClientRequests
     orphans: Orphans
     deadlines: Deadlines
+    listeners: Listeners
     #: Called with the fingerprint of a session that the store does not have.
     session_missing: Callable[[str], Awaitable[None]]
 
@@ -43,6 +45,7 @@ class Heartbeat:
         """Run one heartbeat. Raises: StoreUnavailable."""
         await self._keep_sessions()
         await self._keep_streams()
+        await self.listeners.keep()
         await self.orphans.look()
         await self.client_requests.look()
         await finish_endings(self.context.node, self.context.conf().alias)

@@ -20,6 +20,7 @@ from mcp_sessions.cluster.notifications import (
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.cancellations import Cancellations
+from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -38,11 +39,13 @@ class Inbox:
         admission: Admission,
         open_streams: OpenStreams,
         client_requests: ClientRequests,
+        listeners: Listeners,
     ) -> None:
         self._context = context
         self._admission = admission
         self._open_streams = open_streams
         self._client_requests = client_requests
+        self._listeners = listeners
         self._cancellations = Cancellations(context)
 
     def hear(self, notification: Notification, name: str) -> None:
@@ -63,6 +66,7 @@ class Inbox:
             case SessionsEnded(fingerprints=fingerprints):
                 for fingerprint in fingerprints:
                     self.close_session(fingerprint)
+                    self._listeners.end(fingerprint)
             case Announced(method=method, uri=uri):
                 subscriptions.hear(self._context.conf().alias, notification)
                 listening = self._open_streams.listening

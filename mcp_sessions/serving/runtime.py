@@ -18,9 +18,11 @@ from mcp_sessions.ending import Deadlines
 from mcp_sessions.records import Session
 from mcp_sessions.sdk.server import HostedServer, load_server
 from mcp_sessions.serving.admission import Admission
+from mcp_sessions.serving.callers import Callers
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
+from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.store.factory import store_for
 from mcp_sessions.streams.context import Context
@@ -67,7 +69,11 @@ class Runtime:
         self.new_exchange = partial(
             Exchange, context=self.context, kernel=self.server.kernel, client_requests=self.client_requests
         )
-        self.inbox = Inbox(self.context, self.admission, self.open_streams, self.client_requests)
+        self.listeners = Listeners(self.context, self.server.bus)
+        self.callers = Callers(self.context)
+        self.inbox = Inbox(
+            self.context, self.admission, self.open_streams, self.client_requests, self.listeners
+        )
         self.deadlines = Deadlines(
             alias,
             node,
@@ -82,6 +88,7 @@ class Runtime:
             self.client_requests,
             orphans,
             self.deadlines,
+            self.listeners,
             self.inbox.session_missing,
         )
 
@@ -103,7 +110,7 @@ class Runtime:
     async def drain(self) -> None:
         """Close the streams that never end by themselves, and wait for all handlers, also of clients that have left."""
         self.draining = True
-        self.server.close_listeners()
+        self.listeners.close()
         for reader in self.open_streams:
             reader.disconnect()
         while running := self.admission.tasks:

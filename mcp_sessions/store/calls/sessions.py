@@ -6,10 +6,10 @@ the handshake as JSON. `lua/_record.lua` reads and writes the same.
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.connections.defaults import log
@@ -92,9 +92,13 @@ def touch(
     foreign session, which is left exactly as it was. Calls of the same tick of the event loop may share one run of the
     script.
     """
-    if len(call) > CALL_LENGTH or not (call.isascii() and call.isprintable()):
-        call = ascii(call[:CALL_LENGTH])[1:-1][:CALL_LENGTH]
-    arguments = (_escape(principal), limits.idle_ms, call, "i" if initialized else "", INDEX_INTERVAL_MS)
+    arguments = (
+        _escape(principal),
+        limits.idle_ms,
+        _line(call),
+        "i" if initialized else "",
+        INDEX_INTERVAL_MS,
+    )
     return Call(TOUCH, fingerprint, _SLIDING, arguments, parse_session, partial(_index_if_due, limits))
 
 
@@ -103,8 +107,33 @@ def keep(fingerprints: Sequence[str], *, limits: Limits) -> Operation[dict[str, 
 
     Returns those that still exist, by fingerprint. Never slides past the deadline.
     """
-    arguments, follow_up = (limits.idle_ms, INDEX_INTERVAL_MS), partial(_index_if_due, limits)
-    kept = yield [Call(KEEP, each, _SLIDING, arguments, parse_session, follow_up) for each in fingerprints]
+    return (yield from count_requests(dict.fromkeys(fingerprints, _NONE), limits=limits))
+
+
+class Counted(NamedTuple):
+    """Requests that were counted elsewhere than in the store."""
+
+    requests: int
+    #: The last of them, as `touch` remembers it.
+    call: str
+
+
+_NONE: Final = Counted(0, "")
+
+
+def count_requests(counts: Mapping[str, Counted], *, limits: Limits) -> Operation[dict[str, Session]]:
+    """Slide the idle TTL of records, and count requests of them, by fingerprint. Returns those that still exist."""
+    kept = yield [
+        Call(
+            KEEP,
+            fingerprint,
+            _SLIDING,
+            (limits.idle_ms, INDEX_INTERVAL_MS, counted.requests, _line(counted.call)),
+            parse_session,
+            partial(_index_if_due, limits),
+        )
+        for fingerprint, counted in counts.items()
+    ]
     return {session.fingerprint: session for session in kept if session is not None}
 
 
@@ -332,6 +361,13 @@ def _created(fingerprint: str, reply: Any) -> Session | str:
 
 def _tools(fingerprint: str, reply: Any) -> frozenset[str] | None:
     return parse_features(reply[0])[1] if is_readable(fingerprint, reply) else None
+
+
+def _line(call: str) -> str:
+    """What is remembered of a call, as one short line of ASCII."""
+    if len(call) > CALL_LENGTH or not (call.isascii() and call.isprintable()):
+        return ascii(call[:CALL_LENGTH])[1:-1][:CALL_LENGTH]
+    return call
 
 
 @lru_cache(maxsize=4096)

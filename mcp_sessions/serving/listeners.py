@@ -1,0 +1,210 @@
+"""The clients of the modern era that listen on this process: `subscriptions/listen` (2026-07-28).
+
+Each is a record in the store, which an operator sees and can end. A listener does not depend on it: while the store is
+away, clients listen all the same, and are recorded when it is back.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from math import inf
+from typing import Any, Final
+
+from mcp.server.subscriptions import ServerEvent, SubscriptionBus
+
+from mcp_sessions.conf import Endpoint, Limits
+from mcp_sessions.errors import StoreUnavailable, TooManySessions
+from mcp_sessions.records import Handshake, parse_handshake, record_fingerprint
+from mcp_sessions.sdk.listening import Subscription
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls.indexes import LONGEST_MS
+from mcp_sessions.streams.context import Context
+from mcp_sessions.transport import jsonrpc, sse
+from mcp_sessions.transport.asgi import Receive, Send
+from mcp_sessions.transport.event_stream import EventStream
+
+logger = logging.getLogger(__name__)
+
+#: For how long the record of a listener stays when its process does not renew it, and how often it does.
+TTL_MS: Final = 60_000
+RENEW_SECONDS: Final = 15.0
+#: Records that are renewed together.
+BATCH: Final = 100
+
+
+class Listener:
+    """One client that listens."""
+
+    __slots__ = ("_last", "_subscription", "fingerprint", "handshake", "kept", "principal", "stream")
+
+    def __init__(
+        self, subscription: Subscription, result: dict[str, Any], *, principal: str, handshake: Handshake
+    ) -> None:
+        """`result` is the response with which the stream ends gracefully."""
+        self.fingerprint = record_fingerprint("listener", secrets.token_hex(16))
+        self.principal = principal
+        self.handshake = handshake
+        self.stream = EventStream()
+        #: When the record was made or renewed, by the loop's clock.
+        self.kept = -inf
+        self._subscription = subscription
+        self._last = _frame(result)
+        self.stream.put(_frame(subscription.acknowledgement()))
+
+    def hear(self, event: ServerEvent) -> None:
+        """Something was announced."""
+        message = self._subscription.notification(event)
+        if message is not None:
+            self.stream.put(_frame(message))
+
+    def end(self) -> None:
+        """End the stream with its result."""
+        if self.stream.open:
+            self.stream.put(self._last)
+            self.stream.end()
+
+
+def _frame(message: dict[str, Any]) -> bytes:
+    return sse.event(jsonrpc.encode(message))
+
+
+class Listeners:
+    """The listeners of one endpoint in this process."""
+
+    def __init__(self, context: Context, bus: SubscriptionBus | None) -> None:
+        """`bus` announces events; None if the server does not accept listeners in this way."""
+        self._context = context
+        self._bus = bus
+        self._open: dict[str, Listener] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def accepts(self) -> bool:
+        """Whether listeners are served here. Else the server's own handler does that."""
+        return self._bus is not None
+
+    async def serve(
+        self,
+        request: jsonrpc.Request,
+        result: dict[str, Any],
+        receive: Receive,
+        send: Send,
+        *,
+        principal: str,
+        handshake: Handshake,
+        max_seconds: float,
+    ) -> None:
+        """Send what is announced until the client leaves, or the stream ends gracefully: after `max_seconds` at most.
+
+        `result` is the server's response to the request. Raises: TooManySessions before anything was sent.
+        """
+        subscription = Subscription(request)
+        handshake = Handshake(
+            protocol_version=handshake.protocol_version,
+            client_info=handshake.client_info,
+            capabilities=handshake.capabilities,
+            kind="listener",
+            name=str(subscription),
+        )
+        # The same object for all that say the same: there are thousands.
+        handshake = parse_handshake(handshake.text)
+        listener = Listener(subscription, result, principal=principal, handshake=handshake)
+        del (
+            request,
+            result,
+            handshake,
+            subscription,
+        )  # a listener lives for hours, and the locals of this frame with it
+        try:
+            await self._record(listener)
+        except StoreUnavailable as error:
+            logger.info("A listener is recorded later: %s", error)
+        timer = None
+        if max_seconds < inf:
+            timer = asyncio.get_running_loop().call_later(max_seconds, listener.end)
+        self._open[listener.fingerprint] = listener
+        unsubscribe = self._bus.subscribe(listener.hear) if self._bus is not None else None
+        try:
+            await listener.stream.run(receive, send, max_seconds=inf)
+        finally:
+            if unsubscribe is not None:
+                unsubscribe()
+            if timer is not None:
+                timer.cancel()
+            del self._open[listener.fingerprint]
+            self._context.spawn(self._forget(listener.fingerprint))
+
+    def end(self, fingerprint: str) -> None:
+        """End a listener gracefully, if it is one of these."""
+        listener = self._open.get(fingerprint)
+        if listener is not None:
+            listener.end()
+
+    def close(self) -> None:
+        """End all of them gracefully."""
+        for listener in self._open.values():
+            listener.end()
+
+    async def keep(self) -> None:
+        """With each heartbeat: renew the records that are due. Raises: StoreUnavailable."""
+        due = asyncio.get_running_loop().time() - RENEW_SECONDS
+        waiting = [each for each in self._open.values() if each.kept <= due]
+        for start in range(0, len(waiting), BATCH):
+            await self._renew(waiting[start : start + BATCH])
+
+    async def _renew(self, listeners: list[Listener]) -> None:
+        now, store = asyncio.get_running_loop().time(), self._context.store
+        keep = sessions.keep([each.fingerprint for each in listeners], limits=limits_of(self._context.conf()))
+        alive = await store.run(keep)
+        for listener in listeners:
+            if listener.fingerprint in alive:
+                listener.kept = now
+            elif await store.run(sessions.end_reason(listener.fingerprint)) is not None:
+                listener.end()  # the notification of that was lost
+            elif listener.fingerprint in self._open:
+                await self._record_anew(listener)
+
+    async def _record_anew(self, listener: Listener) -> None:
+        """The store was away, or has lost the record."""
+        try:
+            await self._record(listener)
+        except TooManySessions:
+            logger.warning("A listener of %s has no record: it has too many.", ascii(listener.principal))
+            listener.end()
+
+    async def _record(self, listener: Listener) -> None:
+        """Raises: TooManySessions; StoreUnavailable."""
+        now = asyncio.get_running_loop().time()
+        create = sessions.create(
+            listener.fingerprint,
+            principal=listener.principal,
+            handshake=listener.handshake,
+            limits=limits_of(self._context.conf()),
+        )
+        await self._context.store.run(create)
+        listener.kept = now
+
+    async def _forget(self, fingerprint: str) -> None:
+        try:
+            await self._context.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
+        except StoreUnavailable as error:
+            logger.debug("The record of a listener is left to its TTL: %s", error)
+
+    def __iter__(self) -> Iterator[Listener]:
+        return iter(tuple(self._open.values()))
+
+
+def limits_of(conf: Endpoint) -> Limits:
+    """Of the records of listeners. How many there are in a process is bounded by MAX_STREAMS."""
+    return replace(
+        conf.limits,
+        idle_ms=TTL_MS,
+        first_ms=TTL_MS,
+        max_age_ms=LONGEST_MS,
+        max_sessions=None,
+        max_sessions_per_principal=conf.max_listeners_per_principal,
+    )

@@ -1,0 +1,270 @@
+"""`subscriptions/listen`: who listens is listed, counted and ended like a session, and callers are listed, too."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from django_redis import get_redis_connection
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+
+from mcp_sessions import conf, lifecycle
+from mcp_sessions.ending import end_session
+from mcp_sessions.records import Kind, Session
+from mcp_sessions.serving.runtime import runtime_for
+from mcp_sessions.store.calls import queries, sessions
+from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.factory import sync_store_for
+from mcp_sessions.subscriptions import SharedSubscriptions
+from mcp_sessions.testing import http_client, serving, url_of
+from tests.support.asgi import endpoint
+from tests.support.mcp_client import META, MODERN, RawClient, answer_of
+
+#: Seconds that anything may take.
+BOUND = 10
+
+server = MCPServer("listened to", subscriptions=SharedSubscriptions())
+
+
+@server.tool()
+async def change(ctx: Context) -> None:
+    await ctx.notify_tools_changed()
+    await ctx.notify_resource_updated("book://1")
+
+
+class User:
+    """Somebody who has authenticated."""
+
+    is_authenticated = True
+
+    def __init__(self, pk: int) -> None:
+        self.pk = pk
+
+
+@pytest.fixture
+async def bounded() -> AsyncIterator[None]:
+    async with asyncio.timeout(BOUND):
+        yield
+
+
+@asynccontextmanager
+async def clients(user: Any = None, **keys: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    with endpoint(SERVER="tests.serving.test_listeners.server", **keys):
+        async with serving(), http_client(user=user) as http:
+            yield http
+
+
+def modern(method: str, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    client = RawClient()
+    message = client.request(method, {**params, "_meta": META})
+    name = {"mcp_name": params["name"]} if "name" in params else {}
+    return message, client.headers(
+        mcp_protocol_version=MODERN, mcp_method=method, mcp_session_id=None, **name
+    )
+
+
+async def call(http: httpx2.AsyncClient, tool: str) -> dict[str, Any]:
+    message, headers = modern("tools/call", {"name": tool, "arguments": {}})
+    return answer_of(await http.post(url_of(), json=message, headers=headers))
+
+
+class Stream:
+    """A client that listens: what it is sent, message by message."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self.response = response
+        self._lines = response.aiter_lines()
+
+    async def next(self) -> dict[str, Any] | None:
+        """The next message; None after the last."""
+        async for line in self._lines:
+            if line.startswith("data: "):
+                message: dict[str, Any] = json.loads(line.removeprefix("data: "))
+                return message
+        return None
+
+
+@asynccontextmanager
+async def listening(http: httpx2.AsyncClient, **wanted: Any) -> AsyncIterator[Stream]:
+    message, headers = modern("subscriptions/listen", {"notifications": wanted or {"toolsListChanged": True}})
+    async with http.stream("POST", url_of(), json=message, headers=headers) as response:
+        assert response.status_code == 200
+        stream = Stream(response)
+        acknowledged = await stream.next()
+        assert acknowledged is not None
+        assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
+        yield stream
+
+
+def records(kind: Kind) -> list[Session]:
+    limits = conf.endpoint("default").limits
+    page = sync_store_for("default").run(queries.page(Query(kind=kind), offset=0, limit=100, limits=limits))
+    assert page.total == len(page.sessions)
+    return list(page.sessions)
+
+
+async def until_listed(kind: Kind, number: int) -> list[Session]:
+    async with asyncio.timeout(BOUND):
+        while len(found := records(kind)) != number:
+            await asyncio.sleep(0.01)
+    return found
+
+
+@pytest.mark.protocol("M5")
+@pytest.mark.parametrize("store", ["memory", "redis"])
+async def test_a_listener_is_listed_with_what_it_listens_to_until_it_leaves(
+    store: str, request: pytest.FixtureRequest
+) -> None:
+    if store == "redis":
+        request.getfixturevalue("redis_caches")
+    async with clients(User(1)) as http:
+        wanted = {"toolsListChanged": True, "resourceSubscriptions": ["book://1", "book://2"]}
+        async with listening(http, **wanted):
+            [listener] = records("listener")
+            assert (listener.name, listener.principal) == ("tools, 2 resources", "user:1")
+            assert listener.handshake.client_info == META["io.modelcontextprotocol/clientInfo"]
+            assert listener.handshake.protocol_version == MODERN
+        await until_listed("listener", 0)
+
+
+@pytest.mark.protocol("M5")
+async def test_a_listener_hears_what_it_asked_for_and_nothing_else(bounded: None) -> None:
+    async with clients() as http, listening(http, resourceSubscriptions=["book://1"]) as stream:
+        await call(http, "change")
+        message = await stream.next()
+        assert message is not None
+        assert (message["method"], message["params"]["uri"]) == (
+            "notifications/resources/updated",
+            "book://1",
+        )
+
+
+@pytest.mark.protocol("M5")
+@pytest.mark.parametrize("store", ["memory", "redis"])
+async def test_an_operator_ends_one_listener_gracefully_and_spares_the_others(
+    store: str, request: pytest.FixtureRequest, bounded: None
+) -> None:
+    if store == "redis":
+        request.getfixturevalue("redis_caches")
+    async with clients() as http, listening(http) as stays:
+        [other] = records("listener")
+        async with listening(http) as ends:
+            [fingerprint] = {each.fingerprint for each in records("listener")} - {other.fingerprint}
+            async with asyncio.timeout(1):
+                assert await asyncio.to_thread(end_session, "default", fingerprint)
+                last = await ends.next()
+                assert last is not None
+                assert "io.modelcontextprotocol/subscriptionId" in last["result"]["_meta"]
+                assert await ends.next() is None
+        await call(http, "change")
+        message = await stays.next()
+        assert message is not None
+        assert message["method"] == "notifications/tools/list_changed"
+        assert await asyncio.to_thread(records, "listener") == [other]
+
+
+async def test_an_end_of_which_no_notification_came_is_found_by_a_heartbeat(
+    redis_caches: Any, bounded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_sessions.serving.listeners.RENEW_SECONDS", 0.0)
+    async with clients() as http, listening(http) as stream:
+        [listener] = records("listener")
+        end = sessions.end(listener.fingerprint, principal=None, reason="expired_by_operator")
+        sync_store_for("default").run(end)
+        await (await runtime_for("default")).listeners.keep()
+        last = await stream.next()
+        assert last is not None
+        assert "result" in last
+
+
+async def test_a_listener_whose_record_was_lost_is_recorded_again(
+    redis_caches: Any, bounded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with clients() as http, listening(http):
+        [listener] = records("listener")
+        get_redis_connection("default").flushdb()
+        monkeypatch.setattr("mcp_sessions.serving.listeners.RENEW_SECONDS", 0.0)
+        await (await runtime_for("default")).listeners.keep()
+        assert [each.fingerprint for each in records("listener")] == [listener.fingerprint]
+
+
+async def test_listeners_end_gracefully_when_the_process_drains(bounded: None) -> None:
+    async with clients() as http, listening(http) as stream:
+        draining = asyncio.create_task(lifecycle.drain(BOUND))
+        last = await stream.next()
+        assert last is not None
+        assert "result" in last
+        assert await stream.next() is None
+        await draining
+        await until_listed("listener", 0)
+
+
+async def test_a_principal_has_a_bounded_number_of_listeners_and_nobody_may_exceed_the_streams(
+    redis_caches: Any, bounded: None
+) -> None:
+    async with clients(User(1), MAX_LISTENERS_PER_PRINCIPAL=1, MAX_STREAMS=2) as http, listening(http):
+        message, headers = modern("subscriptions/listen", {"notifications": {}})
+        refused = await http.post(url_of(), json=message, headers=headers)
+        assert refused.status_code == 503
+        async with http_client(user=User(2)) as others, listening(others):
+            async with http_client(user=User(3)) as third:
+                refused = await third.post(url_of(), json=message, headers=headers)
+                assert refused.status_code == 503
+            assert len(records("listener")) == 2
+
+
+async def test_a_refused_listener_gets_the_sdks_error(bounded: None) -> None:
+    async with clients() as http:
+        message, headers = modern("subscriptions/listen", {"notifications": 7})
+        refused = await http.post(url_of(), json=message, headers=headers)
+        assert refused.json()["error"]["code"] == -32602
+        assert records("listener") == []
+
+
+@pytest.mark.parametrize(
+    ("user", "inventory", "listed"),
+    [(User(1), None, True), (None, None, False), (None, True, True), (User(1), False, False)],
+)
+async def test_callers_are_listed_with_the_number_of_their_requests(
+    redis_caches: Any, bounded: None, user: Any, inventory: bool | None, listed: bool
+) -> None:
+    async with clients(user, INVENTORY=inventory) as http:
+        callers = (await runtime_for("default")).callers
+        for _ in range(3):
+            assert "error" not in await call(http, "change")
+        await callers.write()
+        for _ in range(2):
+            await call(http, "change")
+        await callers.write()
+        found = records("caller")
+        assert bool(found) == listed
+        for caller in found:
+            assert (caller.requests, caller.last_call) == (5, "tools/call:change")
+            assert caller.handshake.client_info == META["io.modelcontextprotocol/clientInfo"]
+            assert caller.principal == ("anonymous" if user is None else "user:1")
+
+
+async def test_a_caller_that_an_operator_ended_is_listed_again_when_it_calls(
+    redis_caches: Any, bounded: None
+) -> None:
+    async with clients(User(1)) as http:
+        callers = (await runtime_for("default")).callers
+        await call(http, "change")
+        await callers.write()
+        [caller] = records("caller")
+        assert await asyncio.to_thread(end_session, "default", caller.fingerprint)
+        assert records("caller") == []
+        await call(http, "change")
+        await callers.write()
+        assert [each.requests for each in records("caller")] == [1]
+
+
+async def test_callers_are_written_without_being_asked(redis_caches: Any, bounded: None) -> None:
+    async with clients(User(1)) as http:
+        while not records("caller"):  # what a busy store does not take in time is dropped
+            await call(http, "change")
+            await asyncio.sleep(0.1)
