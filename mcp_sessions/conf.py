@@ -120,9 +120,9 @@ class Endpoint:
     max_requests_per_session: int = 1000
     #: Open `subscriptions/listen` streams of one authenticated principal in all processes; None for no limit.
     max_listeners_per_principal: int | None = 100
-    #: Whether clients that use no session are listed, with their number of requests. None: those that authenticate, if
-    #: the store is shared.
-    inventory: bool | None = None
+    #: Whether the admin lists who calls without a session, and how often: clients that authenticate, if the store is
+    #: shared.
+    inventory: bool = True
     #: Resources that one session may subscribe to.
     max_subscriptions: int = 100
     #: Whether a call that was lost with its process is run again when its client resumes the stream. It runs once for
@@ -291,7 +291,6 @@ _MAY_BE_NONE: Final = frozenset(
         "MAX_SESSIONS_PER_PRINCIPAL",
         "MAX_HANDLES",
         "MAX_LISTENERS_PER_PRINCIPAL",
-        "INVENTORY",
         "TOKEN_VERIFIER",
         "ISSUER_URL",
         "RESOURCE_URL",

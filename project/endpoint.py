@@ -34,6 +34,8 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "MAX_STREAMS_PER_SESSION": count,
     "MAX_REQUESTS": count,
     "MAX_REQUESTS_PER_SESSION": count,
+    "MAX_LISTENERS_PER_PRINCIPAL": cap,
+    "INVENTORY": boolean,
     "MAX_SUBSCRIPTIONS": count,
     "RERUN_LOST_CALLS": boolean,
     "ALLOWED_ORIGINS": words,

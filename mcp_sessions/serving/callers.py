@@ -57,10 +57,7 @@ class Callers:
 
     def count(self, principal: str, meta: Mapping[str, Any], call: str) -> None:
         """A request was accepted. `meta` is its `_meta`, and `call` its method with the name of the tool."""
-        inventory = self._context.conf().inventory
-        if inventory is None:
-            inventory = principal != ANONYMOUS and self._context.store.shared
-        if not inventory:
+        if principal == ANONYMOUS or not self._context.store.shared or not self._context.conf().inventory:
             return
         info = client_info_of(meta)
         caller = _Caller(

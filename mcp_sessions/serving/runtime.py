@@ -69,8 +69,7 @@ class Runtime:
         self.new_exchange = partial(
             Exchange, context=self.context, kernel=self.server.kernel, client_requests=self.client_requests
         )
-        self.listeners = Listeners(self.context, self.server.bus)
-        self.callers = Callers(self.context)
+        self.listeners, self.callers = Listeners(self.context, self.server.bus), Callers(self.context)
         self.inbox = Inbox(
             self.context, self.admission, self.open_streams, self.client_requests, self.listeners
         )

@@ -227,10 +227,10 @@ async def test_a_refused_listener_gets_the_sdks_error(bounded: None) -> None:
 
 @pytest.mark.parametrize(
     ("user", "inventory", "listed"),
-    [(User(1), None, True), (None, None, False), (None, True, True), (User(1), False, False)],
+    [(User(1), True, True), (None, True, False), (User(1), False, False)],
 )
 async def test_callers_are_listed_with_the_number_of_their_requests(
-    redis_caches: Any, bounded: None, user: Any, inventory: bool | None, listed: bool
+    redis_caches: Any, bounded: None, user: Any, inventory: bool, listed: bool
 ) -> None:
     async with clients(user, INVENTORY=inventory) as http:
         callers = (await runtime_for("default")).callers
@@ -245,7 +245,7 @@ async def test_callers_are_listed_with_the_number_of_their_requests(
         for caller in found:
             assert (caller.requests, caller.last_call) == (5, "tools/call:change")
             assert caller.handshake.client_info == META["io.modelcontextprotocol/clientInfo"]
-            assert caller.principal == ("anonymous" if user is None else "user:1")
+            assert caller.principal == "user:1"
 
 
 async def test_a_caller_that_an_operator_ended_is_listed_again_when_it_calls(

@@ -11,9 +11,9 @@ from mcp_sessions.connections import sync_connections
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, queries, sessions
+from mcp_sessions.store.calls.healing import HEAL_INTERVAL_MS, MOST_WAITING
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 from mcp_sessions.store.calls.queries import Query
-from mcp_sessions.store.calls.sessions import HEAL_INTERVAL_MS
 from mcp_sessions.store.drivers import synchronous
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness, client_named
@@ -138,7 +138,7 @@ async def test_a_flood_of_refused_sessions_looks_for_gone_ones_once_a_second(
     refused = await asyncio.gather(*[redis_harness.open() for _ in range(100)], return_exceptions=True)
 
     assert all(isinstance(each, TooManySessions) for each in refused)
-    waiting = sessions.MOST_WAITING * sessions.ASKED_AGAIN
+    waiting = MOST_WAITING * sessions.ASKED_AGAIN
     assert calls(redis)["evalsha"] < 100 + 50 + 10 + waiting
 
 

@@ -5,9 +5,7 @@ the handshake as JSON. `lua/_record.lua` reads and writes the same.
 """
 
 import secrets
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final, Literal, NamedTuple
 
@@ -18,6 +16,7 @@ from mcp_sessions.records import Handshake, Kind, Session, parse_handshake
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script, is_readable, warn_unreadable
 from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.calls.healing import HEAL_INTERVAL_MS, Healing
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 from mcp_sessions.transport.event_ids import STANDALONE
 
@@ -28,14 +27,10 @@ CALL_LENGTH: Final = 128
 TOMBSTONE_MS: Final = 600_000
 #: For how long a repeated end finds the session that it ended.
 REPEATED_MS: Final = 60_000
-#: How many entries of a full index are checked for sessions that are gone, and how often in one process: a flood of
-#: refused sessions must not cost Redis more than a flood of accepted ones.
+#: How many entries of a full index are checked for sessions that are gone.
 HEAL_BATCH: Final = 1_000
-HEAL_INTERVAL_MS: Final = 1_000
-_MOST_HEALED: Final = 1_000
-#: How many new sessions may wait for a check that runs already, and how often each of them asks again meanwhile.
-MOST_WAITING: Final = 16
-ASKED_AGAIN: Final = 8
+#: How often a new session asks again for its place while a check runs.
+ASKED_AGAIN: Final = 32
 
 _LOG_LEVEL: Final = "level"
 _TOOL: Final = "tool:"
@@ -261,43 +256,6 @@ def parse_features(fields: Sequence[bytes]) -> tuple[str | None, frozenset[str]]
     level = features.get(_LOG_LEVEL)
     tools = frozenset(name.removeprefix(_TOOL) for name in features if name.startswith(_TOOL))
     return None if level is None else level.decode(), tools
-
-
-class Healing:
-    """Which full indexes this process checks for sessions that are gone, or has checked lately."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._next: dict[bytes, float] = {}
-        #: How many new sessions wait for each check that runs.
-        self._waiting: dict[bytes, int] = {}
-
-    @contextmanager
-    def check(self, index: bytes) -> Iterator[bool]:
-        """Whether the caller is to check an index now; once in an interval for each index."""
-        now = self._clock()
-        if now < self._next.get(index, 0):
-            yield False
-            return
-        if len(self._next) >= _MOST_HEALED:
-            self._next.clear()
-        self._next[index] = now + HEAL_INTERVAL_MS / 1000
-        self._waiting[index] = 0
-        try:
-            yield True
-        finally:
-            del self._waiting[index]
-
-    def is_checking(self, index: bytes) -> bool:
-        """Whether an index is being checked."""
-        return index in self._waiting
-
-    def may_wait(self, index: bytes) -> bool:
-        """Whether an index is being checked, and not too many wait for that; counts one more."""
-        if self._waiting.get(index, MOST_WAITING) >= MOST_WAITING:
-            return False
-        self._waiting[index] += 1
-        return True
 
 
 healing = Healing()
