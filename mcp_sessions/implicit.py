@@ -1,5 +1,6 @@
 """Records that nobody opens: they are made on the first write to their state."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -8,9 +9,12 @@ from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 from mcp_sessions.conf import Limits
 from mcp_sessions.errors import SessionGone, StateError, TooManySessions
 from mcp_sessions.records import Handshake
+from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.call import Call, Script
 from mcp_sessions.store.calls import sessions, state
 from mcp_sessions.store.drivers import Store
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -21,6 +25,8 @@ _NOTHING: Final[Mapping[Script, Callable[[Call[Any]], list[Any]]]] = {
     state.GET: lambda call: [[None] * len(call.arguments)],
     state.DELETE: lambda _: [0],
 }
+
+_refused: Final = Repeats(logger, "Users and conversations that were refused at a cap")
 
 
 class _NoRoom(StateError, ToolError, ResourceError):
@@ -72,7 +78,8 @@ class ImplicitRecord:
         )
         try:
             await self._store.run(create)
-        except TooManySessions:
+        except TooManySessions as error:
+            _refused.add("Refused to remember more of a %s: %s", self._handshake().kind, error)
             raise _NoRoom("There is no room to remember more at the moment. Try again later.") from None
         except ValueError:
             """It exists: another process was faster."""

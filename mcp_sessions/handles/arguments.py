@@ -90,23 +90,24 @@ def described(
 
 
 def checking(
-    function: Callable[..., Any], *, is_async: bool, givers: Givers
+    function: Callable[..., Any], *, is_async: bool, parameters: Iterable[str], givers: Givers
 ) -> Callable[..., Awaitable[Any]]:
-    """An async function that checks the handles among the arguments, and then calls a tool's function.
+    """An async function that checks the handles in these parameters, and then calls a tool's function.
 
     A sync function runs in a worker thread, as the SDK runs it. Raises: HandleError.
     """
+    names = tuple(parameters)
 
     @functools.wraps(function)
-    async def checked(*args: Any, **kwargs: Any) -> Any:
-        handles = list(_handles_in([*args, *kwargs.values()]))
+    async def checked(**kwargs: Any) -> Any:
+        handles = list(_handles_in([kwargs.get(name) for name in names]))
         if len(handles) > MOST_IN_A_CALL:
             raise Problem(
                 f"One call may have {MOST_IN_A_CALL} handles at most, and this one has {len(handles)}."
             )
         if handles:
             await check_all(handles, made_by={kind: givers.made_by(kind) for kind in set(map(type, handles))})
-        call = functools.partial(function, *args, **kwargs)
+        call = functools.partial(function, **kwargs)
         return await call() if is_async else await to_thread.run_sync(call)
 
     return checked

@@ -116,7 +116,7 @@ def _checking_handles(
 ) -> Tool:
     """A tool that is called when its handles are checked, and whose schema names the tools that give them."""
     checking = copy.copy(tool)
-    checking.fn = arguments.checking(tool.fn, is_async=tool.is_async, givers=givers)
+    checking.fn = arguments.checking(tool.fn, is_async=tool.is_async, parameters=handles, givers=givers)
     checking.is_async = True
     checking.parameters = arguments.described(tool.parameters, handles, givers)
     return checking

@@ -9,10 +9,12 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from mcp import Client
 
 from mcp_sessions import conf
+from mcp_sessions.ending import end_session
 from mcp_sessions.handles import record
 from mcp_sessions.records import record_fingerprint
 from mcp_sessions.repeats import Repeats
@@ -212,8 +214,7 @@ async def test_ended_handles_say_who_ended_them(era: Era, caplog: pytest.LogCapt
         fingerprint = record_fingerprint("handle", "basket", "user:1", mine)
         assert caplog.messages[-1:] == [f"Handle {fingerprint:.12} ended: deleted, by 'user:1'."]
         digest = record_fingerprint("handle", "basket", "user:1", theirs)
-        end = sessions.end(digest, principal=None, reason="expired_by_operator")
-        assert await store_for("default").run(end)
+        assert await sync_to_async(end_session)("default", digest, by="ann")
         assert await said(client, "articles", basket=theirs) == "An operator ended this basket."
         assert await said(client, "articles", basket=mine) == (
             "This basket was ended. create_basket or create_in_a_thread makes a new one."
