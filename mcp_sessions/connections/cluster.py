@@ -14,12 +14,13 @@ from mcp_sessions.connections.pipelines import (
     IN_FLIGHT,
     STALL,
     Pipeline,
-    Pipelines,
+    PooledConnection,
+    PooledServer,
     Waiting,
 )
-from mcp_sessions.connections.pooled import PooledConnection, PooledServer
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, round_trips
 from mcp_sessions.connections.server import NO_LIMIT, Server
+from mcp_sessions.connections.standalone import Pipelines
 from mcp_sessions.connections.topology import Address, ClusterNodes
 from mcp_sessions.repeats import Repeats
 

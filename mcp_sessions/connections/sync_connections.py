@@ -48,7 +48,7 @@ def execute(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
 
 
 def _take(pool: Any) -> Any:
-    """A connection that was open a moment ago, as `pooled.PooledServer.take` does."""
+    """A connection that was open a moment ago, as `pipelines.PooledServer.take` does."""
     connection = pool.get_connection()
     try:
         if _is_stale(connection):

@@ -38,7 +38,7 @@ from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.standalone import StandaloneChannel
 from mcp_sessions.transport import jsonrpc, rejections
-from mcp_sessions.transport.asgi import Application, Receive, Scope, Send, read_body
+from mcp_sessions.transport.asgi import Application, Receive, Scope, Send
 from mcp_sessions.transport.event_ids import STANDALONE, EventId
 from mcp_sessions.transport.event_stream import EventStream, max_bytes
 from mcp_sessions.transport.rejections import JSON_HEADERS
@@ -100,7 +100,7 @@ class MCPEndpoint:
             return await reject(send, rejections.BAD_VERSION)
         conf, modern = endpoint(self.alias), version is not None and version not in _HANDSHAKE
         if (MODERN if modern else HANDSHAKE) not in conf.eras:
-            body = await read_body(headers, receive, LARGE_BODY_BYTES) if method == "POST" else None
+            body = await _body(headers, receive, LARGE_BODY_BYTES) if method == "POST" else None
             return await reject(send, era_refusal(method, version, body, modern=modern))
         try:
             runtime = await runtime_for(self.alias)
@@ -135,7 +135,7 @@ class _HandshakeRequest:
         )
         if rejection is not None:
             return await reject(self.send, rejection)
-        body = await read_body(headers, self.receive, self.conf.max_body)
+        body = await _body(headers, self.receive, self.conf.max_body)
         if body is not None and len(body) > LARGE_BODY_BYTES and not await self._may_send_much():
             return None
         message = rejections.TOO_LARGE if body is None else jsonrpc.parse(body)
@@ -333,3 +333,17 @@ _HANDLERS: Final[dict[str, Callable[[_HandshakeRequest], Awaitable[None]]]] = {
     "GET": _HandshakeRequest.get,
     "DELETE": _HandshakeRequest.delete,
 }
+
+
+async def _body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes | None:
+    """The whole request body; None if it exceeds the limit."""
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > limit:
+        return None
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more and size <= limit:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
+    return b"".join(parts) if size <= limit else None

@@ -13,7 +13,7 @@ from mcp_sessions.connections import defaults, pipelines
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.handles import arguments, text
 from mcp_sessions.http import endpoint, opening
-from mcp_sessions.serving import cancellations
+from mcp_sessions.serving import callers, cancellations
 from mcp_sessions.store.calls import nodes, requests, sessions
 from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
@@ -66,6 +66,10 @@ BOUNDS: Final = {
     ),
     "Time a stream is kept": f"`STREAM_TTL`, {in_words(ENDPOINT.stream_ttl)} after the last message",
     "Open streams of a process, and requests that may become one": f"`MAX_STREAMS`, {ENDPOINT.max_streams:,}",
+    "Listeners of a principal (`subscriptions/listen`) in all processes": (
+        f"`MAX_LISTENERS_PER_PRINCIPAL`, {ENDPOINT.max_listeners_per_principal}"
+    ),
+    "Callers that are listed": f"{callers.MOST_CLIENTS} clients of a principal, a day after the last call",
     "Open GET streams of a session on a process": f"`MAX_STREAMS_PER_SESSION`, {ENDPOINT.max_streams_per_session}",
     "Concurrent requests of a process": f"`MAX_REQUESTS`, {ENDPOINT.max_requests:,}",
     "Requests of one session in a process": f"`MAX_REQUESTS_PER_SESSION`, {ENDPOINT.max_requests_per_session:,}",
