@@ -62,7 +62,8 @@ def test_thousands_listen_on_one_process_and_hear_what_another_announces(
         assert end_session("default", one_of_them())
         wait_until(lambda: listed() == LISTENERS - 1, what="the listener to be gone")
         assert monotonic() - begun < AT_ONCE
-        ended = [stream for stream in streams if stream.has_ended()]
+        ended = wait_until(lambda: [each for each in streams if each.has_ended()], what="the stream to end")
+        assert monotonic() - begun < 2 * AT_ONCE, "to look at all streams takes a while"
         assert [b'"result"' in stream.seen for stream in ended] == [True]
 
 

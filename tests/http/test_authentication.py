@@ -164,8 +164,13 @@ def test_a_listening_client_of_the_modern_era_comes_back_when_its_token_has_expi
     listen = client.request("subscriptions/listen", wanted)
     headers = {"mcp_protocol_version": MODERN, "mcp_method": "subscriptions/listen"}
     with client.stream(a, listen, **headers) as response:
-        expires(response, until)
-    assert "notifications/subscriptions/acknowledged" in response.text
+        first, last = messages(response)
+    assert 0 < time.time() - until < LATE_SECONDS
+    assert first["method"] == "notifications/subscriptions/acknowledged"
+    assert last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == listen["id"]
+    client.token = "ann-2"
+    with client.stream(a, listen, **headers) as response:
+        assert next(messages(response)) == first
 
 
 @pytest.mark.protocol("M3")

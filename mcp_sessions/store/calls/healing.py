@@ -4,6 +4,7 @@ flood of accepted ones."""
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Final
 
 #: How often one process checks an index, and of how many indexes it knows that.
@@ -21,6 +22,9 @@ class Healing:
         self._next: dict[bytes, float] = {}
         #: How many new sessions wait for each check that runs.
         self._waiting: dict[bytes, int] = {}
+        self._lock = Lock()
+        #: How many checks have ended.
+        self.ended = 0
 
     @contextmanager
     def check(self, index: bytes) -> Iterator[bool]:
@@ -36,7 +40,9 @@ class Healing:
         try:
             yield True
         finally:
-            del self._waiting[index]
+            with self._lock:
+                del self._waiting[index]
+                self.ended += 1
 
     def is_checking(self, index: bytes) -> bool:
         """Whether an index is being checked."""
@@ -44,7 +50,8 @@ class Healing:
 
     def may_wait(self, index: bytes) -> bool:
         """Whether an index is being checked, and not too many wait for that; counts one more."""
-        if self._waiting.get(index, MOST_WAITING) >= MOST_WAITING:
-            return False
-        self._waiting[index] += 1
-        return True
+        with self._lock:
+            if self._waiting.get(index, MOST_WAITING) >= MOST_WAITING:
+                return False
+            self._waiting[index] += 1
+            return True

@@ -30,7 +30,7 @@ REPEATED_MS: Final = 60_000
 #: How many entries of a full index are checked for sessions that are gone.
 HEAL_BATCH: Final = 1_000
 #: How often a new session asks again for its place while a check runs.
-ASKED_AGAIN: Final = 32
+ASKED_AGAIN: Final = 100
 
 _LOG_LEVEL: Final = "level"
 _TOOL: Final = "tool:"
@@ -270,7 +270,7 @@ def _reserve(fingerprint: str, principal: str, handshake: Handshake, limits: Lim
     waits, left = False, ASKED_AGAIN
     while True:
         # Before it is asked: a check that ends meanwhile may have made room.
-        worth = waits and healing.is_checking(key) and left > 0
+        worth, ended = waits and healing.is_checking(key), healing.ended
         [full] = yield [reservation]
         if full is None:
             return
@@ -279,7 +279,8 @@ def _reserve(fingerprint: str, principal: str, handshake: Handshake, limits: Lim
             if due:
                 yield from _heal(indexes.of(handshake, principal)[cap - 1], now, limits, handshake.kind)
                 continue
-        if worth:
+        # Also if a check ended after the store had replied: who asked before it may be told of room that is gone.
+        if left > 0 and (worth or healing.ended != ended):
             left -= 1
         elif waits or not healing.may_wait(key):
             raise TooManySessions(per_principal=cap == 2)
