@@ -1,6 +1,7 @@
 """Who is measured. Each is served by the same launcher, in a process of its own."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,8 @@ class Contestant:
     path: str = "/mcp"
     #: Name of a requirements file under peers/, for those that need an environment of their own.
     peer: str | None = None
+    #: For its process.
+    environment: Mapping[str, str] = field(default_factory=dict)
     #: The checkout whose code is served; None for this one.
     checkout: Path | None = None
 

@@ -29,8 +29,10 @@ DOCS = HERE.parent / "docs" / "benchmarks.md"
 START, END = "<!-- modern: written by the benchmark -->", "<!-- end of modern -->"
 
 SERVERS: Final = {"patched": "this app's daphne", "uvicorn": "uvicorn"}
-OURS, HANDSHAKE, SDK, SDK_JSON, FASTMCP, FLOOR = (
+OURS, LISTED, UNLISTED, HANDSHAKE, SDK, SDK_JSON, FASTMCP, FLOOR = (
     "ours",
+    "ours-listed",
+    "ours-unlisted",
     "ours-handshake",
     "sdk",
     "sdk-json",
@@ -40,6 +42,8 @@ OURS, HANDSHAKE, SDK, SDK_JSON, FASTMCP, FLOOR = (
 #: What is measured on each server: title, application, peer.
 APPLICATIONS: Final = {
     OURS: ("this app", "benchmarks.servers.ours:application", None),
+    LISTED: ("this app, callers listed", "benchmarks.servers.signed_in:application", None),
+    UNLISTED: ("this app, callers not listed", "benchmarks.servers.signed_in:application", None),
     HANDSHAKE: ("this app, handshake era, Redis", "benchmarks.servers.ours:application", None),
     SDK: ("SDK, default mode", "benchmarks.servers.sdk:sse", None),
     SDK_JSON: ("SDK, JSON mode", "benchmarks.servers.sdk:json", None),
@@ -53,20 +57,22 @@ MODERN: Final = tuple(
         server=server,
         application=application,
         peer=peer,
+        environment={"INVENTORY": "0"} if name == UNLISTED else {},
     )
     for server in SERVERS
     for name, (title, application, peer) in APPLICATIONS.items()
 )
 RATE, CPU = "requests_per_second", "cpu_us"
-#: This app against another on the same server: which figure, and the bound that is promised, if any.
-COMPARED: Final[tuple[tuple[str, str, float | None], ...]] = (
-    (SDK, RATE, 1.8),
-    (SDK, CPU, None),
-    (SDK_JSON, RATE, None),
-    (SDK_JSON, CPU, None),
-    (FASTMCP, RATE, 1.8),
-    (HANDSHAKE, CPU, 1.1),
-    (FLOOR, CPU, None),
+#: One against another on the same server: which figure, and the bound that is promised, if any.
+COMPARED: Final[tuple[tuple[str, str, str, float | None], ...]] = (
+    (OURS, SDK, RATE, 1.8),
+    (OURS, SDK, CPU, None),
+    (OURS, SDK_JSON, RATE, None),
+    (OURS, SDK_JSON, CPU, None),
+    (OURS, FASTMCP, RATE, 1.8),
+    (OURS, HANDSHAKE, CPU, 1.1),
+    (OURS, FLOOR, CPU, None),
+    (LISTED, UNLISTED, CPU, 1.1),
 )
 
 
@@ -99,13 +105,13 @@ def run(names: Sequence[str], connections: int, count: int, seconds: float) -> I
         yield from rounds(servers, sample, connections=[connections], count=count)
 
 
-def ratios(samples: Sequence[Sample], other: str, field: str, server: str) -> list[float]:
-    """This app's figure over the other's on the same server, in ascending order, one for each round."""
+def ratios(samples: Sequence[Sample], one: str, other: str, field: str, server: str) -> list[float]:
+    """The one's figure over the other's on the same server, in ascending order, one for each round."""
     figures = {(each.contestant, each.round): float(getattr(each, field)) for each in samples}
     return sorted(
         value / figures[f"{other}-{server}", number]
         for (name, number), value in figures.items()
-        if name == f"{OURS}-{server}" and (f"{other}-{server}", number) in figures
+        if name == f"{one}-{server}" and (f"{other}-{server}", number) in figures
     )
 
 
@@ -125,22 +131,21 @@ def markdown(samples: Sequence[Sample], installed: Mapping[str, str]) -> str:
 
 def _ratio_table(samples: Sequence[Sample]) -> str:
     rows = [
-        "| this app against, on the same server | target | measured (quartiles of the rounds) | |",
+        "| on the same server | target | measured (quartiles of the rounds) | |",
         "| --- | --- | --- | --- |",
     ]
     for server, title in SERVERS.items():
-        for other, field, bound in COMPARED:
-            values = ratios(samples, other, field, server)
+        for one, other, field, bound in COMPARED:
+            values = ratios(samples, one, other, field, server)
             if len(values) < 2:
                 continue
             low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+            who = f"{APPLICATIONS[one][0]} against {APPLICATIONS[other][0]} ({title})"
             what, sign = ("requests/s", "≥") if field == RATE else ("CPU per call", "≤")
             target = what if bound is None else f"{what} {sign} {bound:g} ×"
             met = None if bound is None else middle >= bound if field == RATE else middle <= bound
-            rows.append(
-                f"| {APPLICATIONS[other][0]} ({title}) | {target} | {middle:.2f} × ({low:.2f} to {high:.2f}) "
-                f"| {({None: '', True: 'met', False: 'MISSED'})[met]} |"
-            )
+            verdict = {None: "", True: "met", False: "MISSED"}[met]
+            rows.append(f"| {who} | {target} | {middle:.2f} × ({low:.2f} to {high:.2f}) | {verdict} |")
     return "\n".join(rows)
 
 

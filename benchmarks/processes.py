@@ -89,7 +89,12 @@ def running(
         contestant.application,
     ]
     checkout = contestant.checkout or ROOT
-    environment = {**os.environ, "REDIS_URL": redis_url, "PYTHONPATH": str(checkout)}
+    environment = {
+        **os.environ,
+        "REDIS_URL": redis_url,
+        "PYTHONPATH": str(checkout),
+        **contestant.environment,
+    }
     environment.pop("DJANGO_SETTINGS_MODULE", None)
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=output, stderr=output)

@@ -20,5 +20,10 @@ CACHES = {
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 ROOT_URLCONF = "benchmarks.servers.ours_unpatched"
 MCP_SESSIONS = {
-    "default": {"SERVER": "benchmarks.servers.tool.server", "PATH": "mcp", "NAMESPACE": "benchmark"}
+    "default": {
+        "SERVER": "benchmarks.servers.tool.server",
+        "PATH": "mcp",
+        "NAMESPACE": "benchmark",
+        "INVENTORY": os.environ.get("INVENTORY") != "0",
+    }
 }

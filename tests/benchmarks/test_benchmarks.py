@@ -201,9 +201,12 @@ def test_the_documented_tables_of_the_modern_era_are_those_of_the_latest_results
 def test_a_ratio_of_the_modern_era_is_taken_on_one_server_within_a_round() -> None:
     samples = [sample("ours-uvicorn", n, rate=rate) for n, rate in enumerate((300.0, 150.0, 200.0))]
     samples += [sample("sdk-uvicorn", n) for n in range(2)] + [sample("sdk-patched", 2, rate=1.0)]
-    assert modern.ratios(samples, modern.SDK, modern.RATE, "uvicorn") == [1.5, 3.0]
+    assert modern.ratios(samples, modern.OURS, modern.SDK, modern.RATE, "uvicorn") == [1.5, 3.0]
     table = modern.markdown(samples, {"mcp": "2.3.0"})
-    assert "| SDK, default mode (uvicorn) | requests/s ≥ 1.8 × | 2.25 × (1.88 to 2.62) | met |" in table
+    assert (
+        "| this app against SDK, default mode (uvicorn) | requests/s ≥ 1.8 × | 2.25 × (1.88 to 2.62) | met |"
+        in table
+    )
 
 
 def test_a_tiny_run_of_the_modern_era_measures_both_eras() -> None:
