@@ -28,16 +28,35 @@ def kinds_in(annotation: Any, depth: int = DEPTH) -> frozenset[Kind]:
         return frozenset([annotation])
     if depth == 0:
         return frozenset()
-    annotation = getattr(annotation, "__value__", annotation)  # of an alias: type Baskets = list[Basket]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        parts: Iterable[Any] = [field.annotation for field in annotation.model_fields.values()]
-    elif hasattr(annotation, "__required_keys__") or is_dataclass(
-        annotation
-    ):  # a TypedDict, of either module
-        parts = get_type_hints(annotation).values()
-    else:
-        parts = get_args(annotation)
+    parts, _ = _parts(annotation)
     return frozenset[Kind]().union(*(kinds_in(part, depth - 1) for part in parts))
+
+
+def reads_handles(function: Callable[..., Any]) -> bool:
+    """Whether arguments may contain handles, however deep."""
+    named: set[Any] = set()
+    left = [annotation for name, annotation in _annotations(function).items() if name != "return"]
+    while left:
+        annotation = left.pop()
+        if isinstance(annotation, type) and issubclass(annotation, StateHandle):
+            return True
+        parts, name = _parts(annotation)
+        if name is None or name not in named:  # a model may contain itself
+            left.extend(parts)
+        named.add(name)
+    return False
+
+
+def _parts(annotation: Any) -> tuple[Iterable[Any], Any]:
+    """The annotations inside another one, and the model or alias that has them, if it is one: it may contain itself."""
+    alias = annotation if hasattr(annotation, "__value__") else None
+    annotation = getattr(annotation, "__value__", annotation)  # type Baskets = list[Basket]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [field.annotation for field in annotation.model_fields.values()], annotation
+    # A TypedDict, of either module, or a dataclass.
+    if hasattr(annotation, "__required_keys__") or is_dataclass(annotation):
+        return get_type_hints(annotation).values(), annotation
+    return get_args(annotation), alias
 
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, frozenset[Kind]]:

@@ -12,9 +12,13 @@ from django.db import close_old_connections
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp_types import ToolAnnotations
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from mcp_sessions.handles import arguments
+from mcp_sessions.handles.handle import TooManyHandles, reading_arguments
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,7 +85,9 @@ class ClosingConnections(MutableMapping[str, Any]):
         if not isinstance(registered, Tool):
             return hosted
         handles = arguments.parameters_of(registered.fn)
-        return _checking_handles(hosted, handles, self._givers()) if handles else hosted
+        if handles:
+            hosted = _checking_handles(hosted, handles, self._givers())
+        return _bounding_arguments(hosted) if arguments.reads_handles(registered.fn) else hosted
 
     def _givers(self) -> arguments.Givers:
         """Which tools return handles, of all that are registered by now."""
@@ -120,6 +126,27 @@ def _checking_handles(
     checking.is_async = True
     checking.parameters = arguments.described(tool.parameters, handles, givers)
     return checking
+
+
+def _bounding_arguments(tool: Tool) -> Tool:
+    bounding = copy.copy(tool)
+    bounding.fn_metadata = BoundedArguments(**dict(tool.fn_metadata))
+    return bounding
+
+
+class BoundedArguments(FuncMetadata):
+    """Reads arguments with handles until there are too many: each costs far more than the few bytes of its text."""
+
+    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
+        """As the SDK. Raises: ValidationError, which it makes a tool error."""
+        try:
+            with reading_arguments():
+                return super().validate_arguments(arguments_to_validate)
+        except TooManyHandles:
+            text = f"One call may have {arguments.MOST_IN_A_CALL} handles at most."
+            problem = PydanticCustomError("too_many_handles", "{text}", {"text": text})
+            title = self.arg_model.__name__
+        raise ValidationError.from_exception_data(title, [{"type": problem, "input": None}])
 
 
 def closes_connections(function: Callable[P, R]) -> Callable[P, R]:
