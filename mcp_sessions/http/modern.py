@@ -16,6 +16,7 @@ from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Message, Receive, Scope, Send
+from mcp_sessions.transport.event_stream import max_bytes
 from mcp_sessions.transport.rejections import Rejection
 
 #: A request whose `Mcp-Method` header is not its method is refused.
@@ -100,6 +101,8 @@ async def _listen(
     current_request.reset(token)
     if "error" in response:
         return await send_message(send, response, status=status_of(response))
+    if runtime.draining:  # it has been told to stop since the headers came
+        return await reject(send, rejections.STOPPED)
     serving = runtime.listeners.serve(
         request,
         response,
@@ -108,6 +111,7 @@ async def _listen(
         principal=current.principal,
         handshake=current.handshake,
         max_seconds=seconds_left(current.user),
+        max_bytes=max_bytes(scope),
     )
     del request, response, scope, current, token
     try:
