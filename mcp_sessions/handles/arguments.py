@@ -7,7 +7,6 @@ from dataclasses import is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
-from anyio import to_thread
 from pydantic import BaseModel
 
 from mcp_sessions.handles.handle import StateHandle, check_all
@@ -109,12 +108,9 @@ def described(
 
 
 def checking(
-    function: Callable[..., Any], *, is_async: bool, parameters: Iterable[str], givers: Givers
+    function: Callable[..., Awaitable[Any]], *, parameters: Iterable[str], givers: Givers
 ) -> Callable[..., Awaitable[Any]]:
-    """An async function that checks the handles in these parameters, and then calls a tool's function.
-
-    A sync function runs in a worker thread, as the SDK runs it. Raises: HandleError.
-    """
+    """An async function that checks the handles in these parameters, and then calls a tool's. Raises: HandleError."""
     names = tuple(parameters)
 
     @functools.wraps(function)
@@ -126,8 +122,7 @@ def checking(
             )
         if handles:
             await check_all(handles, made_by={kind: givers.made_by(kind) for kind in set(map(type, handles))})
-        call = functools.partial(function, **kwargs)
-        return await call() if is_async else await to_thread.run_sync(call)
+        return await function(**kwargs)
 
     return checked
 
