@@ -280,6 +280,9 @@ async def test_without_a_subject_the_text_is_the_secret(era: Era, caplog: pytest
             assert SECRET.match(basket)
             assert await value(two, "add", basket=basket.upper().replace("-", ""), article="tea") == 1
             assert await said(ann, "add", basket=basket, article="tea") == UNKNOWN
+            several = await said(ann, "merge", baskets=[basket, basket[:-1]])
+            assert several.startswith(f"basket-…{basket[-2:]}: There is no such basket")
+            assert f" {basket[:22]}… is not a whole basket handle." in several
             assert "cannot be listed" in await said(one, "list_baskets")
             wrong = basket[:-2] + ("0" if basket[-2] != "0" else "1") + basket[-1]
             assert await said(one, "add", basket=wrong, article="tea") == (
@@ -298,7 +301,7 @@ async def test_without_a_subject_the_text_is_the_secret(era: Era, caplog: pytest
     servers = ("mcp_sessions", "mcp.server")
     messages = [each.getMessage() for each in caplog.records if each.name.startswith(servers)]
     assert messages
-    assert not any(basket[:-8] in message for message in messages)
+    assert not any(basket[:24] in message for message in messages)
 
 
 async def test_what_is_stored_names_the_client_and_the_text(era: Era) -> None:
