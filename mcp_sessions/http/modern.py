@@ -51,6 +51,8 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     if rejection is not None or too_large or scope["method"] != "POST":
         return await runtime.server.serve_modern(scope, receive, send)
     received = await _received(receive, conf.max_body)
+    if received[-1]["type"] == "http.disconnect":
+        return None  # nobody waits for an answer, and the SDK would raise an error about that
     message = _message(received, conf.max_body)
     if not isinstance(message, jsonrpc.Request | jsonrpc.Notification):
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
