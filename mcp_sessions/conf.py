@@ -123,7 +123,7 @@ class Endpoint:
     #: Whether the admin lists who calls without a session, and how often: clients that authenticate, if the store is
     #: shared.
     inventory: bool = True
-    #: Resources that one session may subscribe to.
+    #: Resources that one session may subscribe to, and that one `subscriptions/listen` may name.
     max_subscriptions: int = 100
     #: Whether a call that was lost with its process is run again when its client resumes the stream. It runs once for
     #: each process that died with it, three times at most. This applies only to tools annotated with `readOnlyHint` or

@@ -124,15 +124,20 @@ class Handshake:
         info: dict[str, Any] = json.loads(self.text)[1]
         return info
 
-    def for_record(self, kind: Kind, *, label: str = "", name: str = "") -> "Handshake":
-        """What is kept of it with a record that is no session: the versions and the client's name, cut off."""
+    def for_record(
+        self, kind: Kind, *, label: str = "", name: str = "", capable: bool = False
+    ) -> "Handshake":
+        """What is kept of it with a record that is no session: the versions and the client's name, cut off.
+
+        `capable` keeps the capabilities, too, unless all that the client says of itself is long.
+        """
         return Handshake(
             protocol_version=self.protocol_version[:SHOWN_CHARS],
             client_info={
                 "name": self.client_name[:SHOWN_CHARS],
                 "version": self.client_version[:SHOWN_CHARS],
             },
-            capabilities={},
+            capabilities=self.capabilities if capable and self.is_kept else {},
             kind=kind,
             label=label,
             name=name,

@@ -197,7 +197,7 @@ class _Exchange(httpx2.AsyncByteStream):
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] == "http.response.start" and not self.started.cancelled():
             self.started.set_result((message["status"], list(message.get("headers", ()))))
         elif message.get("body") and not self._left.is_set():
             try:

@@ -7,7 +7,6 @@ from dataclasses import is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
-from anyio import to_thread
 from pydantic import BaseModel
 
 from mcp_sessions.handles.handle import StateHandle, check_all
@@ -28,16 +27,35 @@ def kinds_in(annotation: Any, depth: int = DEPTH) -> frozenset[Kind]:
         return frozenset([annotation])
     if depth == 0:
         return frozenset()
-    annotation = getattr(annotation, "__value__", annotation)  # of an alias: type Baskets = list[Basket]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        parts: Iterable[Any] = [field.annotation for field in annotation.model_fields.values()]
-    elif hasattr(annotation, "__required_keys__") or is_dataclass(
-        annotation
-    ):  # a TypedDict, of either module
-        parts = get_type_hints(annotation).values()
-    else:
-        parts = get_args(annotation)
+    parts, _ = _parts(annotation)
     return frozenset[Kind]().union(*(kinds_in(part, depth - 1) for part in parts))
+
+
+def reads_handles(function: Callable[..., Any]) -> bool:
+    """Whether arguments may contain handles, however deep."""
+    named: set[Any] = set()
+    left = [annotation for name, annotation in _annotations(function).items() if name != "return"]
+    while left:
+        annotation = left.pop()
+        if isinstance(annotation, type) and issubclass(annotation, StateHandle):
+            return True
+        parts, name = _parts(annotation)
+        if name is None or name not in named:  # a model may contain itself
+            left.extend(parts)
+        named.add(name)
+    return False
+
+
+def _parts(annotation: Any) -> tuple[Iterable[Any], Any]:
+    """The annotations inside another one, and the model or alias that has them, if it is one: it may contain itself."""
+    alias = annotation if hasattr(annotation, "__value__") else None
+    annotation = getattr(annotation, "__value__", annotation)  # type Baskets = list[Basket]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [field.annotation for field in annotation.model_fields.values()], annotation
+    # A TypedDict, of either module, or a dataclass.
+    if hasattr(annotation, "__required_keys__") or is_dataclass(annotation):
+        return get_type_hints(annotation).values(), annotation
+    return get_args(annotation), alias
 
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, frozenset[Kind]]:
@@ -90,12 +108,9 @@ def described(
 
 
 def checking(
-    function: Callable[..., Any], *, is_async: bool, parameters: Iterable[str], givers: Givers
+    function: Callable[..., Awaitable[Any]], *, parameters: Iterable[str], givers: Givers
 ) -> Callable[..., Awaitable[Any]]:
-    """An async function that checks the handles in these parameters, and then calls a tool's function.
-
-    A sync function runs in a worker thread, as the SDK runs it. Raises: HandleError.
-    """
+    """An async function that checks the handles in these parameters, and then calls a tool's. Raises: HandleError."""
     names = tuple(parameters)
 
     @functools.wraps(function)
@@ -107,8 +122,7 @@ def checking(
             )
         if handles:
             await check_all(handles, made_by={kind: givers.made_by(kind) for kind in set(map(type, handles))})
-        call = functools.partial(function, **kwargs)
-        return await call() if is_async else await to_thread.run_sync(call)
+        return await function(**kwargs)
 
     return checked
 

@@ -1,8 +1,11 @@
 """`StateHandle`: what tool authors derive their kinds of handles from."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
+from itertools import repeat
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
@@ -30,6 +33,12 @@ from mcp_sessions.store.calls import queries
 _ATTEMPTS: Final = 20
 #: Handles that `mine` returns at most.
 MOST_LISTED: Final = 1_000
+#: Texts of one call's arguments that are read as handles, which takes a tenth of a millisecond for each. More than a
+#: call may have: in a union, each kind may read the same text.
+MOST_READ: Final = 1_000
+
+#: Gives one item for each text that may still be read.
+_left: ContextVar[Iterator[None]] = ContextVar("mcp_sessions_handles_left")
 
 _kinds: Final[WeakValueDictionary[str, type["StateHandle"]]] = WeakValueDictionary()
 
@@ -47,6 +56,20 @@ class SyncHandle(SyncState):
 
 
 H = TypeVar("H", bound="StateHandle")
+
+
+class TooManyHandles(Exception):
+    """The arguments of a call have far more handles than a call may have. Pydantic does not catch it."""
+
+
+@contextmanager
+def reading_arguments() -> Iterator[None]:
+    """In the block, models with handles are validated until there are more than MOST_READ: then TooManyHandles."""
+    token = _left.set(repeat(None, MOST_READ))
+    try:
+        yield
+    finally:
+        _left.reset(token)
 
 
 class SyncHandles(Generic[H]):
@@ -148,12 +171,14 @@ class StateHandle(str, State):  # noqa: SLOT000 - the SDK reads `result` from an
     def __new__(cls, text: str) -> Self:
         if cls is StateHandle:
             raise TypeError("StateHandle is a base: derive a class with a kind from it.")
-        return super().__new__(cls, texts.read(cls._spec.kind, text).canonical)
+        read = texts.read(cls._spec.kind, text)
+        handle = super().__new__(cls, read.canonical)
+        handle._record = Record.of(cls._spec, read)
+        return handle
 
     def __init__(self, text: str) -> None:
         """The handle that a text names for whoever asks. It is checked when it is used first."""
-        spec = self._spec
-        self._record = record = Record.of(spec, texts.read(spec.kind, text))
+        record = self._record
         State.__init__(self, record, record.fingerprint, max_bytes=record.max_bytes)
         self.result = str(self)
 
@@ -239,6 +264,9 @@ class StateHandle(str, State):  # noqa: SLOT000 - the SDK reads `result` from an
             return value
         if not isinstance(value, str):
             raise PydanticCustomError("string_type", "Input should be a valid string")
+        left = _left.get(None)
+        if left is not None and next(left, left) is left:
+            raise TooManyHandles
         return cls(value)
 
 

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Characters of a wrong text that an error repeats.
-SHOWN_CHARS: Final = 80
+#: Characters, besides the kind, of a wrong text that an error repeats: more than a number has, and too few of a secret.
+SHOWN_CHARS: Final = 16
 _OUTSIDE: Final = "There is no request here. Handles are made and used inside tools, resources and prompts."
 _refused: Final = Repeats(logger, "New handles refused at a cap")
 
@@ -187,10 +187,13 @@ class Record:
 
     @property
     def shown(self) -> str:
-        """The text as an error may repeat it, which is logged: a secret only as far as it is none."""
-        if has_subject(self.principal):
-            shown = " ".join(self.text.canonical.split())
-            return shown if len(shown) <= SHOWN_CHARS else shown[:SHOWN_CHARS] + "…"
+        """The text as an error may repeat it, which is logged: a secret only as far as it is none.
+
+        Users may name one, too: that of a handle that they had before they signed in.
+        """
+        if has_subject(self.principal) and not self.text.secret:
+            shown, most = " ".join(self.text.canonical.split()), len(self.spec.kind) + SHOWN_CHARS
+            return shown if len(shown) <= most else shown[:most] + "…"
         return f"{self.spec.kind}-…{self.text.canonical[-2:]}" if self.text.whole else "This"
 
     def misread(self) -> str | None:

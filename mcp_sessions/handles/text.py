@@ -88,6 +88,8 @@ class Text:
     whole: bool
     #: Whether the check character fits, too.
     valid: bool
+    #: Whether it has the form of those that are secrets.
+    secret: bool = False
 
 
 def mint(kind: str, form: Form) -> str:
@@ -103,7 +105,8 @@ def read(kind: str, text: str) -> Text:
         for form in (DIGITS, SECRET):
             known = candidate.translate(_MISREAD)
             if form.is_whole(known):
-                return Text(_join(kind, known), whole=True, valid=form.checks(known))
+                text = _join(kind, known)
+                return Text(text, whole=True, valid=form.checks(known), secret=form is SECRET)
     return Text(text, whole=False, valid=False)
 
 

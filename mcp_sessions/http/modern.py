@@ -16,6 +16,7 @@ from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Message, Receive, Scope, Send
+from mcp_sessions.transport.event_stream import max_bytes
 from mcp_sessions.transport.rejections import Rejection
 
 #: A request whose `Mcp-Method` header is not its method is refused.
@@ -50,6 +51,8 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     if rejection is not None or too_large or scope["method"] != "POST":
         return await runtime.server.serve_modern(scope, receive, send)
     received = await _received(receive, conf.max_body)
+    if received[-1]["type"] == "http.disconnect":
+        return None  # nobody waits for an answer, and the SDK would raise an error about that
     message = _message(received, conf.max_body)
     if not isinstance(message, jsonrpc.Request | jsonrpc.Notification):
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
@@ -100,6 +103,8 @@ async def _listen(
     current_request.reset(token)
     if "error" in response:
         return await send_message(send, response, status=status_of(response))
+    if runtime.draining:  # it has been told to stop since the headers came
+        return await reject(send, rejections.STOPPED)
     serving = runtime.listeners.serve(
         request,
         response,
@@ -108,6 +113,7 @@ async def _listen(
         principal=current.principal,
         handshake=current.handshake,
         max_seconds=seconds_left(current.user),
+        max_bytes=max_bytes(scope),
     )
     del request, response, scope, current, token
     try:

@@ -12,8 +12,10 @@ from typing import Any, Final
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.server.subscriptions import SUBSCRIPTION_ID_META_KEY, ListenHandler, ServerEvent, SubscriptionBus
+from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import event_matches, event_to_notification
 from mcp_types import (
+    INVALID_PARAMS,
     SubscriptionFilter,
     SubscriptionsAcknowledgedNotification,
     SubscriptionsAcknowledgedNotificationParams,
@@ -22,9 +24,12 @@ from mcp_types import (
 )
 from pydantic import BaseModel
 
+from mcp_sessions.current import current_request
 from mcp_sessions.transport import jsonrpc
 
 LISTEN: Final = "subscriptions/listen"
+#: Characters of a URI that a client listens to: it stays in memory for as long as the client listens.
+MAX_URI_CHARS: Final = 2_048
 
 
 def accept_listeners(lowlevel: Server[Any]) -> SubscriptionBus | None:
@@ -41,8 +46,13 @@ def accept_listeners(lowlevel: Server[Any]) -> SubscriptionBus | None:
 
 
 async def _accept(
-    context: ServerRequestContext[Any, Any], _: SubscriptionsListenRequestParams
+    context: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
 ) -> SubscriptionsListenResult:
+    request, uris = current_request.get(None), params.notifications.resource_subscriptions or ()
+    if request is not None and len(uris) > (most := request.conf.max_subscriptions):
+        raise MCPError(INVALID_PARAMS, f"A client listens to {most} resources at most")
+    if any(len(uri) > MAX_URI_CHARS for uri in uris):
+        raise MCPError(INVALID_PARAMS, f"The URI of a resource has {MAX_URI_CHARS} characters at most")
     return SubscriptionsListenResult(_meta={SUBSCRIPTION_ID_META_KEY: context.request_id})
 
 

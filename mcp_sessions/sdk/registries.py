@@ -1,23 +1,24 @@
 """What is only to be found in MCPServer's registries, which have no public interface."""
 
 import copy
-import functools
 import types
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import replace
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 from asgiref.sync import iscoroutinefunction
-from django.db import close_old_connections
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from mcp.shared._callable_inspection import is_async_callable
 from mcp_types import ToolAnnotations
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from mcp_sessions.handles import arguments
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from mcp_sessions.handles.handle import TooManyHandles, reading_arguments
+from mcp_sessions.sdk.threads import in_thread
 
 #: The registries of an MCPServer: the attribute that has the manager, and the attribute there.
 _REGISTRIES: Final = (
@@ -35,8 +36,8 @@ def annotations_of(server: MCPServer[Any], params: Mapping[str, Any]) -> ToolAnn
 
 
 def hosted_copy(server: MCPServer[Any], lowlevel: Server[Any]) -> MCPServer[Any]:
-    """A copy of a server that calls sync functions so that they close their database connections, and tools when their
-    handles are checked.
+    """A copy of a server that runs sync functions in threads as `sdk.threads` says, and calls tools when their handles
+    are checked.
 
     The server itself stays as it is. What is registered with either is registered with both. `lowlevel` is a copy of
     the server's low-level one; its handlers become those of the returned copy.
@@ -47,7 +48,7 @@ def hosted_copy(server: MCPServer[Any], lowlevel: Server[Any]) -> MCPServer[Any]
         if getattr(hosted, manager) is getattr(server, manager):
             setattr(hosted, manager, copy.copy(getattr(server, manager)))
         registered = getattr(getattr(server, manager), registry)
-        setattr(getattr(hosted, manager), registry, ClosingConnections(registered))
+        setattr(getattr(hosted, manager), registry, HostedRegistry(registered))
     for method, entry in tuple(lowlevel._request_handlers.items()):  # noqa: SLF001
         handler = entry.handler
         if isinstance(handler, types.MethodType) and handler.__self__ is server:
@@ -57,9 +58,9 @@ def hosted_copy(server: MCPServer[Any], lowlevel: Server[Any]) -> MCPServer[Any]
     return hosted
 
 
-class ClosingConnections(MutableMapping[str, Any]):
-    """A registry whose sync functions close the database connections of their worker thread, and whose tools are called
-    when the state handles among their arguments are checked.
+class HostedRegistry(MutableMapping[str, Any]):
+    """A registry whose sync functions run in threads as `sdk.threads` says, and whose tools are called when the state
+    handles among their arguments are checked.
 
     A view: what is registered here or in the registry behind it is in both. The objects there are left as they are.
     """
@@ -73,15 +74,17 @@ class ClosingConnections(MutableMapping[str, Any]):
         registered = self._registered[name]
         known = self._known.get(name)
         if known is None or known[0] is not registered:
-            known = self._known[name] = (registered, self._hosted(registered))
+            known = self._known[name] = (registered, self._made(registered))
         return known[1]
 
-    def _hosted(self, registered: Any) -> Any:
-        hosted = _closing_connections(registered)
+    def _made(self, registered: Any) -> Any:
+        hosted = _in_thread(registered)
         if not isinstance(registered, Tool):
             return hosted
         handles = arguments.parameters_of(registered.fn)
-        return _checking_handles(hosted, handles, self._givers()) if handles else hosted
+        if handles:
+            hosted = _checking_handles(hosted, handles, self._givers())
+        return _bounding_arguments(hosted) if arguments.reads_handles(registered.fn) else hosted
 
     def _givers(self) -> arguments.Givers:
         """Which tools return handles, of all that are registered by now."""
@@ -101,14 +104,16 @@ class ClosingConnections(MutableMapping[str, Any]):
         return len(self._registered)
 
 
-def _closing_connections(registered: Any) -> Any:
-    """A tool, prompt or resource with such a function; itself if its function is async, or if it has none."""
+def _in_thread(registered: Any) -> Any:
+    """A tool, prompt or resource with an async function; itself if its function is async, or if it has none."""
     function = getattr(registered, "fn", None)
-    if function is None or _is_async(function):
+    if function is None or is_async_callable(function) or iscoroutinefunction(function):
         return registered
-    closing = copy.copy(registered)
-    closing.fn = closes_connections(function)
-    return closing
+    hosted = copy.copy(registered)
+    hosted.fn = in_thread(function)
+    if isinstance(hosted, Tool):
+        hosted.is_async = True
+    return hosted
 
 
 def _checking_handles(
@@ -116,30 +121,27 @@ def _checking_handles(
 ) -> Tool:
     """A tool that is called when its handles are checked, and whose schema names the tools that give them."""
     checking = copy.copy(tool)
-    checking.fn = arguments.checking(tool.fn, is_async=tool.is_async, parameters=handles, givers=givers)
-    checking.is_async = True
+    checking.fn = arguments.checking(tool.fn, parameters=handles, givers=givers)
     checking.parameters = arguments.described(tool.parameters, handles, givers)
     return checking
 
 
-def closes_connections(function: Callable[P, R]) -> Callable[P, R]:
-    """Close the thread's unusable and outdated database connections before and after a sync function.
+def _bounding_arguments(tool: Tool) -> Tool:
+    bounding = copy.copy(tool)
+    bounding.fn_metadata = BoundedArguments(**dict(tool.fn_metadata))
+    return bounding
 
-    Django does this for views, with request_started and request_finished. Without it, a worker thread would keep its
-    connection forever, and use it again long after the database has dropped it.
-    """
 
-    @functools.wraps(function)
-    def closing(*args: P.args, **kwargs: P.kwargs) -> R:
-        close_old_connections()
+class BoundedArguments(FuncMetadata):
+    """Reads arguments with handles until there are too many: each costs far more than the few bytes of its text."""
+
+    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
+        """As the SDK. Raises: ValidationError, which it makes a tool error."""
         try:
-            return function(*args, **kwargs)
-        finally:
-            close_old_connections()
-
-    return closing
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    # An instance may have an async __call__.
-    return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+            with reading_arguments():
+                return super().validate_arguments(arguments_to_validate)
+        except TooManyHandles:
+            text = f"One call may have {arguments.MOST_IN_A_CALL} handles at most."
+            problem = PydanticCustomError("too_many_handles", "{text}", {"text": text})
+            title = self.arg_model.__name__
+        raise ValidationError.from_exception_data(title, [{"type": problem, "input": None}])

@@ -7,13 +7,14 @@ request may wait for it, or fail with it.
 import asyncio
 import contextvars
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
-from mcp_sessions.records import ANONYMOUS, Handshake, record_fingerprint
+from mcp_sessions.records import ANONYMOUS, SHOWN_CHARS, Handshake, record_fingerprint
 from mcp_sessions.sdk.envelope import client_info_of, handshake_of
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.calls.indexes import LONGEST_MS
@@ -26,9 +27,8 @@ logger = logging.getLogger(__name__)
 WRITE_SECONDS: Final = 1.0
 #: For how long a caller is listed after its last request.
 TTL_MS: Final = 86_400_000
-#: How many clients of one principal are listed, and how many characters of their names and versions tell them apart.
+#: How many clients of one principal are listed.
 MOST_CLIENTS: Final = 20
-SHOWN_CHARS: Final = 100
 #: Callers that one process counts at the same time. The requests of others are not counted.
 MOST_CALLERS: Final = 1_000
 
@@ -43,8 +43,9 @@ class _Requests(NamedTuple):
     """Those of one caller since the last write."""
 
     number: int
-    #: The `_meta` of the last one, and its method with the name of the tool.
-    meta: Mapping[str, Any]
+    #: What the first of them said of its client, as it is kept.
+    handshake: Handshake
+    #: The method of the last one, with the name of the tool.
     call: str
 
 
@@ -54,6 +55,8 @@ class Callers:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._counted: dict[_Caller, _Requests] = {}
+        #: How many of those there are of each principal: one must not take the places of all.
+        self._clients: Counter[str] = Counter()
 
     def count(self, principal: str, meta: Mapping[str, Any], call: str) -> None:
         """A request was accepted. `meta` is its `_meta`, and `call` its method with the name of the tool."""
@@ -64,12 +67,19 @@ class Callers:
             principal, str(info.get("name", ""))[:SHOWN_CHARS], str(info.get("version", ""))[:SHOWN_CHARS]
         )
         known = self._counted.get(caller)
-        if known is None and len(self._counted) >= MOST_CALLERS:
+        if known is not None:
+            handshake = known.handshake
+        elif len(self._counted) < MOST_CALLERS and self._clients[principal] < MOST_CLIENTS:
+            self._clients[principal] += 1
+            # Not the `_meta` itself, which may be large and would stay until it is written.
+            handshake = handshake_of(meta).for_record("caller", capable=True)
+        else:
             return
         if not self._counted:
             # In a context of its own: that of the request has the whole request in it.
             asyncio.get_running_loop().call_later(WRITE_SECONDS, self._due, context=contextvars.Context())
-        self._counted[caller] = _Requests(1 if known is None else known.number + 1, meta, call)
+        number = 1 if known is None else known.number + 1
+        self._counted[caller] = _Requests(number, handshake, call[: sessions.CALL_LENGTH])
 
     def _due(self) -> None:
         self._context.spawn(self.write())
@@ -77,6 +87,7 @@ class Callers:
     async def write(self) -> None:
         """Write what was counted. What the store does not take is dropped."""
         counted, self._counted = self._counted, {}
+        self._clients.clear()
         by_fingerprint = {record_fingerprint("caller", *caller): caller for caller in counted}
         limits = replace(
             self._context.conf().limits,
@@ -95,28 +106,19 @@ class Callers:
             new = {fingerprint: count for fingerprint, count in counts.items() if fingerprint not in known}
             for fingerprint in new:
                 caller = by_fingerprint[fingerprint]
-                await self._create(fingerprint, caller, counted[caller].meta, limits)
+                await self._create(fingerprint, caller.principal, counted[caller].handshake, limits)
             if new:
                 await self._context.store.run(sessions.count_requests(new, limits=limits))
         except StoreUnavailable as error:
             logger.debug("Requests of %d callers were not counted: %s", len(counted), error)
 
-    async def _create(
-        self, fingerprint: str, caller: _Caller, meta: Mapping[str, Any], limits: Limits
-    ) -> None:
-        said = handshake_of(meta)
-        handshake = Handshake(
-            protocol_version=said.protocol_version,
-            client_info={"name": caller.client, "version": caller.version},
-            capabilities=said.capabilities,
-            kind="caller",
-        )
+    async def _create(self, fingerprint: str, principal: str, handshake: Handshake, limits: Limits) -> None:
         create = sessions.create(
-            fingerprint, principal=caller.principal, handshake=handshake, limits=limits, again=True
+            fingerprint, principal=principal, handshake=handshake, limits=limits, again=True
         )
         try:
             await self._context.store.run(create)
         except TooManySessions:
-            logger.debug("Principal %s has more than %d clients.", ascii(caller.principal), MOST_CLIENTS)
+            logger.debug("Principal %s has more than %d clients.", ascii(principal), MOST_CLIENTS)
         except ValueError:
             logger.debug("Caller %.12s was recorded by another process.", fingerprint)

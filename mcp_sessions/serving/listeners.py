@@ -47,8 +47,8 @@ class Listener:
         self.principal = principal
         self.handshake = handshake
         self.stream = EventStream()
-        #: When the record was made or renewed, by the loop's clock.
-        self.kept = -inf
+        #: When the record was made or renewed, by the loop's clock; inf while it is made for the first time.
+        self.kept = inf
         self._subscription = subscription
         self._last = _frame(result)
         self.stream.put(_frame(subscription.acknowledgement()))
@@ -97,46 +97,36 @@ class Listeners:
         principal: str,
         handshake: Handshake,
         max_seconds: float,
+        max_bytes: float,
     ) -> None:
         """Send what is announced until the client leaves, or the stream ends gracefully: after `max_seconds` at most.
 
+        After `max_bytes` it is closed with `retry:`.
+
         `result` is the server's response to the request. Raises: TooManySessions before anything was sent.
         """
-        subscription = Subscription(request)
-        handshake = Handshake(
-            protocol_version=handshake.protocol_version,
-            client_info=handshake.client_info,
-            capabilities=handshake.capabilities,
-            kind="listener",
-            name=str(subscription),
-        )
-        # The same object for all that say the same: there are thousands.
-        handshake = parse_handshake(handshake.text)
-        listener = Listener(subscription, result, principal=principal, handshake=handshake)
-        del (
-            request,
-            result,
-            handshake,
-            subscription,
-        )  # a listener lives for hours, and the locals of this frame with it
-        try:
-            await self._record(listener)
-        except StoreUnavailable as error:
-            logger.info("A listener is recorded later: %s", error)
-        timer = None
-        if max_seconds < inf:
-            timer = asyncio.get_running_loop().call_later(max_seconds, listener.end)
+        listener = _listener(request, result, principal, handshake)
+        del request, result, handshake  # a listener lives for hours, and the locals of this frame with it
+        # Known from here on, because it may be ended while the record is made: by an operator, or with the process.
         self._open[listener.fingerprint] = listener
-        unsubscribe = self._bus.subscribe(listener.hear) if self._bus is not None else None
+        recorded, timer, unsubscribe = True, None, None
         try:
-            await listener.stream.run(receive, send, max_seconds=inf)
+            await self._record_first(listener)
+            if max_seconds < inf:
+                timer = asyncio.get_running_loop().call_later(max_seconds, listener.end)
+            unsubscribe = self._bus.subscribe(listener.hear) if self._bus is not None else None
+            await listener.stream.run(receive, send, max_seconds=inf, max_bytes=max_bytes)
+        except TooManySessions:
+            recorded = False
+            raise
         finally:
             if unsubscribe is not None:
                 unsubscribe()
             if timer is not None:
                 timer.cancel()
             del self._open[listener.fingerprint]
-            self._context.spawn(self._forget(listener.fingerprint))
+            if recorded:
+                self._context.spawn(self._forget(listener.fingerprint))
 
     def end(self, fingerprint: str) -> None:
         """End a listener gracefully, if it is one of these."""
@@ -168,10 +158,21 @@ class Listeners:
             elif listener.fingerprint in self._open:
                 await self._record_anew(listener)
 
+    async def _record_first(self, listener: Listener) -> None:
+        """Raises: TooManySessions."""
+        try:
+            await self._record(listener)
+        except StoreUnavailable as error:
+            listener.kept = -inf
+            logger.info("A listener is recorded later: %s", error)
+
     async def _record_anew(self, listener: Listener) -> None:
         """The store was away, or has lost the record."""
         try:
             await self._record(listener)
+        except ValueError as error:
+            # It cannot be read, or was ended a moment ago, which the next look finds.
+            logger.debug("A listener is not recorded: %s", error)
         except TooManySessions:
             logger.warning("A listener of %s has no record: it has too many.", ascii(listener.principal))
             listener.end()
@@ -196,6 +197,15 @@ class Listeners:
 
     def __iter__(self) -> Iterator[Listener]:
         return iter(tuple(self._open.values()))
+
+
+def _listener(
+    request: jsonrpc.Request, result: dict[str, Any], principal: str, handshake: Handshake
+) -> Listener:
+    subscription = Subscription(request)
+    said = handshake.for_record("listener", name=str(subscription), capable=True)
+    # The same object for all that say the same: there are thousands.
+    return Listener(subscription, result, principal=principal, handshake=parse_handshake(said.text))
 
 
 def limits_of(conf: Endpoint) -> Limits:

@@ -120,12 +120,14 @@ class Runtime:
         left = list(self.admission)
         if left:
             logger.warning("Calls that outlasted the drain and were ended: %d.", len(left))
-        modern = [exchange.abort() for exchange in self.modern]
-        await asyncio.gather(*modern, self._cancel_handlers())
+        modern = [asyncio.create_task(exchange.abort()) for exchange in self.modern]
+        await self._cancel_handlers()
         for exchange in left:
             # The handler shields itself from the cancellation, as one in a thread does: its client need not wait.
             exchange.respond(exchange.interrupted())
         await asyncio.gather(*(exchange.stream.written() for exchange in left if exchange.stream is not None))
+        # Last: these answers are sent here, and a client that does not read makes that take long.
+        await asyncio.gather(*modern)
 
     async def _cancel_handlers(self) -> None:
         """Cancel every handler, and wait a moment for their end."""

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypeAliasType, TypedDict
 
-from mcp_sessions.handles.arguments import Givers, kinds_in, parameters_of
+from mcp_sessions.handles.arguments import Givers, kinds_in, parameters_of, reads_handles
 from mcp_sessions.testing import Era, connect
 from tests.served.baskets import Basket, Trip
 from tests.support.asgi import endpoint
@@ -21,6 +21,11 @@ class Model(BaseModel):
 class Loop(BaseModel):
     again: "list[Loop]"
     basket: Basket
+
+
+class Endless(BaseModel):
+    again: "list[Endless]"
+    once_more: "dict[str, Endless]"
 
 
 class Typed(TypedDict):
@@ -58,6 +63,24 @@ Baskets = TypeAliasType("Baskets", list[Basket])
 )
 def test_kinds_in_an_annotation(annotation: Any, kinds: set[type]) -> None:
     assert kinds_in(annotation) == kinds
+
+
+@pytest.mark.parametrize(
+    ("annotation", "may"),
+    [
+        (Basket, True),
+        (list[list[list[list[list[list[Basket]]]]]], True),
+        (Loop, True),
+        (Endless, False),
+        (Any, False),
+    ],
+)
+def test_handles_are_found_however_deep_they_are(annotation: Any, may: bool) -> None:
+    def tool(argument: Any) -> None:
+        raise NotImplementedError
+
+    tool.__annotations__["argument"] = annotation
+    assert reads_handles(tool) == may
 
 
 def create() -> Basket:

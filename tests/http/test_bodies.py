@@ -14,7 +14,7 @@ from mcp_sessions.testing import http_client, serving, url_of
 from mcp_sessions.transport import jsonrpc
 from mcp_sessions.transport.asgi import Message
 from tests.support.asgi import endpoint, opened
-from tests.support.mcp_client import RawClient
+from tests.support.mcp_client import LATEST, MODERN, RawClient
 
 #: Bytes of a part: smaller than those of servers, so that a read in quadratic time would take a minute.
 PART = 128
@@ -87,3 +87,32 @@ async def test_a_large_body_is_parsed_only_for_a_session_that_exists(
     async with http_client(user=None) as again:
         answer = await again.post(url_of(), content=body, headers=client.headers())
     assert (answer.status_code, parsed) == (200, [len(body)])
+
+
+@pytest.mark.parametrize("wrong", [{}, {"content-type": "text/plain"}, {"accept": "text/html"}])
+@pytest.mark.parametrize("version", [LATEST, MODERN])
+async def test_a_client_that_leaves_within_its_body_causes_no_traceback(
+    http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture, version: str, wrong: dict[str, str]
+) -> None:
+    client = await opened(http)
+    headers = client.headers(mcp_protocol_version=version, mcp_method="tools/list", host="testserver") | wrong
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "method": "POST",
+        "path": "/mcp",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    messages: list[Message] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b'{"jsonrpc": "2.0"', "more_body": True},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop() if len(messages) > 1 else messages[0]
+
+    async def send(message: Message) -> None:
+        """Nobody reads it."""
+
+    await MCPEndpoint.as_asgi("default")(scope, receive, send)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []

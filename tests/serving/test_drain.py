@@ -1,6 +1,8 @@
 """What one endpoint does in the phases of a process's end, in the test's own process."""
 
 import asyncio
+import contextlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +12,9 @@ from mcp.server.lowlevel.server import Server
 from mcp_types import EmptyResult, NotificationParams, RequestParams
 
 from mcp_sessions import lifecycle
+from mcp_sessions.http.endpoint import MCPEndpoint
 from mcp_sessions.testing import http_client, serving, url_of
+from mcp_sessions.transport.asgi import Message
 from tests.support.asgi import endpoint, opened, post
 from tests.support.mcp_client import META, MODERN, answer_of
 
@@ -102,3 +106,45 @@ async def test_while_it_drains_a_process_answers_requests_and_opens_no_stream_th
     )
     modern = await http.post(url_of(), json=wanted, headers=headers)
     assert (modern.status_code, modern.headers["retry-after"]) == (503, "1")
+
+
+async def test_a_client_of_the_modern_era_that_does_not_read_holds_up_no_answer_of_an_abort(
+    http: httpx2.AsyncClient,
+) -> None:
+    began, may_end = asyncio.Semaphore(0), asyncio.Event()
+
+    async def hold(_: Any, __: Any) -> EmptyResult:
+        began.release()
+        while not may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):  # as a handler in a thread
+                await may_end.wait()
+        return EmptyResult()
+
+    async def receive() -> Message:
+        return messages.pop() if messages else await asyncio.Future()
+
+    async def send(_: Message) -> None:
+        await may_end.wait()
+
+    server.add_request_handler("custom/hold", RequestParams, hold)
+    client = await opened(http)
+    message = client.request("custom/hold", {"_meta": META})
+    messages: list[Message] = [{"type": "http.request", "body": json.dumps(message).encode()}]
+    headers = client.headers(mcp_protocol_version=MODERN, mcp_method="custom/hold", mcp_session_id=None)
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "asgi": {"version": "3.0"},
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()]
+        + [(b"host", b"testserver")],
+    }
+    modern = asyncio.ensure_future(MCPEndpoint.as_asgi("default")(scope, receive, send))
+    handshake = asyncio.create_task(post(http, client, client.request("custom/hold")))
+    for _ in range(2):
+        await began.acquire()
+    aborting = asyncio.create_task(lifecycle.abort(BOUND))
+    await asyncio.wait([handshake], timeout=BOUND / 2)
+    may_end.set()
+    await aborting
+    assert "error" in answer_of(handshake.result())
+    await asyncio.wait([modern])

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx2
@@ -15,6 +15,7 @@ from mcp.server.mcpserver import Context
 from mcp_sessions import conf, lifecycle
 from mcp_sessions.ending import end_session
 from mcp_sessions.records import Kind, Session
+from mcp_sessions.serving.listeners import Listener, Listeners
 from mcp_sessions.serving.runtime import runtime_for
 from mcp_sessions.store.calls import queries, sessions
 from mcp_sessions.store.calls.queries import Query
@@ -45,30 +46,35 @@ class User:
         self.pk = pk
 
 
-@pytest.fixture
-async def bounded() -> AsyncIterator[None]:
-    async with asyncio.timeout(BOUND):
-        yield
-
-
 @asynccontextmanager
 async def clients(user: Any = None, **keys: Any) -> AsyncIterator[httpx2.AsyncClient]:
     with endpoint(SERVER="tests.serving.test_listeners.server", **keys):
-        async with serving(), http_client(user=user) as http:
+        async with asyncio.timeout(BOUND), serving(), http_client(user=user) as http:
             yield http
 
 
-def modern(method: str, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def modern(
+    method: str, params: dict[str, Any], meta: dict[str, Any] = META
+) -> tuple[dict[str, Any], dict[str, str]]:
     client = RawClient()
-    message = client.request(method, {**params, "_meta": META})
+    message = client.request(method, {**params, "_meta": meta})
     name = {"mcp_name": params["name"]} if "name" in params else {}
     return message, client.headers(
         mcp_protocol_version=MODERN, mcp_method=method, mcp_session_id=None, **name
     )
 
 
-async def call(http: httpx2.AsyncClient, tool: str) -> dict[str, Any]:
-    message, headers = modern("tools/call", {"name": tool, "arguments": {}})
+def calling_itself(name: str, **capabilities: Any) -> dict[str, Any]:
+    """The `_meta` of a client with another name."""
+    return {
+        **META,
+        "io.modelcontextprotocol/clientInfo": {"name": name, "version": name},
+        "io.modelcontextprotocol/clientCapabilities": capabilities,
+    }
+
+
+async def call(http: httpx2.AsyncClient, tool: str, meta: dict[str, Any] = META) -> dict[str, Any]:
+    message, headers = modern("tools/call", {"name": tool, "arguments": {}}, meta)
     return answer_of(await http.post(url_of(), json=message, headers=headers))
 
 
@@ -89,8 +95,11 @@ class Stream:
 
 
 @asynccontextmanager
-async def listening(http: httpx2.AsyncClient, **wanted: Any) -> AsyncIterator[Stream]:
-    message, headers = modern("subscriptions/listen", {"notifications": wanted or {"toolsListChanged": True}})
+async def listening(
+    http: httpx2.AsyncClient, meta: dict[str, Any] = META, **wanted: Any
+) -> AsyncIterator[Stream]:
+    params = {"notifications": wanted or {"toolsListChanged": True}}
+    message, headers = modern("subscriptions/listen", params, meta)
     async with http.stream("POST", url_of(), json=message, headers=headers) as response:
         assert response.status_code == 200
         stream = Stream(response)
@@ -122,7 +131,7 @@ async def test_a_listener_is_listed_with_what_it_listens_to_until_it_leaves(
     if store == "redis":
         request.getfixturevalue("redis_caches")
     async with clients(User(1)) as http:
-        wanted = {"toolsListChanged": True, "resourceSubscriptions": ["book://1", "book://2"]}
+        wanted: dict[str, Any] = {"toolsListChanged": True, "resourceSubscriptions": ["book://1", "book://2"]}
         async with listening(http, **wanted):
             [listener] = records("listener")
             assert (listener.name, listener.principal) == ("tools, 2 resources", "user:1")
@@ -132,7 +141,7 @@ async def test_a_listener_is_listed_with_what_it_listens_to_until_it_leaves(
 
 
 @pytest.mark.protocol("M5")
-async def test_a_listener_hears_what_it_asked_for_and_nothing_else(bounded: None) -> None:
+async def test_a_listener_hears_what_it_asked_for_and_nothing_else() -> None:
     async with clients() as http, listening(http, resourceSubscriptions=["book://1"]) as stream:
         await call(http, "change")
         message = await stream.next()
@@ -146,7 +155,7 @@ async def test_a_listener_hears_what_it_asked_for_and_nothing_else(bounded: None
 @pytest.mark.protocol("M5")
 @pytest.mark.parametrize("store", ["memory", "redis"])
 async def test_an_operator_ends_one_listener_gracefully_and_spares_the_others(
-    store: str, request: pytest.FixtureRequest, bounded: None
+    store: str, request: pytest.FixtureRequest
 ) -> None:
     if store == "redis":
         request.getfixturevalue("redis_caches")
@@ -168,7 +177,7 @@ async def test_an_operator_ends_one_listener_gracefully_and_spares_the_others(
 
 
 async def test_an_end_of_which_no_notification_came_is_found_by_a_heartbeat(
-    redis_caches: Any, bounded: None, monkeypatch: pytest.MonkeyPatch
+    redis_caches: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_sessions.serving.listeners.RENEW_SECONDS", 0.0)
     async with clients() as http, listening(http) as stream:
@@ -182,7 +191,7 @@ async def test_an_end_of_which_no_notification_came_is_found_by_a_heartbeat(
 
 
 async def test_a_listener_whose_record_was_lost_is_recorded_again(
-    redis_caches: Any, bounded: None, monkeypatch: pytest.MonkeyPatch
+    redis_caches: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with clients() as http, listening(http):
         [listener] = records("listener")
@@ -192,7 +201,7 @@ async def test_a_listener_whose_record_was_lost_is_recorded_again(
         assert [each.fingerprint for each in records("listener")] == [listener.fingerprint]
 
 
-async def test_listeners_end_gracefully_when_the_process_drains(bounded: None) -> None:
+async def test_listeners_end_gracefully_when_the_process_drains() -> None:
     async with clients() as http, listening(http) as stream:
         draining = asyncio.create_task(lifecycle.drain(BOUND))
         last = await stream.next()
@@ -204,7 +213,7 @@ async def test_listeners_end_gracefully_when_the_process_drains(bounded: None) -
 
 
 async def test_a_principal_has_a_bounded_number_of_listeners_and_nobody_may_exceed_the_streams(
-    redis_caches: Any, bounded: None
+    redis_caches: Any,
 ) -> None:
     async with clients(User(1), MAX_LISTENERS_PER_PRINCIPAL=1, MAX_STREAMS=2) as http, listening(http):
         message, headers = modern("subscriptions/listen", {"notifications": {}})
@@ -217,7 +226,119 @@ async def test_a_principal_has_a_bounded_number_of_listeners_and_nobody_may_exce
             assert len(records("listener")) == 2
 
 
-async def test_a_refused_listener_gets_the_sdks_error(bounded: None) -> None:
+@contextmanager
+def recorded_slowly(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """A listener that is recorded sets the first event, and goes on when the second one is set."""
+    recorded, goes_on = asyncio.Event(), asyncio.Event()
+    record = Listeners._record
+
+    async def slowly(listeners: Listeners, listener: Listener) -> None:
+        await record(listeners, listener)
+        recorded.set()
+        await goes_on.wait()
+
+    monkeypatch.setattr(Listeners, "_record", slowly)
+    yield recorded, goes_on
+
+
+@pytest.mark.parametrize("by", ["drain", "operator"])
+async def test_a_listener_that_is_ended_while_it_is_recorded_ends_gracefully(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def last_of(http: httpx2.AsyncClient) -> dict[str, Any] | None:
+        async with listening(http) as stream:
+            return await stream.next()
+
+    async with clients() as http:
+        with recorded_slowly(monkeypatch) as (recorded, goes_on):
+            last = asyncio.create_task(last_of(http))
+            await recorded.wait()
+            if by == "drain":
+                await lifecycle.drain(BOUND)
+            else:
+                [listener] = records("listener")
+                (await runtime_for("default")).listeners.end(listener.fingerprint)
+            goes_on.set()
+            message = await last
+        assert message is not None
+        assert "result" in message
+        await until_listed("listener", 0)
+
+
+async def test_nobody_listens_to_a_process_that_was_told_to_stop_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with clients() as http:
+        runtime = await runtime_for("default")
+        kernel, answer = runtime.server.kernel, runtime.server.kernel.answer_modern
+
+        async def stopped_meanwhile(*args: Any) -> dict[str, Any]:
+            response = await answer(*args)
+            await runtime.drain()
+            return response
+
+        monkeypatch.setattr(kernel, "answer_modern", stopped_meanwhile)
+        message, headers = modern("subscriptions/listen", {"notifications": {}})
+        assert (await http.post(url_of(), json=message, headers=headers)).status_code == 503
+        assert records("listener") == []
+
+
+async def test_a_listener_whose_record_cannot_be_read_fails_no_heartbeat(
+    redis_caches: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_sessions.serving.listeners.RENEW_SECONDS", 0.0)
+    async with clients() as http, listening(http) as stream:
+        redis = get_redis_connection("default")
+        [key] = redis.keys("*:session")
+        redis.set(key, "of another release")
+        await (await runtime_for("default")).listeners.keep()
+        await call(http, "change")
+        assert await stream.next() is not None
+
+
+@pytest.mark.parametrize(
+    ("uris", "error"),
+    [
+        (["book://1"] * 5, None),
+        (["book://1"] * 6, "A client listens to 5 resources at most"),
+        (["b" * 2_049], "The URI of a resource has 2048 characters at most"),
+    ],
+)
+async def test_what_a_client_listens_to_is_bounded(uris: list[str], error: str | None) -> None:
+    async with clients(MAX_SUBSCRIPTIONS=5) as http:
+        if error is None:
+            async with listening(http, resourceSubscriptions=uris):
+                return
+        message, headers = modern("subscriptions/listen", {"notifications": {"resourceSubscriptions": uris}})
+        refused = await http.post(url_of(), json=message, headers=headers)
+        assert refused.json()["error"] == {"code": -32602, "message": error}
+        assert records("listener") == []
+
+
+async def test_a_long_description_of_a_client_is_not_kept(redis_caches: Any) -> None:
+    meta = calling_itself("x" * 50_000, experimental={"x" * 50_000: {}})
+    async with clients(User(1)) as http, listening(http, meta):
+        await call(http, "change", meta)
+        await (await runtime_for("default")).callers.write()
+        for record in (*records("listener"), *records("caller")):
+            assert record.handshake.client_name == "x" * 100
+            assert len(record.handshake.text) < 1_000
+
+
+async def test_a_principal_with_many_clients_leaves_room_for_other_callers(
+    redis_caches: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_sessions.serving.callers.MOST_CALLERS", 22)
+    async with clients(User(1)) as http, http_client(user=User(2)) as others:
+        for number in range(23):
+            await call(http, "change", calling_itself(f"client {number}"))
+        await call(others, "change")
+        await (await runtime_for("default")).callers.write()
+        assert sum(caller.principal == "user:1" for caller in records("caller")) == 20
+        assert sum(caller.principal == "user:2" for caller in records("caller")) == 1
+
+
+async def test_a_refused_listener_gets_the_sdks_error() -> None:
     async with clients() as http:
         message, headers = modern("subscriptions/listen", {"notifications": 7})
         refused = await http.post(url_of(), json=message, headers=headers)
@@ -230,7 +351,7 @@ async def test_a_refused_listener_gets_the_sdks_error(bounded: None) -> None:
     [(User(1), True, True), (None, True, False), (User(1), False, False)],
 )
 async def test_callers_are_listed_with_the_number_of_their_requests(
-    redis_caches: Any, bounded: None, user: Any, inventory: bool, listed: bool
+    redis_caches: Any, user: Any, inventory: bool, listed: bool
 ) -> None:
     async with clients(user, INVENTORY=inventory) as http:
         callers = (await runtime_for("default")).callers
@@ -248,9 +369,7 @@ async def test_callers_are_listed_with_the_number_of_their_requests(
             assert caller.principal == "user:1"
 
 
-async def test_a_caller_that_an_operator_ended_is_listed_again_when_it_calls(
-    redis_caches: Any, bounded: None
-) -> None:
+async def test_a_caller_that_an_operator_ended_is_listed_again_when_it_calls(redis_caches: Any) -> None:
     async with clients(User(1)) as http:
         callers = (await runtime_for("default")).callers
         await call(http, "change")
@@ -263,7 +382,7 @@ async def test_a_caller_that_an_operator_ended_is_listed_again_when_it_calls(
         assert [each.requests for each in records("caller")] == [1]
 
 
-async def test_callers_are_written_without_being_asked(redis_caches: Any, bounded: None) -> None:
+async def test_callers_are_written_without_being_asked(redis_caches: Any) -> None:
     async with clients(User(1)) as http:
         while not records("caller"):  # what a busy store does not take in time is dropped
             await call(http, "change")
