@@ -60,13 +60,8 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     listens = isinstance(message, jsonrpc.Request) and message.method == LISTEN
     if isinstance(message, jsonrpc.Request) and listens and runtime.listeners.accepts and accepts(accept)[1]:
         listening = _listen(runtime, message, current, scope, receive, send)
-        del (
-            received,
-            message,
-            current,
-            headers,
-            conf,
-        )  # a listener stays for hours, and the locals of this frame with it
+        # A listener stays for hours, and the locals of this frame with it.
+        del received, message, current, headers, conf
         return await listening
     current_request.set(current)  # in the task of this HTTP request, which runs the handler
     if not isinstance(message, jsonrpc.Request) or (listens and not accepts(accept)[1]):

@@ -108,7 +108,12 @@ class StreamWriter:
             if not self._opened:
                 await self._open()
             await self._log(seconds=None)
-            await self._close_resumed()
+            own = False
+            while self._disconnect:
+                self._disconnect = False
+                own = await self._close_resumed() or own
+                await self._log(seconds=None)  # what was put meanwhile: nobody else logs it
+            self._disconnect = own
             self._close_connection()
             if self._ended:
                 await self._finish()
@@ -120,12 +125,13 @@ class StreamWriter:
         finally:
             self._task = None
 
-    async def _close_resumed(self) -> None:
-        """If the handler wants the connection closed, and the client has resumed: close that of its last resumption."""
-        if self._disconnect:
-            # First: a client that resumes at once must not lose its new connection, too.
-            claim = await disconnect(self._context, self._fingerprint, self.name)
-            self._disconnect = claim is None or claim == self.claim
+    async def _close_resumed(self) -> bool:
+        """Close the connection with which the client has resumed last. True: that of the exchange is to be closed.
+
+        It is closed afterwards: a client that resumes at once must not lose its new connection, too.
+        """
+        claim = await disconnect(self._context, self._fingerprint, self.name)
+        return claim is None or claim == self.claim
 
     async def _catch_up(self) -> None:
         """Log what waits when the store is back, however long that takes."""

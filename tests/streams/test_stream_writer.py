@@ -26,6 +26,9 @@ class Exchange:
         self.harness = harness
         self.fingerprint = fingerprint
         self.away = False
+        #: Until it is set, the store does not say who delivers the stream.
+        self.may_disconnect = asyncio.Event()
+        self.may_disconnect.set()
         self.notified: list[tuple[str, Any]] = []
         self.sent = b""
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -42,6 +45,8 @@ class Exchange:
     async def _run(self, work: Any) -> Any:
         if self.away:
             raise StoreUnavailable("away")
+        if getattr(work, "script", None) is streams.DELIVERED_BY:
+            await self.may_disconnect.wait()
         return await self.harness.store.run(work)
 
     def _spawn(self, work: Any) -> "asyncio.Task[Any]":
@@ -210,6 +215,20 @@ async def test_a_connection_that_the_handler_closes_is_closed_although_the_store
     exchange.away = False
     await exchange.logged()
     assert await exchange.log() == [(1, 1), (2, 2), (3, 3)]
+
+
+async def test_what_is_put_while_a_connection_is_closed_is_logged(begin: Callable[..., Any]) -> None:
+    exchange = await begin()
+    exchange.may_disconnect.clear()
+    exchange.stream.disconnect()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    exchange.put(2)
+    exchange.put(3, last=True)
+    exchange.may_disconnect.set()
+    await exchange.stream.written()
+    assert await exchange.log() == [(1, 1), (2, 2), (3, 3)]
+    await exchange.running
 
 
 async def test_a_session_that_is_gone_is_answered_without_ids(begin: Callable[..., Any]) -> None:
