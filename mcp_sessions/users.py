@@ -4,7 +4,8 @@ from typing import Any, Final
 
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
-from mcp_sessions.conf import LONGEST, Limits
+from mcp_sessions.conf import Limits
+from mcp_sessions.conf.rules import LONGEST
 from mcp_sessions.current import CurrentRequest, current_request
 from mcp_sessions.errors import NoCurrentUser
 from mcp_sessions.implicit import ImplicitRecord

@@ -81,7 +81,9 @@ PARTS: Final = {
     "daphne": Part(
         ["daphne/*.py", "lifecycle.py", "startup.py"], ["tests/unit", "tests/daphne", "tests/serving"]
     ),
-    "settings": Part(["conf.py", "checks/*.py", "records.py"], ["tests/unit", "tests/checks", "tests/docs"]),
+    "settings": Part(
+        ["conf/*.py", "checks/*.py", "records.py"], ["tests/unit", "tests/checks", "tests/docs"]
+    ),
 }
 
 

@@ -6,9 +6,9 @@ from django.core.checks import Error, register
 from django.core.checks import Warning as Advice
 from django.utils.module_loading import import_string
 
-from mcp_sessions import conf
 from mcp_sessions.checks import caches
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message
+from mcp_sessions.conf.rules import HANDSHAKE
 
 
 @register(TAG)
@@ -103,5 +103,5 @@ def check_opt_in_tools(app_configs: Apps, **_: Any) -> Found:
             "Add 'handshake' to ERAS, or register these tools as ordinary ones.",
         )
         for endpoint in endpoints()
-        if conf.HANDSHAKE not in endpoint.eras and (tools := hosted.opt_in_tools(endpoint.server))
+        if HANDSHAKE not in endpoint.eras and (tools := hosted.opt_in_tools(endpoint.server))
     ]

@@ -13,7 +13,7 @@ from anyio import from_thread
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from mcp_sessions.conf import LONGEST
+from mcp_sessions.conf.rules import LONGEST
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.handles import text as texts
 from mcp_sessions.handles.record import (

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_sessions.conf import HANDSHAKE, MODERN, Endpoint, endpoint
+from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.conf.rules import HANDSHAKE, MODERN
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.http import access
 from mcp_sessions.http.closing import end

@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Final
 
 from mcp_sessions import conf
+from mcp_sessions.conf import rules
 
 COLUMNS: Final = ("Key", "Type", "Default", "Meaning")
 _TYPES: Final = {
@@ -16,7 +17,7 @@ _TYPES: Final = {
     "int | None": "integer or `None`",
     "bool": "`True` or `False`",
     "Sequence[str]": "list of texts",
-    "Response": " ".join(f'`"{value}"`' for value in conf.RESPONSES),
+    "Response": " ".join(f'`"{value}"`' for value in rules.RESPONSES),
 }
 _FIELD: Final = re.compile(r"((?:^    #: .*\n)+)    (\w+): ([^=\n]+?)(?: = .*)?$", re.MULTILINE)
 

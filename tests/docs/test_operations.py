@@ -14,6 +14,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from uvicorn.main import main as uvicorn_command
 
 from mcp_sessions import conf
+from mcp_sessions.conf import rules
 from mcp_sessions.connections.topology import ClusterNodes
 from mcp_sessions.daphne import CommandLineInterface
 from mcp_sessions.store.clients import ClusterConnectionFactory, make_async_client
@@ -99,11 +100,11 @@ def test_what_the_readme_says_of_a_setting_is_so() -> None:
         timedelta(days=1): "one day",
         None: "none",
         100_000: "100,000",
-        conf.ERAS: "both",
+        rules.ERAS: "both",
     }
     for name, default, _ in markdown.table(markdown.read("README.md"), "Setting"):
         value = getattr(endpoint, conf.KEYS[name.strip("`")])
-        if name.strip("`") in conf.DURATIONS:
+        if name.strip("`") in rules.DURATIONS:
             assert default == in_words[timedelta(seconds=value)]
         elif name not in ("`SERVER`", "`NAMESPACE`"):
             assert default in (in_words.get(value), f'`"{value}"`'), name

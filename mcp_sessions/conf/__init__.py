@@ -4,24 +4,22 @@ Settings are read live: a changed setting (`override_settings` in tests) applies
 (`checks`) report mistakes; here they raise ImproperlyConfigured with the endpoint and the key in the message.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-Response = Literal["auto", "sse", "json"]
-RESPONSES: Final = ("auto", "sse", "json")
-HANDSHAKE: Final = "handshake"
-MODERN: Final = "modern"
-ERAS: Final = (HANDSHAKE, MODERN)
-#: How long a record that is no session may live.
-LONGEST: Final = timedelta(days=365)
+from mcp_sessions.conf.rules import (
+    DURATIONS,
+    ERAS,
+    Response,
+    problem_with,
+    seconds,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,32 +161,6 @@ class Endpoint:
 
 #: Setting name -> field name.
 KEYS: Final = {f.name.upper(): f.name for f in fields(Endpoint) if f.init and f.name != "alias"}
-DURATIONS: Final = (
-    "IDLE_TTL",
-    "MAX_AGE",
-    "FIRST_TTL",
-    "GRACE",
-    "REQUEST_TIMEOUT",
-    "RETRY",
-    "STREAM_TTL",
-    "STREAM_MAX_AGE",
-    "USER_STATE_TTL",
-)
-_COUNTS: Final = (
-    "MAX_SESSIONS",
-    "MAX_SESSIONS_PER_PRINCIPAL",
-    "MAX_BODY",
-    "STATE_MAX_BYTES",
-    "MAX_HANDLES",
-    "STREAM_MAX_EVENTS",
-    "STREAM_MAX_BYTES",
-    "MAX_STREAMS",
-    "MAX_STREAMS_PER_SESSION",
-    "MAX_REQUESTS",
-    "MAX_REQUESTS_PER_SESSION",
-    "MAX_LISTENERS_PER_PRINCIPAL",
-    "MAX_SUBSCRIPTIONS",
-)
 
 
 def aliases() -> tuple[str, ...]:
@@ -211,7 +183,7 @@ def endpoint(alias: str) -> Endpoint:
     if problems:
         raise ImproperlyConfigured(" ".join(problems))
     values: dict[str, Any] = {
-        KEYS[key]: _seconds(value) if key in DURATIONS else value for key, value in entry.items()
+        KEYS[key]: seconds(value) if key in DURATIONS else value for key, value in entry.items()
     }
     values.setdefault("namespace", alias)
     values["path"] = values.get("path", "mcp").strip("/")
@@ -244,81 +216,12 @@ def wrong_values(alias: str, entry: Mapping[str, Any]) -> list[str]:
     return [
         f"{_where(alias)}[{key!r}] {problem}"
         for key in KEYS
-        if key in given and (problem := _problem(key, given[key]))
+        if key in given and (problem := problem_with(key, given[key]))
     ]
 
 
 def _where(alias: str) -> str:
     return f"MCP_SESSIONS[{alias!r}]"
-
-
-def _problem(key: str, value: Any) -> str | None:
-    """Why a value does not fit its key."""
-    if value is None and key in _MAY_BE_NONE:
-        return None
-    fits, expected = _RULES.get(key, _TEXT)
-    return None if fits(value) else f"must be {expected}, not {value!r}."
-
-
-def _is_duration(value: Any, *, least: float = 0.001, most: float = 1e9) -> bool:
-    """Whether it is a duration between `least` seconds and what Redis accepts as the TTL of a key, or `most`."""
-    if not isinstance(value, (int, float, timedelta)) or isinstance(value, bool):
-        return False
-    return least <= _seconds(value) <= most
-
-
-def _is_strings(value: Any) -> bool:
-    return isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(item, str) for item in value)
-
-
-def _are_eras(value: Any) -> bool:
-    return _is_strings(value) and len(value) > 0 and set(value) <= set(ERAS)
-
-
-Rule = tuple[Callable[[Any], object], str]
-_DURATION: Final[Rule] = (_is_duration, "seconds above 0 or a timedelta")
-_COUNT: Final[Rule] = (
-    lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
-    "an integer above 0",
-)
-_FLAG: Final[Rule] = (lambda value: isinstance(value, bool), "True or False")
-_STRINGS: Final[Rule] = (_is_strings, "a list of strings")
-_TEXT: Final[Rule] = (lambda value: isinstance(value, str) and value, "a string that is not empty")
-
-_MAY_BE_NONE: Final = frozenset(
-    {
-        "MAX_SESSIONS",
-        "MAX_SESSIONS_PER_PRINCIPAL",
-        "MAX_HANDLES",
-        "MAX_LISTENERS_PER_PRINCIPAL",
-        "TOKEN_VERIFIER",
-        "ISSUER_URL",
-        "RESOURCE_URL",
-    }
-)
-#: Key -> what fits it, and how to say so. The other keys have _TEXT.
-_RULES: Final[Mapping[str, Rule]] = {
-    **dict.fromkeys(DURATIONS, _DURATION),
-    "GRACE": (lambda value: _is_duration(value, least=0), "seconds or a timedelta"),
-    "USER_STATE_TTL": (
-        lambda value: _is_duration(value, most=LONGEST.total_seconds()),
-        "seconds above 0 or a timedelta, at most 365 days",
-    ),
-    **dict.fromkeys(_COUNTS, _COUNT),
-    **dict.fromkeys(("ALLOWED_ORIGINS", "REQUIRED_SCOPES", "CONVERSATION_KEYS"), _STRINGS),
-    "NAMESPACE": (
-        # Braces would break the hash tags of the keys.
-        lambda value: isinstance(value, str) and re.match(r"[\w.:-]+\Z", value),
-        "letters, digits and any of _ . : -",
-    ),
-    "ERAS": (_are_eras, 'a list of "handshake", "modern", or both'),
-    "RESPONSE": (lambda value: value in RESPONSES, f"one of {', '.join(RESPONSES)}"),
-    **dict.fromkeys(("VALIDATE_TOKEN_RESOURCE", "RERUN_LOST_CALLS", "INVENTORY"), _FLAG),
-}
-
-
-def _seconds(value: float | timedelta) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def _entries() -> Mapping[str, Any]:

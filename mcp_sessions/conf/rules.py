@@ -1,0 +1,110 @@
+"""What fits each key of an entry of MCP_SESSIONS, and how to say what does not. Pure."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+Response = Literal["auto", "sse", "json"]
+RESPONSES: Final = ("auto", "sse", "json")
+HANDSHAKE: Final = "handshake"
+MODERN: Final = "modern"
+ERAS: Final = (HANDSHAKE, MODERN)
+#: How long a record that is no session may live.
+LONGEST: Final = timedelta(days=365)
+
+DURATIONS: Final = (
+    "IDLE_TTL",
+    "MAX_AGE",
+    "FIRST_TTL",
+    "GRACE",
+    "REQUEST_TIMEOUT",
+    "RETRY",
+    "STREAM_TTL",
+    "STREAM_MAX_AGE",
+    "USER_STATE_TTL",
+)
+_COUNTS: Final = (
+    "MAX_SESSIONS",
+    "MAX_SESSIONS_PER_PRINCIPAL",
+    "MAX_BODY",
+    "STATE_MAX_BYTES",
+    "MAX_HANDLES",
+    "STREAM_MAX_EVENTS",
+    "STREAM_MAX_BYTES",
+    "MAX_STREAMS",
+    "MAX_STREAMS_PER_SESSION",
+    "MAX_REQUESTS",
+    "MAX_REQUESTS_PER_SESSION",
+    "MAX_LISTENERS_PER_PRINCIPAL",
+    "MAX_SUBSCRIPTIONS",
+)
+
+
+def problem_with(key: str, value: Any) -> str | None:
+    """Why a value does not fit its key."""
+    if value is None and key in _MAY_BE_NONE:
+        return None
+    fits, expected = _RULES.get(key, _TEXT)
+    return None if fits(value) else f"must be {expected}, not {value!r}."
+
+
+def _is_duration(value: Any, *, least: float = 0.001, most: float = 1e9) -> bool:
+    """Whether it is a duration between `least` seconds and what Redis accepts as the TTL of a key, or `most`."""
+    if not isinstance(value, (int, float, timedelta)) or isinstance(value, bool):
+        return False
+    return least <= seconds(value) <= most
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(item, str) for item in value)
+
+
+def _are_eras(value: Any) -> bool:
+    return _is_strings(value) and len(value) > 0 and set(value) <= set(ERAS)
+
+
+Rule = tuple[Callable[[Any], object], str]
+_DURATION: Final[Rule] = (_is_duration, "seconds above 0 or a timedelta")
+_COUNT: Final[Rule] = (
+    lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    "an integer above 0",
+)
+_FLAG: Final[Rule] = (lambda value: isinstance(value, bool), "True or False")
+_STRINGS: Final[Rule] = (_is_strings, "a list of strings")
+_TEXT: Final[Rule] = (lambda value: isinstance(value, str) and value, "a string that is not empty")
+
+_MAY_BE_NONE: Final = frozenset(
+    {
+        "MAX_SESSIONS",
+        "MAX_SESSIONS_PER_PRINCIPAL",
+        "MAX_HANDLES",
+        "MAX_LISTENERS_PER_PRINCIPAL",
+        "TOKEN_VERIFIER",
+        "ISSUER_URL",
+        "RESOURCE_URL",
+    }
+)
+#: Key -> what fits it, and how to say so. The other keys have _TEXT.
+_RULES: Final[Mapping[str, Rule]] = {
+    **dict.fromkeys(DURATIONS, _DURATION),
+    "GRACE": (lambda value: _is_duration(value, least=0), "seconds or a timedelta"),
+    "USER_STATE_TTL": (
+        lambda value: _is_duration(value, most=LONGEST.total_seconds()),
+        "seconds above 0 or a timedelta, at most 365 days",
+    ),
+    **dict.fromkeys(_COUNTS, _COUNT),
+    **dict.fromkeys(("ALLOWED_ORIGINS", "REQUIRED_SCOPES", "CONVERSATION_KEYS"), _STRINGS),
+    "NAMESPACE": (
+        # Braces would break the hash tags of the keys.
+        lambda value: isinstance(value, str) and re.match(r"[\w.:-]+\Z", value),
+        "letters, digits and any of _ . : -",
+    ),
+    "ERAS": (_are_eras, 'a list of "handshake", "modern", or both'),
+    "RESPONSE": (lambda value: value in RESPONSES, f"one of {', '.join(RESPONSES)}"),
+    **dict.fromkeys(("VALIDATE_TOKEN_RESOURCE", "RERUN_LOST_CALLS", "INVENTORY"), _FLAG),
+}
+
+
+def seconds(value: float | timedelta) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else value
