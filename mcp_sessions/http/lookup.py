@@ -2,7 +2,10 @@
 
 import logging
 
-from mcp_sessions.records import Session, fingerprint
+from mcp_sessions import ids
+from mcp_sessions.errors import SessionGone
+from mcp_sessions.ids import SignedId
+from mcp_sessions.records import Session
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.context import Context
 from mcp_sessions.transport import rejections
@@ -15,29 +18,36 @@ async def touch(
     context: Context, header: bytes | None, *, principal: str, call: str, initialized: bool = False
 ) -> Session | Rejection:
     """The session of a request, slid and counted, by its `Mcp-Session-Id`. Raises: StoreUnavailable."""
-    digest = identified(header)
-    if isinstance(digest, Rejection):
-        return digest
+    session_id = identified(context, header, principal)
+    if isinstance(session_id, Rejection):
+        return session_id
     touching = sessions.touch(
-        digest, principal=principal, limits=context.conf().limits, call=call, initialized=initialized
+        session_id.fingerprint,
+        principal=principal,
+        limits=context.conf().limits,
+        call=call,
+        initialized=initialized,
     )
-    return await context.store.run(touching) or not_found(digest)
+    return await context.store.run(touching) or not_found(session_id.fingerprint)
 
 
 async def refusal(context: Context, header: bytes | None, *, principal: str) -> Rejection | None:
     """Why a request is refused whose session nobody has touched yet. Raises: StoreUnavailable."""
-    digest = identified(header)
-    if isinstance(digest, Rejection):
-        return digest
-    session = await context.store.run(sessions.get(digest))
-    return None if session is not None and session.principal == principal else not_found(digest)
+    session_id = identified(context, header, principal)
+    if isinstance(session_id, Rejection):
+        return session_id
+    session = await context.store.run(sessions.get(session_id.fingerprint))
+    return not_found(session_id.fingerprint) if session is None else None
 
 
-def identified(header: bytes | None) -> str | Rejection:
-    """The fingerprint of the session id in a header."""
+def identified(context: Context, header: bytes | None, principal: str) -> SignedId | Rejection:
+    """The session id in a header. Where it was never given to this principal, no store is asked for it."""
     if header is None:
         return rejections.NO_SESSION_ID
-    return fingerprint(header.decode("latin-1")) or not_found("malformed")
+    try:
+        return ids.verify(header.decode("latin-1"), principal, context.conf().namespace)
+    except SessionGone:
+        return not_found("(not ours)")
 
 
 def not_found(digest: str) -> Rejection:
