@@ -137,7 +137,7 @@ def parse_handshake(text: str) -> Handshake:
 
     Raises: ValueError for anything that is not the text of a handshake.
     """
-    return _parse_kept(text) if len(text) <= KEPT_HANDSHAKE_CHARS else _parse(text)
+    return kept_handshake(text) if len(text) <= KEPT_HANDSHAKE_CHARS else _parse(text)
 
 
 def _parse(text: str) -> Handshake:
@@ -157,7 +157,8 @@ def _parse(text: str) -> Handshake:
     raise ValueError("not a handshake")
 
 
-_parse_kept = lru_cache(maxsize=1024)(_parse)
+#: As `parse_handshake`, for texts of at most KEPT_HANDSHAKE_CHARS. It costs no Python call where the text is known.
+kept_handshake = lru_cache(maxsize=1024)(_parse)
 
 
 def record_fingerprint(kind: Kind, *parts: str) -> str:

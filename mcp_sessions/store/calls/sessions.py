@@ -12,7 +12,14 @@ from typing import Any, Final, Literal, NamedTuple
 from mcp_sessions.conf import Limits
 from mcp_sessions.connections.defaults import log
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
-from mcp_sessions.records import Handshake, Kind, Session, parse_handshake
+from mcp_sessions.records import (
+    KEPT_HANDSHAKE_CHARS,
+    Handshake,
+    Kind,
+    Session,
+    kept_handshake,
+    parse_handshake,
+)
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script, is_readable, warn_unreadable
 from mcp_sessions.store.calls import indexes
@@ -229,10 +236,12 @@ def parse_session(fingerprint: str, reply: Any) -> Session | None:
         numbers, call, principal, handshake = reply[0].decode("ascii").split("\n")
         _, created, deadline, last, expires, _, requests, flags = numbers.split(" ")
         created_ms = int(created)
+        # Not always `parse_handshake`, which does the same: this is on the path of every request.
+        parse = kept_handshake if len(handshake) <= KEPT_HANDSHAKE_CHARS else parse_handshake
         level, tools = parse_features(reply[2]) if len(reply) > 2 else (None, _NO_TOOLS)
         return Session(
             fingerprint=fingerprint,
-            handshake=parse_handshake(handshake),
+            handshake=parse(handshake),
             principal=_unescape(principal),
             created_ms=created_ms,
             deadline_ms=created_ms + int(deadline),
