@@ -14,7 +14,8 @@ from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, queries, sessions, state
 from mcp_sessions.store.calls.indexes import INDEX_SLACK_MS
 from mcp_sessions.store.calls.queries import Query
-from mcp_sessions.store.calls.sessions import REPEATED_MS, TOMBSTONE_MS
+from mcp_sessions.store.calls.sessions import REPEATED_MS
+from mcp_sessions.store.calls.tombstones import TOMBSTONE_MS
 from mcp_sessions.store.keys import Keys
 from tests.store.harness import (
     CLAUDE,
