@@ -287,7 +287,7 @@ class _HandshakeRequest:
         session_id = lookup.identified(self.runtime.context, self.headers.get(SESSION_ID), self.principal)
         if isinstance(session_id, rejections.Rejection):
             await reject(self.send, session_id)
-        elif await end(self.runtime, session_id.fingerprint, self.principal):
+        elif await end(self.runtime, session_id, self.principal):
             await respond(self.send, 204)
         else:
             await reject(self.send, lookup.not_found(session_id.fingerprint))

@@ -1,7 +1,6 @@
 """The request that opens a session."""
 
 import logging
-import time
 from typing import Final
 
 from mcp_types import INVALID_PARAMS
@@ -43,11 +42,13 @@ async def initialize(
         message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
         error = jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
         return await send_message(send, error, as_stream=as_stream)
+    validity = runtime.context.node.validity
     session_id = ids.mint(
         handshake,
         principal=principal,
         namespace=conf.namespace,
-        created_ms=round(time.time() * 1000),
+        # A moment before which no session counts may have been by another machine's clock.
+        created_ms=max(validity.now_ms(), validity.min_created_ms),
         max_age_ms=conf.limits.max_age_ms,
     )
     create = sessions.create(
