@@ -37,6 +37,7 @@ BOUNDS: Final = {
         else ""
     ),
     "Length of a session id": f"{ids.MOST_CHARS} characters",
+    "A client's name and version, as its id says them": f"{ids.NAME_CHARS} and {ids.VERSION_CHARS} characters",
     "JSON nesting": f"{jsonrpc.MAX_DEPTH} levels",
     "A JSON-RPC id": f"{jsonrpc.MAX_ID_CHARS} characters, or 64 bits",
     "What `initialize` stores": f"{opening.MAX_HANDSHAKE_BYTES // 1024} KiB",
