@@ -13,7 +13,7 @@ from mcp_sessions.daphne import backpressure
 from mcp_sessions.handles import arguments, text
 from mcp_sessions.http import endpoint, opening
 from mcp_sessions.serving import callers, cancellations
-from mcp_sessions.store.calls import nodes, requests, sessions
+from mcp_sessions.store.calls import nodes, reading, requests
 from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
@@ -48,7 +48,7 @@ BOUNDS: Final = {
     "Handles in one call": f"{arguments.MOST_IN_A_CALL}",
     "Length of a handle, as read": f"{text.MAX_CHARS} characters",
     "Length of a conversation's id": f"{session.MAX_CONVERSATION_CHARS} characters",
-    "Name of the last call, as stored": f"{sessions.CALL_LENGTH} characters",
+    "Name of the last call, as stored": f"{reading.CALL_LENGTH} characters",
     "Silence on a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
     "Bytes queued for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",
     f"Time a handler waits for a slow reader ({event_stream.MAX_QUEUED_BYTES // 2 // 1024**2} MiB queued)": (

@@ -47,10 +47,10 @@ def test_sessions_are_the_same(store: Store) -> None:
     store.create()
     store.create()
     touch = ("user:1", HOUR, "tools/call", "i", 60_000)
-    assert store.run(sessions.TOUCH, "record features state", *touch)
+    assert store.run(reading.TOUCH, "record features state", *touch)
     store.now += 5
     store.run(
-        sessions.TOUCH,
+        reading.TOUCH,
         "record features state nil f s record features state",
         *touch,
         *touch,
@@ -64,13 +64,13 @@ def test_sessions_are_the_same(store: Store) -> None:
         (1, "level", "info"),
     ):
         store.run(sessions.FEATURES, "record features", *arguments)
-    store.run(sessions.TOUCH, "record features state", *touch)
+    store.run(reading.TOUCH, "record features state", *touch)
     store.now += HOUR - 1
-    store.run(sessions.KEEP, "record features state", HOUR, 60_000)
+    store.run(reading.KEEP, "record features state", HOUR, 60_000)
     store.run(reading.GET, "record features")
     store.both.line("SET {s}:record1 rubbish")
     store.both.line("HSET {s}:record2 not a-record")
-    store.run(sessions.TOUCH, "record1 f1 s1 record f s record2 f2 s2", *touch, *touch, *touch)
+    store.run(reading.TOUCH, "record1 f1 s1 record f s record2 f2 s2", *touch, *touch, *touch)
     store.run(reading.GET, "record1 f1")
     store.run(reading.GET, "record2 f2")
     store.run(

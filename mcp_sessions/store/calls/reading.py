@@ -1,23 +1,84 @@
-"""Sessions as scripts reply them, and the reading of them.
+"""Finding sessions: touched by a request, kept alive, or as they are; and the reading of what scripts reply.
 
 The record of a session is four lines of ASCII: the format version with numbers and flags, the last call, the principal,
 the handshake as JSON. `lua/_record.lua` reads and writes the same.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple
 
+from mcp_sessions.conf import Limits
 from mcp_sessions.records import KEPT_HANDSHAKE_CHARS, Kind, Session, kept_handshake, parse_handshake
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script, warn_unreadable
 from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 
 LOG_LEVEL: Final = "level"
 TOOL: Final = "tool:"
 _NO_TOOLS: Final[frozenset[str]] = frozenset()
 
+SLIDING: Final = ("session", "features", "state")
+CALL_LENGTH: Final = 128
+
+TOUCH: Final = Script("touch", "_record", "_slide", repeatable=True, takes_many=True, pipe="touches")
+KEEP: Final = Script("keep", "_record", "_slide", repeatable=True)
 GET: Final = Script("get", "_record", repeatable=True)
+
+
+def touch(
+    fingerprint: str, *, principal: str, limits: Limits, call: str = "", initialized: bool = False
+) -> Call[Session | None]:
+    """Load the session, check its principal and deadline, slide the idle TTL, count, remember `call`.
+
+    `initialized=True` also records `notifications/initialized`. None for an unknown, expired, ended, unreadable or
+    foreign session, which is left exactly as it was. Calls of the same tick of the event loop may share one run of the
+    script.
+    """
+    arguments = (
+        escape(principal),
+        limits.idle_ms,
+        line(call),
+        "i" if initialized else "",
+        INDEX_INTERVAL_MS,
+    )
+    return Call(TOUCH, fingerprint, SLIDING, arguments, parse_session, partial(index_if_due, limits))
+
+
+def keep(fingerprints: Sequence[str], *, limits: Limits) -> Operation[dict[str, Session]]:
+    """Slide the idle TTL of sessions that have work in flight or open streams; not counted as requests.
+
+    Returns those that still exist, by fingerprint. Never slides past the deadline.
+    """
+    return (yield from count_requests(dict.fromkeys(fingerprints, _NONE), limits=limits))
+
+
+class Counted(NamedTuple):
+    """Requests that were counted elsewhere than in the store."""
+
+    requests: int
+    #: The last of them, as `touch` remembers it.
+    call: str
+
+
+_NONE: Final = Counted(0, "")
+
+
+def count_requests(counts: Mapping[str, Counted], *, limits: Limits) -> Operation[dict[str, Session]]:
+    """Slide the idle TTL of records, and count requests of them, by fingerprint. Returns those that still exist."""
+    kept = yield [
+        Call(
+            KEEP,
+            fingerprint,
+            SLIDING,
+            (limits.idle_ms, INDEX_INTERVAL_MS, counted.requests, line(counted.call)),
+            parse_session,
+            partial(index_if_due, limits),
+        )
+        for fingerprint, counted in counts.items()
+    ]
+    return {session.fingerprint: session for session in kept if session is not None}
 
 
 def get(fingerprint: str) -> Call[Session | None]:
@@ -88,3 +149,15 @@ def escape(principal: str) -> str:
 @lru_cache(maxsize=4096)
 def _unescape(text: str) -> str:
     return text.encode("ascii").decode("unicode_escape")
+
+
+def index_if_due(limits: Limits, session: Session | None, reply: Any) -> Call[Any] | None:
+    """The script that slid the session says when its place in the indexes is to be updated."""
+    return None if session is None or reply[1] != 1 else indexes.update(session, limits=limits)
+
+
+def line(call: str) -> str:
+    """What is remembered of a call, as one short line of ASCII."""
+    if len(call) > CALL_LENGTH or not (call.isascii() and call.isprintable()):
+        return ascii(call[:CALL_LENGTH])[1:-1][:CALL_LENGTH]
+    return call

@@ -9,7 +9,7 @@ from mcp_sessions.records import Handshake, Session
 from mcp_sessions.store.call import Call, Operation, Script, is_readable
 from mcp_sessions.store.calls import places, sessions, tombstones, validity
 from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
-from mcp_sessions.store.calls.reading import escape, parse_session
+from mcp_sessions.store.calls.reading import escape, index_if_due, line, parse_session
 
 REVIVE: Final = Script("revive", "_record", "_slide", repeatable=True)
 SETTLE: Final = Script("settle", "_record", repeatable=True)
@@ -42,7 +42,7 @@ def revive(
         session_id.created_ms,
         session_id.deadline_ms,
         limits.idle_ms,
-        sessions.line(call),
+        line(call),
         INDEX_INTERVAL_MS,
     )
     [found] = yield [
@@ -108,4 +108,4 @@ def _found(fingerprint: str, reply: Any) -> Found | None:
 
 
 def _index_if_due(limits: Limits, found: Found | None, reply: Any) -> Call[Any] | None:
-    return None if found is None else sessions.index_if_due(limits, found.session, reply[1:])
+    return None if found is None else index_if_due(limits, found.session, reply[1:])

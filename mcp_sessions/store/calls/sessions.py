@@ -1,9 +1,8 @@
 """Sessions. Principals are compared inside the store: a stranger learns nothing and changes nothing."""
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.connections.defaults import log
@@ -11,26 +10,24 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.store.call import Call, Operation, Script, is_readable
 from mcp_sessions.store.calls import indexes, places, tombstones
-from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
-from mcp_sessions.store.calls.reading import LOG_LEVEL, TOOL, escape, parse_features, parse_session
+from mcp_sessions.store.calls.reading import LOG_LEVEL, SLIDING, TOOL, escape, parse_features, parse_session
+from mcp_sessions.store.calls.reading import count_requests as count_requests
 from mcp_sessions.store.calls.reading import get as get
+from mcp_sessions.store.calls.reading import keep as keep
+from mcp_sessions.store.calls.reading import touch as touch
 from mcp_sessions.store.calls.tombstones import SKEW_MS, TOMBSTONE_MS
 from mcp_sessions.transport.event_ids import STANDALONE
 
 #: Why a session was ended; the tombstone keeps it.
 EndReason = Literal["deleted", "expired_by_operator", "max_age"]
 
-CALL_LENGTH: Final = 128
 #: For how long a repeated end finds the session that it ended.
 REPEATED_MS: Final = 60_000
 
-_SLIDING: Final = ("session", "features", "state")
 #: What else an end deletes. The logs of exchanges have names that are not known here; their TTL removes them.
 _LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "subscriptions")
 
 CREATE: Final = Script("create", "_record")
-TOUCH: Final = Script("touch", "_record", "_slide", repeatable=True, takes_many=True, pipe="touches")
-KEEP: Final = Script("keep", "_record", "_slide", repeatable=True)
 END: Final = Script("end", "_record", repeatable=True)
 ENDED: Final = Script("ended", repeatable=True)
 FEATURES: Final = Script("features", "_record", repeatable=True)
@@ -64,60 +61,6 @@ def create(
     if created == "ended":
         yield from places.give_back(fingerprint, principal, handshake)
     raise ValueError(f"a session with the fingerprint {fingerprint[:12]} {created}")
-
-
-def touch(
-    fingerprint: str, *, principal: str, limits: Limits, call: str = "", initialized: bool = False
-) -> Call[Session | None]:
-    """Load the session, check its principal and deadline, slide the idle TTL, count, remember `call`.
-
-    `initialized=True` also records `notifications/initialized`. None for an unknown, expired, ended, unreadable or
-    foreign session, which is left exactly as it was. Calls of the same tick of the event loop may share one run of the
-    script.
-    """
-    arguments = (
-        escape(principal),
-        limits.idle_ms,
-        line(call),
-        "i" if initialized else "",
-        INDEX_INTERVAL_MS,
-    )
-    return Call(TOUCH, fingerprint, _SLIDING, arguments, parse_session, partial(index_if_due, limits))
-
-
-def keep(fingerprints: Sequence[str], *, limits: Limits) -> Operation[dict[str, Session]]:
-    """Slide the idle TTL of sessions that have work in flight or open streams; not counted as requests.
-
-    Returns those that still exist, by fingerprint. Never slides past the deadline.
-    """
-    return (yield from count_requests(dict.fromkeys(fingerprints, _NONE), limits=limits))
-
-
-class Counted(NamedTuple):
-    """Requests that were counted elsewhere than in the store."""
-
-    requests: int
-    #: The last of them, as `touch` remembers it.
-    call: str
-
-
-_NONE: Final = Counted(0, "")
-
-
-def count_requests(counts: Mapping[str, Counted], *, limits: Limits) -> Operation[dict[str, Session]]:
-    """Slide the idle TTL of records, and count requests of them, by fingerprint. Returns those that still exist."""
-    kept = yield [
-        Call(
-            KEEP,
-            fingerprint,
-            _SLIDING,
-            (limits.idle_ms, INDEX_INTERVAL_MS, counted.requests, line(counted.call)),
-            parse_session,
-            partial(index_if_due, limits),
-        )
-        for fingerprint, counted in counts.items()
-    ]
-    return {session.fingerprint: session for session in kept if session is not None}
 
 
 def end(
@@ -187,7 +130,7 @@ def _end(
     whose = "" if principal is None else "=" + escape(principal)
     lasting = (SKEW_MS, lasting_ms + SKEW_MS) if lasting_ms else ("", "")
     arguments = (whose, reason, TOMBSTONE_MS, token, REPEATED_MS, *lasting)
-    parts = (*_SLIDING, "ended", "ended-record", *_LASTING)
+    parts = (*SLIDING, "ended", "ended-record", *_LASTING)
     return Call(END, fingerprint, parts, arguments, parse_session, fails_alone=fails_alone)
 
 
@@ -215,11 +158,6 @@ def end_reason(fingerprint: str) -> Call[str | None]:
     )
 
 
-def index_if_due(limits: Limits, session: Session | None, reply: Any) -> Call[Any] | None:
-    """The script that slid the session says when its place in the indexes is to be updated."""
-    return None if session is None or reply[1] != 1 else indexes.update(session, limits=limits)
-
-
 def _created(fingerprint: str, reply: Any) -> Session | str:
     """The session; "exists" or "ended" if the fingerprint is taken."""
     session = None if isinstance(reply, bytes) else parse_session(fingerprint, reply)
@@ -228,10 +166,3 @@ def _created(fingerprint: str, reply: Any) -> Session | str:
 
 def _tools(fingerprint: str, reply: Any) -> frozenset[str] | None:
     return parse_features(reply[0])[1] if is_readable(fingerprint, reply) else None
-
-
-def line(call: str) -> str:
-    """What is remembered of a call, as one short line of ASCII."""
-    if len(call) > CALL_LENGTH or not (call.isascii() and call.isprintable()):
-        return ascii(call[:CALL_LENGTH])[1:-1][:CALL_LENGTH]
-    return call
