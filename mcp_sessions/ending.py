@@ -20,6 +20,7 @@ from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import MinCreatedRaised, SessionsEnded
 from mcp_sessions.conf import endpoint
+from mcp_sessions.conf.rules import REVIVE, SERVE
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
@@ -274,7 +275,9 @@ class Deadlines:
 def _lasting_ms(alias: str) -> int:
     """For how long an id can open a session again, and tombstones must last; 0 if it cannot."""
     conf = endpoint(alias)
-    return conf.limits.max_age_ms if conf.on_miss == "revive" else 0
+    # An id that was given while the store was away opens its session where it has no record yet.
+    opens = conf.on_miss == REVIVE or conf.on_store_down == SERVE
+    return conf.limits.max_age_ms if opens else 0
 
 
 def _notification(ended: Sequence[Session]) -> SessionsEnded:

@@ -38,6 +38,8 @@ _CREATED: Final = slice(1, 13)
 _SIGNATURE_BYTES: Final = 18
 _SIGNATURE_CHARS: Final = 24
 _AGE_BYTES: Final = 6
+#: In the maximum age: that the session was opened while the store could not be asked.
+_UNWRITTEN: Final = 1 << 47
 _RANDOM_BYTES: Final = 16
 #: Anything that may be an id: it has all parts that every id has.
 _ID: Final = re.compile(r"1[0-9a-f]{12}[A-Za-z0-9_-]{54,387}\Z")
@@ -75,7 +77,12 @@ class SignedId(NamedTuple):
     @property
     def deadline_ms(self) -> int:
         """When the session ends however active it is: created + MAX_AGE of that time."""
-        return self.created_ms + int.from_bytes(self._carried()[:_AGE_BYTES])
+        return self.created_ms + (int.from_bytes(self._carried()[:_AGE_BYTES]) & ~_UNWRITTEN)
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether the session was opened while the store could not be asked: it may have no record yet."""
+        return bool(int.from_bytes(self._carried()[:_AGE_BYTES]) & _UNWRITTEN)
 
     @property
     def handshake(self) -> Handshake | None:
@@ -103,10 +110,20 @@ class SignedId(NamedTuple):
 
 
 def mint(
-    handshake: Handshake, *, principal: str, namespace: str, created_ms: int, max_age_ms: int
+    handshake: Handshake,
+    *,
+    principal: str,
+    namespace: str,
+    created_ms: int,
+    max_age_ms: int,
+    unwritten: bool = False,
 ) -> SignedId:
-    """A new id, with 128 random bits from the operating system. Times are milliseconds, since the epoch."""
-    start = max_age_ms.to_bytes(_AGE_BYTES) + secrets.token_bytes(_RANDOM_BYTES)
+    """A new id, with 128 random bits from the operating system. Times are milliseconds, since the epoch.
+
+    `unwritten` says that the store could not be asked.
+    """
+    age = max_age_ms | (_UNWRITTEN if unwritten else 0)
+    start = age.to_bytes(_AGE_BYTES) + secrets.token_bytes(_RANDOM_BYTES)
     body = _body(created_ms, start + _carried_of(handshake))
     if len(body) + _SIGNATURE_CHARS > MOST_CHARS:
         body = _body(created_ms, start)

@@ -200,6 +200,8 @@ class Session:
     log_level: str | None
     #: Names of the opt-in tools that the session enabled.
     tools: frozenset[str]
+    #: Whether this comes from the store. Without it, it is what the session's id tells: see ON_STORE_DOWN.
+    is_stored: bool = True
     #: Whether its record was gone and its id opened it again, and no tool has dealt with that since.
     revived: bool = False
 

@@ -23,6 +23,11 @@ class Repeats:
         self._first = self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def lasts(self) -> bool:
+        """Whether there is a row."""
+        return bool(self._count)
+
     def add(self, message: str, *arguments: object) -> None:
         """It happened; the message is logged at WARNING if it is the first of a row."""
         now = time.monotonic()

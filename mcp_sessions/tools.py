@@ -8,9 +8,10 @@ from mcp.server import MCPServer
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
 
 from mcp_sessions.current import current_exchange
+from mcp_sessions.store.drivers.absent import NOT_NOW
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,9 @@ class OptInTools:
         """The SDK's middleware: hides from a session the tools that it has not enabled."""
         name = (ctx.params or {}).get("name")
         if ctx.method == "tools/call" and isinstance(name, str) and name in self._names - self._enabled():
+            exchange = current_exchange.get(None)
+            if exchange is not None and not exchange.session.is_stored:
+                raise MCPError(code=INTERNAL_ERROR, message=NOT_NOW)
             raise MCPError(code=INVALID_PARAMS, message=f"Unknown tool: {name}")
         result = await call_next(ctx)
         if ctx.method == "tools/list" and isinstance(result, dict):

@@ -17,6 +17,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "FIRST_TTL": seconds,
     "GRACE": seconds,
     "REQUEST_TIMEOUT": seconds,
+    "ON_STORE_DOWN": str,
     "RESPONSE": str,
     "ON_MISS": str,
     "MIN_CREATED": moment,

@@ -60,6 +60,8 @@ class Node:
         self.id = secrets.token_hex(8)
         #: How many notifications this node could not read, by kind: those of a newer release, and garbage.
         self.skipped: Counter[str] = Counter()
+        #: Whether it has ever registered, and whether it could the last time: whether it reaches the store.
+        self.has_joined = self.is_in_touch = False
         self.store = store
         self.validity = Validity()
         self._hear = hear
@@ -169,10 +171,14 @@ class Node:
 
     async def _register(self) -> None:
         about = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "keys": ids.key_digests()})
-        await self.store.run(
-            nodes.beat(self.id, about=about, forget_after_ms=round(DEAD_AFTER_SECONDS * 1000))
-        )
-        await self.validity.ask(self.store)
+        beat = nodes.beat(self.id, about=about, forget_after_ms=round(DEAD_AFTER_SECONDS * 1000))
+        try:
+            await self.store.run(beat)
+            await self.validity.ask(self.store)
+        except StoreUnavailable:
+            self.is_in_touch = False
+            raise
+        self.has_joined = self.is_in_touch = True
         if not self._has_compared:
             await self._compare_keys()
 

@@ -18,6 +18,7 @@ from mcp_sessions.conf.rules import (
     DURATIONS,
     ERAS,
     OnMiss,
+    OnStoreDown,
     Response,
     problem_with,
     seconds,
@@ -82,6 +83,9 @@ class Endpoint:
     on_miss: OnMiss = "404"
     #: Sessions that were opened before this moment, an aware datetime, are over.
     min_created: datetime | None = None
+    #: What a request of a session gets while the store cannot be asked: "503", or "serve" to go on with what the
+    #: session's id tells. Then tools run that need neither state nor the client's answers.
+    on_store_down: OnStoreDown = "503"
     #: How to answer: with one JSON object, an event stream, or whichever fits the request.
     response: Response = "auto"
     #: With "auto": how long a handler that sends nothing may take and still be answered with one JSON object.

@@ -8,10 +8,14 @@ from typing import Any, Final, Literal
 Response = Literal["auto", "sse", "json"]
 RESPONSES: Final = ("auto", "sse", "json")
 OnMiss = Literal["404", "revive"]
-ON_MISSES: Final = ("404", "revive")
+REVIVE: Final = "revive"
+ON_MISSES: Final = ("404", REVIVE)
 HANDSHAKE: Final = "handshake"
 MODERN: Final = "modern"
 ERAS: Final = (HANDSHAKE, MODERN)
+OnStoreDown = Literal["503", "serve"]
+SERVE: Final = "serve"
+ON_STORE_DOWN: Final = ("503", SERVE)
 #: How long a record that is no session may live.
 LONGEST: Final = timedelta(days=365)
 
@@ -104,6 +108,7 @@ _RULES: Final[Mapping[str, Rule]] = {
         "letters, digits and any of _ . : -",
     ),
     "ERAS": (_are_eras, 'a list of "handshake", "modern", or both'),
+    "ON_STORE_DOWN": (lambda value: value in ON_STORE_DOWN, f"one of {', '.join(ON_STORE_DOWN)}"),
     "ON_MISS": (lambda value: value in ON_MISSES, f"one of {', '.join(ON_MISSES)}"),
     "MIN_CREATED": (
         lambda value: isinstance(value, datetime) and value.utcoffset() is not None,

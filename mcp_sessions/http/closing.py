@@ -5,7 +5,9 @@ import logging
 from typing import Final
 
 from mcp_sessions.cluster.notifications import SessionsEnded
+from mcp_sessions.conf.rules import REVIVE
 from mcp_sessions.ending import aend_session
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.ids import SignedId
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.store.calls import revival
@@ -26,9 +28,13 @@ async def end(runtime: Runtime, session_id: SignedId, principal: str) -> bool:
     fingerprint = session_id.fingerprint
     streams = [reader.event_stream for reader in runtime.open_streams.of(fingerprint)]
     node, alias = runtime.context.node, runtime.context.conf().alias
-    ended = await aend_session(
-        node, alias, fingerprint, reason="deleted", by=principal, principal=principal, spawn=runtime.spawn
-    )
+    try:
+        ended = await aend_session(
+            node, alias, fingerprint, reason="deleted", by=principal, principal=principal, spawn=runtime.spawn
+        )
+    except StoreUnavailable:
+        runtime.outage.end(session_id, principal)
+        raise
     if ended is None:
         outcome = await _bury(runtime.context, session_id)
         if outcome == "revived":
@@ -44,7 +50,8 @@ async def _bury(context: Context, session_id: SignedId) -> str:
 
     Returns "buried" if that was done, and "revived" if a request has opened it meanwhile.
     """
-    if context.conf().on_miss != "revive" or session_id.handshake is None:
+    may_open = context.conf().on_miss == REVIVE or session_id.unwritten
+    if not may_open or session_id.handshake is None:
         return "gone"
     outcome = await context.store.run(revival.bury(session_id, reason="deleted"))
     if outcome == "buried":

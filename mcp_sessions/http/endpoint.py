@@ -153,7 +153,7 @@ class _HandshakeRequest:
             if isinstance(message, jsonrpc.Request) and message.method == "initialize":
                 return await initialize(self.runtime, message, self.principal, self.scope, self.send)
             session = await lookup.touch(
-                self.runtime.context,
+                self.runtime,
                 headers.get(SESSION_ID),
                 principal=self.principal,
                 call=jsonrpc.call_name(message),
@@ -185,7 +185,11 @@ class _HandshakeRequest:
         may_stream = mode != "json" and runtime.admission.open_stream()
         try:
             exchange = runtime.new_exchange(
-                request=request, scope=self.scope, session=session, may_stream=may_stream
+                context=runtime.context if session.is_stored else runtime.outage.context,
+                request=request,
+                scope=self.scope,
+                session=session,
+                may_stream=may_stream,
             )
             runtime.admission.run(exchange)
             if mode == "sse" and may_stream:
@@ -231,7 +235,8 @@ class _HandshakeRequest:
         if kernel.hears(notification.method):
             if not runtime.admission.may_run(session.fingerprint):
                 return await reject(self.send, rejections.TOO_MANY_REQUESTS)
-            channel = StandaloneChannel(runtime.context, runtime.client_requests, session)
+            context = runtime.context if session.is_stored else runtime.outage.context
+            channel = StandaloneChannel(context, runtime.client_requests, session)
             handling = kernel.notify(notification, self.scope, session, channel)
             runtime.admission.run_notification(session.fingerprint, handling)
         await respond(self.send, 202)
@@ -247,10 +252,14 @@ class _HandshakeRequest:
             return await reject(self.send, rejection)
         try:
             session = await lookup.touch(
-                runtime.context, self.headers.get(SESSION_ID), principal=self.principal, call="GET"
+                runtime, self.headers.get(SESSION_ID), principal=self.principal, call="GET"
             )
             if isinstance(session, rejections.Rejection):
                 return await reject(self.send, session)
+            if not session.is_stored:
+                if LAST_EVENT_ID in self.headers:
+                    return await reject(self.send, rejections.STORE_UNAVAILABLE)
+                return await self._send_stream(runtime.outage.listen())
             runtime.deadlines.watch(session)
             reader = await self._take_over(session)
             if reader is None:
@@ -299,9 +308,7 @@ class _HandshakeRequest:
             return rejections.TOO_MANY_REQUESTS
         admission.waiting += 1
         try:
-            return await lookup.refusal(
-                self.runtime.context, self.headers.get(SESSION_ID), principal=self.principal
-            )
+            return await lookup.refusal(self.runtime, self.headers.get(SESSION_ID), principal=self.principal)
         finally:
             admission.waiting -= 1
 

@@ -4,10 +4,12 @@ import logging
 from typing import Final
 
 from mcp_sessions import ids
-from mcp_sessions.errors import SessionGone, TooManySessions
+from mcp_sessions.conf.rules import REVIVE
+from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions
 from mcp_sessions.ids import SignedId
 from mcp_sessions.records import Session, shown
 from mcp_sessions.repeats import Repeats
+from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.signals import session_revived
 from mcp_sessions.store.calls import revival, sessions
 from mcp_sessions.streams.context import Context
@@ -20,9 +22,10 @@ _refused: Final = Repeats(logger, "Sessions that were not revived at a cap")
 
 
 async def touch(
-    context: Context, header: bytes | None, *, principal: str, call: str, initialized: bool = False
+    runtime: Runtime, header: bytes | None, *, principal: str, call: str, initialized: bool = False
 ) -> Session | Rejection:
     """The session of a request, slid and counted, by its `Mcp-Session-Id`. Raises: StoreUnavailable."""
+    context = runtime.context
     session_id = identified(context, header, principal)
     if isinstance(session_id, Rejection):
         return session_id
@@ -33,17 +36,24 @@ async def touch(
         call=call,
         initialized=initialized,
     )
-    return await context.store.run(touching) or await _missed(context, session_id, principal, call)
+    try:
+        return await context.store.run(touching) or await _missed(context, session_id, principal, call)
+    except StoreUnavailable as error:
+        return runtime.outage.serve(session_id, principal, error) or not_found(session_id.fingerprint)
 
 
-async def refusal(context: Context, header: bytes | None, *, principal: str) -> Rejection | None:
+async def refusal(runtime: Runtime, header: bytes | None, *, principal: str) -> Rejection | None:
     """Why a request is refused whose session nobody has touched yet. Raises: StoreUnavailable."""
-    session_id = identified(context, header, principal)
+    session_id = identified(runtime.context, header, principal)
     if isinstance(session_id, Rejection):
         return session_id
-    found = await context.store.run(sessions.get(session_id.fingerprint)) or await _missed(
-        context, session_id, principal, ""
-    )
+    context = runtime.context
+    try:
+        found = await context.store.run(sessions.get(session_id.fingerprint)) or await _missed(
+            context, session_id, principal, ""
+        )
+    except StoreUnavailable as error:
+        found = runtime.outage.serve(session_id, principal, error) or not_found(session_id.fingerprint)
     return found if isinstance(found, Rejection) else None
 
 
@@ -70,9 +80,14 @@ def not_found(digest: str) -> Rejection:
 
 
 async def _missed(context: Context, session_id: SignedId, principal: str, call: str) -> Session | Rejection:
-    """What a verified id gets that has no record: its session, opened again, if ON_MISS says so and it did not end."""
+    """What a verified id gets that has no record: its session, opened again, if ON_MISS says so and it did not end.
+
+    That is also so for one that was opened while the store was away, by a process that may not have recorded it.
+    """
     conf = context.conf()
-    handshake = session_id.handshake if conf.on_miss == "revive" else None
+    age_ms = context.node.validity.now_ms() - session_id.created_ms
+    opens = conf.on_miss == REVIVE or (age_ms < conf.limits.idle_ms and session_id.unwritten)
+    handshake = session_id.handshake if opens else None
     if handshake is None:
         return not_found(session_id.fingerprint)
     reviving = revival.revive(

@@ -6,7 +6,7 @@ from typing import Final
 from mcp_types import INVALID_PARAMS
 
 from mcp_sessions import ids
-from mcp_sessions.errors import TooManySessions
+from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http.headers import SESSION_ID
 from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.records import Session, shown
@@ -59,6 +59,8 @@ async def initialize(
     except TooManySessions as error:
         _refused.add("Refused a new session on endpoint %r: %s", conf.alias, error)
         return await reject(send, rejections.TOO_MANY_SESSIONS)
+    except StoreUnavailable as error:
+        session_id, session = runtime.outage.open(handshake, principal, error)
     logger.info("Session %.12s initialized by %s.", session.fingerprint, shown(handshake.client_name))
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
     headers = ((SESSION_ID, session_id.text.encode("ascii")),)

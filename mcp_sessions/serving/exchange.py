@@ -12,11 +12,12 @@ from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS
 from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.current import current_exchange, current_request
-from mcp_sessions.errors import SessionGone
+from mcp_sessions.errors import SessionGone, StoreUnavailable
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.store.calls import revival, sessions, streams
 from mcp_sessions.store.drivers import Store
+from mcp_sessions.store.drivers.absent import NOT_NOW, WithoutStore
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import disconnect
 from mcp_sessions.streams.standalone import StandaloneChannel
@@ -66,7 +67,7 @@ class Exchange:
         """Run the handler to its end, and set `response`. Cancellation is raised again."""
         current_exchange.set(self)
         current_request.set(self)
-        primed = self._primed
+        resumable = self._primed and self.session.is_stored
         try:
             response = await self.kernel.answer(
                 self.request,
@@ -74,12 +75,14 @@ class Exchange:
                 self.session,
                 channel=self,
                 standalone=StandaloneChannel(self.context, self.client_requests, self.session),
-                disconnect=self._disconnect if self.may_stream and primed else None,
-                disconnect_standalone=self._disconnect_standalone if primed else None,
+                disconnect=self._disconnect if self.may_stream and resumable else None,
+                disconnect_standalone=self._disconnect_standalone if resumable else None,
             )
             if self.request.method in _REMEMBERED and "result" in response:
                 problem = await _REMEMBERED[self.request.method](self, self.request.params or {})
                 response = response if problem is None else self._error(INVALID_PARAMS, problem)
+        except StoreUnavailable:
+            self.respond(self._error(INTERNAL_ERROR, NOT_NOW))
         except asyncio.CancelledError:
             self.respond(self.interrupted())
             raise
@@ -136,6 +139,8 @@ class Exchange:
             await self._put(jsonrpc.notification(method, params))
 
     async def send_request(self, request: ClientRequest) -> jsonrpc.Reply:
+        if not self.session.is_stored:
+            raise WithoutStore
         with self.waiting():
             return await self.client_requests.send(self.session.fingerprint, request, self._put)
 
@@ -163,7 +168,11 @@ class Exchange:
         """The stream of this exchange; from now on the answer is an event stream."""
         if self.stream is None:
             self.stream = StreamWriter(
-                self.context, self.session.fingerprint, request=self._request_as_json(), primed=self._primed
+                self.context,
+                self.session.fingerprint,
+                request=self._request_as_json(),
+                primed=self._primed,
+                logged=self.session.is_stored,
             )
             if self.response is None:
                 self.stream.open()

@@ -15,6 +15,7 @@ from mcp_sessions.ending import Deadlines, aend_session, finish_endings
 from mcp_sessions.records import Session
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.listeners import Listeners
+from mcp_sessions.serving.outage import Outage
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -39,6 +40,7 @@ class Heartbeat:
     orphans: Orphans
     deadlines: Deadlines
     listeners: Listeners
+    outage: Outage
     #: Called with the fingerprint of a session that the store does not have.
     session_missing: Callable[[str], Awaitable[None]]
 
@@ -51,6 +53,7 @@ class Heartbeat:
         await self.client_requests.look()
         await finish_endings(self.context.node, self.context.conf().alias)
         await self._read_again()
+        await self.outage.settle()
 
     async def _keep_sessions(self) -> None:
         """Keep the sessions of long requests and open streams from idling out."""

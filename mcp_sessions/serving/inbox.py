@@ -22,6 +22,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.cancellations import Cancellations
 from mcp_sessions.serving.listeners import Listeners
+from mcp_sessions.serving.outage import Outage
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -41,12 +42,14 @@ class Inbox:
         open_streams: OpenStreams,
         client_requests: ClientRequests,
         listeners: Listeners,
+        outage: Outage,
     ) -> None:
         self._context = context
         self._admission = admission
         self._open_streams = open_streams
         self._client_requests = client_requests
         self._listeners = listeners
+        self._outage = outage
         self._cancellations = Cancellations(context)
 
     def hear(self, notification: Notification, name: str) -> None:
@@ -65,6 +68,7 @@ class Inbox:
             case Cancelled(requests=names):
                 self._admission.cancel_named(names)
             case SessionsEnded(fingerprints=fingerprints):
+                self._outage.hear_ended(fingerprints)
                 for fingerprint in fingerprints:
                     self.close_session(fingerprint)
                     self._listeners.end(fingerprint)

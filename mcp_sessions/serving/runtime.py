@@ -24,6 +24,7 @@ from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.modern import ModernExchange
+from mcp_sessions.serving.outage import Outage
 from mcp_sessions.store.factory import store_for
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -45,8 +46,7 @@ class Runtime:
         self.started = False
         #: Whether the process has been told to stop: what would never end by itself is no longer begun.
         self.draining = False
-        self._starting = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._starting, self._tasks = asyncio.Lock(), set[asyncio.Task[Any]]()
         self.server = HostedServer(
             load_server(conf.server), json_only=conf.response == "json", max_body=conf.max_body
         )
@@ -58,7 +58,7 @@ class Runtime:
             pause=partial(seconds_between, alias),
         )
         self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
-        self.admission = Admission(self.context.conf)
+        self.admission, self.outage = Admission(self.context.conf), Outage(self.context)
         #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
         self.modern: set[ModernExchange] = set()
         self.open_streams = OpenStreams(self.context)
@@ -71,7 +71,7 @@ class Runtime:
         )
         self.listeners, self.callers = Listeners(self.context, self.server.bus), Callers(self.context)
         self.inbox = Inbox(
-            self.context, self.admission, self.open_streams, self.client_requests, self.listeners
+            self.context, self.admission, self.open_streams, self.client_requests, self.listeners, self.outage
         )
         self.deadlines = Deadlines(
             alias,
@@ -88,6 +88,7 @@ class Runtime:
             orphans,
             self.deadlines,
             self.listeners,
+            self.outage,
             self.inbox.session_missing,
         )
 
@@ -110,6 +111,7 @@ class Runtime:
         """Close the streams that never end by themselves, and wait for all handlers, also of clients that have left."""
         self.draining = True
         self.listeners.close()
+        self.outage.close_streams()
         for reader in self.open_streams:
             reader.disconnect()
         while running := self.admission.tasks:
@@ -186,6 +188,11 @@ async def runtime_for(alias: str) -> Runtime:
     if not runtime.started:
         await runtime.start()
     return runtime
+
+
+def runtimes_of(alias: str) -> list[Runtime]:
+    """The runtimes of an endpoint, of all event loops of this process; from any thread."""
+    return [runtimes[alias] for runtimes in list(_runtimes.values()) if alias in runtimes]
 
 
 @lifecycle.on_drain

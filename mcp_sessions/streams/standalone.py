@@ -15,6 +15,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Session
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.calls import streams
+from mcp_sessions.store.drivers.absent import WithoutStore
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.retry import retry_while_unavailable
 from mcp_sessions.transport import jsonrpc
@@ -93,9 +94,13 @@ class StandaloneChannel:
             _dropped.add("%s of session %.12s was dropped: %s", method, self.session.fingerprint, error)
 
     async def send_request(self, request: ClientRequest) -> jsonrpc.Reply:
+        if not self.session.is_stored:
+            raise WithoutStore
         exchange = current_exchange.get(None)
         with nullcontext() if exchange is None else exchange.waiting():
             return await self.client_requests.send(self.session.fingerprint, request, self._put)
 
     async def _put(self, message: Mapping[str, Any]) -> None:
+        if not self.session.is_stored:  # nobody waits for a store that is away
+            raise WithoutStore
         await publish(self.context, self.session.fingerprint, message)

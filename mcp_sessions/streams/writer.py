@@ -46,7 +46,10 @@ class StreamWriter:
     stream, the remaining messages are sent unlogged and without ids: better than lost.
     """
 
-    def __init__(self, context: Context, fingerprint: str, *, request: str, primed: bool) -> None:
+    def __init__(
+        self, context: Context, fingerprint: str, *, request: str, primed: bool, logged: bool = True
+    ) -> None:
+        """Without `logged` it is delivered on its own connection only, without ids: nobody can resume it."""
         self.name = secrets.token_hex(8)
         self.event_stream = EventStream()
         self.claim: Claim | None = None
@@ -62,11 +65,11 @@ class StreamWriter:
         self._position = self._sent = 0
         self._ended = False
         self._disconnect = False
-        self._logging = True
+        self._logging = logged
         #: Whether the store has been away for too long: messages do not wait for it.
         self._ahead = False
         self._task: asyncio.Task[None] | None = None
-        self._opened = False
+        self._opened = not logged
 
     def put(self, message: Mapping[str, Any], *, last: bool = False) -> None:
         """Send a message; `last` for the response."""

@@ -17,6 +17,7 @@ _TYPES: Final = {
     "int | None": "integer or `None`",
     "bool": "`True` or `False`",
     "Sequence[str]": "list of texts",
+    "OnStoreDown": " ".join(f'`"{value}"`' for value in rules.ON_STORE_DOWN),
     "OnMiss": " ".join(f'`"{value}"`' for value in rules.ON_MISSES),
     "datetime | None": "`datetime` or `None`",
     "Response": " ".join(f'`"{value}"`' for value in rules.RESPONSES),

@@ -12,7 +12,7 @@ from mcp_sessions.connections import defaults, pipelines
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.handles import arguments, text
 from mcp_sessions.http import endpoint, opening
-from mcp_sessions.serving import callers, cancellations
+from mcp_sessions.serving import callers, cancellations, outage
 from mcp_sessions.store.calls import nodes, reading, requests
 from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
@@ -85,6 +85,10 @@ BOUNDS: Final = {
     "Messages of a call that wait for the store then": "`STREAM_MAX_EVENTS` and `STREAM_MAX_BYTES`",
     "Runs of a lost call with `RERUN_LOST_CALLS`": f"{orphans.MAX_RERUNS}",
     "Wait for Redis to answer": f"{defaults.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
+    'Ends that a process remembers with `ON_STORE_DOWN = "serve"`': f"{outage.MOST_ENDED:,}, for `MAX_AGE`",
+    "Sessions opened, and sessions ended, without the store that a process will write": (
+        f"{outage.MOST_UNWRITTEN:,} each"
+    ),
     "Wait for a connection to Redis": f"{defaults.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Calls that wait for Redis": f"{pipelines.MOST_WAITING:,} of each of four kinds",
     "Connections to Redis": f"{defaults.MAX_CONNECTIONS} per process",

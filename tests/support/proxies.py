@@ -1,6 +1,6 @@
-"""Proxies in front of several processes: round robin (a real nginx), and one that a test switches.
+"""Proxies in front of several processes: round robin (a real nginx), and one that a test switches. And one that is cut.
 
-Both listen on a free port of 127.0.0.1 and are context managers.
+All listen on a free port of 127.0.0.1 and are context managers.
 """
 
 import selectors
@@ -141,6 +141,68 @@ class _SwitchHandler(socketserver.BaseRequestHandler):
                 with socket.create_connection(target.address) as upstream:
                     upstream.sendall(_closing(head) + rest)
                     _copy_until_closed(self.request, upstream)
+
+
+class Cut:
+    """A network between one process and a server, which a test cuts, and mends."""
+
+    def __init__(self, to: Process) -> None:
+        self._target = to
+        self._is_cut = False
+        self._open: set[socket.socket] = set()
+        self._server = _CutServer(self)
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def cut(self) -> None:
+        """Close every connection, and each that is opened from now on."""
+        self._is_cut = True
+        for each in list(self._open):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        self._is_cut = False
+
+    def carry(self, client: socket.socket) -> None:
+        """Carry one connection until it is closed, or cut."""
+        if self._is_cut:
+            return
+        with suppress(OSError), socket.create_connection(self._target.address) as upstream:
+            self._open.add(client)
+            try:
+                _copy_until_closed(client, upstream)
+            finally:
+                self._open.discard(client)
+
+
+class _CutServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, network: Cut) -> None:
+        super().__init__(("127.0.0.1", 0), _CutHandler)
+        self.network = network
+
+
+class _CutHandler(socketserver.BaseRequestHandler):
+    server: _CutServer
+    request: socket.socket
+
+    def handle(self) -> None:
+        self.server.network.carry(self.request)
 
 
 def _read_head(client: socket.socket) -> tuple[bytes, bytes]:

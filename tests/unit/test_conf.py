@@ -45,6 +45,7 @@ def test_every_key_of_an_entry_is_a_field_of_the_endpoint() -> None:
         "FIRST_TTL": 3,
         "ON_MISS": "revive",
         "MIN_CREATED": datetime(2026, 11, 26, tzinfo=UTC),
+        "ON_STORE_DOWN": "serve",
         "RESPONSE": "sse",
         "GRACE": 0,
         "MAX_SESSIONS": 5,
@@ -113,6 +114,8 @@ def test_slashes_around_the_path_are_not_part_of_it(path: str) -> None:
         ("ON_MISS", None),
         ("MIN_CREATED", datetime(2026, 11, 26)),  # noqa: DTZ001 - without an offset
         ("MIN_CREATED", "2026-11-26T00:00:00+00:00"),
+        ("ON_STORE_DOWN", "404"),
+        ("ON_STORE_DOWN", 503),
         ("RESPONSE", "stream"),
         ("RESPONSE", None),
         ("RESPONSE", ["auto"]),

@@ -15,6 +15,11 @@ REVIVE: Final = Script("revive", "_record", "_slide", repeatable=True)
 SETTLE: Final = Script("settle", "_record", repeatable=True)
 BURY: Final = Script("bury", "_record", repeatable=True)
 
+#: Flags of the records that are made: active, initialized, opened again by its id.
+AGAIN: Final = "air"
+USED: Final = "ai"
+UNUSED: Final = ""
+
 
 class Found(NamedTuple):
     """A session that was looked for again."""
@@ -25,9 +30,17 @@ class Found(NamedTuple):
 
 
 def revive(
-    session_id: SignedId, *, principal: str, handshake: Handshake, limits: Limits, call: str
+    session_id: SignedId,
+    *,
+    principal: str,
+    handshake: Handshake,
+    limits: Limits,
+    call: str,
+    flags: str = AGAIN,
 ) -> Operation[Found | None]:
     """Open a session again whose record is gone, with its creation time and deadline, active, and with empty state.
+
+    `flags` for one that never had a record: USED or UNUSED.
 
     Exactly one of several callers opens it; the others find it, touched. None if it has ended, is over, or cannot be
     read. Raises: TooManySessions at a cap.
@@ -44,6 +57,7 @@ def revive(
         limits.idle_ms,
         line(call),
         INDEX_INTERVAL_MS,
+        flags,
     )
     [found] = yield [
         Call(

@@ -1,7 +1,7 @@
 -- Open a session again whose record is gone, as its id describes it. Atomic so that of several processes exactly one opens
 -- it and the others find it, and so that a session that ended stays ended.
 -- KEYS: 1 record, 2 features, 3 state, 4 tombstone.
--- ARGV: 1 now or '', 2 principal, 3 handshake, 4 created ms, 5 deadline ms, 6 idle ms, 7 call or '', 8 index interval ms.
+-- ARGV: 1 now or '', 2 principal, 3 handshake, 4 created ms, 5 deadline ms, 6 idle ms, 7 call or '', 8 index interval ms, 9 flags.
 -- Returns: nil for one that ended, or is over; a string if the record cannot be read; else {1 if this run opened it or 0,
 --          record, due, features}.
 local now, deadline, interval, opened = clock(ARGV[1]), tonumber(ARGV[5]), tonumber(ARGV[8]), 0
@@ -13,7 +13,7 @@ if not session then
   -- A server that is short of memory may have dropped the record alone.
   redis.call('DEL', KEYS[2], KEYS[3])
   session = {
-    created = tonumber(ARGV[4]), deadline = deadline, indexed = now, requests = 0, flags = 'air',
+    created = tonumber(ARGV[4]), deadline = deadline, indexed = now, requests = 0, flags = ARGV[9],
     principal = ARGV[2], handshake = ARGV[3],
   }
   interval, opened = 0, 1
