@@ -32,11 +32,11 @@ async def end(runtime: Runtime, session_id: SignedId, principal: str) -> bool:
         ended = await aend_session(
             node, alias, fingerprint, reason="deleted", by=principal, principal=principal, spawn=runtime.spawn
         )
+        outcome = "" if ended else await _bury(runtime.context, session_id)
     except StoreUnavailable:
         runtime.outage.end(session_id, principal)
         raise
     if ended is None:
-        outcome = await _bury(runtime.context, session_id)
         if outcome == "revived":
             return await end(runtime, session_id, principal)
         return outcome == "buried"

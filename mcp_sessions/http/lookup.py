@@ -37,9 +37,10 @@ async def touch(
         initialized=initialized,
     )
     try:
-        return await context.store.run(touching) or await _missed(context, session_id, principal, call)
+        session = await context.store.run(touching)
     except StoreUnavailable as error:
-        return runtime.outage.serve(session_id, principal, error) or not_found(session_id.fingerprint)
+        return _served(runtime, session_id, principal, error)
+    return session or await _missed(runtime, session_id, principal, call)
 
 
 async def refusal(runtime: Runtime, header: bytes | None, *, principal: str) -> Rejection | None:
@@ -47,13 +48,12 @@ async def refusal(runtime: Runtime, header: bytes | None, *, principal: str) -> 
     session_id = identified(runtime.context, header, principal)
     if isinstance(session_id, Rejection):
         return session_id
-    context = runtime.context
+    found: Session | Rejection | None
     try:
-        found = await context.store.run(sessions.get(session_id.fingerprint)) or await _missed(
-            context, session_id, principal, ""
-        )
+        found = await runtime.context.store.run(sessions.get(session_id.fingerprint))
     except StoreUnavailable as error:
-        found = runtime.outage.serve(session_id, principal, error) or not_found(session_id.fingerprint)
+        found = _served(runtime, session_id, principal, error)
+    found = found or await _missed(runtime, session_id, principal, "")
     return found if isinstance(found, Rejection) else None
 
 
@@ -79,12 +79,19 @@ def not_found(digest: str) -> Rejection:
     return rejections.SESSION_NOT_FOUND
 
 
-async def _missed(context: Context, session_id: SignedId, principal: str, call: str) -> Session | Rejection:
+def _served(
+    runtime: Runtime, session_id: SignedId, principal: str, error: StoreUnavailable
+) -> Session | Rejection:
+    """What a verified id gets while the store cannot be asked. Raises: the error, if that is 503."""
+    return runtime.outage.serve(session_id, principal, error) or not_found(session_id.fingerprint)
+
+
+async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: str) -> Session | Rejection:
     """What a verified id gets that has no record: its session, opened again, if ON_MISS says so and it did not end.
 
     That is also so for one that was opened while the store was away, by a process that may not have recorded it.
     """
-    conf = context.conf()
+    context, conf = runtime.context, runtime.context.conf()
     age_ms = context.node.validity.now_ms() - session_id.created_ms
     opens = conf.on_miss == REVIVE or (age_ms < conf.limits.idle_ms and session_id.unwritten)
     handshake = session_id.handshake if opens else None
@@ -98,6 +105,10 @@ async def _missed(context: Context, session_id: SignedId, principal: str, call: 
     except TooManySessions as error:
         _refused.add("Did not revive a session of endpoint %r: %s", conf.alias, error)
         return rejections.TOO_MANY_SESSIONS
+    except StoreUnavailable as error:
+        if not session_id.unwritten:
+            raise  # the store has said that there is no such session, and it may have ended
+        return _served(runtime, session_id, principal, error)
     if found is None:
         return not_found(session_id.fingerprint)
     if found.opened:

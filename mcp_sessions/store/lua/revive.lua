@@ -1,7 +1,8 @@
 -- Open a session again whose record is gone, as its id describes it. Atomic so that of several processes exactly one opens
 -- it and the others find it, and so that a session that ended stays ended.
 -- KEYS: 1 record, 2 features, 3 state, 4 tombstone.
--- ARGV: 1 now or '', 2 principal, 3 handshake, 4 created ms, 5 deadline ms, 6 idle ms, 7 call or '', 8 index interval ms, 9 flags.
+-- ARGV: 1 now or '', 2 principal, 3 handshake, 4 created ms, 5 deadline ms, 6 idle ms, 7 call or '', 8 index interval ms,
+--       9 flags.
 -- Returns: nil for one that ended, or is over; a string if the record cannot be read; else {1 if this run opened it or 0,
 --          record, due, features}.
 local now, deadline, interval, opened = clock(ARGV[1]), tonumber(ARGV[5]), tonumber(ARGV[8]), 0
