@@ -104,7 +104,7 @@ async def calling(urls: list[str], clients: list[RawClient]) -> AsyncIterator[Ca
 def outage(redis: RedisServer, how: str) -> tuple[Callable[[], object], Callable[[], object]]:
     """What begins and what ends it; both are called in the main thread, because servers die with the thread that
     started them."""
-    return (redis.stop, redis.start) if how == "gone" else (redis.pause, redis.resume)
+    return (redis.kill, redis.launch) if how == "gone" else (redis.pause, redis.resume)
 
 
 @pytest.mark.parametrize("how", ["gone", "hung"])
@@ -127,6 +127,7 @@ async def test_every_call_that_needs_no_state_is_answered_while_redis_is_away(
         )
         await asyncio.sleep(SECONDS - FIRST)
         end()
+        await asyncio.to_thread(redis.wait_until_it_answers)
         back = time.monotonic()
         recorded = before | {client.fingerprint for client in opened}
         await asyncio.to_thread(
@@ -284,6 +285,7 @@ async def test_no_call_fails_while_redis_comes_and_goes(redis: RedisServer, serv
             begin()
             await calls.next_of_all(1)
             end()
+            await asyncio.to_thread(redis.wait_until_it_answers)
             await calls.next_of_all(1)
     assert calls.failed == []
     for client in clients:

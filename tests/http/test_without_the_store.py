@@ -257,25 +257,29 @@ async def test_a_session_that_was_opened_without_the_store_is_recorded_once(http
     assert await store.run(indexes.count(limits=runtime.context.conf().limits)) == 2
 
 
-async def test_any_process_records_a_session_whose_process_could_not(http: httpx2.AsyncClient) -> None:
+async def test_any_process_records_a_session_whose_process_could_not(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It died, or is still cut off."""
+    monkeypatch.setattr(outage, "MOST_UNWRITTEN", 0)
     runtime = await runtime_for("default")
     with no_store(runtime):
         client = await initialized(http)
-    runtime.outage = type(runtime.outage)(runtime.context)
     assert await adds(http, client) == 200
     assert await runtime.context.store.run(sessions.get(client.fingerprint)) is not None
     assert await deleted(http, client) == 204
     assert await adds(http, client) == 404
 
 
-async def test_a_session_that_may_have_idled_out_is_not_recorded_by_others() -> None:
+async def test_a_session_that_may_have_idled_out_is_not_recorded_by_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outage, "MOST_UNWRITTEN", 0)
     with endpoint(SERVER=EVERYTHING, ON_STORE_DOWN="serve", IDLE_TTL=0.2):
         async with serving(), http_client() as http:
             runtime = await runtime_for("default")
             with no_store(runtime):
                 client = await initialized(http)
-            runtime.outage = type(runtime.outage)(runtime.context)
             await asyncio.sleep(0.25)
             assert await adds(http, client) == 404
 
