@@ -255,8 +255,12 @@ def test_a_redis_that_comes_back_empty_leaves_no_client_behind_where_sessions_ar
     tmp_path: Path,
 ) -> None:
     """Those that were opened before, and in the outage; what ended in it stays ended."""
-    options = {"MCP_SERVER": EVERYTHING, "MCP_ON_STORE_DOWN": "serve", "MCP_ON_MISS": "revive"}
-    with run_server() as redis, serving(tmp_path, redis, 2, **options) as service:
+    with (
+        run_server() as redis,
+        serving(
+            tmp_path, redis, 2, MCP_SERVER=EVERYTHING, MCP_ON_STORE_DOWN="serve", MCP_ON_MISS="revive"
+        ) as service,
+    ):
         a, b = service.urls
         clients = [connected(url) for url in (a, b)]
         leaving, left = connected(a), connected(b)
