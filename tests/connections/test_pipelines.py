@@ -17,7 +17,7 @@ from mcp_sessions.connections.round_trips import MOST_TOGETHER, Job, NoReply
 from mcp_sessions.connections.standalone import Pipelines
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.call import Call
-from mcp_sessions.store.calls import sessions, state
+from mcp_sessions.store.calls import reading, sessions, state
 from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.keys import Keys
 from tests.store.harness import LIMITS, a_fingerprint
@@ -63,7 +63,7 @@ def traffic() -> Any:
 async def client(redis_caches: Any) -> AsyncIterator[Any]:
     """A client of a server that knows the scripts."""
     made: Any = make_async_client("default")
-    for script in (sessions.TOUCH, sessions.GET):
+    for script in (reading.TOUCH, reading.GET):
         await made.script_load(script.text)
     yield made
     await made.aclose()
@@ -147,7 +147,7 @@ async def test_where_keys_are_on_several_servers_each_call_is_sent_alone(
     with run_cluster(1) as cluster:
         settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": cluster.url}}
         client: Any = make_async_client("default")
-        await client.script_load(sessions.TOUCH.text)
+        await client.script_load(reading.TOUCH.text)
         used = pipeline(client, in_flight=1)
 
         for _ in range(2):
@@ -210,7 +210,7 @@ async def test_a_programming_error_is_raised_to_its_caller_and_the_pipeline_goes
     used = pipeline(client, in_flight=1)
 
     with pytest.raises(TypeError):
-        await used.submit((sessions.TOUCH, ["key"], (object(),)))
+        await used.submit((reading.TOUCH, ["key"], (object(),)))
 
     assert await used.submit(a_touch()) is None
 
