@@ -106,17 +106,29 @@ def _as_exception(error: BaseException) -> Exception:
     return wrapped
 
 
+def import_server(path: str) -> Any:
+    """The MCP server at a dotted path, or the callable there that returns one.
+
+    Raises: ImportError; TypeError for anything else.
+    """
+    value = import_string(path)
+    return value if callable(value) else _server(path, value)
+
+
 def load_server(path: str) -> MCPServer[Any] | Server[Any]:
     """The MCP server at a dotted path, or the one that the callable there returns.
 
     Raises: ImportError; TypeError for anything else.
     """
-    value = import_string(path)
-    if callable(value) and not isinstance(value, (MCPServer, Server)):
-        value = value()
-    if not isinstance(value, (MCPServer, Server)):
-        raise TypeError(f"{path} is {type(value).__name__}, neither an MCPServer nor a low-level Server")
-    return value
+    value = import_server(path)
+    return value if isinstance(value, (MCPServer, Server)) else _server(path, value())
+
+
+def _server(path: str, value: Any) -> MCPServer[Any] | Server[Any]:
+    """A server of the SDK. Raises: TypeError for anything else."""
+    if isinstance(value, (MCPServer, Server)):
+        return value
+    raise TypeError(f"{path} is {type(value).__name__}, neither an MCPServer nor a low-level Server")
 
 
 def hosted_lowlevel(server: MCPServer[Any] | Server[Any], own: Server[Any]) -> Server[Any]:
