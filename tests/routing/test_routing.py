@@ -27,7 +27,7 @@ async def django(scope: Scope, receive: Receive, send: Send) -> None:
 async def post(application: Application, url: str, **headers: str) -> httpx2.Response:
     """The answer to `initialize`."""
     client = RawClient()
-    transport = httpx2.ASGITransport(application)  # type: ignore[arg-type] # it has types of its own for ASGI
+    transport = httpx2.ASGITransport(application)
     async with serving(), httpx2.AsyncClient(transport=transport) as http:
         return await http.post(url, json=client.initialize_message(), headers=client.headers(**headers))
 
