@@ -66,21 +66,9 @@ async def connect(
     leave = asyncio.Event()
 
     async def hold() -> None:
-        transport = _transport(user)
-        async with serving(), httpx2.AsyncClient(transport=transport, headers=headers) as http:
-            connection = streamable_http_client(url_of(endpoint), http_client=http)
-            mode = "legacy" if era == "handshake" else "auto"
-            client = InProcessClient(connection, mode=mode, **options)
-            client.endpoint, client.transport = endpoint, transport
-            async with client:
-                _check_era(era, client)
-                if era == "handshake":
-                    # The session is in use from here on: FIRST_TTL is for clients that never come back.
-                    await client.session.send_ping()
-                if state:
-                    await client.state.update(state)
-                opened.set_result(client)
-                await leave.wait()
+        async with _connected(era, endpoint, user, state or {}, headers, options) as client:
+            opened.set_result(client)
+            await leave.wait()
 
     # A task of its own holds the client. The SDK's client must be left by the task that entered it, but pytest runs the
     # two halves of a fixture in two tasks; and its task groups would wrap what the block raises in an ExceptionGroup.
@@ -95,6 +83,30 @@ async def connect(
         if not opened.done():
             holder.cancel()
         await _outcome(holder)
+
+
+@asynccontextmanager
+async def _connected(
+    era: Era,
+    endpoint: str,
+    user: Any,
+    state: Mapping[str, Any],
+    headers: Mapping[str, str] | None,
+    options: Mapping[str, Any],
+) -> AsyncIterator["InProcessClient"]:
+    """As `connect`, which says why a task of its own runs this."""
+    transport = _transport(user)
+    async with serving(), httpx2.AsyncClient(transport=transport, headers=headers) as http:
+        connection = streamable_http_client(url_of(endpoint), http_client=http)
+        client = InProcessClient(connection, mode="legacy" if era == "handshake" else "auto", **options)
+        client.endpoint, client.transport = endpoint, transport
+        async with client:
+            _check_era(era, client)
+            if era == "handshake":
+                # The session is in use from here on: FIRST_TTL is for clients that never come back.
+                await client.session.send_ping()
+                await client.state.update(state)
+            yield client
 
 
 class InProcessClient(Client):
