@@ -11,7 +11,8 @@ class MCPSessionsConfig(AppConfig):
 
     def ready(self) -> None:
         from mcp_sessions import checks, misrouted  # noqa: F401 - importing it registers the checks
-        from mcp_sessions.sdk import root_logger
+        from mcp_sessions.sdk import root_logger, versions
 
+        versions.require()
         root_logger.leave_to_django()
         misrouted.watch()
