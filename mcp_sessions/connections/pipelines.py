@@ -17,7 +17,7 @@ from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from mcp_sessions.connections.breaker import Breaker
+from mcp_sessions.connections.breaker import SLOW, Breaker
 from mcp_sessions.connections.defaults import REDIS_ERRORS
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, Steps, round_trips
 from mcp_sessions.connections.server import NO_LIMIT, Connection, Server
@@ -161,7 +161,7 @@ class Pipeline:
                 if each[1].done() or (isinstance(reply, Exception) and self._follows(each, reply)):
                     continue
                 each[1].set_result(reply)
-            if isinstance(replies[-1], NoReply) and replies[-1].is_late:
+            if isinstance(replies[-1], NoReply) and (replies[-1].is_late or self._loop.time() - now > SLOW):
                 self._breaker.doubt()
 
     def _follows(self, waiting: Waiting, reply: Exception) -> bool:
@@ -227,7 +227,8 @@ class PooledServer:
         connection = self.pool.make_connection()
         try:
             await connection.connect()
-            await connection.send_command("PING")
+            # A script, as calls are: a server whose writes are paused (CLIENT PAUSE, a failover) still answers PING.
+            await connection.send_command("EVAL", "return 1", 0)
             await connection.read_response()
         finally:
             await connection.disconnect(nowait=True)
