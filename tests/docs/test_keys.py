@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import secrets
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from redis import Redis
 from mcp_sessions import conf
 from mcp_sessions.current import current_request
 from mcp_sessions.handles.handle import StateHandle
-from mcp_sessions.records import Handshake, fingerprint, new_session_id
+from mcp_sessions.records import Handshake
 from mcp_sessions.store import keys
 from mcp_sessions.store.calls import endings, nodes, requests, sessions, state, streams
 from mcp_sessions.store.factory import store_for
@@ -51,7 +52,7 @@ def patterns() -> dict[str, str]:
 async def open_session(*, used: bool = True) -> str:
     """Open a session; its fingerprint."""
     store, limits = store_for("default"), conf.endpoint("default").limits
-    opened = fingerprint(new_session_id()) or ""
+    opened = secrets.token_hex(32)
     await store.run(sessions.create(opened, principal="anonymous", handshake=ORDINARY, limits=limits))
     if used:
         touch = sessions.touch(

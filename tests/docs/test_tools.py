@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from mcp_sessions.records import fingerprint
+from mcp_sessions.ids import fingerprint
 from mcp_sessions.state import State, SyncState
 from tests.docs import markdown
 from tests.support import ROOT
