@@ -10,14 +10,8 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from mcp_sessions.connections.breaker import Breaker
 from mcp_sessions.connections.defaults import REDIS_ERRORS, log
-from mcp_sessions.connections.pipelines import (
-    IN_FLIGHT,
-    STALL,
-    Pipeline,
-    PooledConnection,
-    PooledServer,
-    Waiting,
-)
+from mcp_sessions.connections.pipelines import IN_FLIGHT, STALL, Pipeline, Waiting
+from mcp_sessions.connections.pooled import PooledConnection, PooledServer
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, round_trips
 from mcp_sessions.connections.server import NO_LIMIT, Server
 from mcp_sessions.connections.standalone import Pipelines
@@ -39,9 +33,10 @@ class ClusterPipelines:
         self.name = ", ".join(f"{host}:{port}" for host, port in nodes.startup)
         self.outage = Repeats(log, f"Calls that failed on Redis at {self.name}")
         self.by_name = {name: SlotPipeline(self, name) for name in IN_FLIGHT}
-        self._of_nodes: dict[Address, Pipelines] = {}
+        self._of_nodes: dict[Address, NodePipelines] = {}
+        nodes.left = self._left
 
-    def of_node(self, address: Address) -> Pipelines:
+    def of_node(self, address: Address) -> "NodePipelines":
         found = self._of_nodes.get(address)
         if found is None:
             found = self._of_nodes[address] = NodePipelines(self, address)
@@ -54,6 +49,10 @@ class ClusterPipelines:
         for pipelines in self._of_nodes.values():
             await pipelines.aclose()
         self.outage.end()
+
+    async def _left(self, address: Address) -> None:
+        if address in self._of_nodes:
+            await self._of_nodes[address].server.give_back()
 
 
 class SlotPipeline:
@@ -142,8 +141,7 @@ class SlotPipeline:
 
     async def _ask(self, job: Job, address: Address) -> Any:
         """The reply of the node to which a slot is moving: it must be told that it is asked on purpose."""
-        server = NodeServer(self.nodes.client(address).connection_pool)
-        connection = AskingConnection(server)
+        connection = AskingConnection(self._cluster.of_node(address).server)
         try:
             steps = (_ALONE.round_trips if job[0].takes_many else round_trips)([job])
             commands = next(steps)
@@ -168,7 +166,8 @@ class NodePipelines(Pipelines):
     def __init__(self, cluster: ClusterPipelines, address: Address) -> None:
         self._cluster = cluster
         self._address = address
-        super().__init__(NodeServer(cluster.nodes.client(address).connection_pool))
+        self.server = NodeServer(cluster.nodes.client(address).connection_pool)
+        super().__init__(self.server)
 
     def _make(self, server: Server, name: str) -> Pipeline:
         slots = self._cluster.by_name[name]
@@ -203,7 +202,9 @@ class NodePipeline(Pipeline):
 
 
 class AskingConnection(PooledConnection):
-    """A connection on which each command is preceded by ASKING."""
+    """A connection on which each command is preceded by ASKING. Any number may be in use at the same moment."""
+
+    stays = False
 
     async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         replies = await super().execute([each for command in commands for each in (("ASKING",), command)])

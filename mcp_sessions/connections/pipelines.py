@@ -6,30 +6,19 @@ a whole request, whether it carries one script or sixteen, and a busy loop's tic
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from contextvars import Context
 from functools import partial
-from time import monotonic
 from typing import Any, Final
-from weakref import WeakKeyDictionary, WeakSet
-
-from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
 
 from mcp_sessions.connections.breaker import SLOW, Breaker
-from mcp_sessions.connections.defaults import REDIS_ERRORS
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, Steps, round_trips
-from mcp_sessions.connections.server import NO_LIMIT, Connection, Server
+from mcp_sessions.connections.server import Connection, Server
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
 #: notifications, which are many and small, two.
 IN_FLIGHT: Final = {"touches": 1, "messages": 2, "others": 8, "follow_ups": 1}
 #: Scripts that may wait in one pipeline; further ones fail at once.
 MOST_WAITING: Final = 10_000
-#: Seconds for which connections stay outside of redis-py's pool: to take one from it and give it back is a quarter of
-#: what a call costs that travels alone. After that it goes through the pool, which may have credentials to renew.
-KEEP: Final = 1.0
 #: Seconds by which a timer is late when the loop stood still: replies may be there that nobody has read yet.
 STALL: Final = 0.25
 
@@ -55,8 +44,8 @@ class Pipeline:
         self._batch = batch
         self._gathering = Gathering(together=server.together)
         self._waiting: deque[Waiting] = deque()
-        #: What is on its way, each with what ends that. There is one timer, not one for each script.
-        self._carried: dict[asyncio.Timeout, list[Waiting]] = {}
+        #: What is on its way. There is one timer, not one for each script or round trip.
+        self._trips: set[_Trip] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._starting = False
         self._workers: set[asyncio.Task[None]] = set()
@@ -86,10 +75,9 @@ class Pipeline:
 
     def give_up(self) -> None:
         """Let nothing wait any more, neither here nor for Redis."""
-        for timeout, carried in self._carried.items():
-            _give_up(carried, self._refusal())
-            if not timeout.expired():
-                timeout.reschedule(self._loop.time())
+        for trip in self._trips:
+            _give_up(trip.waiting, self._refusal())
+            trip.end()
         _give_up(self._waiting, NoReply(TimeoutError("Redis does not answer"), sent=False))
         self._waiting.clear()
 
@@ -133,23 +121,24 @@ class Pipeline:
         """
         jobs = [job for job, _, _ in waiting]
         steps: Steps = (self._gathering.round_trips if jobs[0][0].takes_many else round_trips)(jobs)
+        now, deadline = self._loop.time(), waiting[-1][2]
+        trip = _Trip(waiting, deadline if deadline > now else now + STALL)
+        self._trips.add(trip)
         try:
-            now, deadline = self._loop.time(), waiting[-1][2]
-            async with asyncio.timeout_at(deadline if deadline > now else now + STALL) as timeout:
-                self._carried[timeout] = waiting
-                try:
-                    commands = next(steps)
-                    while True:
-                        commands = steps.send(await connection.execute(commands))
-                except StopIteration as stop:
-                    replies: list[Any] = stop.value
-                finally:
-                    del self._carried[timeout]
+            try:
+                commands = next(steps)
+                while True:
+                    commands = steps.send(await connection.execute(commands))
+            except StopIteration as stop:
+                replies: list[Any] = stop.value
+            finally:
+                self._trips.discard(trip)
+                ended = trip.is_ended()
         except asyncio.CancelledError:
-            for _, future, _ in waiting:
-                future.cancel()
-            raise
-        except TimeoutError:
+            if not ended:
+                for _, future, _ in waiting:
+                    future.cancel()
+                raise
             self._breaker.doubt()
             _give_up(waiting, self._late())
         except Exception as error:  # noqa: BLE001 - a mistake of ours belongs to the callers, not to this task
@@ -176,7 +165,11 @@ class Pipeline:
             return
         late: list[Waiting] = []
         following: list[float] = []
-        for waiting in (*self._carried.values(), self._waiting):
+        for trip in self._trips:
+            if trip.deadline <= now:
+                trip.end()
+            following.append(trip.deadline if trip.deadline > now else now + STALL)
+        for waiting in (*(trip.waiting for trip in self._trips), self._waiting):
             for each in waiting:
                 if each[2] > now:
                     following.append(each[2])
@@ -194,133 +187,30 @@ class Pipeline:
         return NoReply(TimeoutError(f"Redis did not answer within {self._seconds:g} s"), sent=True)
 
 
+class _Trip:
+    """Scripts on their way, in the current task, and until when the replies must be there, by the loop's clock."""
+
+    __slots__ = ("_ended", "_task", "deadline", "waiting")
+
+    def __init__(self, waiting: list[Waiting], deadline: float) -> None:
+        self.waiting = waiting
+        self.deadline = deadline
+        self._task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment] # a worker, which is one
+        self._ended = 0
+
+    def end(self) -> None:
+        """Wait no longer. Again, if that was swallowed (by asyncio.wait_for, up to Python 3.11)."""
+        self._ended += 1
+        self._task.cancel()
+
+    def is_ended(self) -> bool:
+        """Whether that, and nothing else, has cancelled the task. The trip is over."""
+        for _ in range(self._ended):
+            self._task.uncancel()
+        return self._ended > 0 and not self._task.cancelling()
+
+
 def _give_up(waiting: "deque[Waiting] | list[Waiting]", reply: NoReply) -> None:
     for _, future, _ in waiting:
         if not future.done():
             future.set_result(reply)
-
-
-class PooledServer:
-    """A server that redis-py has a pool of connections to; behind Sentinels, whichever is the primary."""
-
-    together = True
-
-    def __init__(self, pool: Any) -> None:
-        options = pool.connection_kwargs
-        self.name = _name(pool)
-        self.seconds: float = options["socket_timeout"] or NO_LIMIT
-        self.pool = pool
-        #: Whether connections are kept: nobody waits for one in the pool, as somebody may in that of a Cluster's node,
-        #: and redis-py, since version 8, can tell if one is closed.
-        enough = pool.max_connections >= sum(IN_FLIGHT.values())
-        self.keeps = self.together and enough and hasattr(AbstractConnection, "can_read")
-        #: Connections that are kept; the last one was used last.
-        self.kept: list[Any] = []
-        #: Every connection, and until when it is kept.
-        self._known: WeakKeyDictionary[AbstractConnection, float] = WeakKeyDictionary()
-        self._outdated: WeakSet[AbstractConnection] = WeakSet()
-
-    def connection(self) -> "PooledConnection":
-        return PooledConnection(self)
-
-    async def probe(self) -> None:
-        connection = self.pool.make_connection()
-        try:
-            await connection.connect()
-            # A script, as calls are: a server whose writes are paused (CLIENT PAUSE, a failover) still answers PING.
-            await connection.send_command("EVAL", "return 1", 0)
-            await connection.read_response()
-        finally:
-            await connection.disconnect(nowait=True)
-
-    def renew(self) -> None:
-        self._outdated.update(self._known.keys())
-
-    async def take(self) -> Any:
-        """A connection that was open a moment ago; it has no timeout of its own.
-
-        redis-py looks too, but since version 8 not where it expects maintenance notifications, as it does by default.
-        Raises: one of `clients.REDIS_ERRORS`.
-        """
-        connection: Any = self.kept.pop() if self.kept else None
-        if connection is not None and monotonic() > self._known[connection]:
-            await self.pool.release(connection)
-            connection = None
-        if connection is None:
-            connection = await self.pool.get_connection()
-            self._known[connection] = monotonic() + KEEP
-        try:
-            stale = bool(self._outdated) and connection in self._outdated
-            if not stale and hasattr(connection, "can_read"):  # before redis-py 8, its pool has looked
-                try:
-                    stale = await connection.can_read()  # closed, or with something that nobody asked for
-                except (RedisError, OSError):
-                    stale = True
-            if stale:
-                await connection.disconnect(nowait=True)
-                await connection.connect()
-                self._outdated.discard(connection)
-        except BaseException:
-            await self.pool.release(connection)
-            raise
-        connection.socket_timeout = None  # the timeout of the pipeline covers it
-        return connection
-
-
-class PooledConnection:
-    """A connection of a pool, taken from one pipeline to the next as long as they follow each other.
-
-    redis-py's own pipeline takes a connection each time, sets a timer for every reply and packs in Python: several
-    times what all else on the path of a request costs.
-    """
-
-    def __init__(self, server: PooledServer) -> None:
-        self._server = server
-        self._connection: Any = None
-
-    async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        packed = [pack_command(tuple(command)) for command in commands]
-        connection = self._connection
-        if connection is None:
-            try:
-                connection = self._connection = await self._server.take()
-            except REDIS_ERRORS as error:
-                return [NoReply(error, sent=False)] * len(commands)
-        replies: list[Any] = []
-        try:
-            await connection.send_packed_command(packed)
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-        except REDIS_ERRORS as error:
-            await self._drop(connection)
-            replies += [NoReply(error, sent=True)] * (len(commands) - len(replies))
-        except BaseException:
-            await self._drop(connection)
-            raise
-        return replies
-
-    async def release(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._server.keeps:
-            self._server.kept.append(connection)
-        else:
-            await self._server.pool.release(connection)
-
-    async def _drop(self, connection: Any) -> None:
-        """Close it: replies may still be on their way. What happened to it may have happened to the others."""
-        self._server.renew()
-        await connection.disconnect(nowait=True)
-        self._connection = None
-        await self._server.pool.release(connection)
-
-
-def _name(pool: Any) -> str:
-    """Where a pool's server is: a service of Sentinels, a path, or host and port."""
-    options = pool.connection_kwargs
-    service: str | None = getattr(pool, "service_name", None) or options.get("path")
-    return service or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
