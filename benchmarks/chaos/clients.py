@@ -100,7 +100,7 @@ class Client:
         self._session = RawClient(version=LATEST)
         self._bumps, self._uncertain = 0, 0
         self._told, self._certain = 0, set[int]()
-        while not await self._recorded("open", self._initialize):
+        while not await self._recorded("open", self._initialize):  # noqa: ASYNC110 - no event says when
             await asyncio.sleep(PAUSE)
         self._heard = Call(client=self._session, message=None)
         self._listening = asyncio.create_task(self._listen(self._heard))
