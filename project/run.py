@@ -40,13 +40,13 @@ def main() -> int:
 
 
 def _run(stop: threading.Event) -> int:
-    port = _port()
+    port = port_from_environment()
     os.environ.setdefault("DJANGO_DEBUG", "1")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     with _store() as store:
-        login = _prepare_database()
-        with child(_command(port)) as server:
-            _wait_until_ready(server, port, stop)
+        login = prepare_database()
+        with child(server_command(port)) as server:
+            wait_until_ready(server, port, stop)
             if not stop.is_set():
                 print(_banner(port, store, login), flush=True)
             while server.poll() is None and not stop.wait(0.2):
@@ -59,7 +59,8 @@ def _run(stop: threading.Event) -> int:
     return 0
 
 
-def _port() -> int:
+def port_from_environment() -> int:
+    """PORT, or 8000. Raises: CannotStart if it is no port, or somebody listens there."""
     text = os.environ.get("PORT") or "8000"
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65_536:
         raise CannotStart(f"PORT must be a number from 1 to 65535, not {text!r}.")
@@ -69,7 +70,7 @@ def _port() -> int:
         try:
             probe.bind((HOST, port))
         except OSError:
-            raise CannotStart(f"Port {port} is taken. Choose another one: make run PORT={port + 1}") from None
+            raise CannotStart(f"Port {port} is taken. Choose another one: PORT={port + 1}") from None
     return port
 
 
@@ -82,9 +83,9 @@ def _store() -> Iterator[str]:
         os.environ["REDIS_URL"] = ""
     if "REDIS_URL" in os.environ:
         given = os.environ["REDIS_URL"]
-        if given and not answers(given):
+        if given and not any(map(answers, given.split(","))):
             raise CannotStart(
-                f"The Redis that REDIS_URL names, {_without_password(given)}, does not answer. Start it, name "
+                f"The Redis that REDIS_URL names, {_without_passwords(given)}, does not answer. Start it, name "
                 "another one, or unset REDIS_URL: then the demo starts its own Valkey."
             )
         yield "the Redis that REDIS_URL names" if given else MEMORY
@@ -97,13 +98,13 @@ def _store() -> Iterator[str]:
         raise CannotStart(problem) from problem
 
 
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def _without_passwords(urls: str) -> str:
+    parts = [urlsplit(url) for url in urls.split(",")]
+    return ",".join(each._replace(netloc=each.netloc.rpartition("@")[2]).geturl() for each in parts)
 
 
-def _prepare_database() -> str:
-    """Migrate, create the demo administrator, and return how to log in."""
+def prepare_database() -> str:
+    """Migrate, create the demo administrator, and return how to log in. Raises: CannotStart."""
     import django
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
@@ -115,6 +116,7 @@ def _prepare_database() -> str:
         call_command("check", stdout=StringIO(), stderr=StringIO())
     except (ImproperlyConfigured, SystemCheckError) as problem:
         raise CannotStart(problem) from problem
+    DATA.mkdir(parents=True, exist_ok=True)
     call_command("migrate", verbosity=0, interactive=False)
     return _demo_administrator() if settings.DEBUG else "with the account you created"
 
@@ -133,12 +135,14 @@ def _demo_administrator() -> str:
     return f"{name} / {password}" if user.check_password(password) else f"{name} / the password you gave it"
 
 
-def _command(port: int) -> list[str]:
+def server_command(port: int) -> list[str]:
+    """The demo's server on a port of this machine."""
     server = [sys.executable, "-m", "mcp_sessions.daphne", "-v", "0", "-b", HOST, "-p", str(port)]
     return [*server, "project.asgi:application"]
 
 
-def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, stop: threading.Event) -> None:
+def wait_until_ready(server: "subprocess.Popen[bytes]", port: int, stop: threading.Event) -> None:
+    """Return when /readyz has nothing to report, or `stop` is set. Raises: CannotStart."""
     deadline = monotonic() + START_SECONDS
     problem = "It does not answer."
     while problem:
