@@ -70,8 +70,9 @@ def write(path: Path, row: Row, about: Mapping[str, Any]) -> None:
 def markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     """The table, and on what it was measured."""
     lines = [
-        "| What happens | Replaced after | Sessions on it: longest gap, slowest call, failed | The others: the same "
-        "| All before | Writes lost | Sessions lost | Ended ones alive | Wrong answers | Stuck | Messages lost, doubled |",
+        "| What happens | Replaced after | Sessions on it: longest gap, slowest call, failed "
+        "| The others: the same | All before | Writes lost | Sessions lost | Ended ones alive | Wrong answers "
+        "| Stuck | Messages lost, doubled |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *map(_line, rows),
     ]
