@@ -22,6 +22,8 @@ from mcp_sessions.repeats import Repeats
 REDIRECTIONS: Final = (AskError, TryAgainError)
 #: Seconds until a call is sent again whose keys are on their way from one node to another.
 TRY_AGAIN: Final = 0.05
+#: Ticks for which a round trip to a node waits at most while more calls come.
+MOST_TICKS: Final = 4
 _ALONE: Final = Gathering(together=False)
 
 
@@ -62,6 +64,8 @@ class SlotPipeline:
         self._cluster = cluster
         self.nodes = cluster.nodes
         self._name = name
+        #: How many scripts, for any node.
+        self.submitted = 0
         self._loop = asyncio.get_running_loop()
         self._of_nodes: dict[Address, Pipeline] = {}
         #: Scripts that are placed or redirected, and the futures of which their tasks wait for the replies of nodes.
@@ -70,6 +74,7 @@ class SlotPipeline:
 
     def submit(self, job: Job) -> "asyncio.Future[Any]":
         """The reply, an error reply or `NoReply` included as a value."""
+        self.submitted += 1
         slots = self.nodes.slots
         address = slots[key_slot(job[1][0].encode())] if slots else None
         if address is not None:
@@ -183,6 +188,17 @@ class NodePipeline(Pipeline):
         super().__init__(server, breaker, in_flight=in_flight)
         self._slots = slots
         self._address = address
+
+    async def _gather(self) -> None:
+        """Wait while each tick brings calls, whichever node they are for: each node gets only a part of them.
+
+        A call that comes alone waits no longer than for a standalone Redis.
+        """
+        for _ in range(MOST_TICKS):
+            submitted = self._slots.submitted
+            await asyncio.sleep(0)
+            if submitted == self._slots.submitted:
+                break
 
     def _follows(self, waiting: Waiting, reply: Exception) -> bool:
         if isinstance(reply, REDIRECTIONS) and waiting[1] not in self._slots.followed:

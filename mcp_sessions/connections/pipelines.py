@@ -86,7 +86,7 @@ class Pipeline:
         return NoReply(TimeoutError(reason), sent=False)
 
     def _start(self) -> None:
-        """A worker takes with it what is submitted until its second tick."""
+        """A worker takes with it what is submitted until its second tick, or what `_gather` waits for."""
         self._starting = True
         connection = self._idle.pop()
         worker = self._loop.create_task(self._work(connection), context=Context())
@@ -105,14 +105,18 @@ class Pipeline:
 
     async def _work(self, connection: Connection) -> None:
         try:
-            await asyncio.sleep(0)
+            await self._gather()
             self._starting = False
             while self._waiting:
                 count = min(len(self._waiting), self._batch)
                 await self._carry(connection, [self._waiting.popleft() for _ in range(count)])
-                await asyncio.sleep(0)
+                await self._gather()
         finally:
             await connection.release()
+
+    async def _gather(self) -> None:
+        """Let others submit what shares the next round trip."""
+        await asyncio.sleep(0)
 
     async def _carry(self, connection: Connection, waiting: list[Waiting]) -> None:
         """Take scripts to Redis and their replies to the callers. Whatever happens, no caller is left waiting.

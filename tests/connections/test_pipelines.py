@@ -21,43 +21,12 @@ from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import sessions, state
 from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.keys import Keys
+from tests.connections.traffic import Traffic
 from tests.store.harness import LIMITS, a_fingerprint
 from tests.support.redis import run_cluster
 
 #: The record of an anonymous session that has long to live.
 A_RECORD = b'1 1000 9999999999999 0 9999999999999 0 1 -a\nping\nanonymous\n["2025-11-25",{},{}]'
-
-
-class Traffic:
-    """Counts the pipelines that are sent, and holds them back while `gate` is closed."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self.under_way = self.most_under_way = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self._execute = PooledConnection.execute
-
-    async def execute(self, connection: PooledConnection, commands: Any) -> Any:
-        self.sizes.append(len(commands))
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
-        try:
-            await self.gate.wait()
-            return await self._execute(connection, commands)
-        finally:
-            self.under_way -= 1
-
-
-@pytest.fixture
-def traffic() -> Any:
-    made = Traffic()
-
-    async def execute(connection: PooledConnection, commands: Any) -> Any:
-        return await made.execute(connection, commands)
-
-    with mock.patch.object(PooledConnection, "execute", execute):
-        yield made
 
 
 @pytest.fixture
