@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--output", type=Path, default=LATEST, help="where the JSON goes; other rows in it are kept"
     )
+    made.add_argument("--logs", type=Path, metavar="DIRECTORY", help="where the processes' logs are kept")
     made.add_argument("--write-docs", action="store_true", help="put the table into docs/failover.md")
     return made
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }
     for name in options.only:
-        row = run(BY_NAME[name], clients=options.clients, pause=options.pause)
+        row = run(BY_NAME[name], clients=options.clients, pause=options.pause, logs_to=options.logs)
         write(options.output, row, about)
         print(row, flush=True)
     rows, said = read(options.output)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from shutil import copy
 from time import monotonic
 from typing import Any, Final
 
@@ -77,8 +78,11 @@ class Row:
         return Row(**{**value, **groups})
 
 
-def run(scenario: Scenario, *, clients: int, pause: float) -> Row:
-    """Start everything, do it while the clients work, and look at what they saw."""
+def run(scenario: Scenario, *, clients: int, pause: float, logs_to: Path | None = None) -> Row:
+    """Start everything, do it while the clients work, and look at what they saw.
+
+    `logs_to`: a directory to which the logs of the processes are copied.
+    """
     with tempfile.TemporaryDirectory(prefix="mcp-failover-") as name, scenario.topology() as topology:
         processes = [_served(letter, Path(name), topology) for letter in "ABC"[:PROCESSES]]
         with started(processes):
@@ -92,6 +96,9 @@ def run(scenario: Scenario, *, clients: int, pause: float) -> Row:
                 over = scenario.act(topology, _wait)
                 _wait(AFTER)
                 ender.finish()
+            if logs_to is not None:
+                for process in processes:
+                    copy(process.log, logs_to / f"{scenario.name}-{process.log.name}")
             logs = [process.log.read_text(errors="replace") for process in processes]
             return _row(scenario, topology, crowd, ender, begun=begun, over=over, logs=logs)
 

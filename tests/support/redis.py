@@ -180,8 +180,9 @@ class RedisCluster:
         ids = {node.port: _command(node, "CLUSTER MYID").decode() for node in (source, target)}
         _command(target, "CLUSTER SETSLOT", slot, "IMPORTING", ids[source.port])
         _command(source, "CLUSTER SETSLOT", slot, "MIGRATING", ids[target.port])
-        while keys := _command(source, "CLUSTER GETKEYSINSLOT", slot, 1):
-            _command(source, "MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
+        with source.client() as client:
+            while keys := client.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
+                client.execute_command("MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
         for node in (target, source, *(each for each in primaries if each not in (source, target))):
             _command(node, "CLUSTER SETSLOT", slot, "NODE", ids[target.port])
 
