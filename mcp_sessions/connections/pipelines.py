@@ -22,6 +22,9 @@ MOST_WAITING: Final = 10_000
 #: Seconds by which a timer is late when the loop stood still: replies may be there that nobody has read yet.
 STALL: Final = 0.25
 
+#: Seconds after which a round trip is ended again that goes on: asyncio.wait_for may swallow it, up to Python 3.11.
+AGAIN: Final = 1.0
+
 #: A job, its reply, and until when there must be one, by the loop's clock.
 Waiting = tuple[Job, "asyncio.Future[Any]", float]
 
@@ -172,7 +175,8 @@ class Pipeline:
         for trip in self._trips:
             if trip.deadline <= now:
                 trip.end()
-            following.append(trip.deadline if trip.deadline > now else now + STALL)
+                trip.deadline = now + AGAIN
+            following.append(trip.deadline)
         for waiting in (*(trip.waiting for trip in self._trips), self._waiting):
             for each in waiting:
                 if each[2] > now:
@@ -203,7 +207,7 @@ class _Trip:
         self._ended = 0
 
     def end(self) -> None:
-        """Wait no longer. Again, if that was swallowed (by asyncio.wait_for, up to Python 3.11)."""
+        """Wait no longer."""
         self._ended += 1
         self._task.cancel()
 

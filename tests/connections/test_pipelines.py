@@ -168,6 +168,33 @@ async def test_a_connection_that_breaks_twice_is_unavailable(client: Any) -> Non
     assert await used.submit(a_touch()) is None
 
 
+async def test_a_round_trip_that_goes_on_beyond_its_time_is_ended_again(client: Any) -> None:
+    """asyncio.wait_for, with which redis-py sends, may swallow it the first time."""
+    ended = 0
+
+    async def goes_on(connection: PooledConnection, commands: Any) -> Any:
+        nonlocal ended
+        while ended < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                ended += 1
+        raise asyncio.CancelledError
+
+    server = PooledServer(client.connection_pool)
+    server.seconds = 0.1
+    used = Pipeline(server, Pipelines(server).breaker, in_flight=1)
+    with mock.patch.object(PooledConnection, "execute", goes_on):
+        reply = await used.submit(a_touch())
+        async with asyncio.timeout(10):
+            await used.drain()
+
+    assert isinstance(reply, NoReply)
+    assert reply.is_late
+    server.seconds = 2.0
+    assert await pipeline(client, in_flight=1).submit(a_touch()) is None
+
+
 async def test_what_must_happen_once_is_never_sent_twice(client: Any) -> None:
     """An increment that was sent again would count twice."""
     used = pipeline(client, in_flight=1)
