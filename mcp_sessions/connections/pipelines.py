@@ -7,6 +7,7 @@ a whole request, whether it carries one script or sixteen, and a busy loop's tic
 import asyncio
 from collections import deque
 from contextvars import Context
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -129,7 +130,8 @@ class Pipeline:
         jobs = [job for job, _, _ in waiting]
         steps: Steps = (self._gathering.round_trips if jobs[0][0].takes_many else round_trips)(jobs)
         now, deadline = self._loop.time(), waiting[-1][2]
-        trip = _Trip(waiting, deadline if deadline > now else now + STALL)
+        worker: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment] # it is one
+        trip = _Trip(worker, waiting, deadline if deadline > now else now + STALL)
         self._trips.add(trip)
         try:
             try:
@@ -140,7 +142,7 @@ class Pipeline:
                 replies: list[Any] = stop.value
             finally:
                 self._trips.discard(trip)
-                ended = trip.is_ended()
+                ended = trip.ended > 0 and trip.is_ended_alone()
         except asyncio.CancelledError:
             if not ended:
                 for _, future, _ in waiting:
@@ -195,27 +197,26 @@ class Pipeline:
         return NoReply(TimeoutError(f"Redis did not answer within {self._seconds:g} s"), sent=True)
 
 
+@dataclass(slots=True, eq=False)
 class _Trip:
-    """Scripts on their way, in the current task, and until when the replies must be there, by the loop's clock."""
+    """Scripts on their way, in a task, and until when the replies must be there, by the loop's clock."""
 
-    __slots__ = ("_ended", "_task", "deadline", "waiting")
-
-    def __init__(self, waiting: list[Waiting], deadline: float) -> None:
-        self.waiting = waiting
-        self.deadline = deadline
-        self._task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment] # a worker, which is one
-        self._ended = 0
+    task: "asyncio.Task[None]"
+    waiting: list[Waiting]
+    deadline: float
+    #: How often it was told to wait no longer.
+    ended: int = 0
 
     def end(self) -> None:
         """Wait no longer."""
-        self._ended += 1
-        self._task.cancel()
+        self.ended += 1
+        self.task.cancel()
 
-    def is_ended(self) -> bool:
-        """Whether that, and nothing else, has cancelled the task. The trip is over."""
-        for _ in range(self._ended):
-            self._task.uncancel()
-        return self._ended > 0 and not self._task.cancelling()
+    def is_ended_alone(self) -> bool:
+        """Whether nothing else has cancelled the task. The trip is over."""
+        for _ in range(self.ended):
+            self.task.uncancel()
+        return not self.task.cancelling()
 
 
 def _give_up(waiting: "deque[Waiting] | list[Waiting]", reply: NoReply) -> None:
