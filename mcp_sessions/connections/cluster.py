@@ -10,12 +10,12 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from mcp_sessions.connections.breaker import Breaker
 from mcp_sessions.connections.defaults import REDIS_ERRORS, log
-from mcp_sessions.connections.pipelines import IN_FLIGHT, STALL, Pipeline, Waiting
-from mcp_sessions.connections.pooled import PooledConnection, PooledServer
+from mcp_sessions.connections.pipelines import IN_FLIGHT, STALL, Pipeline, PooledConnection, PooledServer
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, round_trips
 from mcp_sessions.connections.server import NO_LIMIT, Server
 from mcp_sessions.connections.standalone import Pipelines
 from mcp_sessions.connections.topology import Address, ClusterNodes
+from mcp_sessions.connections.trips import Waiting
 from mcp_sessions.repeats import Repeats
 
 #: What a node replies that does not serve the keys, or not all of them yet. The script has not run.

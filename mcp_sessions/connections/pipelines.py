@@ -6,28 +6,37 @@ a whole request, whether it carries one script or sixteen, and a busy loop's tic
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from hiredis import pack_command
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
 
 from mcp_sessions.connections.breaker import SLOW, Breaker
+from mcp_sessions.connections.defaults import REDIS_ERRORS
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, Steps, round_trips
-from mcp_sessions.connections.server import Connection, Server
+from mcp_sessions.connections.server import NO_LIMIT, Connection, Server, name_of
+from mcp_sessions.connections.trips import Trip, Waiting, give_up
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
 #: notifications, which are many and small, two.
 IN_FLIGHT: Final = {"touches": 1, "messages": 2, "others": 8, "follow_ups": 1}
 #: Scripts that may wait in one pipeline; further ones fail at once.
 MOST_WAITING: Final = 10_000
+#: Seconds for which connections stay outside of redis-py's pool: to take one from it and give it back is a quarter of
+#: what a call costs that travels alone. After that it goes through the pool, which may have credentials to renew.
+KEEP: Final = 1.0
 #: Seconds by which a timer is late when the loop stood still: replies may be there that nobody has read yet.
 STALL: Final = 0.25
 
 #: Seconds after which a round trip is ended again that goes on: asyncio.wait_for may swallow it, up to Python 3.11.
 AGAIN: Final = 1.0
-
-#: A job, its reply, and until when there must be one, by the loop's clock.
-Waiting = tuple[Job, "asyncio.Future[Any]", float]
 
 
 class Pipeline:
@@ -49,7 +58,7 @@ class Pipeline:
         self._gathering = Gathering(together=server.together)
         self._waiting: deque[Waiting] = deque()
         #: What is on its way. There is one timer, not one for each script or round trip.
-        self._trips: set[_Trip] = set()
+        self._trips: set[Trip] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._starting = False
         self._workers: set[asyncio.Task[None]] = set()
@@ -80,9 +89,9 @@ class Pipeline:
     def give_up(self) -> None:
         """Let nothing wait any more, neither here nor for Redis."""
         for trip in self._trips:
-            _give_up(trip.waiting, self._refusal())
+            give_up(trip.waiting, self._refusal())
             trip.end()
-        _give_up(self._waiting, NoReply(TimeoutError("Redis does not answer"), sent=False))
+        give_up(self._waiting, NoReply(TimeoutError("Redis does not answer"), sent=False))
         self._waiting.clear()
 
     def _refusal(self) -> NoReply:
@@ -131,7 +140,7 @@ class Pipeline:
         steps: Steps = (self._gathering.round_trips if jobs[0][0].takes_many else round_trips)(jobs)
         now, deadline = self._loop.time(), waiting[-1][2]
         worker: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment] # it is one
-        trip = _Trip(worker, waiting, deadline if deadline > now else now + STALL)
+        trip = Trip(worker, waiting, deadline if deadline > now else now + STALL)
         self._trips.add(trip)
         try:
             try:
@@ -149,7 +158,7 @@ class Pipeline:
                     future.cancel()
                 raise
             self._breaker.doubt()
-            _give_up(waiting, self._late())
+            give_up(waiting, self._late())
         except Exception as error:  # noqa: BLE001 - a mistake of ours belongs to the callers, not to this task
             for _, future, _ in waiting:
                 if not future.done():
@@ -188,7 +197,7 @@ class Pipeline:
         while self._waiting and self._waiting[0][2] <= now:
             self._waiting.popleft()
         if late:
-            _give_up(late, self._late())
+            give_up(late, self._late())
             self._breaker.doubt()
         soonest = min(following, default=None)
         self._timer = None if soonest is None else self._loop.call_at(soonest, self._look, soonest)
@@ -197,29 +206,141 @@ class Pipeline:
         return NoReply(TimeoutError(f"Redis did not answer within {self._seconds:g} s"), sent=True)
 
 
+class PooledServer:
+    """A server that redis-py has a pool of connections to; behind Sentinels, whichever is the primary."""
+
+    together = True
+
+    def __init__(self, pool: Any) -> None:
+        options = pool.connection_kwargs
+        self.name = name_of(pool)
+        self.seconds: float = options["socket_timeout"] or NO_LIMIT
+        self.pool = pool
+        #: Whether connections are kept: the pool has more than the pipelines use, for those who look who serves what
+        #: in a Cluster, and redis-py, since version 8, can tell if one is closed.
+        self.keeps = pool.max_connections > sum(IN_FLIGHT.values()) and hasattr(
+            AbstractConnection, "can_read"
+        )
+        #: Connections that are kept; the last one was used last.
+        self.kept: list[Taken] = []
+        #: How often connections were renewed, and after how many of these each was opened.
+        self._renewals = 0
+        self._opened: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
+
+    def connection(self) -> "PooledConnection":
+        return PooledConnection(self)
+
+    async def probe(self) -> None:
+        connection = self.pool.make_connection()
+        try:
+            await connection.connect()
+            # A script, as calls are: a server whose writes are paused (CLIENT PAUSE, a failover) still answers PING.
+            await connection.send_command("EVAL", "return 1", 0)
+            await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def renew(self) -> None:
+        self._renewals += 1
+
+    async def give_back(self) -> None:
+        """Keep no connection."""
+        while self.kept:
+            await self.pool.release(self.kept.pop().connection)
+
+    async def take(self) -> "Taken":
+        """A connection that was open a moment ago; it has no timeout of its own.
+
+        redis-py looks too, but since version 8 not where it expects maintenance notifications, as it does by default.
+        Raises: one of `clients.REDIS_ERRORS`.
+        """
+        taken = self.kept.pop() if self.kept else None
+        if taken is not None and monotonic() > taken.until:
+            await self.pool.release(taken.connection)
+            taken = None
+        if taken is None:
+            fresh = await self.pool.get_connection()
+            taken = Taken(fresh, monotonic() + KEEP, self._opened.setdefault(fresh, self._renewals))
+        connection = taken.connection
+        try:
+            stale = taken.renewals != self._renewals
+            if not stale and hasattr(connection, "can_read"):  # before redis-py 8, its pool has looked
+                try:
+                    stale = await connection.can_read()  # closed, or with something that nobody asked for
+                except (RedisError, OSError):
+                    stale = True
+            if stale:
+                await connection.disconnect(nowait=True)
+                taken.renewals = self._opened[connection] = self._renewals
+                await connection.connect()
+        except BaseException:
+            await self.pool.release(connection)
+            raise
+        connection.socket_timeout = None  # the timeout of the pipeline covers it
+        return taken
+
+
 @dataclass(slots=True, eq=False)
-class _Trip:
-    """Scripts on their way, in a task, and until when the replies must be there, by the loop's clock."""
+class Taken:
+    """A connection outside of its pool."""
 
-    task: "asyncio.Task[None]"
-    waiting: list[Waiting]
-    deadline: float
-    #: How often it was told to wait no longer.
-    ended: int = 0
-
-    def end(self) -> None:
-        """Wait no longer."""
-        self.ended += 1
-        self.task.cancel()
-
-    def is_ended_alone(self) -> bool:
-        """Whether nothing else has cancelled the task. The trip is over."""
-        for _ in range(self.ended):
-            self.task.uncancel()
-        return not self.task.cancelling()
+    connection: Any
+    #: Until when it may be kept, by the monotonic clock.
+    until: float
+    #: How often the connections to its server had been renewed when it was opened.
+    renewals: int
 
 
-def _give_up(waiting: "deque[Waiting] | list[Waiting]", reply: NoReply) -> None:
-    for _, future, _ in waiting:
-        if not future.done():
-            future.set_result(reply)
+class PooledConnection:
+    """A connection of a pool, taken from one pipeline to the next as long as they follow each other.
+
+    redis-py's own pipeline takes a connection each time, sets a timer for every reply and packs in Python: several
+    times what all else on the path of a request costs.
+    """
+
+    #: Whether it may stay outside of the pool when it is released.
+    stays = True
+
+    def __init__(self, server: PooledServer) -> None:
+        self._server = server
+        self._taken: Taken | None = None
+
+    async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        packed = [pack_command(tuple(command)) for command in commands]
+        if self._taken is None:
+            try:
+                self._taken = await self._server.take()
+            except REDIS_ERRORS as error:
+                return [NoReply(error, sent=False)] * len(commands)
+        connection = self._taken.connection
+        replies: list[Any] = []
+        try:
+            await connection.send_packed_command(packed)
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+        except REDIS_ERRORS as error:
+            await self._drop(connection)
+            replies += [NoReply(error, sent=True)] * (len(commands) - len(replies))
+        except BaseException:
+            await self._drop(connection)
+            raise
+        return replies
+
+    async def release(self) -> None:
+        taken, self._taken = self._taken, None
+        if taken is None:
+            return
+        if self.stays and self._server.keeps:
+            self._server.kept.append(taken)
+        else:
+            await self._server.pool.release(taken.connection)
+
+    async def _drop(self, connection: Any) -> None:
+        """Close it: replies may still be on their way. What happened to it may have happened to the others."""
+        self._server.renew()
+        await connection.disconnect(nowait=True)
+        self._taken = None
+        await self._server.pool.release(connection)

@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 
-from mcp_sessions.connections.pooled import PooledConnection
+from mcp_sessions.connections.pipelines import PooledConnection
 from tests.connections.traffic import Traffic
 from tests.store.harness import a_fingerprint
 from tests.support.redis import RedisServer, SentinelTrio, run_sentinels, run_server

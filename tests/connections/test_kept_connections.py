@@ -8,7 +8,7 @@ import pytest
 from pytest_django import Settings
 from redis.asyncio import BlockingConnectionPool
 
-from mcp_sessions.connections import pooled
+from mcp_sessions.connections import pipelines
 from mcp_sessions.connections.cluster import ClusterPipelines
 from mcp_sessions.connections.topology import ClusterNodes
 from mcp_sessions.store.calls import sessions
@@ -66,7 +66,7 @@ async def test_calls_apart_share_a_connection_without_the_pool(harness: Harness,
 async def test_a_connection_goes_through_the_pool_now_and_then(
     harness: Harness, taken: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pooled, "KEEP", 0.0)
+    monkeypatch.setattr(pipelines, "KEEP", 0.0)
     fingerprint = await harness.open()
     await apart(harness, fingerprint)
     taken.clear()

@@ -12,8 +12,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from mcp_sessions.connections.pipelines import Pipeline
-from mcp_sessions.connections.pooled import PooledConnection, PooledServer
+from mcp_sessions.connections.pipelines import Pipeline, PooledConnection, PooledServer
 from mcp_sessions.connections.round_trips import MOST_TOGETHER, Job, NoReply
 from mcp_sessions.connections.standalone import Pipelines
 from mcp_sessions.records import ANONYMOUS

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from mcp_sessions.connections.pooled import PooledConnection
+from mcp_sessions.connections.pipelines import PooledConnection
 
 
 class Traffic:

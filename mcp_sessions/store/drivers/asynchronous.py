@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 from mcp_sessions.connections.cluster import ClusterPipelines
 from mcp_sessions.connections.defaults import log
 from mcp_sessions.connections.listener import Listener
-from mcp_sessions.connections.pooled import PooledServer
+from mcp_sessions.connections.pipelines import PooledServer
 from mcp_sessions.connections.server import AsyncClient
 from mcp_sessions.connections.standalone import Pipelines
 from mcp_sessions.connections.topology import ClusterNodes
