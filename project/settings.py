@@ -100,7 +100,11 @@ def _cache() -> dict[str, Any]:
     url = read("REDIS_URL", str, "")
     if not url:
         return {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}
+    backend = "django_redis.cache.RedisCache"
+    if "," in url:  # the nodes of a Cluster
+        options = {"CONNECTION_FACTORY": "mcp_sessions.store.clients.ClusterConnectionFactory"}
+        return {"BACKEND": backend, "LOCATION": url.split(","), "OPTIONS": options}
+    return {"BACKEND": backend, "LOCATION": url}
 
 
 CACHES = {"default": _cache()}

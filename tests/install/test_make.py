@@ -1,89 +1,22 @@
 """`make run`: what newcomers try first."""
 
 import json
-import os
 import re
 import runpy
-import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from project import ask
+from tests.install.running import Demo, children_of, demo
 from tests.support import ROOT
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
 
 BOOTSTRAP = ROOT / "tools" / "bootstrap.py"
-
-
-class Demo:
-    """`python -m project.run` on a free port, with a data folder of its own."""
-
-    def __init__(self, data: Path, *, port: int | None = None, **variables: str) -> None:
-        self.port = port or free_port()
-        self.data = data
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "DEMO_DATA": str(data),
-            "PORT": str(self.port),
-            **variables,
-        }
-        self.log = data / f"demo-{self.port}.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "project.run"],
-                cwd=ROOT,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text()
-
-    def wait_until_it_serves(self) -> "Demo":
-        def serves() -> bool:
-            assert self.process.poll() is None, self.output
-            return "Talk to it" in self.output
-
-        wait_until(serves, seconds=60, what="the demo to say how to talk to it")
-        return self
-
-    def press_ctrl_c(self) -> int:
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
-
-    def ask(self, *words: str, status: int = 0) -> str:
-        asked = subprocess.run(
-            [sys.executable, "-m", "project.ask", "--url", f"http://127.0.0.1:{self.port}/mcp", *words],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert asked.returncode == status, asked.stderr + self.output
-        return asked.stdout + asked.stderr
-
-
-@contextmanager
-def demo(data: Path, *, port: int | None = None, **variables: str) -> Iterator[Demo]:
-    """A demo that has ended when the block is left."""
-    running = Demo(data, port=port, **variables)
-    try:
-        yield running
-    finally:
-        if running.process.poll() is None:
-            running.press_ctrl_c()
 
 
 def test_a_client_goes_on_with_its_session_after_the_demo_was_restarted(tmp_path: Path) -> None:
@@ -100,7 +33,7 @@ def test_a_client_goes_on_with_its_session_after_the_demo_was_restarted(tmp_path
 def test_the_demo_leaves_no_process_behind(tmp_path: Path) -> None:
     with demo(tmp_path) as running:
         group = running.wait_until_it_serves()
-        children = _children(group.process.pid)
+        children = children_of(group.process.pid)
         assert len(children) == 2, "a web server and a Valkey"
         assert running.press_ctrl_c() == 0
 
@@ -240,7 +173,7 @@ def test_a_taken_port_is_refused_in_a_sentence(memory_demo: Demo, tmp_path: Path
     port = memory_demo.port
     with demo(tmp_path, port=port, MEMORY="1") as second:
         assert second.process.wait(30) == 1
-        assert second.output == f"Port {port} is taken. Choose another one: make run PORT={port + 1}\n"
+        assert second.output == f"Port {port} is taken. Choose another one: PORT={port + 1}\n"
 
 
 def test_a_redis_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -376,8 +309,3 @@ def test_the_environment_chooses_the_release_of_django(
     locked, chosen = map(set, installed)
     assert chosen - locked == {"Django==6.1.*"}
     assert [line.split("==")[0] for line in locked - chosen] == ["Django"]
-
-
-def _children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in listed.split()]
