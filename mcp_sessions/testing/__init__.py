@@ -22,7 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_sessions import conf, lifecycle
-from mcp_sessions.records import fingerprint
+from mcp_sessions.ids import fingerprint
 from mcp_sessions.routing import applications
 from mcp_sessions.state import State
 from mcp_sessions.store.factory import store_for

@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -292,7 +293,7 @@ def _call_only_python(installed: list[list[str]]) -> Callable[..., int]:
 
     def either(command: list[str], **options: Any) -> int:
         if "--constraint" not in command:
-            return call(command, check=False, **options).returncode
+            return int(call(command, check=False, **options).returncode)
         installed.append([])
         return 0
 
