@@ -62,7 +62,7 @@ class Endpoint:
 
     #: The key of the entry in MCP_SESSIONS.
     alias: str
-    #: Dotted path of an `mcp.server.MCPServer` or low-level `Server`, or of a callable that returns one.
+    #: Dotted path of an `mcp.server.MCPServer`, a low-level `Server` or a FastMCP 4, or of a callable that returns one.
     server: str
     #: Path of the endpoint below the URLRouter; it needs no leading or trailing slash.
     path: str = "mcp"
