@@ -57,6 +57,7 @@ class Crowd:
             self._failure = error
         finally:
             self._ready.set()
+            self._loop.close()
 
     async def _run(self) -> None:
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
@@ -83,5 +84,7 @@ class Crowd:
 def working(crowd: Crowd) -> Iterator[None]:
     """The clients work inside the block, and have finished after it."""
     crowd.start()
-    yield
-    crowd.finish()
+    try:
+        yield
+    finally:
+        crowd.finish()
