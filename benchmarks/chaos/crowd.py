@@ -60,7 +60,8 @@ class Crowd:
             self._loop.close()
 
     async def _run(self) -> None:
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        # A connection for each request: on a kept one, a request may be under way when its server closes it.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
         async with httpx2.AsyncClient(timeout=SILENCE, limits=limits) as http, asyncio.TaskGroup() as group:
             clients = [
                 Client(

@@ -51,6 +51,8 @@ from mcp_sessions.daphne.idle import close_idle_connections
 from mcp_sessions.transport.rejections import FAILED, STOPPED, Rejection
 
 DRAIN_SECONDS: Final = 10.0
+#: More connections than may wait to be accepted.
+MOST_ACCEPTED: Final = 10_000
 #: Seconds in which a connection that was just accepted may send its request.
 ARRIVAL_SECONDS: Final = 0.1
 #: Seconds after the drain for the abort hooks, for their answers to leave, for cancelled applications to end, for the
@@ -168,7 +170,9 @@ class Server(PacedServer):
         self.draining = True
         loop = asyncio.get_running_loop()
         for port in self._ports:
-            port.doRead()  # connections that wait to be accepted would be reset
+            # Connections that wait to be accepted would be reset. Twisted closes the port in its next round, after this.
+            port.numberAccepts = MOST_ACCEPTED
+            reactor.callLater(0, port.doRead)
             await maybeDeferred(port.stopListening).asFuture(loop)
         for protocol in self.connections:
             if isinstance(protocol, WebRequest):
