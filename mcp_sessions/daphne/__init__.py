@@ -170,7 +170,7 @@ class Server(PacedServer):
         self.draining = True
         loop = asyncio.get_running_loop()
         for port in self._ports:
-            # Connections that wait to be accepted would be reset. Twisted closes the port in its next round, after this.
+            # Connections that wait to be accepted would be reset. Twisted closes the port in its next round, after this
             port.numberAccepts = MOST_ACCEPTED
             reactor.callLater(0, port.doRead)
             await maybeDeferred(port.stopListening).asFuture(loop)
