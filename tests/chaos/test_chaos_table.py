@@ -68,6 +68,18 @@ def test_clients_of_an_empty_redis_are_told_to_initialize_again() -> None:
         assert run_short(everything, scenario).sessions_lost == CLIENTS
 
 
+def test_clients_of_an_empty_redis_keep_their_sessions_with_revive() -> None:
+    scenario = BY_NAME["redis-empty-revive"]
+    with made_for(scenario) as everything:
+        assert run_short(everything, scenario).sessions_lost == 0
+
+
+def test_calls_that_need_no_state_are_answered_while_redis_is_gone_with_serve() -> None:
+    scenario = BY_NAME["redis-gone-serve"]
+    with made_for(scenario) as everything:
+        assert run_short(everything, scenario).failed_calls == 0
+
+
 def test_every_other_scenario_has_a_test_of_its_own() -> None:
     assert {each.name for each in SCENARIOS} - set(SHARED) == {
         "clocks",
