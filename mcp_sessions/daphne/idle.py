@@ -20,7 +20,7 @@ def close_idle_connections(reactor: Any) -> bool:
         if _has_data(transport):
             arriving = True
         else:
-            channel.loseConnection()
+            channel.loseConnection()  # type: ignore[no-untyped-call]  # Twisted has few type hints
     return arriving
 
 

@@ -101,7 +101,7 @@ def test_a_node_that_tells_more_or_less_of_itself_is_listed(service: Service, ne
             newer.run(nodes.leave(node))
 
 
-def record_of(service: Service, client: RawClient) -> tuple[redis.Redis, str]:
+def record_of(service: Service, client: RawClient) -> tuple[Any, str]:
     """A connection to Redis, and the key of the session's record."""
     environment = service.processes[0].environment
     namespace = environment["MCP_NAMESPACE"]
