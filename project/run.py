@@ -37,6 +37,12 @@ def main() -> int:
     except CannotStart as problem:
         print(problem, file=sys.stderr)
         return 1
+    except ModuleNotFoundError as problem:
+        print(
+            f"The virtual environment is not complete: {problem}. Delete .venv, and try again.",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _run(stop: threading.Event) -> int:
@@ -77,16 +83,17 @@ def port_from_environment() -> int:
 @contextmanager
 def _store() -> Iterator[str]:
     """The sessions live in the Redis of REDIS_URL, in memory if it is empty or MEMORY=1, else in our own Valkey."""
-    from project.valkey import NoServer, answers, server
+    from project.valkey import NoServer, server
 
     if os.environ.get("MEMORY", "0") != "0":
         os.environ["REDIS_URL"] = ""
     if "REDIS_URL" in os.environ:
         given = os.environ["REDIS_URL"]
-        if given and not any(map(answers, given.split(","))):
+        problems = [_problem_of(url) for url in given.split(",")] if given else []
+        if problems and all(problems):
             raise CannotStart(
-                f"The Redis that REDIS_URL names, {_without_passwords(given)}, does not answer. Start it, name "
-                "another one, or unset REDIS_URL: then the demo starts its own Valkey."
+                f"The Redis that REDIS_URL names, {_without_passwords(given)}, cannot be used: {problems[0]} Start "
+                "it, name another one, or unset REDIS_URL: then the demo starts its own Valkey."
             )
         yield "the Redis that REDIS_URL names" if given else MEMORY
         return
@@ -96,6 +103,17 @@ def _store() -> Iterator[str]:
             yield f"the Valkey at {url}" + ("" if is_ours else ", which belongs to another `make run`")
     except NoServer as problem:
         raise CannotStart(problem) from problem
+
+
+def _problem_of(url: str) -> str | None:
+    """A sentence about a Redis that cannot be used."""
+    from project.valkey import problem_of
+
+    try:
+        problem = problem_of(url)
+    except ValueError:
+        return "a URL of Redis looks like redis://127.0.0.1:6379/0."
+    return f"{problem.rstrip('.')}." if problem else None
 
 
 def _without_passwords(urls: str) -> str:
@@ -110,6 +128,7 @@ def prepare_database() -> str:
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import call_command
     from django.core.management.base import SystemCheckError
+    from django.db import Error as DatabaseError
 
     try:
         django.setup()
@@ -117,7 +136,13 @@ def prepare_database() -> str:
     except (ImproperlyConfigured, SystemCheckError) as problem:
         raise CannotStart(problem) from problem
     DATA.mkdir(parents=True, exist_ok=True)
-    call_command("migrate", verbosity=0, interactive=False)
+    try:
+        call_command("migrate", verbosity=0, interactive=False)
+    except (DatabaseError, ImproperlyConfigured) as problem:
+        raise CannotStart(
+            f"The database cannot be used: {str(problem).strip()}\nStart it, name another one in DATABASE_URL, or "
+            "unset that: then the demo makes a SQLite file."
+        ) from problem
     return _demo_administrator() if settings.DEBUG else "with the account you created"
 
 

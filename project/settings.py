@@ -78,7 +78,10 @@ TEMPLATES = [
 
 def _database() -> dict[str, Any]:
     url = read("DATABASE_URL", str, f"sqlite:///{paths.DATA / 'db.sqlite3'}")
-    config: dict[str, Any] = dict(dj_database_url.parse(url))
+    try:
+        config: dict[str, Any] = dict(dj_database_url.parse(url))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"DATABASE_URL is not the URL of a database: {error}") from None
     if config["ENGINE"] == "django.db.backends.sqlite3":
         # Several processes share the file: any number of readers and one writer, for which other writers wait.
         config["OPTIONS"] = {

@@ -110,11 +110,17 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int, folder
 
 def answers(url: str) -> bool:
     """Whether a server answers at this URL."""
+    return problem_of(url) is None
+
+
+def problem_of(url: str) -> str | None:
+    """Why the server at this URL cannot be used. Raises: ValueError for what is no URL of a Redis."""
     with redis.Redis.from_url(url, socket_timeout=2) as client:
         try:
-            return bool(client.ping())
-        except redis.RedisError:
-            return False
+            client.ping()
+        except redis.RedisError as error:
+            return str(error)
+    return None
 
 
 def url_of(port: int) -> str:

@@ -143,8 +143,16 @@ class Client:
             problem = f"no answer in {self._patience:.0f} s"
         except Refused as refusal:
             problem = str(refusal)
+        session = self._session.fingerprint if self._session.session_id else ""
         self._record.add(
-            Outcome(kind=kind, process=self._asked, sent=sent, ended=monotonic(), problem=problem)
+            Outcome(
+                kind=kind,
+                process=self._asked,
+                sent=sent,
+                ended=monotonic(),
+                session=session,
+                problem=problem,
+            )
         )
         return not problem
 
@@ -168,6 +176,8 @@ class Client:
         if not isinstance(got, int) or not self._bumps < got <= self._bumps + self._uncertain:
             expected = f"{self._bumps + 1} to {self._bumps + self._uncertain}"
             lost = isinstance(got, int) and got <= self._bumps
+            if isinstance(got, int) and lost:
+                self._record.writes_lost += self._bumps + 1 - got
             self._bumps, self._uncertain = got if isinstance(got, int) else 0, 0
             raise Refused("state lost" if lost else f"counted to {got!r}, not {expected}")
         self._bumps, self._uncertain = got, 0

@@ -20,6 +20,8 @@ class Outcome:
     process: str
     sent: float
     ended: float
+    #: The fingerprint of the session; empty if it was about to be opened.
+    session: str = ""
     #: Why it failed, in a few words; empty if its answer was the right one.
     problem: str = ""
 
@@ -66,6 +68,8 @@ class Record:
     messages: Messages = field(default_factory=Messages)
     #: Sessions whose client had to initialize another one.
     sessions_lost: int = 0
+    #: Acknowledged calls that a session's state does not know of; of sessions that were lost, none.
+    writes_lost: int = 0
     #: Seconds from request to answer of the calls that are answered at once, whatever the answer.
     waited: list[float] = field(default_factory=list)
 

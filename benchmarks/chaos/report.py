@@ -29,12 +29,12 @@ def write(path: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def write_docs(path: Path, table: str) -> None:
+def write_docs(path: Path, table: str, before: str = START, behind: str = END) -> None:
     """Replace what stands between the two markers. Raises: ValueError if they are missing."""
-    head, start, rest = path.read_text().partition(START)
-    _, end, tail = rest.partition(END)
+    head, start, rest = path.read_text().partition(before)
+    _, end, tail = rest.partition(behind)
     if not start or not end:
-        raise ValueError(f"{path.name} lacks the markers {START} and {END}")
+        raise ValueError(f"{path.name} lacks the markers {before} and {behind}")
     path.write_text(f"{head}{start}\n\n{table}\n\n{end}{tail}")
 
 

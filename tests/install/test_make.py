@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,8 +181,29 @@ def test_a_redis_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path) -
     address = f"127.0.0.1:{free_port()}/0"
     with demo(tmp_path, REDIS_URL=f"redis://somebody:secret@{address}") as running:
         assert running.process.wait(30) == 1
-        assert f"redis://{address}, does not answer" in running.output
+        assert f"redis://{address}, cannot be used: " in running.output
+        assert "Connection refused" in running.output
         assert "secret" not in running.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("REDIS_URL", "localhost:6379", "a URL of Redis looks like redis://127.0.0.1:6379/0."),
+        ("DATABASE_URL", "shop.sqlite3", "DATABASE_URL is not the URL of a database: "),
+        (
+            "DATABASE_URL",
+            "sqlite:////no/such/folder/db.sqlite3",
+            "The database cannot be used: unable to open",
+        ),
+    ],
+)
+def test_a_wrong_url_is_refused_in_a_sentence(tmp_path: Path, variable: str, value: str, said: str) -> None:
+    variables: dict[str, Any] = {"REDIS_URL": "", variable: value}
+    with demo(tmp_path, **variables) as running:
+        assert running.process.wait(60) == 1
+        assert said in running.output
+        assert "Traceback" not in running.output
 
 
 @pytest.mark.parametrize("port", ["abc", "99999", "0"])
@@ -228,6 +250,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     found: list[list[str]] = []
 
     def install(command: list[str], **_: Any) -> int:
+        if "--constraint" not in command:
+            return 0
         constraints = ROOT / command[command.index("--constraint") + 1]
         found.append(constraints.read_text().splitlines())
         return 0
@@ -244,6 +268,36 @@ def test_what_is_installed_already_is_not_installed_again(
     bootstrap("run")
 
     assert len(installed) == 1
+
+
+def test_an_environment_of_which_parts_are_missing_is_made_anew(
+    bootstrap: Callable[[str], None], installed: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    names: dict[str, Any] = bootstrap.__globals__
+    monkeypatch.setitem(names, "_make_venv", lambda: made.append("anew"))
+    bootstrap("run")
+    assert (made, len(installed)) == ([], 1)
+
+    names["MODULES"]["run"] += " no_such_module"
+    monkeypatch.setitem(names, "_python", lambda: sys.executable)
+    monkeypatch.setattr("subprocess.call", _call_only_python(installed))
+    bootstrap("run")
+
+    assert (made, len(installed)) == (["anew"], 2)
+
+
+def _call_only_python(installed: list[list[str]]) -> Callable[..., int]:
+    """As `installed`, but the look at the modules is a real one."""
+    call = subprocess.run
+
+    def either(command: list[str], **options: Any) -> int:
+        if "--constraint" not in command:
+            return int(call(command, check=False, **options).returncode)
+        installed.append([])
+        return 0
+
+    return either
 
 
 def test_the_environment_chooses_the_release_of_django(

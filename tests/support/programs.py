@@ -37,6 +37,7 @@ PIP: Final = (
     "clients/requirements-2025-11-25.txt",
     "clients/requirements-fastmcp-2.txt",
     "clients/requirements-fastmcp-4.txt",
+    "clients/requirements-fastmcp-server.txt",
 )
 
 CI: Final = os.environ.get("MCP_SESSIONS_CI") == "1"
