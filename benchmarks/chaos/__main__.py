@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--output", type=Path, default=LATEST, help="where the JSON goes; other rows in it are kept"
     )
+    made.add_argument("--machine", default="not described", help="on what this runs, for the table")
     made.add_argument("--write-docs", action="store_true", help="put the table into docs/chaos.md")
     return made
 
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seconds between two requests of each": options.pause,
         "scale": options.scale,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": options.machine,
     }
     for name in options.only:
         row = run(BY_NAME[name], clients=options.clients, scale=options.scale, pause=options.pause)

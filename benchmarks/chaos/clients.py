@@ -277,8 +277,8 @@ class Client:
                     and "method" in asked
                 ):
                     await self._answer(asked, answer)
-                if call.through or len(call.received) - before > left:
-                    return
+                if call.through or (call.last_event_id and len(call.received) - before > left):
+                    return  # to resume it; not a stream without ids, which cannot be
 
     async def _answer(self, asked: dict[str, Any], number: int) -> None:
         """Answer a request of the server, on whichever process, until one has taken it."""

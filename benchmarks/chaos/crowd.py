@@ -57,9 +57,11 @@ class Crowd:
             self._failure = error
         finally:
             self._ready.set()
+            self._loop.close()
 
     async def _run(self) -> None:
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        # A connection for each request: on a kept one, a request may be under way when its server closes it.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
         async with httpx2.AsyncClient(timeout=SILENCE, limits=limits) as http, asyncio.TaskGroup() as group:
             clients = [
                 Client(
@@ -83,5 +85,7 @@ class Crowd:
 def working(crowd: Crowd) -> Iterator[None]:
     """The clients work inside the block, and have finished after it."""
     crowd.start()
-    yield
-    crowd.finish()
+    try:
+        yield
+    finally:
+        crowd.finish()

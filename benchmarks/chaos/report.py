@@ -45,8 +45,8 @@ def markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *map(_line, rows),
     ]
-    said = ", ".join(f"{name} {value}" for name, value in about.items())
-    return "\n".join([*lines, "", f"Measured with {said}."])
+    said = "; ".join(f"{name}: {value}" for name, value in about.items())
+    return "\n".join([*lines, "", f"Measured as follows. {said}."])
 
 
 def _line(row: Row) -> str:

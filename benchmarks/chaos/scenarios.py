@@ -5,8 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
+from math import inf
+from time import monotonic
 from typing import Final
 
+from benchmarks.chaos.outcomes import Fault
 from benchmarks.chaos.world import World
 
 #: Seconds for which the clients work before and after, at a scale of 1.
@@ -79,11 +82,12 @@ def redis_is_gone(world: World, seconds: float) -> None:
 
 
 def redis_comes_back_empty(world: World, seconds: float) -> None:
-    with world.fault():
-        world.redis.stop(signal.SIGKILL)
-        world.redis.start()
-        world.wait_until_redis_serves_all()
-        world.wait(seconds)
+    """Each client notices with its next request, so what is lost is a fault until the end."""
+    world.faults.append(Fault(begun=monotonic(), ended=inf))
+    world.redis.stop(signal.SIGKILL)
+    world.redis.start()
+    world.wait_until_redis_serves_all()
+    world.wait(seconds)
 
 
 def cut_off(world: World, seconds: float) -> None:

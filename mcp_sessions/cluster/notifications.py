@@ -1,8 +1,8 @@
 """What nodes tell each other, and its one encoding.
 
 The encoded form is a JSON object: the version of the format, the type, the fields, and the name if it is a broadcast. A
-node skips what it cannot read: a newer release may send types that this one does not know. So a new type needs no new
-version; a changed meaning of an existing one does.
+node skips what it cannot read, and ignores fields that it does not know: a newer release may send more types, and more
+fields of a type. So neither needs a new version; a changed meaning of an existing one does.
 """
 
 import json
@@ -162,9 +162,9 @@ def decode(encoded: bytes) -> Envelope:
     if cls is None:
         raise Unreadable(f"type {kind[:_SHOWN_CHARS]!a}")
     hints = _HINTS[cls]
-    if values.keys() != hints.keys() or not isinstance(name, str):
+    if not hints.keys() <= values.keys() or not isinstance(name, str):
         raise Unreadable(f"{kind} with other fields")
-    return Envelope(cls(**{key: _checked(kind, value, hints[key]) for key, value in values.items()}), name)
+    return Envelope(cls(**{key: _checked(kind, values[key], hint) for key, hint in hints.items()}), name)
 
 
 def _checked(kind: str, value: Any, hint: Any) -> Any:

@@ -3,11 +3,11 @@
 `startup.patch_daphne` puts the same server into the `daphne` command itself.
 
 On SIGTERM or SIGINT it is no longer ready, stops listening, closes WebSockets with code 1001, runs the
-`lifecycle.on_drain` hooks, waits up to `--drain-timeout` seconds for these and for the requests in flight, runs the
-`lifecycle.on_abort` hooks, which answer what is left, waits for those answers, cancels the rest, runs the
-`lifecycle.on_shutdown` hooks and exits with 0. Requests that still arrive on open connections are served, and the
-connection is closed after the response. A request whose body is still arriving has not reached the application and is
-not waited for.
+`lifecycle.on_drain` hooks, waits up to `--drain-timeout` seconds for these and for the requests in flight, closes idle
+connections, runs the `lifecycle.on_abort` hooks, which answer what is left, waits for those answers, cancels the rest,
+runs the `lifecycle.on_shutdown` hooks and exits with 0. Requests that still arrive on open connections are served, and
+the connection is closed after the response. A request whose body is still arriving has not reached the application and
+is not waited for.
 
 What runs in a thread cannot be cancelled, and Python waits for it. If the process has not ended HARD_END_SECONDS after
 the drain, it is ended with 1, and a line in the log says so.
@@ -47,9 +47,14 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.web.http import HTTPChannel
 
 from mcp_sessions import lifecycle
+from mcp_sessions.daphne.idle import close_idle_connections
 from mcp_sessions.transport.rejections import FAILED, STOPPED, Rejection
 
 DRAIN_SECONDS: Final = 10.0
+#: More connections than may wait to be accepted.
+MOST_ACCEPTED: Final = 10_000
+#: Seconds in which a connection that was just accepted may send its request.
+ARRIVAL_SECONDS: Final = 0.1
 #: Seconds after the drain for the abort hooks, for their answers to leave, for cancelled applications to end, for the
 #: shutdown hooks, and for the last bytes to leave.
 ABORT_SECONDS: Final = 2.0
@@ -153,7 +158,7 @@ class Server(PacedServer):
         await self._stop_listening()
         self._close_websockets()
         await lifecycle.drain(self.drain_seconds)
-        if left := await self._wait_for_applications(deadline):
+        if left := await self._wait_for_requests(deadline):
             logger.warning("%d requests did not finish within %s s.", left, self.drain_seconds)
         await lifecycle.abort(ABORT_SECONDS)
         await self._wait_for_applications(time.monotonic() + ANSWER_SECONDS)
@@ -165,6 +170,9 @@ class Server(PacedServer):
         self.draining = True
         loop = asyncio.get_running_loop()
         for port in self._ports:
+            # Connections that wait to be accepted would be reset. Twisted closes the port in its next round, after this
+            port.numberAccepts = MOST_ACCEPTED
+            reactor.callLater(0, port.doRead)
             await maybeDeferred(port.stopListening).asFuture(loop)
         for protocol in self.connections:
             if isinstance(protocol, WebRequest):
@@ -175,6 +183,14 @@ class Server(PacedServer):
         for protocol in tuple(self.connections):
             if isinstance(protocol, WebSocketProtocol):
                 _close_websocket(protocol, GOING_AWAY)
+
+    async def _wait_for_requests(self, deadline: float) -> int:
+        """Wait until no request is left and none can come any more. The number of those that still run then."""
+        await self._wait_for_applications(deadline)
+        await asyncio.sleep(ARRIVAL_SECONDS)
+        while close_idle_connections(reactor) and time.monotonic() < deadline:  # noqa: ASYNC110 - no event says so
+            await asyncio.sleep(0.01)  # the reactor reads what has begun to arrive
+        return await self._wait_for_applications(deadline)
 
     async def _wait_for_applications(self, deadline: float) -> int:
         """Wait for all applications until then. The number of those that still run."""

@@ -6,6 +6,7 @@ that may share a round trip, and is sent their results. `StoreUnavailable` is ra
 
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable, Generator, Sequence
 from importlib.resources import files
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
@@ -68,6 +69,11 @@ class Call(NamedTuple, Generic[T_co]):
     fails_alone: bool = False
 
 
+#: The version of the records that this release writes and reads.
+FORMAT: Final = b"1"
+#: Versions of other releases whose records were seen in this process. More than so many are no releases, but garbage.
+foreign: Final[set[bytes]] = set()
+MOST_FOREIGN: Final = 20
 #: An operation of several round trips.
 Operation = Generator[Sequence[Call[Any]], list[Any], T]
 
@@ -82,9 +88,15 @@ def is_readable(fingerprint: str, reply: Any) -> bool:
 
 
 def warn_unreadable(fingerprint: str, text: bytes | Exception) -> None:
-    """Log a record that is corrupt, or of a format version that this release does not know. It is left alone."""
+    """Log a record that is corrupt, or of a format version that this release does not know. It is left alone.
+
+    Another release beside this one may write many of the latter: each version is logged at WARNING once.
+    """
     version = text.split(b" ", 1)[0][:8] if isinstance(text, bytes) else type(text).__name__
-    log.warning("Session %s is unreadable (format %r); it is treated as gone.", fingerprint[:12], version)
+    level = logging.DEBUG if version in foreign else logging.WARNING
+    if isinstance(version, bytes) and version.isdigit() and version != FORMAT and len(foreign) < MOST_FOREIGN:
+        foreign.add(version)
+    log.log(level, "Session %s is unreadable (format %r); it is treated as gone.", fingerprint[:12], version)
 
 
 def check_unused(operation: Operation[Any]) -> None:

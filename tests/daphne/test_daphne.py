@@ -214,6 +214,25 @@ def test_a_request_in_flight_finishes_and_new_connections_are_refused(tmp_path: 
         assert process.output().index("drain hook") < process.output().index("shutdown hook")
 
 
+def test_connections_that_wait_to_be_accepted_when_it_stops_are_answered(tmp_path: Path) -> None:
+    with running("mcp_sessions.daphne", tmp_path) as process:
+        process.pause()
+        waiting = [SocketClient(process).send("/healthz") for _ in range(40)]
+        process.send_signal(signal.SIGTERM)
+        process.resume()
+        assert [each.response().read() for each in waiting] == [b"fine"] * len(waiting)
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
+
+
+def test_idle_connections_are_closed_before_requests_on_them_could_only_fail(tmp_path: Path) -> None:
+    with running("mcp_sessions.daphne", tmp_path, HANGS_AT_SHUTDOWN="1") as process:
+        idle = SocketClient(process)
+        assert idle.send("/healthz").response().read() == b"fine"
+        process.send_signal(signal.SIGTERM)
+        process.wait_until_it_says("shutdown hook")
+        assert not idle.hears_nothing()  # its end, while the process still has time
+
+
 def test_the_drain_hook_may_close_what_would_never_end(tmp_path: Path) -> None:
     with running("mcp_sessions.daphne", tmp_path, "--drain-timeout", "60") as process:
         stream = ask(process, "/until-drained")

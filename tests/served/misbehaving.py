@@ -38,6 +38,8 @@ async def note_drain() -> None:
 @lifecycle.on_shutdown
 async def note_shutdown() -> None:
     say("shutdown hook")
+    if os.environ.get("HANGS_AT_SHUTDOWN"):
+        await asyncio.Event().wait()
 
 
 async def start(send: Send) -> None:

@@ -1,22 +1,25 @@
 """Records that are corrupt, or that another release wrote: logged, treated as gone, never an exception."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 
 from mcp_sessions.errors import SessionGone
+from mcp_sessions.store.call import MOST_FOREIGN, foreign
 from mcp_sessions.store.calls import queries, sessions, state
 from mcp_sessions.store.calls.queries import Query
 from tests.store.harness import HOUR, Harness
 from tests.support.redis import RedisServer
 
 FOREIGN = b'2 {"created": 1}'
+CORRUPT = b"1 1 2 3"
 UNREADABLE = [
     FOREIGN,
     b"",
     b"\xff\xfe\x00garbage",
-    b"1 1 2 3",
+    CORRUPT,
     b'1 1800000000000 86400000 0 3600000 0 1 -a\nping\nanonymous\n{"not": "a list"}',
     b"1 x 86400000 0 3600000 0 1 -a\nping\nanonymous\n[]",
     b'1 1800000000000 86400000 0 3600000 0 1 -a\nping\nanonymous\n["2025-11-25",{},{}]\nmore',
@@ -37,6 +40,11 @@ def redis(redis_server: RedisServer) -> Any:
     with redis_server.client() as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_logged_before() -> None:
+    foreign.clear()
 
 
 def record_key(harness: Harness, fingerprint: str) -> str:
@@ -80,7 +88,7 @@ async def test_an_unreadable_record_is_gone_for_every_method_and_left_alone(
     await assert_cannot_be_changed(redis_harness, fingerprint)
 
     assert redis.get(record_key(redis_harness, fingerprint)) == text
-    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert "WARNING" in {record.levelname for record in caplog.records}
     assert all(fingerprint[:12] in record.getMessage() for record in caplog.records)
     assert fingerprint not in caplog.text
 
@@ -97,17 +105,44 @@ async def test_a_record_whose_handshake_cannot_be_read_is_gone(
     assert "unreadable" in caplog.text
 
 
-async def test_it_is_logged_once_for_each_read(
+async def test_a_corrupt_one_is_logged_once_for_each_read(
     redis: Any, redis_harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     fingerprint = await redis_harness.open()
-    redis.set(record_key(redis_harness, fingerprint), FOREIGN, px=HOUR)
+    redis.set(record_key(redis_harness, fingerprint), CORRUPT, px=HOUR)
 
     await redis_harness.touch(fingerprint)
+    await redis_harness.touch(fingerprint)
 
-    assert [record.getMessage() for record in caplog.records] == [
-        f"Session {fingerprint[:12]} is unreadable (format b'2'); it is treated as gone."
-    ]
+    said = f"Session {fingerprint[:12]} is unreadable (format b'1'); it is treated as gone."
+    assert [record.getMessage() for record in caplog.records] == [said, said]
+
+
+async def test_records_of_another_release_are_logged_once_for_each_format(
+    redis: Any, redis_harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    for version in (b"2", b"2", b"3", b"1"):
+        fingerprint = await redis_harness.open()
+        redis.set(record_key(redis_harness, fingerprint), version + b" of another release", px=HOUR)
+        for _ in range(2):
+            assert await redis_harness.touch(fingerprint) is None
+
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [re.findall(r"format b'(\d)'", each) for each in warned] == [["2"], ["3"], ["1"], ["1"]]
+
+
+async def test_garbage_that_looks_like_many_releases_is_logged_each_time(
+    redis: Any, redis_harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    fingerprint = await redis_harness.open()
+    for version in range(2, MOST_FOREIGN + 5):
+        redis.set(record_key(redis_harness, fingerprint), b"%d garbage" % version, px=HOUR)
+        await redis_harness.touch(fingerprint)
+        await redis_harness.touch(fingerprint)
+
+    assert len(foreign) == MOST_FOREIGN
+    warned = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == MOST_FOREIGN + 2 * 3
 
 
 @pytest.mark.parametrize("part", ["session", "features", "state"])

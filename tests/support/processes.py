@@ -141,20 +141,18 @@ class Process:
 
     def answers(self) -> bool:
         """Whether it answers a request of its probe's path at all."""
-        return bool(self.status(self.probe))
+        return self.get(self.probe) is not None
 
-    def status(self, path: str) -> int:
-        """The status of the answer to a GET request; 0 for no answer."""
+    def get(self, path: str) -> str | None:
+        """What answers a GET request, whatever its status; None for no answer."""
         connection = http.client.HTTPConnection(*self.address, timeout=5)
         try:
             connection.request("GET", path)
-            response = connection.getresponse()
-            response.read()
+            return connection.getresponse().read().decode(errors="replace")
         except (OSError, http.client.HTTPException):
-            return 0
+            return None
         finally:
             connection.close()
-        return response.status
 
     def refuses_connections(self) -> bool:
         """Whether nobody listens on its port."""

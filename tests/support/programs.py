@@ -98,10 +98,21 @@ def _first_of(pattern: str) -> Callable[[], Path | None]:
     return lambda: next(iter(sorted(Path("/usr").glob(pattern))), None)
 
 
+def _git_with_history() -> Path | None:
+    """git, if this is a clone with all commits."""
+    git = _on_path("git")()
+    if git is None:
+        return None
+    asked = [str(git), "-C", str(ROOT), "rev-parse", "--is-shallow-repository"]
+    said = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    return git if said.stdout.strip() == "false" else None
+
+
 FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
     "chromedriver": _on_path("chromedriver"),
     "chromium": _on_path("chromium", "chromium-browser", "google-chrome"),
     "docker-compose": _on_path("docker-compose"),
+    "history": _git_with_history,
     "libfaketime": _first_of("lib/**/faketime/libfaketimeMT.so.1"),
     "kubectl": _on_path("kubectl"),
     "kustomize": _on_path("kustomize"),

@@ -52,6 +52,6 @@ def overdue() -> Call[list[Ending]]:
 def _endings(_: str, reply: Any) -> list[Ending]:
     found = []
     for token, what in zip(reply[::2], reply[1::2], strict=True):
-        fingerprints, reason, by = json.loads(what)
+        fingerprints, reason, by, *_ = json.loads(what)  # a newer release may say more
         found.append(Ending(token=token.decode(), fingerprints=fingerprints, reason=reason, by=by))
     return found
