@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.conf import endpoint
-from mcp_sessions.ending import Deadlines, finish_endings
+from mcp_sessions.ending import Deadlines, finish_endings, sweep
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.store.calls import sessions, streams
@@ -49,6 +49,7 @@ class Heartbeat:
         await self.orphans.look()
         await self.client_requests.look()
         await finish_endings(self.context.node, self.context.conf().alias)
+        await sweep(self.context.node, self.context.conf().alias)
         await self._read_again()
 
     async def _keep_sessions(self) -> None:
