@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -134,7 +135,7 @@ def test_indexes_are_the_same(store: Store) -> None:
     update = (6, 4, bytes(32), store.now, store.now + HOUR, 60_000)
     run(indexes.UPDATE, "gone activity principal client protocol ends", *update)
     run(indexes.UPDATE, "g a1 a2 e gone activity", 4, 2, b"m", 5, 9, 60_000, 2, 1, b"n", store.now, 7, 1)
-    for order, since, before, score, member, offset, limit in itertools.product(
+    stretches: Iterator[tuple[Any, ...]] = itertools.product(
         ("asc", "desc"),
         ("", store.now - 4_000),
         ("", store.now - 2_000),
@@ -142,7 +143,8 @@ def test_indexes_are_the_same(store: Store) -> None:
         ("", bytes([6]) * 32),
         (0, 1, 50),
         (0, 3, 20),
-    ):
+    )
+    for order, since, before, score, member, offset, limit in stretches:
         arguments = (HOUR, since, before, order, score, member if score else "", offset, limit)
         run(indexes.MEMBERS, "activity", *arguments)
     for order in ("asc", "desc"):
