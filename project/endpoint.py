@@ -20,6 +20,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "RESPONSE": str,
     "MAX_SESSIONS": cap,
     "MAX_SESSIONS_PER_PRINCIPAL": cap,
+    "INDEX_SHARDS": count,
     "MAX_BODY": count,
     "STATE_MAX_BYTES": count,
     "MAX_HANDLES": cap,

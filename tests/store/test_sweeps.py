@@ -8,6 +8,7 @@ from mcp_sessions.store import keys
 from mcp_sessions.store.calls import indexes, queries, sessions, state, sweeps
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sweeps import BATCH, LEASE_MS
+from tests.store import harness as harnesses
 from tests.store.harness import CLAUDE, HOUR, MINUTE, SECOND, Harness, a_fingerprint, client_named
 from tests.store.test_kinds import basket
 
@@ -42,7 +43,7 @@ async def test_what_is_over_ends_with_what_it_held_and_leaves_every_index(harnes
 
     harness.clock.advance(59 * MINUTE)
     await harness.touch(stays, principal=ANN)
-    harness.clock.advance(31 * MINUTE)
+    harness.clock.advance(30 * MINUTE)
     [old] = await harness.sweep()
     assert (old.fingerprint, old.expires_ms) == (stays, old.deadline_ms)
     assert await counted(harness, Query()) == 0
@@ -198,3 +199,23 @@ async def test_more_than_a_batch_is_swept_in_several(harness: Harness) -> None:
 
     assert len({each.fingerprint for each in ended}) == BATCH + 20
     assert await harness.store.run(indexes.count(limits=harness.limits)) == 0
+
+
+async def test_a_changed_number_of_shards_loses_no_session_and_lists_what_is_used_again(
+    redis_caches: Any,
+) -> None:
+    before = harnesses.redis_harness("standalone")
+    opened = [await before.open(principal=ANN) for _ in range(4)]
+    await before.settled()
+    namespace = before.key("", "clients").split("{")[1].split("}")[0]
+    passed = 0
+    for shards in (16, 8, 1):
+        after = harnesses.redis_harness("standalone", namespace=namespace, shards=shards)
+        passed += indexes.interval_ms(after.limits)
+        after.clock.advance(passed)
+        assert all([await after.touch(fingerprint, principal=ANN) for fingerprint in opened])
+        await after.settled()
+        assert await counted(after, Query()) == await counted(after, Query(principal=ANN)) == 4
+        assert await after.sweep() == []
+        await after.aclose()
+    await before.aclose()
