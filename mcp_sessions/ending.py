@@ -2,9 +2,10 @@
 
 Records of the other kinds end in the same way. Each end is a line in the log, with who and why, and for a session or a
 conversation the signal `session_ended`, once; every node is told, and closes what is open of the record. Of several
-ends of one record at the same moment exactly one gets it.
+ends of one record at the same moment exactly one gets it. When time ends a record, nothing of it is open: no node is
+told, and there is a line only for those that are signalled.
 
-What an operator ends is remembered in the store until that is done. If the process is killed in the middle, or cannot
+What an operator or a sweep ends is remembered in the store until that is done. If the process is killed in the middle, or cannot
 reach the store any more, a node finishes it: it ends what is left and announces all of it. Only then may a line and a
 signal come twice.
 """
@@ -244,7 +245,7 @@ async def _announce(node: Node, alias: str, ended: Sequence[Session], *, reason:
 class Deadlines:
     """Ends the sessions that one node holds when they reach their maximum age.
 
-    A session that no node holds at that moment just expires. Of several nodes that hold one, one ends it.
+    A session that no node holds at that moment is swept. Of several nodes that hold one, one ends it.
     """
 
     def __init__(
