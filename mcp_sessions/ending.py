@@ -5,9 +5,9 @@ conversation the signal `session_ended`, once; every node is told, and closes wh
 ends of one record at the same moment exactly one gets it. When time ends a record, nothing of it is open: no node is
 told, and there is a line only for those that are signalled.
 
-What an operator or a sweep ends is remembered in the store until that is done. If the process is killed in the middle, or cannot
-reach the store any more, a node finishes it: it ends what is left and announces all of it. Only then may a line and a
-signal come twice.
+What an operator or a sweep ends is remembered in the store until that is done. If the process is killed in the middle,
+or cannot reach the store any more, a node finishes it: it ends what is left and announces all of it. Only then may a
+line and a signal come twice.
 """
 
 import asyncio
