@@ -39,6 +39,11 @@ class Limits:
     max_sessions_per_principal: int | None
     #: Over how many hash slots the indexes are spread.
     shards: int = 1
+    #: How often a record's place in the indexes is updated at most: a sixtieth of `idle_ms`, between 5 s and 60 s.
+    index_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index_ms", max(5_000, min(60_000, self.idle_ms // 60)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ async def test_one_index_says_when_each_session_ends(redis: Any, redis_harness: 
     [(10 * SECOND, 5 * SECOND), (10 * MINUTE, 10 * SECOND), (HOUR, MINUTE), (30 * DAY, MINUTE)],
 )
 def test_the_interval_of_updates_follows_the_idle_ttl(idle_ms: int, interval_ms: int) -> None:
-    assert indexes.interval_ms(replace(LIMITS, idle_ms=idle_ms)) == interval_ms
+    assert replace(LIMITS, idle_ms=idle_ms).index_ms == interval_ms
 
 
 async def test_a_busy_session_is_indexed_once_in_an_interval(redis: Any, redis_harness: Harness) -> None:
@@ -77,7 +77,7 @@ async def test_a_busy_session_is_indexed_once_in_an_interval(redis: Any, redis_h
     redis.config_resetstat()
 
     for _ in range(100):
-        redis_harness.clock.advance(indexes.interval_ms(redis_harness.limits) // 25)
+        redis_harness.clock.advance(redis_harness.limits.index_ms // 25)
         await redis_harness.touch(fingerprint)
         await redis_harness.store.run(sessions.keep([fingerprint], limits=redis_harness.limits))
 
@@ -164,7 +164,7 @@ async def test_an_index_that_was_lost_fills_again_as_sessions_are_used(
     redis.delete(redis_harness.key("", "index:activity"))
     assert redis_harness.sync.run(indexes.count(limits=redis_harness.limits)) == 0
 
-    redis_harness.clock.advance(indexes.interval_ms(redis_harness.limits))
+    redis_harness.clock.advance(redis_harness.limits.index_ms)
     for fingerprint in opened:
         await redis_harness.touch(fingerprint)
     await redis_harness.settled()

@@ -66,7 +66,7 @@ async def test_a_page_shows_sessions_as_they_are(harness: Harness) -> None:
 
 async def test_activity_moves_a_session_to_the_top(harness: Harness) -> None:
     opened = await open_spaced(harness, 3)
-    harness.clock.advance(indexes.interval_ms(harness.limits))
+    harness.clock.advance(harness.limits.index_ms)
     await harness.touch(opened[0])
     await harness.settled()
 
@@ -79,7 +79,7 @@ async def test_activity_moves_a_session_to_the_top(harness: Harness) -> None:
 
 async def test_an_open_stream_moves_a_session_to_the_top_too(harness: Harness) -> None:
     opened = await open_spaced(harness, 2)
-    harness.clock.advance(indexes.interval_ms(harness.limits))
+    harness.clock.advance(harness.limits.index_ms)
     await harness.store.run(sessions.keep([opened[0]], limits=harness.limits))
     await harness.settled()
 

@@ -211,7 +211,7 @@ async def test_a_changed_number_of_shards_loses_no_session_and_lists_what_is_use
     passed = 0
     for shards in (16, 8, 1):
         after = harnesses.redis_harness("standalone", namespace=namespace, shards=shards)
-        passed += indexes.interval_ms(after.limits)
+        passed += after.limits.index_ms
         after.clock.advance(passed)
         assert all([await after.touch(fingerprint, principal=ANN) for fingerprint in opened])
         await after.settled()

@@ -14,9 +14,6 @@ from mcp_sessions.records import ANONYMOUS, Handshake, Kind, Session
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script
 
-#: How often a record's place in the indexes is updated at most: a sixtieth of its idle TTL, between these two.
-_SHORTEST_MS: Final = 5_000
-_LONGEST_MS: Final = 60_000
 #: For how long an index update that comes after the end of its session is ignored.
 GONE_MS: Final = 30_000
 #: How long an index entry stays after the end of its record, for whoever sweeps it.
@@ -24,8 +21,8 @@ SWEPT_MS: Final = 60_000
 #: Client names that are remembered.
 MOST_CLIENTS: Final = 100
 
-#: How many fingerprints a script drops at once. From indexes of a million members that takes Redis half a millisecond, in
-#: which it serves nobody else.
+#: How many fingerprints a script drops at once. From indexes of a million members that takes half a millisecond, in
+#: which Redis serves nobody else.
 MOST_UNINDEXED: Final = 25
 
 #: How long a record that is no session can live.
@@ -69,14 +66,9 @@ class Entry(NamedTuple):
     active_ms: int
 
 
-def interval_ms(limits: Limits) -> int:
-    """How often a record's place in the indexes is updated at most."""
-    return max(_SHORTEST_MS, min(_LONGEST_MS, limits.idle_ms // 60))
-
-
 def slack_ms(limits: Limits) -> int:
     """How much longer than its record an index entry may matter: it can be that much behind."""
-    return 2 * interval_ms(limits)
+    return 2 * limits.index_ms
 
 
 def places(fingerprint: str, handshake: Handshake, principal: str, *, together: bool = False) -> list[Place]:

@@ -90,7 +90,7 @@ def touch(
         limits.idle_ms,
         _line(call),
         "i" if initialized else "",
-        indexes.interval_ms(limits),
+        limits.index_ms,
     )
     return Call(TOUCH, fingerprint, _SLIDING, arguments, parse_session, partial(_index_if_due, limits))
 
@@ -121,7 +121,7 @@ def count_requests(counts: Mapping[str, Counted], *, limits: Limits) -> Operatio
             KEEP,
             fingerprint,
             _SLIDING,
-            (limits.idle_ms, indexes.interval_ms(limits), counted.requests, _line(counted.call)),
+            (limits.idle_ms, limits.index_ms, counted.requests, _line(counted.call)),
             parse_session,
             partial(_index_if_due, limits),
         )
