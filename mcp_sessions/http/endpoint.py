@@ -14,7 +14,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.conf.rules import HANDSHAKE, MODERN
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.http import access
+from mcp_sessions.http import access, lookup
 from mcp_sessions.http.closing import end
 from mcp_sessions.http.eras import era_refusal
 from mcp_sessions.http.guard import Guard
@@ -31,7 +31,7 @@ from mcp_sessions.http.headers import (
 from mcp_sessions.http.modern import serve_modern
 from mcp_sessions.http.opening import initialize
 from mcp_sessions.http.responses import preflight, reject, respond, with_cors
-from mcp_sessions.records import Session, fingerprint
+from mcp_sessions.records import Session
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.server import HANDSHAKE_VERSIONS
 from mcp_sessions.serving.runtime import Runtime, runtime_for
@@ -137,8 +137,10 @@ class _HandshakeRequest:
         if rejection is not None:
             return await reject(self.send, rejection)
         body = await _body(headers, self.receive, self.conf.max_body)
-        if body is not None and len(body) > LARGE_BODY_BYTES and not await self._may_send_much():
-            return None
+        if body is not None and len(body) > LARGE_BODY_BYTES:
+            rejection = await self._large_body_rejection()
+            if rejection is not None:
+                return await reject(self.send, rejection)
         message = rejections.TOO_LARGE if body is None else jsonrpc.parse(body)
         del body  # a request lives as long as its handler
         if isinstance(message, rejections.Rejection):
@@ -150,16 +152,19 @@ class _HandshakeRequest:
         try:
             if isinstance(message, jsonrpc.Request) and message.method == "initialize":
                 return await initialize(self.runtime, message, self.principal, self.scope, self.send)
-            session = await self._touch(
-                jsonrpc.call_name(message),
+            session = await lookup.touch(
+                self.runtime.context,
+                headers.get(SESSION_ID),
+                principal=self.principal,
+                call=jsonrpc.call_name(message),
                 initialized=isinstance(message, jsonrpc.Notification)
                 and message.method == "notifications/initialized",
             )
         finally:
             admission.waiting -= 1
-        if session is None:
-            return None
-        if isinstance(message, jsonrpc.Request):
+        if isinstance(session, rejections.Rejection):
+            await reject(self.send, session)
+        elif isinstance(message, jsonrpc.Request):
             await self._answer(message, session)
         elif isinstance(message, jsonrpc.Notification):
             await self._accept(message, session)
@@ -167,35 +172,6 @@ class _HandshakeRequest:
             await respond(self.send, 202)
         else:
             await reject(self.send, rejections.NOT_AWAITED)
-
-    async def _touch(self, call: str, *, initialized: bool = False) -> Session | None:
-        """The session of this request, slid and counted. None: the request was refused."""
-        digest = await self._fingerprint()
-        if digest is None:
-            return None
-        touch = sessions.touch(
-            digest, principal=self.principal, limits=self.conf.limits, call=call, initialized=initialized
-        )
-        session = await self.runtime.context.store.run(touch)
-        if session is None:
-            await self._not_found(digest)
-        return session
-
-    async def _fingerprint(self) -> str | None:
-        """The fingerprint of the session id in the headers. None: the request was refused."""
-        session_id = self.headers.get(SESSION_ID)
-        if session_id is None:
-            await reject(self.send, rejections.NO_SESSION_ID)
-            return None
-        digest = fingerprint(session_id.decode("latin-1"))
-        if digest is None:
-            await self._not_found("malformed")
-        return digest
-
-    async def _not_found(self, digest: str) -> None:
-        """A client that reads 404 must initialize again (Session Management, rule 4)."""
-        logger.info("Session %.12s is unknown, over, or another principal's: answered 404.", digest)
-        await reject(self.send, rejections.SESSION_NOT_FOUND)
 
     async def _answer(self, request: jsonrpc.Request, session: Session) -> None:
         """Send one JSON object if the handler ends soon and sends nothing before, else an event stream.
@@ -270,9 +246,11 @@ class _HandshakeRequest:
         if (rejection := runtime.listen()) is not None:
             return await reject(self.send, rejection)
         try:
-            session = await self._touch("GET")
-            if session is None:
-                return None
+            session = await lookup.touch(
+                runtime.context, self.headers.get(SESSION_ID), principal=self.principal, call="GET"
+            )
+            if isinstance(session, rejections.Rejection):
+                return await reject(self.send, session)
             runtime.deadlines.watch(session)
             reader = await self._take_over(session)
             if reader is None:
@@ -300,33 +278,32 @@ class _HandshakeRequest:
     async def _no_stream(self, digest: str) -> None:
         """The client's event id is unknown, or its session has ended since it was looked up."""
         if await self.runtime.context.store.run(sessions.get(digest)) is None:
-            await self._not_found(digest)
+            await reject(self.send, lookup.not_found(digest))
         else:
             await reject(self.send, rejections.BAD_EVENT_ID)
 
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""
-        digest = await self._fingerprint()
-        if digest is not None and not await end(self.runtime, digest, self.principal):
-            await self._not_found(digest)
-        elif digest is not None:
+        session_id = lookup.identified(self.runtime.context, self.headers.get(SESSION_ID), self.principal)
+        if isinstance(session_id, rejections.Rejection):
+            await reject(self.send, session_id)
+        elif await end(self.runtime, session_id, self.principal):
             await respond(self.send, 204)
+        else:
+            await reject(self.send, lookup.not_found(session_id.fingerprint))
 
-    async def _may_send_much(self) -> bool:
-        """Whether the session exists, for a body that takes long to parse. False: the request was refused."""
+    async def _large_body_rejection(self) -> rejections.Rejection | None:
+        """Why a body that takes long to parse is refused: only sessions that exist may send one."""
         admission = self.runtime.admission
         if not admission.may_wait(runs=False):
-            await reject(self.send, rejections.TOO_MANY_REQUESTS)
-        elif (digest := await self._fingerprint()) is not None:
-            admission.waiting += 1
-            try:
-                session = await self.runtime.context.store.run(sessions.get(digest))
-            finally:
-                admission.waiting -= 1
-            if session is not None and session.principal == self.principal:
-                return True
-            await self._not_found(digest)
-        return False
+            return rejections.TOO_MANY_REQUESTS
+        admission.waiting += 1
+        try:
+            return await lookup.refusal(
+                self.runtime.context, self.headers.get(SESSION_ID), principal=self.principal
+            )
+        finally:
+            admission.waiting -= 1
 
 
 _HANDLERS: Final[dict[str, Callable[[_HandshakeRequest], Awaitable[None]]]] = {

@@ -17,6 +17,8 @@ _TYPES: Final = {
     "int | None": "integer or `None`",
     "bool": "`True` or `False`",
     "Sequence[str]": "list of texts",
+    "OnMiss": " ".join(f'`"{value}"`' for value in rules.ON_MISSES),
+    "datetime | None": "`datetime` or `None`",
     "Response": " ".join(f'`"{value}"`' for value in rules.RESPONSES),
 }
 _FIELD: Final = re.compile(r"((?:^    #: .*\n)+)    (\w+): ([^=\n]+?)(?: = .*)?$", re.MULTILINE)

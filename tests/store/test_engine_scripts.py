@@ -14,10 +14,12 @@ from mcp_sessions.store.calls import (
     ranges,
     reading,
     requests,
+    revival,
     sessions,
     state,
     streams,
     sweeps,
+    tombstones,
 )
 from tests.store.engines import Both
 from tests.store.harness import DAY, FIRST, HOUR, START
@@ -75,14 +77,74 @@ def test_sessions_are_the_same(store: Store) -> None:
     store.run(sessions.TOUCH, "record1 f1 s1 record f s record2 f2 s2", *touch, *touch, *touch)
     store.run(reading.GET, "record1 f1")
     store.run(reading.GET, "record2 f2")
-    store.run(sessions.END, "record features state tomb other", "=user:2", "deleted", 60_000)
+    store.run(
+        sessions.END,
+        "record features state tomb as-it-was other",
+        "=user:2",
+        "deleted",
+        60_000,
+        "t",
+        1_000,
+        "",
+        "",
+    )
     store.run(sessions.ENDED, "tomb")
-    store.run(sessions.END, "record features state tomb other", "=user:1", "deleted", 60_000)
+    store.run(
+        sessions.END,
+        "record features state tomb as-it-was other",
+        "=user:1",
+        "deleted",
+        60_000,
+        "t",
+        1_000,
+        "",
+        "",
+    )
     store.run(sessions.ENDED, "tomb")
     store.create()
     store.now += HOUR
     store.run(reading.GET, "record features")
     assert store.ran == {"create", "touch", "features", "keep", "get", "end", "ended"}
+
+
+def test_revival_is_the_same(store: Store) -> None:
+    arguments = (
+        "user:1",
+        '["2025-11-25",{"name":"claude"},{}]',
+        START - HOUR,
+        START + HOUR,
+        HOUR,
+        "ping",
+        60_000,
+    )
+    keys = "record features state tomb"
+    store.both.line("HSET {s}:state a 1")
+    store.run(revival.REVIVE, keys, *arguments)
+    store.run(revival.REVIVE, keys, *arguments)
+    store.both.line("EXISTS {s}:state")
+    store.run(revival.SETTLE, "record")
+    store.run(revival.SETTLE, "nil")
+    store.run(revival.BURY, "record tomb", "deleted", START + HOUR)
+    store.run(sessions.END, "record f s tomb as-it-was", "", "deleted", 1, "t", 1, 60_000, 60_000)
+    store.run(sessions.END, "nil f s tomb6 as-it-was6", "", "deleted", 1, "t", 1, 60_000, 60_000)
+    store.run(sessions.ENDED, "tomb6")
+    store.run(revival.REVIVE, keys, *arguments)
+    store.run(tombstones.ADD, "tombstones", START + HOUR, b"a" * 16, b"b" * 16)
+    store.run(tombstones.HAS, "tombstones", b"a" * 16)
+    store.run(tombstones.HAS, "nil tombstones", b"b" * 16)
+    store.run(tombstones.HAS, "nil tombstones", b"c" * 16)
+    store.run(tombstones.SHORTEN, "tomb", 1_000_000)
+    store.run(tombstones.SHORTEN, "tomb", 1_000)
+    store.run(revival.BURY, "nil tomb2", "deleted", START + HOUR)
+    store.run(revival.BURY, "nil tomb2", "deleted", START + HOUR)
+    store.now += 2 * HOUR
+    store.run(revival.BURY, "nil tomb3", "deleted", START + HOUR)
+    store.run(revival.REVIVE, "record4 f s tomb4", *arguments)
+    store.both.line("SET {s}:record5 rubbish")
+    store.run(revival.REVIVE, "record5 f s tomb5", *arguments)
+    store.run(revival.SETTLE, "record5")
+    mine = {"revive", "settle", "bury", "tombstones_add", "tombstones_has", "shorten"}
+    assert store.ran == mine | {"end", "ended"}
 
 
 def test_state_is_the_same(store: Store) -> None:

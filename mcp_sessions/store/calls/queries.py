@@ -9,7 +9,7 @@ from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.records import FINGERPRINT, FINGERPRINT_PREFIX, Kind, Session
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Operation
-from mcp_sessions.store.calls import indexes, ranges, reading, sessions
+from mcp_sessions.store.calls import indexes, ranges, reading
 from mcp_sessions.store.calls.indexes import Entry
 
 #: How many of the last active sessions a short prefix is searched in.
@@ -84,7 +84,7 @@ def find(prefix: str, *, limits: Limits, limit: int, kind: Kind = "session") -> 
     if not FINGERPRINT_PREFIX.match(prefix):
         return []
     if FINGERPRINT.match(prefix):
-        [session] = yield [sessions.get(prefix)]
+        [session] = yield [reading.get(prefix)]
         return [] if session is None or session.kind != kind else [session]
     index = keys.activity_index(kind)
     read = ranges.stretched(index, [keys.home_of(prefix)], limits=limits, kind=kind)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from mcp_sessions.records import Kind, Session, parse_handshake
+from mcp_sessions.records import KEPT_HANDSHAKE_CHARS, Kind, Session, kept_handshake, parse_handshake
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script, warn_unreadable
 from mcp_sessions.store.calls import indexes
@@ -62,10 +62,12 @@ def parse_session(fingerprint: str, reply: Any) -> Session | None:
         numbers, call, principal, handshake = reply[0].decode("ascii").split("\n")
         _, created, deadline, last, expires, _, requests, flags = numbers.split(" ")
         created_ms = int(created)
+        # Not always `parse_handshake`, which does the same: this is on the path of every request.
+        parse = kept_handshake if len(handshake) <= KEPT_HANDSHAKE_CHARS else parse_handshake
         level, tools = parse_features(reply[2]) if len(reply) > 2 else (None, _NO_TOOLS)
         return Session(
             fingerprint=fingerprint,
-            handshake=parse_handshake(handshake),
+            handshake=parse(handshake),
             principal=unescape(principal),
             created_ms=created_ms,
             deadline_ms=created_ms + int(deadline),
@@ -77,6 +79,7 @@ def parse_session(fingerprint: str, reply: Any) -> Session | None:
             last_call=call,
             log_level=level,
             tools=tools,
+            revived="r" in flags,
         )
     except ValueError:
         warn_unreadable(fingerprint, reply[0])

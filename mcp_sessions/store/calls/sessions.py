@@ -10,16 +10,16 @@ from mcp_sessions.connections.defaults import log
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.store.call import Call, Operation, Script, is_readable
-from mcp_sessions.store.calls import indexes, places
+from mcp_sessions.store.calls import indexes, places, tombstones
 from mcp_sessions.store.calls.reading import LOG_LEVEL, TOOL, escape, parse_features, parse_session
 from mcp_sessions.store.calls.reading import get as get
+from mcp_sessions.store.calls.tombstones import SKEW_MS, TOMBSTONE_MS
 from mcp_sessions.transport.event_ids import STANDALONE
 
 #: Why a session was ended; the tombstone keeps it. One that ends by time has none.
 EndReason = Literal["deleted", "expired_by_operator", "max_age", "idle"]
 
 CALL_LENGTH: Final = 128
-TOMBSTONE_MS: Final = 600_000
 #: For how long a repeated end finds the session that it ended.
 REPEATED_MS: Final = 60_000
 
@@ -88,11 +88,11 @@ def touch(
     arguments = (
         escape(principal),
         limits.idle_ms,
-        _line(call),
+        line(call),
         "i" if initialized else "",
         limits.index_ms,
     )
-    return Call(TOUCH, fingerprint, _SLIDING, arguments, parse_session, partial(_index_if_due, limits))
+    return Call(TOUCH, fingerprint, _SLIDING, arguments, parse_session, partial(index_if_due, limits))
 
 
 def keep(fingerprints: Sequence[str], *, limits: Limits) -> Operation[dict[str, Session]]:
@@ -121,9 +121,9 @@ def count_requests(counts: Mapping[str, Counted], *, limits: Limits) -> Operatio
             KEEP,
             fingerprint,
             _SLIDING,
-            (limits.idle_ms, limits.index_ms, counted.requests, _line(counted.call)),
+            (limits.idle_ms, limits.index_ms, counted.requests, line(counted.call)),
             parse_session,
-            partial(_index_if_due, limits),
+            partial(index_if_due, limits),
         )
         for fingerprint, counted in counts.items()
     ]
@@ -131,7 +131,7 @@ def count_requests(counts: Mapping[str, Counted], *, limits: Limits) -> Operatio
 
 
 def end(
-    fingerprint: str, *, principal: str | None, reason: EndReason, token: str = ""
+    fingerprint: str, *, principal: str | None, reason: EndReason, token: str = "", lasting_ms: int = 0
 ) -> Operation[Session | None]:
     """Delete the session with all its parts and leave a tombstone; it can never come back.
 
@@ -140,35 +140,60 @@ def end(
     session that does not expire before its deadline is ended, and still for ten seconds after it, when nothing else
     finds the session any more. An end that is repeated within a minute with the same `token`, because its reply was
     lost, gets the session again; by default each end has a token of its own.
+
+    A tombstone lives for ten minutes. With `lasting_ms`, the age up to which an id can be good, it lives until the
+    session's deadline, because its id could open it again; and where anybody's session is ended and there is none, its
+    record may be gone, and a tombstone is left for so long.
     """
     ended: Session | None
-    [ended] = yield [_end(fingerprint, principal, reason, token or secrets.token_hex(8))]
+    [ended] = yield [_end(fingerprint, principal, reason, token or secrets.token_hex(8), lasting_ms)]
     if ended is not None:
         yield from places.give_back(
             fingerprint, ended.principal, ended.handshake, now_ms=ended.last_activity_ms
         )
+        if lasting_ms:
+            yield from _compact([ended])
     return ended
 
 
 def end_many(
-    fingerprints: Sequence[str], *, reason: EndReason, token: str, shards: int
+    fingerprints: Sequence[str], *, reason: EndReason, token: str, shards: int, lasting_ms: int = 0
 ) -> Operation[list[Session | StoreUnavailable | None]]:
-    """End anybody's sessions in two round trips. The outcome of each: as of `end`, or why it is not known."""
-    outcomes = yield [_end(each, None, reason, token, fails_alone=True) for each in fingerprints]
+    """End anybody's sessions in two round trips, or four with `lasting_ms`.
+
+    The outcome of each: as of `end`, or why it is not known.
+    """
+    outcomes = yield [_end(each, None, reason, token, lasting_ms, fails_alone=True) for each in fingerprints]
     ended = [session for session in outcomes if isinstance(session, Session)]
     try:
         if ended:
             yield indexes.unindex_all(ended, shards=shards)
     except StoreUnavailable as error:
         log.debug("%d sessions stay in the indexes for a while: %s", len(ended), error)
+    if lasting_ms:
+        yield from _compact(ended)
     return outcomes
 
 
+def _compact(ended: Sequence[Session]) -> Operation[None]:
+    """Make lasting tombstones small."""
+    deadlines = {each.fingerprint: each.deadline_ms for each in ended if each.kind == "session"}
+    others = [each.fingerprint for each in ended if each.kind != "session"]
+    return tombstones.compact(deadlines, others=others)
+
+
 def _end(
-    fingerprint: str, principal: str | None, reason: EndReason, token: str, *, fails_alone: bool = False
+    fingerprint: str,
+    principal: str | None,
+    reason: EndReason,
+    token: str,
+    lasting_ms: int,
+    *,
+    fails_alone: bool = False,
 ) -> Call[Session | None]:
     whose = "" if principal is None else "=" + escape(principal)
-    arguments = (whose, reason, TOMBSTONE_MS, token, REPEATED_MS)
+    lasting = (SKEW_MS, lasting_ms + SKEW_MS) if lasting_ms else ("", "")
+    arguments = (whose, reason, TOMBSTONE_MS, token, REPEATED_MS, *lasting)
     parts = (*_SLIDING, "ended", "ended-record", *LASTING)
     return Call(END, fingerprint, parts, arguments, parse_session, fails_alone=fails_alone)
 
@@ -197,7 +222,7 @@ def end_reason(fingerprint: str) -> Call[str | None]:
     )
 
 
-def _index_if_due(limits: Limits, session: Session | None, reply: Any) -> Sequence[Call[Any]]:
+def index_if_due(limits: Limits, session: Session | None, reply: Any) -> Sequence[Call[Any]]:
     """The script that slid the session says when its place in the indexes is to be updated."""
     return () if session is None or reply[1] != 1 else indexes.update(session, limits=limits)
 
@@ -212,7 +237,7 @@ def _tools(fingerprint: str, reply: Any) -> frozenset[str] | None:
     return parse_features(reply[0])[1] if is_readable(fingerprint, reply) else None
 
 
-def _line(call: str) -> str:
+def line(call: str) -> str:
     """What is remembered of a call, as one short line of ASCII."""
     if len(call) > CALL_LENGTH or not (call.isascii() and call.isprintable()):
         return ascii(call[:CALL_LENGTH])[1:-1][:CALL_LENGTH]
