@@ -24,7 +24,6 @@ from mcp_sessions.conf import Limits, endpoint
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store import keys
 from mcp_sessions.store.calls import endings, queries, sessions, sweeps, validity
 from mcp_sessions.store.calls.endings import Ending
 from mcp_sessions.store.calls.queries import Query
@@ -36,10 +35,6 @@ logger = logging.getLogger(__name__)
 
 #: Sessions that are ended together: six round trips for so many.
 BATCH: Final = 500
-#: Records of each kind that one heartbeat sweeps from a shard at most, and seconds between two batches of them, in
-#: which requests are answered.
-MOST_SWEPT: Final = 20_000
-PAUSE_SECONDS: Final = 0.005
 #: Runs a coroutine in the background.
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 #: Seconds after a deadline at which a session is ended: the store counts whole milliseconds.
@@ -163,7 +158,7 @@ async def finish_endings(node: Node, alias: str) -> None:
     """
     for ending in await node.store.run(endings.overdue()):
         if ending.reason == "over":
-            await _end_over(node, alias, ending.fingerprints, token=ending.token)
+            await end_over(node, alias, ending.fingerprints, token=ending.token)
             continue
         end = sessions.end_many(
             ending.fingerprints,
@@ -179,35 +174,7 @@ async def finish_endings(node: Node, alias: str) -> None:
             await node.store.run(endings.finish(ending.token))
 
 
-async def sweep(node: Node, alias: str) -> None:
-    """With each heartbeat: end what is over, drop it from the indexes, and signal the ends. Raises: StoreUnavailable.
-
-    Of several nodes one does that for a shard of the indexes. If it dies in the middle, others finish it.
-    """
-    for home in keys.homes(_limits(alias).shards):
-        for _ in range(MOST_SWEPT // sweeps.BATCH):
-            found = await node.store.run(sweeps.over(home, node=node.id))
-            if found is None or not await _sweep_some(node, alias, home, found):
-                break
-            await asyncio.sleep(PAUSE_SECONDS)
-
-
-async def _sweep_some(node: Node, alias: str, home: str, found: sweeps.Over) -> bool:
-    """Sweep what was found of a shard; whether there may be more that can be swept now. Raises: StoreUnavailable."""
-    complete = True
-    for kind, fingerprints in found.fingerprints.items():
-        token = secrets.token_hex(8)
-        if kind in SIGNALLED:
-            begun = Ending(token=token, fingerprints=fingerprints, reason="over", by="")
-            await node.store.run(endings.begin(begun))
-        swept = await _end_over(node, alias, fingerprints, token=token)
-        if swept.lost:
-            await node.store.run(sweeps.drop(swept.lost, home=home, kind=kind, now_ms=found.now_ms))
-        complete = complete and swept.complete
-    return complete and any(len(some) == sweeps.BATCH for some in found.fingerprints.values())
-
-
-async def _end_over(node: Node, alias: str, fingerprints: Sequence[str], *, token: str) -> sweeps.Swept:
+async def end_over(node: Node, alias: str, fingerprints: Sequence[str], *, token: str) -> sweeps.Swept:
     """End what is over of these records, and signal it. Raises: StoreUnavailable.
 
     No node is told of it: nothing is open of them.

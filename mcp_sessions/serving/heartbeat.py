@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.conf import endpoint
-from mcp_sessions.ending import Deadlines, aend_session, finish_endings, sweep
+from mcp_sessions.ending import Deadlines, aend_session, finish_endings
 from mcp_sessions.records import Session
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.listeners import Listeners
@@ -19,6 +19,7 @@ from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
+from mcp_sessions.sweeping import sweep
 from mcp_sessions.transport.event_ids import STANDALONE
 
 T = TypeVar("T")

@@ -10,13 +10,14 @@ from django.conf import LazySettings
 
 from mcp_sessions import conf, ending
 from mcp_sessions.cluster.node import Node
-from mcp_sessions.ending import finish_endings, sweep
+from mcp_sessions.ending import finish_endings
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.session import Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.calls import endings, indexes, sessions, sweeps
 from mcp_sessions.store.drivers import Store
 from mcp_sessions.store.factory import store_for
+from mcp_sessions.sweeping import sweep
 from tests.ending.test_deadlines import Interrupted, serving
 from tests.support.sessions import Opened
 
