@@ -1,12 +1,13 @@
-"""Ends sessions, in one way: for their clients, for operators, from a shell, and at their maximum age.
+"""Ends sessions, in one way: for their clients, for operators, from a shell, and when their time is over.
 
 Records of the other kinds end in the same way. Each end is a line in the log, with who and why, and for a session or a
 conversation the signal `session_ended`, once; every node is told, and closes what is open of the record. Of several
-ends of one record at the same moment exactly one gets it.
+ends of one record at the same moment exactly one gets it. When time ends a record, nothing of it is open: no node is
+told, and there is a line only for those that are signalled.
 
-What an operator ends is remembered in the store until that is done. If the process is killed in the middle, or cannot
-reach the store any more, a node finishes it: it ends what is left and announces all of it. Only then may a line and a
-signal come twice.
+What an operator or a sweep ends is remembered in the store until that is done. If the process is killed in the middle,
+or cannot reach the store any more, a node finishes it: it ends what is left and announces all of it. Only then may a
+line and a signal come twice.
 """
 
 import asyncio
@@ -19,12 +20,12 @@ from typing import Any, Final
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import MinCreatedRaised, SessionsEnded
-from mcp_sessions.conf import endpoint
+from mcp_sessions.conf import Limits, endpoint
 from mcp_sessions.conf.rules import REVIVE, SERVE
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.calls import endings, queries, sessions, validity
+from mcp_sessions.store.calls import endings, queries, sessions, sweeps, validity
 from mcp_sessions.store.calls.endings import Ending
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import EndReason
@@ -93,7 +94,13 @@ def _end(
     store, token = sync_store_for(alias), secrets.token_hex(8)
     try:
         store.run(endings.begin(Ending(token=token, fingerprints=fingerprints, reason=reason, by=by)))
-        end = sessions.end_many(fingerprints, reason=reason, token=token, lasting_ms=_lasting_ms(alias))
+        end = sessions.end_many(
+            fingerprints,
+            reason=reason,
+            token=token,
+            shards=_limits(alias).shards,
+            lasting_ms=_lasting_ms(alias),
+        )
         outcomes = store.run(end)
     except StoreUnavailable as error:
         return [], error
@@ -151,14 +158,40 @@ async def finish_endings(node: Node, alias: str) -> None:
     Raises: StoreUnavailable.
     """
     for ending in await node.store.run(endings.overdue()):
+        if ending.reason == "over":
+            await end_over(node, alias, ending.fingerprints, token=ending.token)
+            continue
         end = sessions.end_many(
-            ending.fingerprints, reason=ending.reason, token=ending.token, lasting_ms=_lasting_ms(alias)
+            ending.fingerprints,
+            reason=ending.reason,
+            token=ending.token,
+            shards=_limits(alias).shards,
+            lasting_ms=_lasting_ms(alias),
         )
         ended, failures = _sorted(await node.store.run(end))
         if ended:
             await _announce(node, alias, ended, reason=ending.reason, by=ending.by)
         if not failures:
             await node.store.run(endings.finish(ending.token))
+
+
+async def end_over(node: Node, alias: str, fingerprints: Sequence[str], *, token: str) -> sweeps.Swept:
+    """End what is over of these records, and signal it. Raises: StoreUnavailable.
+
+    No node is told of it: nothing is open of them.
+    """
+    swept = await node.store.run(sweeps.sweep(fingerprints, token=token, limits=_limits(alias)))
+    signalled = [each for each in swept.ended if each.kind in SIGNALLED]
+    for session in signalled:
+        reason: EndReason = "max_age" if session.expires_ms == session.deadline_ms else "idle"
+        _log([session], reason, "time")
+        for facts in _signals([session], alias, reason):
+            await session_ended.asend_robust(sender=Session, **facts)
+    if swept.ended:
+        await node.store.run(sweeps.forget([each.fingerprint for each in swept.ended], token=token))
+    if swept.complete:
+        await node.store.run(endings.finish(token))
+    return swept
 
 
 async def aend_session(
@@ -219,7 +252,7 @@ async def _announce(node: Node, alias: str, ended: Sequence[Session], *, reason:
 class Deadlines:
     """Ends the sessions that one node holds when they reach their maximum age.
 
-    A session that no node holds at that moment just expires. Of several nodes that hold one, one ends it.
+    A session that no node holds at that moment is swept. Of several nodes that hold one, one ends it.
     """
 
     def __init__(
@@ -272,6 +305,10 @@ class Deadlines:
             self._node.notify(self._node.id, SessionsEnded(fingerprints=(fingerprint,)))
 
 
+def _limits(alias: str) -> Limits:
+    return endpoint(alias).limits
+
+
 def _lasting_ms(alias: str) -> int:
     """For how long an id can open a session again, and tombstones must last; 0 if it cannot."""
     conf = endpoint(alias)
@@ -287,7 +324,13 @@ def _notification(ended: Sequence[Session]) -> SessionsEnded:
 def _signals(ended: Sequence[Session], alias: str, reason: EndReason) -> list[dict[str, Any]]:
     """What receivers of `session_ended` get, for each end that is signalled."""
     return [
-        {"fingerprint": each.fingerprint, "alias": alias, "reason": reason, "kind": each.kind}
+        {
+            "fingerprint": each.fingerprint,
+            "alias": alias,
+            "reason": reason,
+            "kind": each.kind,
+            "session": each,
+        }
         for each in ended
         if each.kind in SIGNALLED
     ]

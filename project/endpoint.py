@@ -23,6 +23,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "MIN_CREATED": moment,
     "MAX_SESSIONS": cap,
     "MAX_SESSIONS_PER_PRINCIPAL": cap,
+    "INDEX_SHARDS": count,
     "MAX_BODY": count,
     "STATE_MAX_BYTES": count,
     "MAX_HANDLES": cap,

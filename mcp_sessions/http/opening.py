@@ -9,7 +9,7 @@ from mcp_sessions import ids
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http.headers import SESSION_ID
 from mcp_sessions.http.responses import reject, send_message
-from mcp_sessions.records import Session, shown
+from mcp_sessions.records import Handshake, Session, shown
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.kernel import Refused
 from mcp_sessions.serving.runtime import Runtime
@@ -42,17 +42,22 @@ async def initialize(
         message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
         error = jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
         return await send_message(send, error, as_stream=as_stream)
-    validity = runtime.context.node.validity
-    session_id = ids.mint(
-        handshake,
-        principal=principal,
-        namespace=conf.namespace,
-        # A moment before which no session counts may have been by another machine's clock.
-        created_ms=max(validity.now_ms(), validity.min_created_ms),
-        max_age_ms=conf.limits.max_age_ms,
-    )
+    validity, minted = runtime.context.node.validity, dict[str, str]()
+
+    def mint() -> tuple[str, Handshake]:
+        session_id = ids.mint(
+            handshake,
+            principal=principal,
+            namespace=conf.namespace,
+            # A moment before which no session counts may have been by another machine's clock.
+            created_ms=max(validity.now_ms(), validity.min_created_ms),
+            max_age_ms=conf.limits.max_age_ms,
+        )
+        minted[session_id.fingerprint] = session_id.text
+        return session_id.fingerprint, handshake
+
     create = sessions.create(
-        session_id.fingerprint, principal=principal, handshake=handshake, limits=conf.limits
+        mint()[0], principal=principal, handshake=handshake, limits=conf.limits, another=mint
     )
     try:
         session = await runtime.context.store.run(create)
@@ -61,7 +66,8 @@ async def initialize(
         return await reject(send, rejections.TOO_MANY_SESSIONS)
     except StoreUnavailable as error:
         session_id, session = runtime.outage.open(handshake, principal, error)
+        minted[session.fingerprint] = session_id.text
     logger.info("Session %.12s initialized by %s.", session.fingerprint, shown(handshake.client_name))
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
-    headers = ((SESSION_ID, session_id.text.encode("ascii")),)
+    headers = ((SESSION_ID, minted[session.fingerprint].encode("ascii")),)
     await send_message(send, response, headers, as_stream=as_stream)

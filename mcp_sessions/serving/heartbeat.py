@@ -20,6 +20,7 @@ from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
+from mcp_sessions.sweeping import sweep
 from mcp_sessions.transport.event_ids import STANDALONE
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Heartbeat:
         await self.orphans.look()
         await self.client_requests.look()
         await finish_endings(self.context.node, self.context.conf().alias)
+        await sweep(self.context.node, self.context.conf().alias)
         await self._read_again()
         await self.outage.settle()
 

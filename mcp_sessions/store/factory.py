@@ -21,7 +21,7 @@ _lock = threading.Lock()
 _stores: dict[str, tuple[Store, SyncStore]] = {}
 #: By cache settings and namespace: a changed setting elsewhere must not cost connections, or embedded sessions.
 _redis: dict[str, RedisStore] = {}
-_embedded: dict[str, tuple[Store, SyncStore]] = {}
+_embedded: dict[tuple[str, int], tuple[Store, SyncStore]] = {}
 
 #: Makes the two faces of an endpoint's store.
 Make = Callable[[Endpoint], tuple[Store, SyncStore]]
@@ -54,19 +54,22 @@ def stand_in(make: Make | None) -> None:
     _stores.clear()
 
 
-def in_memory(namespace: str, *, clock: Callable[[], int] | None = None) -> tuple[Store, SyncStore]:
+def in_memory(
+    namespace: str, *, shards: int = 1, clock: Callable[[], int] | None = None
+) -> tuple[Store, SyncStore]:
     """A new store in this process. `clock` and Raises: as `engine.Engine`."""
-    embedded = EmbeddedStore(SyncEmbeddedStore(Keys(namespace, str), Engine(clock)))
+    embedded = EmbeddedStore(SyncEmbeddedStore(Keys(namespace, str, shards=shards), Engine(clock)))
     return embedded, embedded.sync
 
 
 def _make(entry: Endpoint) -> tuple[Store, SyncStore]:
+    shards = entry.limits.shards
     if redis_cache(entry.cache) is None:
-        if entry.namespace not in _embedded:
-            _embedded[entry.namespace] = in_memory(entry.namespace)
-        return _embedded[entry.namespace]
-    keys = Keys(entry.namespace, make_key_of(entry.cache))
-    identity = repr((settings.CACHES[entry.cache], entry.cache, entry.namespace))
+        if (entry.namespace, shards) not in _embedded:
+            _embedded[entry.namespace, shards] = in_memory(entry.namespace, shards=shards)
+        return _embedded[entry.namespace, shards]
+    keys = Keys(entry.namespace, make_key_of(entry.cache), shards=shards)
+    identity = repr((settings.CACHES[entry.cache], entry.cache, entry.namespace, shards))
     store = _redis.get(identity)
     if store is None:
         store = _redis[identity] = RedisStore(

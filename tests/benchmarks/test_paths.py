@@ -84,8 +84,8 @@ def test_only_a_call_of_the_modern_era_asks_redis_nothing(counted: dict[str, Any
 def test_the_first_call_of_a_session_updates_the_indexes_and_the_next_does_not(
     counted: dict[str, Any],
 ) -> None:
-    assert "index" in counted["first_call"]["lua"]
-    assert "index" not in counted["call"]["lua"]
+    assert "update" in counted["first_call"]["lua"]
+    assert "update" not in counted["call"]["lua"]
 
 
 async def test_functions_count_when_they_start_and_nothing_else_counts(tmp_path: Path) -> None:

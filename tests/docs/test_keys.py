@@ -16,7 +16,7 @@ from mcp_sessions.current import current_request
 from mcp_sessions.handles.handle import StateHandle
 from mcp_sessions.records import Handshake
 from mcp_sessions.store import keys
-from mcp_sessions.store.calls import endings, nodes, requests, sessions, state, streams, validity
+from mcp_sessions.store.calls import endings, nodes, requests, sessions, state, streams, sweeps, validity
 from mcp_sessions.store.factory import store_for
 from tests.docs import markdown
 from tests.support.redis import RedisServer, run_server
@@ -43,8 +43,8 @@ def patterns() -> dict[str, str]:
     """Of each key in the table: a regular expression for its name, and its type."""
     found = {}
     for name, kind, *_ in markdown.table(markdown.read("keys.md"), "key"):
-        pattern = re.escape(name.strip("`")).replace("<namespace>", NAMESPACE).replace("<index>", "index:.+")
-        pattern = pattern.replace("…", "(?:activity|client:<x>|protocol:<x>|principal:<x>)")
+        pattern = re.escape(name.strip("`")).replace("<namespace>", NAMESPACE).replace("<shard>", NAMESPACE)
+        pattern = pattern.replace("…", "(?:activity|ends|client:<x>|protocol:<x>|principal:<x>)")
         found[":1:" + re.sub("<[a-z]+>", "[^:{}]+", pattern)] = kind
     return found
 
@@ -108,6 +108,7 @@ def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
     yield nodes.beat("node1", about="{}", forget_after_ms=60_000)
     yield nodes.notify_all(b"look")
     yield nodes.broadcast(b"hear")
+    yield sweeps.over("@0000", node="node1")
     yield endings.begin(endings.Ending(token="a", fingerprints=[fingerprint], reason="deleted", by="ann"))
     for stream, last in (("aa", False), ("bb", True)):
         yield streams.open_stream(fingerprint, stream, node="node1", request_id="1", limits=limits)

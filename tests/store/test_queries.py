@@ -6,7 +6,7 @@ from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.records import Session
 from mcp_sessions.store.calls import indexes, queries, sessions
 from mcp_sessions.store.calls.queries import Page, Query
-from tests.store.harness import HOUR, MINUTE, SECOND, Harness, a_fingerprint, client_named
+from tests.store.harness import CLAUDE, HOUR, MINUTE, SECOND, Harness, a_fingerprint, client_named
 
 
 def shown(page: Page) -> list[str]:
@@ -28,7 +28,7 @@ async def test_an_empty_store_has_an_empty_page(harness: Harness) -> None:
 
     assert (list(page.sessions), page.total) == ([], 0)
     assert harness.sync.run(indexes.count(limits=harness.limits)) == 0
-    assert list(harness.sync.run(indexes.clients())) == []
+    assert list(harness.sync.run(indexes.clients(limits=harness.limits))) == []
 
 
 async def test_pages_are_cut_newest_first_and_carry_the_total(harness: Harness) -> None:
@@ -66,7 +66,7 @@ async def test_a_page_shows_sessions_as_they_are(harness: Harness) -> None:
 
 async def test_activity_moves_a_session_to_the_top(harness: Harness) -> None:
     opened = await open_spaced(harness, 3)
-    harness.clock.advance(10 * SECOND)
+    harness.clock.advance(harness.limits.index_ms)
     await harness.touch(opened[0])
     await harness.settled()
 
@@ -79,7 +79,7 @@ async def test_activity_moves_a_session_to_the_top(harness: Harness) -> None:
 
 async def test_an_open_stream_moves_a_session_to_the_top_too(harness: Harness) -> None:
     opened = await open_spaced(harness, 2)
-    harness.clock.advance(10 * SECOND)
+    harness.clock.advance(harness.limits.index_ms)
     await harness.store.run(sessions.keep([opened[0]], limits=harness.limits))
     await harness.settled()
 
@@ -98,6 +98,8 @@ async def test_a_session_that_never_became_active_is_listed_until_it_ends(harnes
 
     harness.clock.advance(MINUTE)
 
+    [over] = await harness.sweep()
+    assert (over.fingerprint, over.handshake) == (fingerprint, CLAUDE)
     assert harness.sync.run(indexes.count(limits=harness.limits)) == 0
     assert shown(harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))) == []
 
@@ -211,6 +213,7 @@ async def test_sessions_that_are_over_are_neither_listed_nor_counted(harness: Ha
         harness.clock.advance(HOUR - MINUTE)
         await harness.touch(stays)
         harness.clock.advance(2 * MINUTE)
+        await harness.sweep()
     elif how == "ended":
         await harness.store.run(sessions.end(gone, principal=None, reason="deleted"))
     else:
@@ -237,7 +240,11 @@ async def test_names_of_clients_come_most_recent_first(harness: Harness) -> None
         harness.clock.advance(10 * SECOND)
         await harness.open(handshake=client_named(name))
 
-    assert list(harness.sync.run(indexes.clients())) == ["cursor", "claude-ai", "inspector"]
+    assert list(harness.sync.run(indexes.clients(limits=harness.limits))) == [
+        "cursor",
+        "claude-ai",
+        "inspector",
+    ]
 
 
 async def test_at_most_a_hundred_client_names_are_kept(harness: Harness) -> None:
@@ -245,7 +252,7 @@ async def test_at_most_a_hundred_client_names_are_kept(harness: Harness) -> None
         harness.clock.advance(1)
         await harness.open(handshake=client_named(f"client-{n}"), active=False)
 
-    names = harness.sync.run(indexes.clients())
+    names = harness.sync.run(indexes.clients(limits=harness.limits))
 
     assert len(names) == 100
     assert names[0] == "client-102"
@@ -255,7 +262,7 @@ async def test_at_most_a_hundred_client_names_are_kept(harness: Harness) -> None
 async def test_an_endless_client_name_is_listed_short_and_found_by_what_is_listed(harness: Harness) -> None:
     fingerprint = await harness.open(handshake=client_named("{x}☃:* " * 1000))
 
-    [listed] = harness.sync.run(indexes.clients())
+    [listed] = harness.sync.run(indexes.clients(limits=harness.limits))
 
     assert len(listed) == 100
     assert shown(
@@ -266,7 +273,7 @@ async def test_an_endless_client_name_is_listed_short_and_found_by_what_is_liste
 async def test_a_nameless_client_is_a_client(harness: Harness) -> None:
     fingerprint = await harness.open(handshake=client_named(""))
 
-    assert list(harness.sync.run(indexes.clients())) == [""]
+    assert list(harness.sync.run(indexes.clients(limits=harness.limits))) == [""]
     assert shown(
         harness.sync.run(queries.page(Query(client=""), offset=0, limit=10, limits=harness.limits))
     ) == [fingerprint]

@@ -13,6 +13,7 @@ from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, revival, sessions, state, tombstones, validity
 from mcp_sessions.store.calls.revival import Found
 from mcp_sessions.store.calls.tombstones import TOMBSTONE_MS
+from mcp_sessions.store.keys import shard_of
 from tests.store.harness import CLAUDE, DAY, HOUR, MINUTE, Harness
 from tests.store.test_kinds import basket
 from tests.support.redis import RedisServer
@@ -126,6 +127,7 @@ async def test_many_that_end_together_stay_ended(harness: Harness) -> None:
         [*(each.fingerprint for each in several), handle],
         reason="expired_by_operator",
         token="t",
+        shards=harness.limits.shards,
         lasting_ms=DAY,
     )
     assert all(await harness.store.run(work))
@@ -150,7 +152,7 @@ async def test_an_operator_ends_a_session_whose_record_went_a_moment_ago(
 ) -> None:
     session_id = an_id(redis_harness)
     work = sessions.end_many(
-        [session_id.fingerprint], reason="expired_by_operator", token="t", lasting_ms=DAY
+        [session_id.fingerprint], reason="expired_by_operator", token="t", shards=1, lasting_ms=DAY
     )
     assert await redis_harness.store.run(work) == [None]
     assert redis.pttl(redis_harness.key(session_id.fingerprint, "ended")) > DAY
@@ -175,10 +177,18 @@ async def test_only_a_lost_session_that_is_not_over_is_buried(harness: Harness) 
 
 async def test_the_caps_hold_for_sessions_that_come_back(harness: Harness) -> None:
     harness.limit(max_sessions=2, max_sessions_per_principal=1)
-    assert await revive(harness, an_id(harness, principal="user:1"), principal="user:1")
+    shards = harness.limits.shards
+
+    def id_in(shard: int, principal: str) -> SignedId:
+        """Of several shards, the first two have one place each."""
+        while shard_of((made := an_id(harness, principal=principal)).fingerprint, shards) != shard:
+            pass
+        return made
+
+    assert await revive(harness, id_in(0, "user:1"), principal="user:1")
     with pytest.raises(TooManySessions):
-        await revive(harness, an_id(harness, principal="user:1"), principal="user:1")
-    assert await revive(harness, an_id(harness, principal="user:2"), principal="user:2")
+        await revive(harness, id_in(shards > 1, "user:1"), principal="user:1")
+    assert await revive(harness, id_in(shards > 1, "user:2"), principal="user:2")
     refused = an_id(harness, principal="user:3")
     with pytest.raises(TooManySessions):
         await revive(harness, refused, principal="user:3")

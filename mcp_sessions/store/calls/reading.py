@@ -13,8 +13,10 @@ from mcp_sessions.records import KEPT_HANDSHAKE_CHARS, Kind, Session, kept_hands
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script, warn_unreadable
 from mcp_sessions.store.calls import indexes
-from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
+from mcp_sessions.store.calls.ranges import Located
 
+#: What GET replies for a record that is over, and that nobody has ended yet.
+_OVER: Final = 0
 LOG_LEVEL: Final = "level"
 TOOL: Final = "tool:"
 _NO_TOOLS: Final[frozenset[str]] = frozenset()
@@ -41,7 +43,7 @@ def touch(
         limits.idle_ms,
         line(call),
         "i" if initialized else "",
-        INDEX_INTERVAL_MS,
+        limits.index_ms,
     )
     return Call(TOUCH, fingerprint, SLIDING, arguments, parse_session, partial(index_if_due, limits))
 
@@ -72,7 +74,7 @@ def count_requests(counts: Mapping[str, Counted], *, limits: Limits) -> Operatio
             KEEP,
             fingerprint,
             SLIDING,
-            (limits.idle_ms, INDEX_INTERVAL_MS, counted.requests, line(counted.call)),
+            (limits.idle_ms, limits.index_ms, counted.requests, line(counted.call)),
             parse_session,
             partial(index_if_due, limits),
         )
@@ -83,19 +85,31 @@ def count_requests(counts: Mapping[str, Counted], *, limits: Limits) -> Operatio
 
 def get(fingerprint: str) -> Call[Session | None]:
     """The session as it is, without touching it."""
-    return Call(GET, fingerprint, ("session", "features"), (), parse_session)
+    return Call(GET, fingerprint, ("session", "features"), (), _alive)
 
 
-def alive(index: str, fingerprints: Sequence[str], *, kind: Kind = "session") -> Operation[list[Session]]:
-    """The sessions of index entries, in order; entries of sessions that are gone are dropped from the index."""
-    if not fingerprints:
+def alive(index: str, entries: Sequence[Located], *, kind: Kind = "session") -> Operation[list[Session]]:
+    """The sessions of index entries, in order. Entries of sessions that are gone are dropped.
+
+    Those that are over, and that nobody has ended yet, are left for the sweep.
+    """
+    if not entries:
         return []
-    sessions = yield [get(fingerprint) for fingerprint in fingerprints]
-    gone = [each for each, session in zip(fingerprints, sessions, strict=True) if session is None]
+    found = yield [Call(GET, each.entry.fingerprint, ("session", "features"), (), _found) for each in entries]
+    gone: dict[str, list[indexes.Entry]] = {}
+    for each, session in zip(entries, found, strict=True):
+        if session is None:
+            gone.setdefault(each.home, []).append(each.entry)
     if gone:
-        places, most = (index, keys.activity_index(kind)), indexes.MOST_UNINDEXED
-        yield [indexes.unindex(places, gone[start : start + most]) for start in range(0, len(gone), most)]
-    return [session for session in sessions if session is not None]
+        yield [
+            call
+            for home, some in gone.items()
+            for call in (
+                *indexes.unindex(home, [index], some),
+                *indexes.unindex_each([keys.activity_index(kind), keys.ends_index(kind)], some),
+            )
+        ]
+    return [session for session in found if isinstance(session, Session)]
 
 
 def parse_session(fingerprint: str, reply: Any) -> Session | None:
@@ -114,7 +128,7 @@ def parse_session(fingerprint: str, reply: Any) -> Session | None:
         return Session(
             fingerprint=fingerprint,
             handshake=parse(handshake),
-            principal=_unescape(principal),
+            principal=unescape(principal),
             created_ms=created_ms,
             deadline_ms=created_ms + int(deadline),
             last_activity_ms=created_ms + int(last),
@@ -147,13 +161,14 @@ def escape(principal: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """The principal that `escape` made this of."""
     return text.encode("ascii").decode("unicode_escape")
 
 
-def index_if_due(limits: Limits, session: Session | None, reply: Any) -> Call[Any] | None:
+def index_if_due(limits: Limits, session: Session | None, reply: Any) -> Sequence[Call[Any]]:
     """The script that slid the session says when its place in the indexes is to be updated."""
-    return None if session is None or reply[1] != 1 else indexes.update(session, limits=limits)
+    return () if session is None or reply[1] != 1 else indexes.update(session, limits=limits)
 
 
 def line(call: str) -> str:
@@ -161,3 +176,11 @@ def line(call: str) -> str:
     if len(call) > CALL_LENGTH or not (call.isascii() and call.isprintable()):
         return ascii(call[:CALL_LENGTH])[1:-1][:CALL_LENGTH]
     return call
+
+
+def _alive(fingerprint: str, reply: Any) -> Session | None:
+    return None if reply == _OVER else parse_session(fingerprint, reply)
+
+
+def _found(fingerprint: str, reply: Any) -> Session | int | None:
+    return _OVER if reply == _OVER else parse_session(fingerprint, reply)

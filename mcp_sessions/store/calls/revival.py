@@ -1,5 +1,6 @@
 """Sessions whose records are gone, opened again or ended as their ids describe them."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -8,7 +9,6 @@ from mcp_sessions.ids import SignedId
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.store.call import Call, Operation, Script, is_readable
 from mcp_sessions.store.calls import places, sessions, tombstones, validity
-from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 from mcp_sessions.store.calls.reading import escape, index_if_due, line, parse_session
 
 REVIVE: Final = Script("revive", "_record", "_slide", repeatable=True)
@@ -48,7 +48,7 @@ def revive(
     fingerprint = session_id.fingerprint
     if (yield from _ended(session_id)):
         return None
-    yield from places.take(fingerprint, principal=principal, handshake=handshake, limits=limits)
+    yield from places.take(fingerprint, principal=principal, handshake=handshake, limits=limits, another=None)
     arguments = (
         escape(principal),
         handshake.text,
@@ -56,7 +56,7 @@ def revive(
         session_id.deadline_ms,
         limits.idle_ms,
         line(call),
-        INDEX_INTERVAL_MS,
+        limits.index_ms,
         flags,
     )
     [found] = yield [
@@ -121,5 +121,5 @@ def _found(fingerprint: str, reply: Any) -> Found | None:
     return None if session is None else Found(session, opened == 1)
 
 
-def _index_if_due(limits: Limits, found: Found | None, reply: Any) -> Call[Any] | None:
-    return None if found is None else index_if_due(limits, found.session, reply[1:])
+def _index_if_due(limits: Limits, found: Found | None, reply: Any) -> Sequence[Call[Any]]:
+    return () if found is None else index_if_due(limits, found.session, reply[1:])

@@ -18,14 +18,14 @@ from mcp_sessions.store.calls.reading import touch as touch
 from mcp_sessions.store.calls.tombstones import SKEW_MS, TOMBSTONE_MS
 from mcp_sessions.transport.event_ids import STANDALONE
 
-#: Why a session was ended; the tombstone keeps it.
-EndReason = Literal["deleted", "expired_by_operator", "max_age"]
+#: Why a session was ended; the tombstone keeps it. One that ends by time has none.
+EndReason = Literal["deleted", "expired_by_operator", "max_age", "idle"]
 
 #: For how long a repeated end finds the session that it ended.
 REPEATED_MS: Final = 60_000
 
 #: What else an end deletes. The logs of exchanges have names that are not known here; their TTL removes them.
-_LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "subscriptions")
+LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "subscriptions")
 
 CREATE: Final = Script("create", "_record")
 END: Final = Script("end", "_record", repeatable=True)
@@ -34,16 +34,27 @@ FEATURES: Final = Script("features", "_record", repeatable=True)
 
 
 def create(
-    fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits, again: bool = False
+    fingerprint: str,
+    *,
+    principal: str,
+    handshake: Handshake,
+    limits: Limits,
+    again: bool = False,
+    another: places.Another | None = None,
 ) -> Operation[Session]:
     """Store a new session, not yet active, with FIRST_TTL. It exists for every node when this returns.
 
     `again=True` is for records of which there may be another one with the same fingerprint after an end.
 
+    `another` makes other fingerprints for it, each with its handshake: where there are several shards, the session is
+    one of those if there is no room in its shard. Without it, the part of the cap that the shard has is the cap.
+
     Raises: TooManySessions at a cap, before anything is stored; once a second a full index is first cleared of
     sessions that are gone. ValueError if the fingerprint exists or existed (a tombstone).
     """
-    yield from places.take(fingerprint, principal=principal, handshake=handshake, limits=limits)
+    fingerprint, handshake = yield from places.take(
+        fingerprint, principal=principal, handshake=handshake, limits=limits, another=another
+    )
     arguments = (
         escape(principal),
         handshake.text,
@@ -81,33 +92,30 @@ def end(
     ended: Session | None
     [ended] = yield [_end(fingerprint, principal, reason, token or secrets.token_hex(8), lasting_ms)]
     if ended is not None:
-        yield from places.give_back(fingerprint, ended.principal, ended.handshake)
+        yield from places.give_back(
+            fingerprint, ended.principal, ended.handshake, now_ms=ended.last_activity_ms
+        )
         if lasting_ms:
             yield from _compact([ended])
     return ended
 
 
 def end_many(
-    fingerprints: Sequence[str], *, reason: EndReason, token: str, lasting_ms: int = 0
+    fingerprints: Sequence[str], *, reason: EndReason, token: str, shards: int, lasting_ms: int = 0
 ) -> Operation[list[Session | StoreUnavailable | None]]:
     """End anybody's sessions in two round trips, or four with `lasting_ms`.
 
     The outcome of each: as of `end`, or why it is not known.
     """
     outcomes = yield [_end(each, None, reason, token, lasting_ms, fails_alone=True) for each in fingerprints]
-    indexed: dict[tuple[str, ...], list[str]] = {}
-    for session in outcomes:
-        if isinstance(session, Session):
-            places = indexes.of(session.handshake, session.principal)
-            indexed.setdefault(places, []).append(session.fingerprint)
+    ended = [session for session in outcomes if isinstance(session, Session)]
     try:
-        if indexed:
-            yield [indexes.unindex(places, ended) for places, ended in indexed.items()]
+        if ended:
+            yield indexes.unindex_all(ended, shards=shards)
     except StoreUnavailable as error:
-        ended_count = sum(map(len, indexed.values()))
-        log.debug("%d sessions stay in the indexes for a while: %s", ended_count, error)
+        log.debug("%d sessions stay in the indexes for a while: %s", len(ended), error)
     if lasting_ms:
-        yield from _compact([outcome for outcome in outcomes if isinstance(outcome, Session)])
+        yield from _compact(ended)
     return outcomes
 
 
@@ -130,7 +138,7 @@ def _end(
     whose = "" if principal is None else "=" + escape(principal)
     lasting = (SKEW_MS, lasting_ms + SKEW_MS) if lasting_ms else ("", "")
     arguments = (whose, reason, TOMBSTONE_MS, token, REPEATED_MS, *lasting)
-    parts = (*SLIDING, "ended", "ended-record", *_LASTING)
+    parts = (*SLIDING, "ended", "ended-record", *LASTING)
     return Call(END, fingerprint, parts, arguments, parse_session, fails_alone=fails_alone)
 
 

@@ -3,15 +3,16 @@
 -- Slide the idle TTL of a session and of its parts, never past its deadline, and answer as `reply` does.
 -- Its keys are at `key`: the record, then features and state.
 local function slide(session, now, idle, interval, key)
+  -- The indexes know when it ends: at once if that was not the idle TTL after its last activity, but FIRST_TTL.
+  local other = session.expires < session.deadline and session.expires - session.last ~= idle
   session.last = now
   session.expires = math.min(now + idle, session.deadline)
   local due = 0
-  if math.abs(now - session.indexed) >= interval then
+  if other or math.abs(now - session.indexed) >= interval then
     due, session.indexed = 1, now
   end
   local left = session.expires - now
-  local text = text_of(session)
-  redis.call('SET', KEYS[key], text, 'PX', session.expires == session.deadline and left + OVERDUE or left)
+  local text = keep_record(KEYS[key], session, now)
   if is(session, 'f') then redis.call('PEXPIRE', KEYS[key + 1], left) end
   if is(session, 's') then redis.call('PEXPIRE', KEYS[key + 2], left) end
   return reply(text, due, session, KEYS[key + 1])

@@ -14,7 +14,8 @@ if not session then
   -- A server that is short of memory may have dropped the record alone.
   redis.call('DEL', KEYS[2], KEYS[3])
   session = {
-    created = tonumber(ARGV[4]), deadline = deadline, indexed = now, requests = 0, flags = ARGV[9],
+    created = tonumber(ARGV[4]), deadline = deadline, last = now, expires = now, indexed = now, requests = 0,
+    flags = ARGV[9],
     principal = ARGV[2], handshake = ARGV[3],
   }
   interval, opened = 0, 1
