@@ -7,6 +7,7 @@ class MCPSessionsConfig(AppConfig):
     """Registers the system checks when Django starts."""
 
     name = "mcp_sessions"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "MCP sessions"
 
     def ready(self) -> None:

@@ -5,12 +5,15 @@ from typing import Any, Final, NoReturn
 
 from django.db import models
 
+from mcp_sessions.authentication.models import PersonalToken
 from mcp_sessions.errors import MCPSessionsError
 from mcp_sessions.inventory import display, kinds
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.inventory.principals import names_of
 from mcp_sessions.inventory.queryset import SessionQuerySet
 from mcp_sessions.records import WORDS, Session
+
+__all__ = ["MCPSession", "PersonalToken"]
 
 #: Digits of a fingerprint that people see.
 SHORT: Final = 12

@@ -5,6 +5,7 @@ from typing import Final
 
 from mcp_types import INVALID_PARAMS
 
+from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import TooManySessions
 from mcp_sessions.http.headers import SESSION_ID
 from mcp_sessions.http.responses import reject, send_message
@@ -25,7 +26,7 @@ _refused: Final = Repeats(logger, "New sessions refused at a cap")
 
 
 async def initialize(
-    runtime: Runtime, request: jsonrpc.Request, principal: str, scope: Scope, send: Send
+    runtime: Runtime, request: jsonrpc.Request, identity: Identity, scope: Scope, send: Send
 ) -> None:
     """Lifecycle → Initialization. The session exists for every process before the response is sent.
 
@@ -41,9 +42,11 @@ async def initialize(
         message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
         error = jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
         return await send_message(send, error, as_stream=as_stream)
+    if identity.credential:
+        handshake = handshake.opened_with(identity.credential)
     session_id = new_session_id()
     create = sessions.create(
-        fingerprint(session_id) or "", principal=principal, handshake=handshake, limits=conf.limits
+        fingerprint(session_id) or "", principal=identity.principal, handshake=handshake, limits=conf.limits
     )
     try:
         session = await runtime.context.store.run(create)
