@@ -3,13 +3,13 @@
 from django.utils import timezone
 
 from mcp_sessions import conf
-from mcp_sessions.authentication.models import DEFAULT_LIFETIME, PersonalToken, create_token
+from mcp_sessions.authentication.models import DEFAULT_LIFETIME, PREFIX_CHARS, PersonalToken, create_token
 from mcp_sessions.conf import endpoint
 from mcp_sessions.ending import end_sessions
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.store.calls.queries import Query
 
-__all__ = ["DEFAULT_LIFETIME", "PersonalToken", "create_token", "revoke_token"]
+__all__ = ["DEFAULT_LIFETIME", "PREFIX_CHARS", "PersonalToken", "create_token", "revoke_token"]
 
 #: Sessions of one user that are read together.
 _PAGE = 500

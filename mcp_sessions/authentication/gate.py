@@ -37,14 +37,14 @@ class Gate:
         authenticators: Sequence[Authenticator],
         *,
         metadata_url: str | None,
+        require_user: bool,
         trusts_scope: bool,
     ) -> None:
         """`trusts_scope` accepts the `user` in the scope: something around the gate authenticates, too."""
         self._application = application
         self._authenticators = authenticators
         self._trusts_scope = trusts_scope
-        required = conf.require_user
-        self._require_user = bool(authenticators) if required is None else required
+        self._require_user = require_user
         self._scopes = tuple(conf.required_scopes)
         schemes = list(dict.fromkeys(each.scheme for each in authenticators)) or ["Bearer"]
         self._schemes, self._metadata_url = schemes, metadata_url

@@ -42,6 +42,11 @@ def authenticators_for(conf: Endpoint) -> list[Authenticator]:
     return [_authenticator(conf, name) for name in names_for(conf)]
 
 
+def requires_user(conf: Endpoint) -> bool:
+    """Whether anonymous requests are refused: as REQUIRE_USER says, or else wherever something authenticates."""
+    return bool(names_for(conf)) if conf.require_user is None else conf.require_user
+
+
 def gated(
     conf: Endpoint, application: Application, authenticators: Sequence[Authenticator], around: Wrap | None
 ) -> Application:
@@ -49,7 +54,7 @@ def gated(
 
     `around` also authenticates: what it leaves as `user` in the scope counts for requests without other credentials.
     """
-    if authenticators or conf.require_user:
+    if authenticators or requires_user(conf):
         from mcp_sessions.authentication.gate import Gate
 
         application = Gate(
@@ -57,6 +62,7 @@ def gated(
             conf,
             authenticators,
             metadata_url=_metadata_url(conf, authenticators),
+            require_user=requires_user(conf),
             trusts_scope=around is not None or not authenticators,
         )
     return application if around is None else around(application)

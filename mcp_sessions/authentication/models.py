@@ -11,8 +11,9 @@ from django.utils import timezone
 
 #: How every token begins, so that people and secret scanners recognize it.
 MARK: Final = "mcps_"
-#: Characters behind the mark by which a token is listed.
-PREFIX_CHARS: Final = 8
+#: Letters behind the mark by which a token is listed, and characters of both together.
+_PREFIX_LETTERS: Final = 8
+PREFIX_CHARS: Final = len(MARK) + _PREFIX_LETTERS
 #: How long a token is accepted unless its maker says otherwise.
 DEFAULT_LIFETIME: Final = timedelta(days=90)
 
@@ -63,7 +64,7 @@ class PersonalToken(models.Model):
 
         Behind its mark and prefix it has 256 bits from the operating system's secure random source.
         """
-        self.prefix = MARK + "".join(secrets.choice(_LETTERS) for _ in range(PREFIX_CHARS))
+        self.prefix = MARK + "".join(secrets.choice(_LETTERS) for _ in range(_PREFIX_LETTERS))
         text = f"{self.prefix}_{secrets.token_urlsafe(32)}"
         self.digest = digest_of(text)
         return text

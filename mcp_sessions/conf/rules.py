@@ -129,6 +129,12 @@ _RULES: Final[Mapping[str, Rule]] = {
         ("ALLOWED_ORIGINS", "AUTHENTICATION", "REQUIRED_SCOPES", "CONVERSATION_KEYS", "JWT_AUDIENCES"),
         _STRINGS,
     ),
+    "SUBJECT_TO_USER": (
+        lambda value: (
+            isinstance(value, str) and re.match(r"[A-Za-z_]\w*(\.\w+)*\Z", value) and "__" not in value
+        ),
+        "the name of a field of the user model, or a dotted path",
+    ),
     "JWKS_URL": (_is_private, "an https URL, or an http URL of 127.0.0.1, [::1] or localhost"),
     "JWT_ALGORITHMS": (
         lambda value: _is_strings(value) and value and set(value) <= set(ASYMMETRIC),
