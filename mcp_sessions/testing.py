@@ -80,7 +80,9 @@ def http_client(*, user: Any = None, headers: Mapping[str, str] | None = None) -
 
     For tests that look at status codes and headers.
     """
-    transport = _StreamingTransport(URLRouter(mcp_urlpatterns()), scope={"user": user})
+    # Who is given as the user needs no other credentials.
+    patterns = mcp_urlpatterns(authenticate=None if user is None else lambda application: application)
+    transport = _StreamingTransport(URLRouter(patterns), scope={} if user is None else {"user": user})
     return httpx2.AsyncClient(transport=transport, headers=headers)
 
 
