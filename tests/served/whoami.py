@@ -1,7 +1,9 @@
 """An MCP server that says who asks, in both eras, and keeps what belongs to one user."""
 
+from io import StringIO
 from typing import Any
 
+from django.core.management import call_command
 from mcp.server import MCPServer
 
 from mcp_sessions import StateHandle, current_session, current_user
@@ -49,3 +51,11 @@ async def make_note() -> Note:
 @server.tool()
 async def read_note(note: Note) -> str:
     return "read"
+
+
+@server.tool()
+def manage(arguments: list[str]) -> str:
+    """Run a command of manage.py in this process, which has everything loaded; what it prints."""
+    said = StringIO()
+    call_command(*arguments, stdout=said, stderr=StringIO())
+    return said.getvalue().strip()
