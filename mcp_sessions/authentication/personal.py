@@ -151,7 +151,8 @@ def _accepted() -> QuerySet[PersonalToken]:
     lasting = Q(expires=None) | Q(expires__gt=timezone.now())
     # A user model may do without the field: then every user is active.
     has_field = any(field.name == "is_active" for field in get_user_model()._meta.get_fields())
-    return _tokens().filter(lasting, revoked=None, **({"user__is_active": True} if has_field else {}))
+    active = {"user__is_active": True} if has_field else {}
+    return _tokens().filter(lasting, revoked=None, **active).order_by()
 
 
 def _good(digests: Iterable[str]) -> dict[str, PersonalToken]:

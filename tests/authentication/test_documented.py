@@ -1,4 +1,4 @@
-"""docs/authentication.md, followed to the letter: each page's settings and code, and a client that does what it says."""
+"""docs/authentication.md, followed to the letter: the settings and code of each page, and a client that does so."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -7,6 +7,7 @@ import pytest
 
 from mcp_sessions import daphne, records, session
 from mcp_sessions.admin import actions
+from mcp_sessions.authentication import keys, threads
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.connections import defaults, pipelines
@@ -83,6 +84,14 @@ BOUNDS: Final = {
     "Store unavailable while a stream is written": f"{retry.GIVE_UP_SECONDS:g} s",
     "Messages of a call that wait for the store then": "`STREAM_MAX_EVENTS` and `STREAM_MAX_BYTES`",
     "Runs of a lost call with `RERUN_LOST_CALLS`": f"{orphans.MAX_RERUNS}",
+    "Wait for the database, or for an identity provider, to authenticate a request": (
+        f"{threads.SECONDS:g} s" if threads.SECONDS == keys.TIMEOUT_SECONDS else ""
+    ),
+    "Requests that wait for the database to be authenticated": f"{threads.MOST_WAITING:,}",
+    "Keys of an identity provider that does not answer": (
+        "are used for an hour" if keys.LONGEST_SECONDS == 3600 else ""
+    ),
+    "Questions to an identity provider about unknown keys": f"1 in {keys.PAUSE_SECONDS:g} s",
     "Wait for Redis to answer": f"{defaults.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     "Wait for a connection to Redis": f"{defaults.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
     "Calls that wait for Redis": f"{pipelines.MOST_WAITING:,} of each of four kinds",
