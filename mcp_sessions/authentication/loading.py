@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from mcp_sessions.authentication.authenticator import Authenticator
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.transport.asgi import Application
+
+if TYPE_CHECKING:
+    # It needs the SDK, which processes that serve nothing do without.
+    from mcp_sessions.authentication.authenticator import Authenticator
 
 _HERE: Final = "mcp_sessions.authentication"
 #: Short name -> the class, which is imported only where it is used: some need packages that few have.
@@ -30,7 +33,7 @@ def names_for(conf: Endpoint) -> Sequence[str]:
     return conf.authentication or (("token",) if conf.token_verifier else ())
 
 
-def authenticators_for(conf: Endpoint) -> list[Authenticator]:
+def authenticators_for(conf: Endpoint) -> "list[Authenticator]":
     """The authenticators of an endpoint, in order.
 
     Raises: ImproperlyConfigured for a name that is unknown, and if a setting or a package is missing.
@@ -48,7 +51,7 @@ def requires_user(conf: Endpoint) -> bool:
 
 
 def gated(
-    conf: Endpoint, application: Application, authenticators: Sequence[Authenticator], around: Wrap | None
+    conf: Endpoint, application: Application, authenticators: "Sequence[Authenticator]", around: Wrap | None
 ) -> Application:
     """The application behind its authentication. Where there is none it is the application itself.
 
@@ -68,7 +71,7 @@ def gated(
     return application if around is None else around(application)
 
 
-def _metadata_url(conf: Endpoint, authenticators: Sequence[Authenticator]) -> str | None:
+def _metadata_url(conf: Endpoint, authenticators: "Sequence[Authenticator]") -> str | None:
     if not any(each.metadata() for each in authenticators):
         return None
     from mcp_sessions.authentication.bearer import metadata_url
@@ -76,7 +79,9 @@ def _metadata_url(conf: Endpoint, authenticators: Sequence[Authenticator]) -> st
     return metadata_url(conf)
 
 
-def _authenticator(conf: Endpoint, name: str) -> Authenticator:
+def _authenticator(conf: Endpoint, name: str) -> "Authenticator":
+    from mcp_sessions.authentication.authenticator import Authenticator
+
     path = NAMES.get(name, name)
     try:
         value: Any = import_string(path)

@@ -90,9 +90,8 @@ class _Read(dict[str, Any]):
     def cycle_key(self) -> None:
         """Keep the key."""
 
-    def flush(self) -> None:
-        """Forget the content, here."""
-        self.clear()
+    #: Forget the content, here.
+    flush = dict.clear
 
 
 def _user_of(key: str) -> Any:
