@@ -30,13 +30,16 @@ def revoke(
 ) -> None:
     """Refuse the tokens from now on, on every node."""
     revoked = ended = 0
-    try:
-        for token in queryset.filter(revoked=None):
-            modeladmin.log_change(request, token, "Revoked.")
-            revoked += 1
+    failure: StoreUnavailable | None = None
+    for token in queryset.filter(revoked=None):
+        modeladmin.log_change(request, token, "Revoked.")
+        revoked += 1
+        try:
             ended += revoke_token(token, by=request.user.get_username())
-    except StoreUnavailable as error:
-        text = f"The last of them is revoked, but its sessions could not be ended: {error}"
+        except StoreUnavailable as error:
+            failure = error
+    if failure is not None:
+        text = f"They are revoked, but not all of their sessions could be ended: {failure}"
         modeladmin.message_user(request, text, messages.ERROR)
     and_sessions = f", and {ended} of their sessions ended" if ended else ""
     modeladmin.message_user(request, f"Tokens revoked: {revoked}{and_sessions}.", messages.SUCCESS)

@@ -6,6 +6,7 @@ expired is to get a new one, and not to lose its session because it has become s
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -25,6 +26,9 @@ from mcp_sessions.transport.rejections import AUTHENTICATION_UNAVAILABLE, JSON_H
 _UNKNOWN: Final = (
     "These credentials are not accepted: unknown, expired, revoked, or meant for another server."
 )
+
+#: What may not stand in an `error_description` (RFC 6750, section 3).
+_NOT_QUOTED: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 
 
 class Gate:
@@ -87,7 +91,7 @@ class Gate:
 
     async def _refuse(self, send: Send, status: int, error: str, description: str) -> None:
         """As the SDK's own middleware answers: RFC 6750, section 3, with the metadata of RFC 9728, section 5.1."""
-        facts = [f'error="{error}"', f'error_description="{description}"']
+        facts = [f'error="{error}"', f'error_description="{_NOT_QUOTED.sub(" ", description)}"']
         if self._scopes:
             facts.append(f'scope="{" ".join(self._scopes)}"')
         if self._metadata_url:

@@ -26,7 +26,7 @@ SECONDS: Final = 5.0
 MOST_WAITING: Final = 1_000
 
 _pool: Final = ThreadPoolExecutor(THREADS, thread_name_prefix="mcp-authentication")
-_failures: Final = Repeats(logger, "Requests refused because nobody could be authenticated")
+_failures: Final = Repeats(logger, "Failures of the database while requests were authenticated")
 _waiting = 0
 
 
@@ -43,7 +43,7 @@ async def in_thread(function: Callable[[], T]) -> T:
         async with asyncio.timeout(SECONDS):
             return await asyncio.get_running_loop().run_in_executor(_pool, _run, function)
     except (DatabaseError, TimeoutError) as error:
-        _failures.add("Nobody can be authenticated: %s: %s", type(error).__name__, error)
+        _failures.add("Requests cannot be authenticated: %s: %s", type(error).__name__, error)
         raise AuthenticationUnavailable("the database does not answer") from error
     finally:
         _waiting -= 1

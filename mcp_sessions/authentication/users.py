@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -52,19 +53,27 @@ def users_of(conf: Endpoint, principals: Iterable[str]) -> Mapping[str, Any]:
         return {principal: user for principal, user in found.items() if user is not None}
     subjects = {subject for _, subject in named.values()}
     users = get_user_model()._default_manager.filter(**{f"{mapping}__in": subjects})
-    by_value = {str(getattr(user, mapping)): user for user in users}
-    return {each: by_value[subject] for each, (_, subject) in named.items() if subject in by_value}
+    by_value = defaultdict(list)
+    for user in users:
+        by_value[str(getattr(user, mapping))].append(user)
+    # A subject that several users have is nobody's.
+    return {each: by_value[subject][0] for each, (_, subject) in named.items() if len(by_value[subject]) == 1}
 
 
 def _found(mapping: str, issuer: str | None, subject: str) -> Any:
     if "." in mapping:
         find: Find = import_string(mapping)
         return find(issuer, subject)
-    model = get_user_model()
     try:
-        return model._default_manager.filter(**{mapping: subject}).first()
+        users = list(get_user_model()._default_manager.filter(**{mapping: subject})[:2])
     except (ValueError, TypeError):
         return None  # the subject does not fit the field, such as a number
+    return users[0] if len(users) == 1 and _is_called(users[0], mapping, subject) else None
+
+
+def _is_called(user: Any, mapping: str, subject: str) -> bool:
+    """Whether the field is the subject to the letter: databases may ignore case, and read " 07" as 7."""
+    return str(getattr(user, mapping)) == subject
 
 
 def _in_event_loop() -> bool:

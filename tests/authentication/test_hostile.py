@@ -1,5 +1,6 @@
 """Hostile credentials and headers: what a browser is made to send, what a client pretends, what no parser expects."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,8 +10,13 @@ import pytest
 from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 from django.contrib.auth.models import User
+from django.core.exceptions import SynchronousOnlyOperation
 from pytest_django import Settings
 
+from mcp_sessions.authentication import Authenticator
+from mcp_sessions.authentication.users import find_user, users_of
+from mcp_sessions.conf import endpoint
+from mcp_sessions.errors import CredentialsRefused
 from mcp_sessions.routing import mcp_urlpatterns
 from mcp_sessions.testing import http_client, serving, url_of
 from mcp_sessions.transport.asgi import Application, Receive, Scope, Send
@@ -268,3 +274,41 @@ async def test_the_subject_of_a_token_becomes_djangos_user(ways: dict[str, Way],
     async with client() as http:
         assert (await whoami(http, "token", {"authorization": "Bearer ann-1"}))["name"] == "ann"
         assert (await whoami(http, "token", {"authorization": "Bearer bob-1"}))["name"] is None
+
+
+async def test_a_subject_that_several_users_have_is_nobodys(ways: dict[str, Way], settings: Settings) -> None:
+    entry = {**settings.MCP_SESSIONS["token"], "SUBJECT_TO_USER": "first_name"}
+    settings.MCP_SESSIONS = {"token": entry}
+    conf = endpoint("token")
+    principal = 'oauth:["https://issuer.example.com","ann"]'
+    find = sync_to_async(find_user)
+    await User.objects.acreate(username="1", first_name="Ann")
+    assert await find(conf, principal) is None, "to the letter"
+    first = await User.objects.acreate(username="2", first_name="ann")
+    assert await find(conf, principal) == first
+    assert await sync_to_async(users_of)(conf, [principal]) == {principal: first}
+    await User.objects.acreate(username="3", first_name="ann")
+    assert await find(conf, principal) is None
+    assert await sync_to_async(users_of)(conf, [principal]) == {}
+    with pytest.raises(SynchronousOnlyOperation, match="auser"):
+        find_user(conf, principal)
+
+
+class Rude(Authenticator):
+    """Refuses everybody, with what the client has sent."""
+
+    async def authenticate(self, scope: Scope) -> None:
+        raise CredentialsRefused('"\r\nSet-Cookie: a=b é \\')
+
+
+async def test_nothing_that_an_authenticator_says_breaks_out_of_the_header(settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    path = f"{__name__}.Rude"
+    settings.MCP_SESSIONS = {"default": {"SERVER": "tests.served.whoami.server", "AUTHENTICATION": [path]}}
+    async with client() as http:
+        response = await ask(http, "default", {})
+    assert response.status_code == 401
+    assert "set-cookie" not in response.headers
+    assert re.fullmatch(
+        r'Bearer error="\w+", error_description="[^"\\]*"', response.headers["www-authenticate"]
+    )
