@@ -66,6 +66,7 @@ def test_a_cache_in_the_sessions_database_is_a_warning(other: dict[str, Any]) ->
     [
         redis_at("redis://127.0.0.1:6379/2"),
         redis_at("redis://127.0.0.1:6380/1"),
+        redis_at("redis://127.0.0.1:6379"),
         redis_at("redis://cache.example.com/1"),
         redis_at("unix:///run/redis.sock?db=1"),
         {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "redis://localhost/1"},

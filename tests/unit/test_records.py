@@ -9,11 +9,13 @@ import pytest
 from mcp_sessions.records import (
     FINGERPRINT,
     KEPT_HANDSHAKE_CHARS,
+    SHOWN_CHARS,
     Handshake,
     Session,
     fingerprint,
     new_session_id,
     parse_handshake,
+    shown,
 )
 
 CLAUDE = Handshake(
@@ -134,6 +136,20 @@ def test_the_name_and_version_of_a_client_are_text_whatever_it_sent() -> None:
     assert (odd.client_name, odd.client_version) == ("5", "None")
     assert Handshake(protocol_version="1", client_info={}, capabilities={}).client_name == ""
     assert Handshake(protocol_version="1", client_info={}, capabilities={}).client_version == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("claude-ai", "'claude-ai'"),
+        ("x" * SHOWN_CHARS, f"'{'x' * SHOWN_CHARS}'"),
+        ("x" * (SHOWN_CHARS + 1), f"'{'x' * SHOWN_CHARS}\\u2026'"),
+        ("x" * (10 * SHOWN_CHARS), f"'{'x' * SHOWN_CHARS}\\u2026'"),
+        ("a\nb\x1b[0mé", "'a\\nb\\x1b[0m\\xe9'"),
+    ],
+)
+def test_what_a_client_sent_is_logged_in_short_printable_ascii(text: str, expected: str) -> None:
+    assert shown(text) == expected
 
 
 def test_times_are_aware_utc() -> None:
