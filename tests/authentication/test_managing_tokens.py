@@ -11,9 +11,12 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django import Settings
 
+from mcp_sessions.admin.columns import RecordColumns
 from mcp_sessions.authentication.models import MARK, digest_of
-from mcp_sessions.models import PersonalToken
+from mcp_sessions.inventory.principals import names_of
+from mcp_sessions.models import MCPSession, PersonalToken
 from mcp_sessions.tokens import PREFIX_CHARS, create_token
 
 pytestmark = pytest.mark.django_db
@@ -172,3 +175,28 @@ def test_a_user_who_is_deleted_takes_the_tokens_along() -> None:
     create_token(ann)
     ann.delete()
     assert not PersonalToken.objects.exists()
+
+
+def test_the_admin_names_the_user_behind_a_principal_and_links_to_them(settings: Settings) -> None:
+    ann = User.objects.create(username="ann")
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    common = {"SERVER": "tests.served.whoami.server"}
+    settings.MCP_SESSIONS = {
+        "plain": {**common, "PATH": "plain"},
+        "mapped": {**common, "SUBJECT_TO_USER": "username"},
+    }
+    subject = 'oauth:["https://id.example.com","ann"]'
+    pairs = [("plain", f"user:{ann.pk}"), ("plain", subject), ("mapped", subject), ("mapped", "anonymous")]
+    named = names_of(pairs)
+    assert {pair: (each.name, each.user) for pair, each in named.items()} == {
+        pairs[0]: ("ann", ann.pk),
+        pairs[1]: ("ann (https://id.example.com)", None),
+        pairs[2]: ("ann, ann (https://id.example.com)", ann.pk),
+        pairs[3]: ("anonymous", None),
+    }
+    record = MCPSession()
+    record.principal_name, record.principal_user = "ann", ann.pk
+    link = RecordColumns().principal_name(record)
+    assert link == f'<a href="{reverse("admin:auth_user_change", args=[ann.pk])}">ann</a>'
+    record.principal_user = None
+    assert RecordColumns().principal_name(record) == "ann"
