@@ -2,6 +2,8 @@
 
 The generation `revoked` is refused, and `elsewhere` is for another resource."""
 
+import re
+
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 
 RESOURCE = "https://mcp.example.com/mcp"
@@ -20,6 +22,6 @@ class Verifier(TokenVerifier):
             scopes=[] if subject == "unscoped" else ["mcp"],
             resource="https://elsewhere.example.com/mcp" if generation == "elsewhere" else RESOURCE,
             subject=subject,
-            expires_at=int(generation.removeprefix("until-")) if generation.startswith("until-") else None,
+            expires_at=int(until[1]) if (until := re.fullmatch(r"until-([0-9]{1,12})", generation)) else None,
             claims={"iss": "https://issuer.example.com"},
         )
