@@ -152,10 +152,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     ),
     "ERAS": (_are_eras, 'a list of "handshake", "modern", or both'),
     "RESPONSE": (lambda value: value in RESPONSES, f"one of {', '.join(RESPONSES)}"),
-    **dict.fromkeys(
-        ("VALIDATE_TOKEN_RESOURCE", "RERUN_LOST_CALLS", "INVENTORY", "REQUIRE_USER", "REVOKE_ENDS_SESSIONS"),
-        _FLAG,
-    ),
+    **dict.fromkeys(_FLAGS, _FLAG),
 }
 
 
