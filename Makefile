@@ -6,7 +6,7 @@ BIN := .venv/bin
 MANAGE := DJANGO_DEBUG=1 REDIS_URL=redis://127.0.0.1:6379/0 $(BIN)/python manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format bench paths coverage mutation tools lock clean
+.PHONY: help run cluster install test check format bench paths coverage mutation tools lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
@@ -14,6 +14,10 @@ help: ## list the targets
 run: ## start the demo on 127.0.0.1 with its own Valkey (PORT=8000, REDIS_URL=..., or MEMORY=1 for no Redis)
 	@$(PYTHON) tools/bootstrap.py run
 	@exec $(BIN)/python -m project.run
+
+cluster: ## start three processes on a Cluster behind nginx, to be killed at will (docs/cluster.md; PORT=8000)
+	@$(PYTHON) tools/bootstrap.py run
+	@exec $(BIN)/python -m project.cluster
 
 install: ## install what the targets below need into .venv (DJANGO=6.1 for another release of Django)
 	@$(PYTHON) tools/bootstrap.py dev

@@ -4,11 +4,16 @@ from django.apps import AppConfig
 
 
 class MCPSessionsConfig(AppConfig):
-    """Registers the system checks when Django starts."""
+    """When Django starts: registers the checks, watches for requests that go astray, leaves logging to LOGGING."""
 
     name = "mcp_sessions"
     default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "MCP sessions"
 
     def ready(self) -> None:
-        from mcp_sessions import checks  # noqa: F401 - importing it registers the checks
+        from mcp_sessions import checks, misrouted  # noqa: F401 - importing it registers the checks
+        from mcp_sessions.sdk import root_logger, versions
+
+        versions.require()
+        root_logger.leave_to_django()
+        misrouted.watch()

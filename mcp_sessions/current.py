@@ -83,6 +83,10 @@ class CurrentExchange(Protocol):
         """Enable or disable opt-in tools and tell the client. Raises: SessionGone, StoreUnavailable."""
         ...
 
+    async def settle_session(self) -> None:
+        """A revived session is an ordinary one from now on. Raises: SessionGone, StoreUnavailable."""
+        ...
+
     def waiting(self) -> AbstractContextManager[None]:
         """Says that the handler waits for its client, and must be cancelled if the session ends meanwhile."""
         ...

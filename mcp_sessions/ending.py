@@ -13,17 +13,19 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final
 
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.node import Node
-from mcp_sessions.cluster.notifications import SessionsEnded
+from mcp_sessions.cluster.notifications import MinCreatedRaised, SessionsEnded
+from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.calls import endings, sessions
+from mcp_sessions.store.calls import endings, queries, sessions, validity
 from mcp_sessions.store.calls.endings import Ending
+from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import EndReason
 from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.streams.retry import retry_while_unavailable
@@ -90,7 +92,8 @@ def _end(
     store, token = sync_store_for(alias), secrets.token_hex(8)
     try:
         store.run(endings.begin(Ending(token=token, fingerprints=fingerprints, reason=reason, by=by)))
-        outcomes = store.run(sessions.end_many(fingerprints, reason=reason, token=token))
+        end = sessions.end_many(fingerprints, reason=reason, token=token, lasting_ms=_lasting_ms(alias))
+        outcomes = store.run(end)
     except StoreUnavailable as error:
         return [], error
     ended, failures = _sorted(outcomes)
@@ -116,13 +119,40 @@ def _sorted(
     return ended, [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
 
 
+def end_opened_before_now(alias: str, *, by: str) -> Iterator[Sequence[Session]]:
+    """End every session of an endpoint that was opened before now, also those whose records the store has lost.
+
+    Before the first sessions are given, and so also if the caller stops there, the store knows that their ids are over;
+    every process knows within a second, or with its next heartbeat. Then the sessions end as by `end_sessions`, in
+    parts of at most BATCH, each of which is given when it has ended.
+
+    Raises: StoreUnavailable. If it is raised before anything was given, the moment may be known to the store or not.
+    """
+    store, limits = sync_store_for(alias), endpoint(alias).limits
+    moment = store.run(validity.end_all_before_now())
+    outside.broadcast(alias, MinCreatedRaised(min_created_ms=moment.min_created_ms))
+    logger.info("Sessions of endpoint %r that were opened before now are over, by %r.", alias, by)
+    offset, found = 0, True
+    while found:
+        page = store.run(queries.page(Query(ascending=True), limits=limits, offset=offset, limit=BATCH))
+        found = bool(page.sessions)
+        older = {each.fingerprint: each for each in page.sessions if each.created_ms < moment.min_created_ms}
+        ended = end_sessions(alias, list(older), by=by) if older else frozenset[str]()
+        # Those that did not end stay in the index.
+        offset += len(page.sessions) - len(ended)
+        if ended:
+            yield [older[fingerprint] for fingerprint in ended]
+
+
 async def finish_endings(node: Node, alias: str) -> None:
     """With each heartbeat: finish what a process began to end that was killed, or lost the store.
 
     Raises: StoreUnavailable.
     """
     for ending in await node.store.run(endings.overdue()):
-        end = sessions.end_many(ending.fingerprints, reason=ending.reason, token=ending.token)
+        end = sessions.end_many(
+            ending.fingerprints, reason=ending.reason, token=ending.token, lasting_ms=_lasting_ms(alias)
+        )
         ended, failures = _sorted(await node.store.run(end))
         if ended:
             await _announce(node, alias, ended, reason=ending.reason, by=ending.by)
@@ -150,7 +180,10 @@ async def aend_session(
     token = secrets.token_hex(8)
 
     async def end() -> Session | None:
-        work = sessions.end(fingerprint, principal=principal, reason=reason, token=token)
+        lasting_ms = _lasting_ms(alias)
+        work = sessions.end(
+            fingerprint, principal=principal, reason=reason, token=token, lasting_ms=lasting_ms
+        )
         session = await node.store.run(work)
         if session is not None:
             await _announce(node, alias, [session], reason=reason, by=by)
@@ -236,6 +269,12 @@ class Deadlines:
         if ended is None:
             # Another node ended it, or nobody can yet: what is open of it here closes all the same.
             self._node.notify(self._node.id, SessionsEnded(fingerprints=(fingerprint,)))
+
+
+def _lasting_ms(alias: str) -> int:
+    """For how long an id can open a session again, and tombstones must last; 0 if it cannot."""
+    conf = endpoint(alias)
+    return conf.limits.max_age_ms if conf.on_miss == "revive" else 0
 
 
 def _notification(ended: Sequence[Session]) -> SessionsEnded:

@@ -9,8 +9,7 @@ from django.utils.module_loading import import_string
 from mcp_sessions import lifecycle
 from mcp_sessions.conf import aliases, endpoint
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.calls import nodes
-from mcp_sessions.store.factory import sync_store_for
+from mcp_sessions.inventory.nodes import nodes_of
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -21,12 +20,16 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> HttpResponse:
     """200 if all databases and all endpoints' session stores answer, and every SERVER can be imported.
 
-    Otherwise 503, with one line for each problem; also as soon as the process is told to stop.
+    Otherwise 503, with one line for each problem; also as soon as the process is told to stop. With 200, one line for
+    each thing that is wrong and no reason to send requests elsewhere.
     """
     if lifecycle.is_stopping():
         return _plain("This process is stopping.", status=503)
-    problems = [*_silent_databases(), *_silent_stores(), *_missing_servers()]
-    return _plain("\n".join(problems), status=503) if problems else _plain("ready", status=200)
+    silent, notes = _stores()
+    problems = [*_silent_databases(), *silent, *_missing_servers()]
+    if problems:
+        return _plain("\n".join(problems), status=503)
+    return _plain("\n".join(["ready", *notes]), status=200)
 
 
 def _plain(text: str, *, status: int) -> HttpResponse:
@@ -55,15 +58,20 @@ def _missing_servers() -> Iterator[str]:
             yield f"MCP_SESSIONS[{alias!r}]['SERVER'] cannot be imported: {error}"
 
 
-def _silent_stores() -> Iterator[str]:
-    """Endpoints may share a Redis: once it was silent, none waits for it again."""
+def _stores() -> tuple[list[str], list[str]]:
+    """The stores that do not answer, and what those that do say of the nodes.
+
+    Endpoints may share a Redis: once it was silent, none waits for it again.
+    """
     silent: set[str] = set()
+    problems, notes = [], []
     for alias in aliases():
         cache = endpoint(alias).cache
         try:
-            if cache not in silent:
-                sync_store_for(alias).run(nodes.list_nodes())
+            if cache not in silent and any(node.is_stranger for node in nodes_of([alias])):
+                notes.append(f"The nodes of the endpoint {alias!r} have different SECRET_KEYs.")
         except StoreUnavailable:
             silent.add(cache)
         if cache in silent:
-            yield f"The session store of the endpoint {alias!r} does not answer."
+            problems.append(f"The session store of the endpoint {alias!r} does not answer.")
+    return problems, notes

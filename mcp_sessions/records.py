@@ -1,17 +1,14 @@
-"""What a session is: its record, its id and its fingerprint. Pure."""
+"""What a session is: its record, and the fingerprints of records that are no sessions. Pure."""
 
 import hashlib
 import json
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, Literal, get_args
 
-#: `Mcp-Session-Id`: visible ASCII (Streamable HTTP, section Session Management); longer ones are never ours.
-_SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,256}\Z")
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
 #: A whole fingerprint, or enough of its first digits to look for.
 FINGERPRINT_PREFIX: Final = re.compile(r"[0-9a-f]{8,64}\Z")
@@ -41,21 +38,6 @@ KEPT_HANDSHAKE_CHARS: Final = 2_048
 
 #: Characters that are logged of what a client sent.
 SHOWN_CHARS: Final = 100
-
-
-def new_session_id() -> str:
-    """A session id with 256 bits from the operating system's secure random source, in visible ASCII."""
-    return secrets.token_urlsafe(32)
-
-
-def fingerprint(session_id: str) -> str | None:
-    """The SHA-256 of a session id, in hexadecimal; None if no server could have minted that id.
-
-    The id is a credential: only its fingerprint is stored, logged or shown.
-    """
-    if not _SESSION_ID.match(session_id):
-        return None
-    return hashlib.sha256(session_id.encode("ascii")).hexdigest()
 
 
 def has_subject(principal: str) -> bool:
@@ -164,7 +146,7 @@ def parse_handshake(text: str) -> Handshake:
 
     Raises: ValueError for anything that is not the text of a handshake.
     """
-    return _parse_kept(text) if len(text) <= KEPT_HANDSHAKE_CHARS else _parse(text)
+    return kept_handshake(text) if len(text) <= KEPT_HANDSHAKE_CHARS else _parse(text)
 
 
 def _parse(text: str) -> Handshake:
@@ -184,7 +166,8 @@ def _parse(text: str) -> Handshake:
     raise ValueError("not a handshake")
 
 
-_parse_kept = lru_cache(maxsize=1024)(_parse)
+#: As `parse_handshake`, for texts of at most KEPT_HANDSHAKE_CHARS. It costs no Python call where the text is known.
+kept_handshake = lru_cache(maxsize=1024)(_parse)
 
 
 def record_fingerprint(kind: Kind, *parts: str) -> str:
@@ -226,6 +209,8 @@ class Session:
     log_level: str | None
     #: Names of the opt-in tools that the session enabled.
     tools: frozenset[str]
+    #: Whether its record was gone and its id opened it again, and no tool has dealt with that since.
+    revived: bool = False
 
     @property
     def kind(self) -> Kind:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from anyio import from_thread
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
 from mcp_sessions.current import CurrentExchange, CurrentRequest, current_exchange, current_request
@@ -134,6 +135,25 @@ class CurrentSession:
         return self._session.tools
 
     @property
+    def revived(self) -> bool:
+        """Whether the session's record was gone and its id opened it again, with empty state: by this request or an
+        earlier one, and nobody has called `settle()` since. Only with ON_MISS = "revive".
+        """
+        return self._exchange.session.revived
+
+    async def settle(self) -> None:
+        """Say that the tools have put into a revived session what they need: `revived` is False from now on.
+
+        Raises: SessionGone, StoreUnavailable.
+        """
+        if self.revived:
+            await self._exchange.settle_session()
+
+    def settle_sync(self) -> None:
+        """The same for sync handlers, which run in worker threads."""
+        from_thread.run(self.settle)
+
+    @property
     def state(self) -> State:
         """The session's state, for async handlers."""
         exchange = self._exchange
@@ -209,6 +229,14 @@ class CurrentConversation(CurrentSession):
     def tools(self) -> frozenset[str]:
         """Empty: the modern era has no opt-in tools."""
         return _NO_TOOLS
+
+    @property
+    def revived(self) -> bool:
+        """False: a conversation has no id that could open it again."""
+        return False
+
+    async def settle(self) -> None:
+        """There is nothing to say."""
 
     @property
     def state(self) -> State:

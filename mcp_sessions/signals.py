@@ -12,6 +12,11 @@ from django.dispatch import Signal
 #: states, callers, listeners) are not signalled.
 session_ended: Final = Signal()
 
+#: The record of a session was gone, and a request with its id opened it again, with empty state (ON_MISS = "revive").
+#: Sent once, in the process that opened it and before the request is handled, with `session` (a `session.Session`) and
+#: `alias`; the sender is `session.Session`.
+session_revived: Final = Signal()
+
 #: A session was initialized and is in the store. Sent once, in the process that answered `initialize`, with `session`
 #: (a `session.Session`) and `alias`; the sender is `session.Session`.
 session_created: Final = Signal()

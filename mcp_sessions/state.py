@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 from anyio import from_thread
 
@@ -32,8 +32,12 @@ class State:
         self._fingerprint = fingerprint
         self._max_bytes = max_bytes
 
+    @overload
+    async def get(self, name: str, default: None = None) -> Any | None: ...
+    @overload
+    async def get(self, name: str, default: T) -> T: ...
     async def get(self, name: str, default: Any = None) -> Any:
-        """The value, or the default if the name is not set."""
+        """The value, or the default if the name is not set. The value's type is not checked: it is what was stored."""
         [text] = await self._store.run(calls.get(self._fingerprint, [_name(name)]))
         return default if text is None else json.loads(text)
 
@@ -52,14 +56,19 @@ class State:
             return 0
         return await self._store.run(calls.delete(self._fingerprint, [_name(name) for name in names]))
 
-    async def incr(self, name: str, amount: float = 1) -> Any:
-        """Add to a number, 0 if not set; the sum."""
+    @overload
+    async def incr(self, name: str, amount: int = 1) -> int: ...
+    @overload
+    async def incr(self, name: str, amount: float) -> float: ...
+    async def incr(self, name: str, amount: float = 1) -> float:
+        """Add to a number, 0 if not set; the sum. It has the type of `amount`, unless the number had another one."""
         if isinstance(amount, bool) or not isinstance(amount, (int, float)):
             raise StateError(f"incr() adds numbers, not {amount!r}.")
         text = await self._store.run(
             calls.incr(self._fingerprint, _name(name), amount, max_bytes=self._max_bytes)
         )
-        return json.loads(text)
+        total: float = json.loads(text)
+        return total
 
     async def append(self, name: str, item: Any) -> int:
         """Append to a list, empty if not set; its new length."""
@@ -78,6 +87,10 @@ class SyncState:
     def __init__(self, state: State) -> None:
         self._state = state
 
+    @overload
+    def get(self, name: str, default: None = None) -> Any | None: ...
+    @overload
+    def get(self, name: str, default: T) -> T: ...
     def get(self, name: str, default: Any = None) -> Any:
         return from_thread.run(self._state.get, name, default)
 
@@ -90,7 +103,11 @@ class SyncState:
     def delete(self, *names: str) -> int:
         return from_thread.run(self._state.delete, *names)
 
-    def incr(self, name: str, amount: float = 1) -> Any:
+    @overload
+    def incr(self, name: str, amount: int = 1) -> int: ...
+    @overload
+    def incr(self, name: str, amount: float) -> float: ...
+    def incr(self, name: str, amount: float = 1) -> float:
         return from_thread.run(self._state.incr, name, amount)
 
     def append(self, name: str, item: Any) -> int:

@@ -58,7 +58,7 @@ class Client:
     def _request(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         with self._post({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) as response:
             self.session = response.headers.get("Mcp-Session-Id", self.session)
-            return _result(_messages(response))
+            return _result(messages(response))
 
     def _post(self, message: dict[str, Any]) -> HTTPResponse:
         headers = {
@@ -73,7 +73,7 @@ class Client:
         return response
 
 
-def _messages(response: HTTPResponse) -> Iterator[dict[str, Any]]:
+def messages(response: HTTPResponse) -> Iterator[dict[str, Any]]:
     """The JSON-RPC messages of a response as they arrive, from one JSON object or an event stream."""
     if response.headers.get_content_type() == "application/json":
         yield json.load(response)

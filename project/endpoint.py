@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from project.environment import boolean, cap, count, read, seconds, words
+from project.environment import boolean, cap, count, moment, read, seconds, words
 
 #: Setting -> how to read its variable, MCP_<setting>.
 READERS: Final[dict[str, Callable[[str], object]]] = {
@@ -18,6 +18,8 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "GRACE": seconds,
     "REQUEST_TIMEOUT": seconds,
     "RESPONSE": str,
+    "ON_MISS": str,
+    "MIN_CREATED": moment,
     "MAX_SESSIONS": cap,
     "MAX_SESSIONS_PER_PRINCIPAL": cap,
     "MAX_BODY": count,

@@ -7,6 +7,7 @@ seconds; and a DATABASE_URL without a scheme is an empty configuration. dj-datab
 
 import os
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -60,6 +61,17 @@ def count(value: str) -> int:
 def cap(value: str) -> int | None:
     """A whole number, or `none` for no limit."""
     return None if value.lower() == "none" else count(value)
+
+
+def moment(value: str) -> datetime:
+    """A moment in ISO 8601, with its offset from UTC."""
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.utcoffset() is None:
+        raise ValueError("a moment with its offset, as 2026-11-26T19:30:00+00:00")
+    return parsed
 
 
 def words(value: str) -> list[str]:

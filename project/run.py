@@ -37,16 +37,22 @@ def main() -> int:
     except CannotStart as problem:
         print(problem, file=sys.stderr)
         return 1
+    except ModuleNotFoundError as problem:
+        print(
+            f"The virtual environment is not complete: {problem}. Delete .venv, and try again.",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _run(stop: threading.Event) -> int:
-    port = _port()
+    port = port_from_environment()
     os.environ.setdefault("DJANGO_DEBUG", "1")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     with _store() as store:
-        login = _prepare_database()
-        with child(_command(port)) as server:
-            _wait_until_ready(server, port, stop)
+        login = prepare_database()
+        with child(server_command(port)) as server:
+            wait_until_ready(server, port, stop)
             if not stop.is_set():
                 print(_banner(port, store, login), flush=True)
             while server.poll() is None and not stop.wait(0.2):
@@ -59,7 +65,8 @@ def _run(stop: threading.Event) -> int:
     return 0
 
 
-def _port() -> int:
+def port_from_environment() -> int:
+    """PORT, or 8000. Raises: CannotStart if it is no port, or somebody listens there."""
     text = os.environ.get("PORT") or "8000"
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65_536:
         raise CannotStart(f"PORT must be a number from 1 to 65535, not {text!r}.")
@@ -69,23 +76,24 @@ def _port() -> int:
         try:
             probe.bind((HOST, port))
         except OSError:
-            raise CannotStart(f"Port {port} is taken. Choose another one: make run PORT={port + 1}") from None
+            raise CannotStart(f"Port {port} is taken. Choose another one: PORT={port + 1}") from None
     return port
 
 
 @contextmanager
 def _store() -> Iterator[str]:
     """The sessions live in the Redis of REDIS_URL, in memory if it is empty or MEMORY=1, else in our own Valkey."""
-    from project.valkey import NoServer, answers, server
+    from project.valkey import NoServer, server
 
     if os.environ.get("MEMORY", "0") != "0":
         os.environ["REDIS_URL"] = ""
     if "REDIS_URL" in os.environ:
         given = os.environ["REDIS_URL"]
-        if given and not answers(given):
+        problems = [_problem_of(url) for url in given.split(",")] if given else []
+        if problems and all(problems):
             raise CannotStart(
-                f"The Redis that REDIS_URL names, {_without_password(given)}, does not answer. Start it, name "
-                "another one, or unset REDIS_URL: then the demo starts its own Valkey."
+                f"The Redis that REDIS_URL names, {_without_passwords(given)}, cannot be used: {problems[0]} Start "
+                "it, name another one, or unset REDIS_URL: then the demo starts its own Valkey."
             )
         yield "the Redis that REDIS_URL names" if given else MEMORY
         return
@@ -97,25 +105,44 @@ def _store() -> Iterator[str]:
         raise CannotStart(problem) from problem
 
 
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def _problem_of(url: str) -> str | None:
+    """A sentence about a Redis that cannot be used."""
+    from project.valkey import problem_of
+
+    try:
+        problem = problem_of(url)
+    except ValueError:
+        return "a URL of Redis looks like redis://127.0.0.1:6379/0."
+    return f"{problem.rstrip('.')}." if problem else None
 
 
-def _prepare_database() -> str:
-    """Migrate, create the demo administrator, and return how to log in."""
+def _without_passwords(urls: str) -> str:
+    parts = [urlsplit(url) for url in urls.split(",")]
+    return ",".join(each._replace(netloc=each.netloc.rpartition("@")[2]).geturl() for each in parts)
+
+
+def prepare_database() -> str:
+    """Migrate, create the demo administrator, and return how to log in. Raises: CannotStart."""
     import django
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import call_command
     from django.core.management.base import SystemCheckError
+    from django.db import Error as DatabaseError
 
     try:
         django.setup()
         call_command("check", stdout=StringIO(), stderr=StringIO())
     except (ImproperlyConfigured, SystemCheckError) as problem:
         raise CannotStart(problem) from problem
-    call_command("migrate", verbosity=0, interactive=False)
+    DATA.mkdir(parents=True, exist_ok=True)
+    try:
+        call_command("migrate", verbosity=0, interactive=False)
+    except (DatabaseError, ImproperlyConfigured) as problem:
+        raise CannotStart(
+            f"The database cannot be used: {str(problem).strip()}\nStart it, name another one in DATABASE_URL, or "
+            "unset that: then the demo makes a SQLite file."
+        ) from problem
     return _demo_administrator() if settings.DEBUG else "with the account you created"
 
 
@@ -133,12 +160,14 @@ def _demo_administrator() -> str:
     return f"{name} / {password}" if user.check_password(password) else f"{name} / the password you gave it"
 
 
-def _command(port: int) -> list[str]:
+def server_command(port: int) -> list[str]:
+    """The demo's server on a port of this machine."""
     server = [sys.executable, "-m", "mcp_sessions.daphne", "-v", "0", "-b", HOST, "-p", str(port)]
     return [*server, "project.asgi:application"]
 
 
-def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, stop: threading.Event) -> None:
+def wait_until_ready(server: "subprocess.Popen[bytes]", port: int, stop: threading.Event) -> None:
+    """Return when /readyz has nothing to report, or `stop` is set. Raises: CannotStart."""
     deadline = monotonic() + START_SECONDS
     problem = "It does not answer."
     while problem:

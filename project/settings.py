@@ -78,7 +78,10 @@ TEMPLATES = [
 
 def _database() -> dict[str, Any]:
     url = read("DATABASE_URL", str, f"sqlite:///{paths.DATA / 'db.sqlite3'}")
-    config: dict[str, Any] = dict(dj_database_url.parse(url))
+    try:
+        config: dict[str, Any] = dict(dj_database_url.parse(url))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"DATABASE_URL is not the URL of a database: {error}") from None
     if config["ENGINE"] == "django.db.backends.sqlite3":
         # Several processes share the file: any number of readers and one writer, for which other writers wait.
         config["OPTIONS"] = {
@@ -97,7 +100,11 @@ def _cache() -> dict[str, Any]:
     url = read("REDIS_URL", str, "")
     if not url:
         return {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}
+    backend = "django_redis.cache.RedisCache"
+    if "," in url:  # the nodes of a Cluster
+        options = {"CONNECTION_FACTORY": "mcp_sessions.store.clients.ClusterConnectionFactory"}
+        return {"BACKEND": backend, "LOCATION": url.split(","), "OPTIONS": options}
+    return {"BACKEND": backend, "LOCATION": url}
 
 
 CACHES = {"default": _cache()}

@@ -33,12 +33,12 @@ def server(folder: Path) -> Iterator[tuple[str, bool]]:
         if not _locked(lock):
             yield _url_of_the_other(lock), False
             return
-        port = _free_port()
+        port = free_port()
         lock.truncate(0)
         print(port, file=lock, flush=True)
-        with child(_command(folder, port), pass_fds=[lock.fileno()]) as process:
+        with child(command(folder, port), pass_fds=[lock.fileno()]) as process:
             _wait_until_it_answers(process, port, folder)
-            yield _url(port), True
+            yield url_of(port), True
 
 
 def _locked(lock: IO[str]) -> bool:
@@ -53,7 +53,7 @@ def _locked(lock: IO[str]) -> bool:
 def _url_of_the_other(lock: IO[str]) -> str:
     """Wait for the server that holds the lock, which may be starting just now."""
     deadline = monotonic() + START_SECONDS
-    while not answers(url := _url(_port_in(lock))):
+    while not answers(url := url_of(_port_in(lock))):
         if monotonic() > deadline:
             raise NoServer(
                 f"Another process holds {lock.name}, but its Valkey does not answer. Stop it first."
@@ -67,7 +67,11 @@ def _port_in(lock: IO[str]) -> int:
     return int(lock.read() or 1)
 
 
-def _command(folder: Path, port: int) -> list[str]:
+def command(folder: Path, port: int, **more: str) -> list[str]:
+    """A server that keeps its data in the folder; `more` are its options, with underscores for hyphens.
+
+    Raises: NoServer.
+    """
     options = {
         "bind": HOST,
         "port": str(port),
@@ -76,6 +80,7 @@ def _command(folder: Path, port: int) -> list[str]:
         "save": "",
         "maxmemory-policy": "noeviction",
         "logfile": str(folder / "log"),
+        **{name.replace("_", "-"): value for name, value in more.items()},
     }
     return [_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
@@ -97,7 +102,7 @@ def _binary() -> str:
 
 def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int, folder: Path) -> None:
     deadline = monotonic() + START_SECONDS
-    while not answers(_url(port)):
+    while not answers(url_of(port)):
         if process.poll() is not None or monotonic() > deadline:
             raise NoServer(f"Valkey did not start; its log is {folder / 'log'}.")
         sleep(0.02)
@@ -105,18 +110,26 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int, folder
 
 def answers(url: str) -> bool:
     """Whether a server answers at this URL."""
+    return problem_of(url) is None
+
+
+def problem_of(url: str) -> str | None:
+    """Why the server at this URL cannot be used. Raises: ValueError for what is no URL of a Redis."""
     with redis.Redis.from_url(url, socket_timeout=2) as client:
         try:
-            return bool(client.ping())
-        except redis.RedisError:
-            return False
+            client.ping()
+        except redis.RedisError as error:
+            return str(error)
+    return None
 
 
-def _url(port: int) -> str:
+def url_of(port: int) -> str:
+    """Of a server on this machine."""
     return f"redis://{HOST}:{port}/0"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine on which nobody listens at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -2,7 +2,7 @@
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.urls import reverse
+from django.urls import get_script_prefix, reverse
 from django.views.decorators.cache import never_cache
 
 from mcp_sessions.conf import endpoint
@@ -20,7 +20,7 @@ def home(request: HttpRequest) -> HttpResponse:
     """Say what this is and how to connect a client to it."""
     served = endpoint("default")
     context = {
-        "mcp_url": request.build_absolute_uri("/" + served.path),
+        "mcp_url": request.build_absolute_uri(get_script_prefix() + served.path),
         "server": served.server,
         "is_demo": served.server == DEMO,
         "books": Book.objects.count(),

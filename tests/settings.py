@@ -23,3 +23,5 @@ INSTALLED_APPS += ["rest_framework.authtoken"]  # noqa: F405 - of the demo
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast; nothing here is secret
 WHITENOISE_AUTOREFRESH = True  # the tests need no STATIC_ROOT
+
+MCP_SESSIONS_TEST_REDIS = True  # many tests are about what is in it; others take it away

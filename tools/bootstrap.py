@@ -17,15 +17,21 @@ OLDEST = (3, 11)
 NEWER = ["python3.14", "python3.13", "python3.12", "python3.11"]
 #: Purpose -> extras to install; `dev` includes all of `run`.
 EXTRAS = {"run": "demo,embedded,memory", "dev": "dev"}
+#: Modules that must be there if an environment is to count as installed: somebody may have deleted a part of it.
+MODULES = {
+    "run": "channels daphne dj_database_url django django_redis hiredis lupa mcp mcp_sessions redis whitenoise",
+    "dev": "django lupa mcp mcp_sessions mypy pytest redis",
+}
 
 
 def main(purpose):
     """Install what the purpose needs, or exit with a sentence that says what prevents it."""
     if sys.version_info < OLDEST:
         _start_again_with_a_newer_python()
-    if _stamp(purpose) in _stamps():
+    is_whole = _is_whole(purpose)
+    if _stamp(purpose) in _stamps() and is_whole:
         return
-    if not os.path.exists(_python()):
+    if not os.path.exists(_python()) or (_stamps() and not is_whole):
         _make_venv()
     print("Installing into .venv (%s) ..." % EXTRAS[purpose], flush=True)
     _pip("install", "--quiet", "--constraint", _constraints(), "--editable", ".[%s]" % EXTRAS[purpose])
@@ -57,6 +63,19 @@ def _make_venv():
     del ensurepip
     shutil.rmtree(VENV, ignore_errors=True)
     venv.create(VENV, with_pip=True, symlinks=True)
+
+
+def _is_whole(purpose):
+    """Whether the environment has a Python that works, and the modules. pip believes its list, not the folders."""
+    look = (
+        "import sys; from importlib.util import find_spec; found = map(find_spec, sys.argv[1:]); "
+        "sys.exit(not all(spec and spec.origin for spec in found))"  # a folder that was emptied has no origin
+    )
+    try:
+        command = [_python(), "-c", look, *MODULES[purpose].split()]
+        return subprocess.call(command, stderr=subprocess.DEVNULL) == 0
+    except OSError:
+        return False
 
 
 def _constraints():

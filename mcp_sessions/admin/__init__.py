@@ -17,7 +17,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from mcp_sessions import conf
-from mcp_sessions.admin import common, filters
+from mcp_sessions.admin import common, ending_all, filters
 from mcp_sessions.admin.actions import force_expire
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
 from mcp_sessions.admin.tokens import PersonalTokenAdmin
@@ -140,7 +140,11 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
         if request.POST.get("action") == force_expire.__name__ and not self.has_expire_permission(request):
             raise PermissionDenied
         local = not all(sync_store_for(alias).shared for alias in conf.aliases())
-        context = {"local_only": local, "explanations": _EXPLANATIONS}
+        context = {
+            "local_only": local,
+            "explanations": _EXPLANATIONS,
+            "can_expire": self.has_expire_permission(request),
+        }
         try:
             return super().changelist_view(request, {**context, **(extra_context or {})})
         except UnsupportedLookup as error:
@@ -173,8 +177,16 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
     def get_urls(self) -> list[URLPattern]:
         # The address and its name are public, and older than the word "node".
         name = f"{self._url_name}_processes"
-        own = path("processes/", self.admin_site.admin_view(self.nodes_view), name=name)
-        return [own, *super().get_urls()]
+        own = [
+            path("processes/", self.admin_site.admin_view(self.nodes_view), name=name),
+            path("end-all/", self.admin_site.admin_view(self.end_all_view), name=f"{self._url_name}_end_all"),
+        ]
+        return [*own, *super().get_urls()]
+
+    @common.explains_store_outages
+    def end_all_view(self, request: HttpRequest) -> HttpResponse:
+        """End every session that was opened before now."""
+        return ending_all.view(self, request)
 
     @common.explains_store_outages
     def nodes_view(self, request: HttpRequest) -> HttpResponse:
@@ -182,8 +194,13 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         aliases = conf.aliases()
-        rows = [{**asdict(node), "ago": display.ago(node.seen)} for node in nodes_of(aliases)]
-        context = common.context(self, request, "Nodes") | {"nodes": rows, "several": len(aliases) > 1}
+        found = nodes_of(aliases)
+        rows = [{**asdict(node), "ago": display.ago(node.seen)} for node in found]
+        context = common.context(self, request, "Nodes") | {
+            "nodes": rows,
+            "several": len(aliases) > 1,
+            "strangers": sorted({node.endpoint for node in found if node.is_stranger}),
+        }
         return TemplateResponse(request, "admin/mcp_sessions/mcpsession/nodes.html", context)
 
     def delete_view(

@@ -103,7 +103,7 @@ def _end(
         for alias, some in by_endpoint.items():
             _end_some(alias, some, request.user.get_username(), outcome)
     finally:
-        _record(request, outcome.ended)
+        record(request, outcome.ended)
         _tell(modeladmin, request, outcome)
 
 
@@ -118,7 +118,7 @@ def _end_some(alias: str, sessions: Sequence[MCPSession], by: str, outcome: _Out
     outcome.gone += len(sessions) - len(ended)
 
 
-def _record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
+def record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
     """Write one entry of the admin's log for each record. It outlives the record."""
     content_type = ContentType.objects.get_for_model(MCPSession)
     LogEntry.objects.bulk_create(

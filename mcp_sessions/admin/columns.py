@@ -56,7 +56,8 @@ class RecordColumns:
     def record(self, obj: MCPSession) -> SafeString:
         """Short ones, as almost all are, stay on one line."""
         shown = obj.shown_id
-        return format_html('<code class="{}">{}</code>', "mcp-short" if len(shown) <= ONE_LINE else "", shown)
+        code = format_html('<code class="{}">{}</code>', "mcp-short" if len(shown) <= ONE_LINE else "", shown)
+        return format_html("{} <span>revived</span>", code) if obj.record.revived else code
 
     @admin.display(description="kind")
     def kind(self, obj: MCPSession) -> SafeString:
@@ -117,6 +118,8 @@ class RecordColumns:
 
     @admin.display(description="phase")
     def phase(self, obj: MCPSession) -> str:
+        if obj.record.revived:
+            return "in operation, revived: its record was gone, and its state is new"
         if obj.record.initialized:
             return "in operation"
         return "active, not initialized" if obj.record.active else "no message since initialize"

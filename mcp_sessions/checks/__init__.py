@@ -3,7 +3,7 @@
 Importing this package registers them with the tag "mcp_sessions".
 """
 
-from mcp_sessions.checks import servers, settings, stores
+from mcp_sessions.checks import applications, servers, settings, stores
 from mcp_sessions.checks.common import DOCS, TAG
 
-__all__ = ["DOCS", "TAG", "servers", "settings", "stores"]
+__all__ = ["DOCS", "TAG", "applications", "servers", "settings", "stores"]

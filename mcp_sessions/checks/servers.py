@@ -21,8 +21,8 @@ def check_server(app_configs: Apps, **_: Any) -> Found:
     from mcp_sessions.checks import hosted
 
     hint = (
-        "SERVER is the dotted path of an mcp.server.MCPServer, of an mcp.server.lowlevel.Server, or of a callable "
-        "without arguments that returns one."
+        "SERVER is the dotted path of an mcp.server.MCPServer, of an mcp.server.lowlevel.Server, of a FastMCP of "
+        "fastmcp 4, or of a callable without arguments that returns one."
     )
     return [
         message(Error, "E005", f"MCP_SESSIONS[{endpoint.alias!r}]['SERVER']: {problem}", hint)

@@ -17,7 +17,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from math import ceil
 from typing import Final
 
+from mcp_sessions import ids
 from mcp_sessions.cluster.notifications import BroadcastsPosted, Notification, Unreadable, decode, encode
+from mcp_sessions.cluster.validity import Validity
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.calls import nodes
@@ -59,6 +61,7 @@ class Node:
         #: How many notifications this node could not read, by kind: those of a newer release, and garbage.
         self.skipped: Counter[str] = Counter()
         self.store = store
+        self.validity = Validity()
         self._hear = hear
         self._on_beat = on_beat
         self._pause = pause
@@ -74,6 +77,7 @@ class Node:
         #: The names of the last ones: one whose posting was repeated, because the reply was lost, is heard once.
         self._heard: deque[str] = deque(maxlen=MOST_REPEATED)
         self._unread = False
+        self._has_compared = False
         self._reader: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._missed = Repeats(logger, f"Heartbeats of node {self.id} that failed")
@@ -164,10 +168,27 @@ class Node:
             self._sender = None
 
     async def _register(self) -> None:
-        about = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+        about = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "keys": ids.key_digests()})
         await self.store.run(
             nodes.beat(self.id, about=about, forget_after_ms=round(DEAD_AFTER_SECONDS * 1000))
         )
+        await self.validity.ask(self.store)
+        if not self._has_compared:
+            await self._compare_keys()
+
+    async def _compare_keys(self) -> None:
+        """Once: warn if this node answers 404 to sessions of others, or they to its own."""
+        found = await self.store.run(nodes.list_nodes())
+        self._has_compared = True
+        strangers = [node.id for node in found if not node.shares_keys(ids.key_digests())]
+        if strangers:
+            logger.warning(
+                "This node has another SECRET_KEY than %d of %d others (%s): sessions that one of them opened are "
+                "unknown to the other. Give all processes the same SECRET_KEY, or the others' in SECRET_KEY_FALLBACKS.",
+                len(strangers),
+                len(found) - 1,
+                ", ".join(strangers[:3]),
+            )
 
     async def _beat(self) -> None:
         while True:

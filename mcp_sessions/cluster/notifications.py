@@ -72,6 +72,14 @@ class SessionsEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MinCreatedRaised:
+    """Sessions that were opened before a moment no longer count (broadcast)."""
+
+    #: Milliseconds since the epoch, by the store's clock.
+    min_created_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BroadcastsPosted:
     """There are broadcasts in the store that the receiving node has not read."""
 
@@ -100,6 +108,7 @@ Notification = (
     | StreamDisconnected
     | ReplyArrived
     | SessionsEnded
+    | MinCreatedRaised
     | BroadcastsPosted
     | Cancelled
     | Announced

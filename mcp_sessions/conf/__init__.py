@@ -6,6 +6,7 @@ Settings are read live: a changed setting (`override_settings` in tests) applies
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from django.core.signals import setting_changed
 from mcp_sessions.conf.rules import (
     DURATIONS,
     ERAS,
+    OnMiss,
     Response,
     problem_with,
     seconds,
@@ -59,7 +61,7 @@ class Endpoint:
 
     #: The key of the entry in MCP_SESSIONS.
     alias: str
-    #: Dotted path of an `mcp.server.MCPServer` or low-level `Server`, or of a callable that returns one.
+    #: Dotted path of an `mcp.server.MCPServer`, a low-level `Server` or a FastMCP 4, or of a callable that returns one.
     server: str
     #: Path of the endpoint below the URLRouter; it needs no leading or trailing slash.
     path: str = "mcp"
@@ -75,6 +77,11 @@ class Endpoint:
     max_age: float = 86400
     #: A session that is never used ends after this time. Some clients open one for each call and abandon it.
     first_ttl: float = 60
+    #: What a session id gets that neither ended nor reached MAX_AGE, but whose record is gone: "404", or with "revive"
+    #: its session again, with empty state.
+    on_miss: OnMiss = "404"
+    #: Sessions that were opened before this moment, an aware datetime, are over.
+    min_created: datetime | None = None
     #: How to answer: with one JSON object, an event stream, or whichever fits the request.
     response: Response = "auto"
     #: With "auto": how long a handler that sends nothing may take and still be answered with one JSON object.
@@ -161,6 +168,8 @@ class Endpoint:
     limits: Limits = field(init=False, repr=False)
     #: What a stream keeps, in the form that the store needs.
     stream_limits: StreamLimits = field(init=False, repr=False)
+    #: MIN_CREATED in milliseconds since the epoch; 0 without one.
+    min_created_ms: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         limits = Limits(
@@ -177,6 +186,8 @@ class Endpoint:
             ttl_ms=round(self.stream_ttl * 1000),
         )
         object.__setattr__(self, "stream_limits", stream_limits)
+        moment = 0 if self.min_created is None else round(self.min_created.timestamp() * 1000)
+        object.__setattr__(self, "min_created_ms", moment)
 
 
 #: Setting name -> field name.

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 Response = Literal["auto", "sse", "json"]
 RESPONSES: Final = ("auto", "sse", "json")
+OnMiss = Literal["404", "revive"]
+ON_MISSES: Final = ("404", "revive")
 HANDSHAKE: Final = "handshake"
 MODERN: Final = "modern"
 ERAS: Final = (HANDSHAKE, MODERN)
@@ -108,6 +110,7 @@ _MAY_BE_NONE: Final = frozenset(
         "MAX_SESSIONS_PER_PRINCIPAL",
         "MAX_HANDLES",
         "MAX_LISTENERS_PER_PRINCIPAL",
+        "MIN_CREATED",
         "TOKEN_VERIFIER",
         "ISSUER_URL",
         "RESOURCE_URL",
@@ -151,6 +154,11 @@ _RULES: Final[Mapping[str, Rule]] = {
         "letters, digits and any of _ . : -",
     ),
     "ERAS": (_are_eras, 'a list of "handshake", "modern", or both'),
+    "ON_MISS": (lambda value: value in ON_MISSES, f"one of {', '.join(ON_MISSES)}"),
+    "MIN_CREATED": (
+        lambda value: isinstance(value, datetime) and value.utcoffset() is not None,
+        "an aware datetime",
+    ),
     "RESPONSE": (lambda value: value in RESPONSES, f"one of {', '.join(RESPONSES)}"),
     **dict.fromkeys(_FLAGS, _FLAG),
 }

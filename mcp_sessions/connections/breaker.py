@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Final
 
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mcp_sessions.connections.defaults import REDIS_ERRORS, log
@@ -13,14 +14,17 @@ from mcp_sessions.connections.defaults import REDIS_ERRORS, log
 PATIENCE: Final = 0.5
 #: Seconds from one probe to the next, and after an answer until the next doubt.
 PAUSE: Final = 0.5
+#: Seconds after which a refusal is no better than no answer: Sentinels, nodes or name servers that hang are waited for.
+SLOW: Final = 0.1
 
 
 class Breaker:
     """Whether calls may wait for one server, for one event loop.
 
-    After a call that got no answer in time, a probe follows at once. Without an answer to it the breaker opens:
-    `opened` is called, and no call waits for the server until a probe is answered, in whatever way; a server that
-    refuses makes nobody wait. `answered` is called after each doubt that proved wrong or is over.
+    After a call that got no answer in time, or a refusal that took long, a probe follows at once. Without an answer to
+    it the breaker opens: `opened` is called, and no call waits for the server until a probe is answered, if only with
+    an error. While it is closed, a server that refuses connections at once makes nobody wait, which is as good.
+    `answered` is called after each doubt that proved wrong or is over.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class Breaker:
         self._sure = -PAUSE
 
     def doubt(self) -> None:
-        """A call got no answer in time."""
+        """A call got no answer in time, or waited for a refusal."""
         if self._probing is None and self._loop.time() - self._sure >= PAUSE:
             self._probing = self._loop.create_task(self._find_out(), context=Context())
 
@@ -73,13 +77,21 @@ class Breaker:
             self.is_open, self._probing = False, None
 
     async def _is_answered(self) -> bool:
-        try:
-            async with asyncio.timeout(self._seconds):
-                await self._probe()
-        except (TimeoutError, RedisTimeoutError):
-            return False
-        except REDIS_ERRORS as error:
-            log.debug("A probe was refused: %s", error)
+        for _ in range(2):  # a quick refusal may be the end of a slow one that had begun before
+            begun = self._loop.time()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await self._probe()
+            except (TimeoutError, RedisTimeoutError):
+                return False
+            except ResponseError:
+                return True
+            except REDIS_ERRORS as error:
+                log.debug("A probe was refused: %s", error)
+                if self.is_open or self._loop.time() - begun > SLOW:
+                    return False
+            else:
+                return True
         return True
 
     def _open(self) -> None:

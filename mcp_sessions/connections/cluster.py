@@ -10,24 +10,20 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from mcp_sessions.connections.breaker import Breaker
 from mcp_sessions.connections.defaults import REDIS_ERRORS, log
-from mcp_sessions.connections.pipelines import (
-    IN_FLIGHT,
-    STALL,
-    Pipeline,
-    PooledConnection,
-    PooledServer,
-    Waiting,
-)
+from mcp_sessions.connections.pipelines import IN_FLIGHT, STALL, Pipeline, PooledConnection, PooledServer
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, round_trips
 from mcp_sessions.connections.server import NO_LIMIT, Server
 from mcp_sessions.connections.standalone import Pipelines
 from mcp_sessions.connections.topology import Address, ClusterNodes
+from mcp_sessions.connections.trips import Waiting
 from mcp_sessions.repeats import Repeats
 
 #: What a node replies that does not serve the keys, or not all of them yet. The script has not run.
 REDIRECTIONS: Final = (AskError, TryAgainError)
 #: Seconds until a call is sent again whose keys are on their way from one node to another.
 TRY_AGAIN: Final = 0.05
+#: Ticks for which a round trip to a node waits at most while more calls come.
+MOST_TICKS: Final = 4
 _ALONE: Final = Gathering(together=False)
 
 
@@ -39,9 +35,10 @@ class ClusterPipelines:
         self.name = ", ".join(f"{host}:{port}" for host, port in nodes.startup)
         self.outage = Repeats(log, f"Calls that failed on Redis at {self.name}")
         self.by_name = {name: SlotPipeline(self, name) for name in IN_FLIGHT}
-        self._of_nodes: dict[Address, Pipelines] = {}
+        self._of_nodes: dict[Address, NodePipelines] = {}
+        nodes.left = self._left
 
-    def of_node(self, address: Address) -> Pipelines:
+    def of_node(self, address: Address) -> "NodePipelines":
         found = self._of_nodes.get(address)
         if found is None:
             found = self._of_nodes[address] = NodePipelines(self, address)
@@ -55,6 +52,10 @@ class ClusterPipelines:
             await pipelines.aclose()
         self.outage.end()
 
+    async def _left(self, address: Address) -> None:
+        if address in self._of_nodes:
+            await self._of_nodes[address].server.give_back()
+
 
 class SlotPipeline:
     """As `Pipeline`: hands each script to the pipeline of that name of the node that serves its keys."""
@@ -63,6 +64,8 @@ class SlotPipeline:
         self._cluster = cluster
         self.nodes = cluster.nodes
         self._name = name
+        #: How many scripts, for any node.
+        self.submitted = 0
         self._loop = asyncio.get_running_loop()
         self._of_nodes: dict[Address, Pipeline] = {}
         #: Scripts that are placed or redirected, and the futures of which their tasks wait for the replies of nodes.
@@ -71,6 +74,7 @@ class SlotPipeline:
 
     def submit(self, job: Job) -> "asyncio.Future[Any]":
         """The reply, an error reply or `NoReply` included as a value."""
+        self.submitted += 1
         slots = self.nodes.slots
         address = slots[key_slot(job[1][0].encode())] if slots else None
         if address is not None:
@@ -142,8 +146,7 @@ class SlotPipeline:
 
     async def _ask(self, job: Job, address: Address) -> Any:
         """The reply of the node to which a slot is moving: it must be told that it is asked on purpose."""
-        server = NodeServer(self.nodes.client(address).connection_pool)
-        connection = AskingConnection(server)
+        connection = AskingConnection(self._cluster.of_node(address).server)
         try:
             steps = (_ALONE.round_trips if job[0].takes_many else round_trips)([job])
             commands = next(steps)
@@ -168,7 +171,8 @@ class NodePipelines(Pipelines):
     def __init__(self, cluster: ClusterPipelines, address: Address) -> None:
         self._cluster = cluster
         self._address = address
-        super().__init__(NodeServer(cluster.nodes.client(address).connection_pool))
+        self.server = NodeServer(cluster.nodes.client(address).connection_pool)
+        super().__init__(self.server)
 
     def _make(self, server: Server, name: str) -> Pipeline:
         slots = self._cluster.by_name[name]
@@ -184,6 +188,17 @@ class NodePipeline(Pipeline):
         super().__init__(server, breaker, in_flight=in_flight)
         self._slots = slots
         self._address = address
+
+    async def _gather(self) -> None:
+        """Wait while each tick brings calls, whichever node they are for: each node gets only a part of them.
+
+        A call that comes alone waits no longer than for a standalone Redis.
+        """
+        for _ in range(MOST_TICKS):
+            submitted = self._slots.submitted
+            await asyncio.sleep(0)
+            if submitted == self._slots.submitted:
+                break
 
     def _follows(self, waiting: Waiting, reply: Exception) -> bool:
         if isinstance(reply, REDIRECTIONS) and waiting[1] not in self._slots.followed:
@@ -203,7 +218,9 @@ class NodePipeline(Pipeline):
 
 
 class AskingConnection(PooledConnection):
-    """A connection on which each command is preceded by ASKING."""
+    """A connection on which each command is preceded by ASKING. Any number may be in use at the same moment."""
+
+    stays = False
 
     async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         replies = await super().execute([each for command in commands for each in (("ASKING",), command)])

@@ -8,19 +8,21 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any, Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from mcp_sessions.connections.breaker import Breaker
+from mcp_sessions.connections.breaker import SLOW, Breaker
 from mcp_sessions.connections.defaults import REDIS_ERRORS
 from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, Steps, round_trips
-from mcp_sessions.connections.server import NO_LIMIT, Connection, Server
+from mcp_sessions.connections.server import NO_LIMIT, Connection, Server, name_of
+from mcp_sessions.connections.trips import Trip, Waiting, give_up
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
 #: notifications, which are many and small, two.
@@ -33,8 +35,8 @@ KEEP: Final = 1.0
 #: Seconds by which a timer is late when the loop stood still: replies may be there that nobody has read yet.
 STALL: Final = 0.25
 
-#: A job, its reply, and until when there must be one, by the loop's clock.
-Waiting = tuple[Job, "asyncio.Future[Any]", float]
+#: Seconds after which a round trip is ended again that goes on: asyncio.wait_for may swallow it, up to Python 3.11.
+AGAIN: Final = 1.0
 
 
 class Pipeline:
@@ -55,8 +57,8 @@ class Pipeline:
         self._batch = batch
         self._gathering = Gathering(together=server.together)
         self._waiting: deque[Waiting] = deque()
-        #: What is on its way, each with what ends that. There is one timer, not one for each script.
-        self._carried: dict[asyncio.Timeout, list[Waiting]] = {}
+        #: What is on its way. There is one timer, not one for each script or round trip.
+        self._trips: set[Trip] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._starting = False
         self._workers: set[asyncio.Task[None]] = set()
@@ -86,11 +88,10 @@ class Pipeline:
 
     def give_up(self) -> None:
         """Let nothing wait any more, neither here nor for Redis."""
-        for timeout, carried in self._carried.items():
-            _give_up(carried, self._refusal())
-            if not timeout.expired():
-                timeout.reschedule(self._loop.time())
-        _give_up(self._waiting, NoReply(TimeoutError("Redis does not answer"), sent=False))
+        for trip in self._trips:
+            give_up(trip.waiting, self._refusal())
+            trip.end()
+        give_up(self._waiting, NoReply(TimeoutError("Redis does not answer"), sent=False))
         self._waiting.clear()
 
     def _refusal(self) -> NoReply:
@@ -98,7 +99,7 @@ class Pipeline:
         return NoReply(TimeoutError(reason), sent=False)
 
     def _start(self) -> None:
-        """A worker takes with it what is submitted until its second tick."""
+        """A worker takes with it what is submitted until its second tick, or what `_gather` waits for."""
         self._starting = True
         connection = self._idle.pop()
         worker = self._loop.create_task(self._work(connection), context=Context())
@@ -117,14 +118,18 @@ class Pipeline:
 
     async def _work(self, connection: Connection) -> None:
         try:
-            await asyncio.sleep(0)
+            await self._gather()
             self._starting = False
             while self._waiting:
                 count = min(len(self._waiting), self._batch)
                 await self._carry(connection, [self._waiting.popleft() for _ in range(count)])
-                await asyncio.sleep(0)
+                await self._gather()
         finally:
             await connection.release()
+
+    async def _gather(self) -> None:
+        """Let others submit what shares the next round trip."""
+        await asyncio.sleep(0)
 
     async def _carry(self, connection: Connection, waiting: list[Waiting]) -> None:
         """Take scripts to Redis and their replies to the callers. Whatever happens, no caller is left waiting.
@@ -133,25 +138,27 @@ class Pipeline:
         """
         jobs = [job for job, _, _ in waiting]
         steps: Steps = (self._gathering.round_trips if jobs[0][0].takes_many else round_trips)(jobs)
+        now, deadline = self._loop.time(), waiting[-1][2]
+        worker: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment] # it is one
+        trip = Trip(worker, waiting, deadline if deadline > now else now + STALL)
+        self._trips.add(trip)
         try:
-            now, deadline = self._loop.time(), waiting[-1][2]
-            async with asyncio.timeout_at(deadline if deadline > now else now + STALL) as timeout:
-                self._carried[timeout] = waiting
-                try:
-                    commands = next(steps)
-                    while True:
-                        commands = steps.send(await connection.execute(commands))
-                except StopIteration as stop:
-                    replies: list[Any] = stop.value
-                finally:
-                    del self._carried[timeout]
+            try:
+                commands = next(steps)
+                while True:
+                    commands = steps.send(await connection.execute(commands))
+            except StopIteration as stop:
+                replies: list[Any] = stop.value
+            finally:
+                self._trips.discard(trip)
+                ended = trip.ended > 0 and trip.is_ended_alone()
         except asyncio.CancelledError:
-            for _, future, _ in waiting:
-                future.cancel()
-            raise
-        except TimeoutError:
+            if not ended:
+                for _, future, _ in waiting:
+                    future.cancel()
+                raise
             self._breaker.doubt()
-            _give_up(waiting, self._late())
+            give_up(waiting, self._late())
         except Exception as error:  # noqa: BLE001 - a mistake of ours belongs to the callers, not to this task
             for _, future, _ in waiting:
                 if not future.done():
@@ -161,7 +168,7 @@ class Pipeline:
                 if each[1].done() or (isinstance(reply, Exception) and self._follows(each, reply)):
                     continue
                 each[1].set_result(reply)
-            if isinstance(replies[-1], NoReply) and replies[-1].is_late:
+            if isinstance(replies[-1], NoReply) and (replies[-1].is_late or self._loop.time() - now > SLOW):
                 self._breaker.doubt()
 
     def _follows(self, waiting: Waiting, reply: Exception) -> bool:
@@ -176,7 +183,12 @@ class Pipeline:
             return
         late: list[Waiting] = []
         following: list[float] = []
-        for waiting in (*self._carried.values(), self._waiting):
+        for trip in self._trips:
+            if trip.deadline <= now:
+                trip.end()
+                trip.deadline = now + AGAIN
+            following.append(trip.deadline)
+        for waiting in (*(trip.waiting for trip in self._trips), self._waiting):
             for each in waiting:
                 if each[2] > now:
                     following.append(each[2])
@@ -185,19 +197,13 @@ class Pipeline:
         while self._waiting and self._waiting[0][2] <= now:
             self._waiting.popleft()
         if late:
-            _give_up(late, self._late())
+            give_up(late, self._late())
             self._breaker.doubt()
         soonest = min(following, default=None)
         self._timer = None if soonest is None else self._loop.call_at(soonest, self._look, soonest)
 
     def _late(self) -> NoReply:
         return NoReply(TimeoutError(f"Redis did not answer within {self._seconds:g} s"), sent=True)
-
-
-def _give_up(waiting: "deque[Waiting] | list[Waiting]", reply: NoReply) -> None:
-    for _, future, _ in waiting:
-        if not future.done():
-            future.set_result(reply)
 
 
 class PooledServer:
@@ -207,18 +213,19 @@ class PooledServer:
 
     def __init__(self, pool: Any) -> None:
         options = pool.connection_kwargs
-        self.name = _name(pool)
+        self.name = name_of(pool)
         self.seconds: float = options["socket_timeout"] or NO_LIMIT
         self.pool = pool
-        #: Whether connections are kept: nobody waits for one in the pool, as somebody may in that of a Cluster's node,
-        #: and redis-py, since version 8, can tell if one is closed.
-        enough = pool.max_connections >= sum(IN_FLIGHT.values())
-        self.keeps = self.together and enough and hasattr(AbstractConnection, "can_read")
+        #: Whether connections are kept: the pool has more than the pipelines use, for those who look who serves what
+        #: in a Cluster, and redis-py, since version 8, can tell if one is closed.
+        self.keeps = pool.max_connections > sum(IN_FLIGHT.values()) and hasattr(
+            AbstractConnection, "can_read"
+        )
         #: Connections that are kept; the last one was used last.
-        self.kept: list[Any] = []
-        #: Every connection, and until when it is kept.
-        self._known: WeakKeyDictionary[AbstractConnection, float] = WeakKeyDictionary()
-        self._outdated: WeakSet[AbstractConnection] = WeakSet()
+        self.kept: list[Taken] = []
+        #: How often connections were renewed, and after how many of these each was opened.
+        self._renewals = 0
+        self._opened: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
 
     def connection(self) -> "PooledConnection":
         return PooledConnection(self)
@@ -227,29 +234,36 @@ class PooledServer:
         connection = self.pool.make_connection()
         try:
             await connection.connect()
-            await connection.send_command("PING")
+            # A script, as calls are: a server whose writes are paused (CLIENT PAUSE, a failover) still answers PING.
+            await connection.send_command("EVAL", "return 1", 0)
             await connection.read_response()
         finally:
             await connection.disconnect(nowait=True)
 
     def renew(self) -> None:
-        self._outdated.update(self._known.keys())
+        self._renewals += 1
 
-    async def take(self) -> Any:
+    async def give_back(self) -> None:
+        """Keep no connection."""
+        while self.kept:
+            await self.pool.release(self.kept.pop().connection)
+
+    async def take(self) -> "Taken":
         """A connection that was open a moment ago; it has no timeout of its own.
 
         redis-py looks too, but since version 8 not where it expects maintenance notifications, as it does by default.
         Raises: one of `clients.REDIS_ERRORS`.
         """
-        connection: Any = self.kept.pop() if self.kept else None
-        if connection is not None and monotonic() > self._known[connection]:
-            await self.pool.release(connection)
-            connection = None
-        if connection is None:
-            connection = await self.pool.get_connection()
-            self._known[connection] = monotonic() + KEEP
+        taken = self.kept.pop() if self.kept else None
+        if taken is not None and monotonic() > taken.until:
+            await self.pool.release(taken.connection)
+            taken = None
+        if taken is None:
+            fresh = await self.pool.get_connection()
+            taken = Taken(fresh, monotonic() + KEEP, self._opened.setdefault(fresh, self._renewals))
+        connection = taken.connection
         try:
-            stale = bool(self._outdated) and connection in self._outdated
+            stale = taken.renewals != self._renewals
             if not stale and hasattr(connection, "can_read"):  # before redis-py 8, its pool has looked
                 try:
                     stale = await connection.can_read()  # closed, or with something that nobody asked for
@@ -257,13 +271,24 @@ class PooledServer:
                     stale = True
             if stale:
                 await connection.disconnect(nowait=True)
+                taken.renewals = self._opened[connection] = self._renewals
                 await connection.connect()
-                self._outdated.discard(connection)
         except BaseException:
             await self.pool.release(connection)
             raise
         connection.socket_timeout = None  # the timeout of the pipeline covers it
-        return connection
+        return taken
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """A connection outside of its pool."""
+
+    connection: Any
+    #: Until when it may be kept, by the monotonic clock.
+    until: float
+    #: How often the connections to its server had been renewed when it was opened.
+    renewals: int
 
 
 class PooledConnection:
@@ -273,18 +298,21 @@ class PooledConnection:
     times what all else on the path of a request costs.
     """
 
+    #: Whether it may stay outside of the pool when it is released.
+    stays = True
+
     def __init__(self, server: PooledServer) -> None:
         self._server = server
-        self._connection: Any = None
+        self._taken: Taken | None = None
 
     async def execute(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         packed = [pack_command(tuple(command)) for command in commands]
-        connection = self._connection
-        if connection is None:
+        if self._taken is None:
             try:
-                connection = self._connection = await self._server.take()
+                self._taken = await self._server.take()
             except REDIS_ERRORS as error:
                 return [NoReply(error, sent=False)] * len(commands)
+        connection = self._taken.connection
         replies: list[Any] = []
         try:
             await connection.send_packed_command(packed)
@@ -302,24 +330,17 @@ class PooledConnection:
         return replies
 
     async def release(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
+        taken, self._taken = self._taken, None
+        if taken is None:
             return
-        if self._server.keeps:
-            self._server.kept.append(connection)
+        if self.stays and self._server.keeps:
+            self._server.kept.append(taken)
         else:
-            await self._server.pool.release(connection)
+            await self._server.pool.release(taken.connection)
 
     async def _drop(self, connection: Any) -> None:
         """Close it: replies may still be on their way. What happened to it may have happened to the others."""
         self._server.renew()
         await connection.disconnect(nowait=True)
-        self._connection = None
+        self._taken = None
         await self._server.pool.release(connection)
-
-
-def _name(pool: Any) -> str:
-    """Where a pool's server is: a service of Sentinels, a path, or host and port."""
-    options = pool.connection_kwargs
-    service: str | None = getattr(pool, "service_name", None) or options.get("path")
-    return service or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"

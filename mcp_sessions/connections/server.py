@@ -47,3 +47,10 @@ class Server(Protocol):
     def renew(self) -> None:
         """Use no connection again that is idle now."""
         ...
+
+
+def name_of(pool: Any) -> str:
+    """Where a pool's server is: a service of Sentinels, a path, or host and port."""
+    options = pool.connection_kwargs
+    service: str | None = getattr(pool, "service_name", None) or options.get("path")
+    return service or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"

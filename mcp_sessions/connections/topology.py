@@ -6,7 +6,7 @@ first answer, also that of a node that was cut off; and it forgets the addresses
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +25,8 @@ ASK_TIMEOUT: Final = 1.0
 GRACE: Final = 0.1
 #: Seconds between two looks at least: while a node is down, every call on it asks for one.
 PAUSE: Final = 0.2
+#: Seconds for which a look that found nobody counts: calls do not wait for the next one.
+VAIN: Final = 2 * (ASK_TIMEOUT + PAUSE)
 _EPOCH: Final = re.compile(rb"cluster_current_epoch:(\d+)")
 
 
@@ -48,11 +50,14 @@ class ClusterNodes:
         self.options = options
         #: The primary of each slot, None if nobody has it; empty until the first answer.
         self.slots: list[Address | None] = []
+        #: Told of a node that has left, before its idle connections are closed.
+        self.left: Callable[[Address], Awaitable[None]] | None = None
         self._remap = remap
         self._nodes: set[Address] = set()
         self._clients: dict[Address, Redis] = {}
         self._looking: asyncio.Task[None] | None = None
-        self._looked_at = 0.0
+        #: When the last look ended, by the loop's clock.
+        self._looked_at: float | None = None
         self._error: BaseException | None = None
 
     def client(self, address: Address) -> Redis:
@@ -64,12 +69,17 @@ class ClusterNodes:
         return found
 
     async def address_of(self, key: str) -> Address:
-        """The primary of a key; looks for it if nobody is known. Raises: ConnectionError of redis-py."""
+        """The primary of a key; looks for it if nobody is known. Raises: ConnectionError of redis-py.
+
+        After a look that did not find it nobody waits for the next one, which has begun.
+        """
         slot = key_slot(key.encode())
         address = self.slots[slot] if self.slots else None
         if address is None:
-            await asyncio.shield(self.refresh())
-            address = self.slots[slot] if self.slots else None
+            looking, now = self.refresh(), asyncio.get_running_loop().time()
+            if self._looked_at is None or now - self._looked_at > VAIN:
+                await asyncio.shield(looking)
+                address = self.slots[slot] if self.slots else None
         if address is None:
             reason = (
                 f"Nobody serves slot {slot}."
@@ -106,7 +116,8 @@ class ClusterNodes:
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(self._looked_at + PAUSE - loop.time())
+        if self._looked_at is not None:
+            await asyncio.sleep(self._looked_at + PAUSE - loop.time())
         answers = await self._answers()
         self._looked_at = loop.time()
         if not answers:
@@ -117,6 +128,8 @@ class ClusterNodes:
         self.slots, self._nodes = newest.slots, newest.nodes
         # A node that left may still reply that it has moved its slots: what is in use stays open.
         for address in self._clients.keys() - {*self.startup, *self._nodes}:
+            if self.left is not None:
+                await self.left(address)
             await self._clients[address].connection_pool.disconnect(inuse_connections=False)
 
     async def _answers(self) -> "list[_View]":

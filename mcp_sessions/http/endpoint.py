@@ -293,13 +293,15 @@ class _HandshakeRequest:
 
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""
-        digest = lookup.identified(self.headers.get(SESSION_ID))
-        if isinstance(digest, rejections.Rejection):
-            await reject(self.send, digest)
-        elif await end(self.runtime, digest, self.identity.principal):
+        session_id = lookup.identified(
+            self.runtime.context, self.headers.get(SESSION_ID), self.identity.principal
+        )
+        if isinstance(session_id, rejections.Rejection):
+            await reject(self.send, session_id)
+        elif await end(self.runtime, session_id, self.identity.principal):
             await respond(self.send, 204)
         else:
-            await reject(self.send, lookup.not_found(digest))
+            await reject(self.send, lookup.not_found(session_id.fingerprint))
 
     async def _large_body_rejection(self) -> rejections.Rejection | None:
         """Why a body that takes long to parse is refused: only sessions that exist may send one."""

@@ -1,46 +1,94 @@
 """Which session a request belongs to, and why it is refused if it belongs to none."""
 
 import logging
+from typing import Final
 
-from mcp_sessions.records import Session, fingerprint
-from mcp_sessions.store.calls import sessions
+from mcp_sessions import ids
+from mcp_sessions.errors import SessionGone, TooManySessions
+from mcp_sessions.ids import SignedId
+from mcp_sessions.records import Session, shown
+from mcp_sessions.repeats import Repeats
+from mcp_sessions.signals import session_revived
+from mcp_sessions.store.calls import revival, sessions
 from mcp_sessions.streams.context import Context
 from mcp_sessions.transport import rejections
 from mcp_sessions.transport.rejections import Rejection
 
 logger = logging.getLogger(__name__)
 
+_refused: Final = Repeats(logger, "Sessions that were not revived at a cap")
+
 
 async def touch(
     context: Context, header: bytes | None, *, principal: str, call: str, initialized: bool = False
 ) -> Session | Rejection:
     """The session of a request, slid and counted, by its `Mcp-Session-Id`. Raises: StoreUnavailable."""
-    digest = identified(header)
-    if isinstance(digest, Rejection):
-        return digest
+    session_id = identified(context, header, principal)
+    if isinstance(session_id, Rejection):
+        return session_id
     touching = sessions.touch(
-        digest, principal=principal, limits=context.conf().limits, call=call, initialized=initialized
+        session_id.fingerprint,
+        principal=principal,
+        limits=context.conf().limits,
+        call=call,
+        initialized=initialized,
     )
-    return await context.store.run(touching) or not_found(digest)
+    return await context.store.run(touching) or await _missed(context, session_id, principal, call)
 
 
 async def refusal(context: Context, header: bytes | None, *, principal: str) -> Rejection | None:
     """Why a request is refused whose session nobody has touched yet. Raises: StoreUnavailable."""
-    digest = identified(header)
-    if isinstance(digest, Rejection):
-        return digest
-    session = await context.store.run(sessions.get(digest))
-    return None if session is not None and session.principal == principal else not_found(digest)
+    session_id = identified(context, header, principal)
+    if isinstance(session_id, Rejection):
+        return session_id
+    found = await context.store.run(sessions.get(session_id.fingerprint)) or await _missed(
+        context, session_id, principal, ""
+    )
+    return found if isinstance(found, Rejection) else None
 
 
-def identified(header: bytes | None) -> str | Rejection:
-    """The fingerprint of the session id in a header."""
+def identified(context: Context, header: bytes | None, principal: str) -> SignedId | Rejection:
+    """The session id in a header. Where it was never given to this principal, no store is asked for it."""
     if header is None:
         return rejections.NO_SESSION_ID
-    return fingerprint(header.decode("latin-1")) or not_found("malformed")
+    conf, validity = context.conf(), context.node.validity
+    try:
+        session_id = ids.verify(header.decode("latin-1"), principal, conf.namespace)
+    except SessionGone:
+        return not_found("(not ours)")
+    if (conf.min_created_ms or validity.min_created_ms) and not validity.counts(
+        session_id.created_ms, setting_ms=conf.min_created_ms
+    ):
+        return not_found(session_id.fingerprint)
+    return session_id
 
 
 def not_found(digest: str) -> Rejection:
     """A client that reads 404 must initialize again (Session Management, rule 4)."""
     logger.info("Session %.12s is unknown, over, or another principal's: answered 404.", digest)
     return rejections.SESSION_NOT_FOUND
+
+
+async def _missed(context: Context, session_id: SignedId, principal: str, call: str) -> Session | Rejection:
+    """What a verified id gets that has no record: its session, opened again, if ON_MISS says so and it did not end."""
+    conf = context.conf()
+    handshake = session_id.handshake if conf.on_miss == "revive" else None
+    if handshake is None:
+        return not_found(session_id.fingerprint)
+    reviving = revival.revive(
+        session_id, principal=principal, handshake=handshake, limits=conf.limits, call=call
+    )
+    try:
+        found = await context.store.run(reviving)
+    except TooManySessions as error:
+        _refused.add("Did not revive a session of endpoint %r: %s", conf.alias, error)
+        return rejections.TOO_MANY_SESSIONS
+    if found is None:
+        return not_found(session_id.fingerprint)
+    if found.opened:
+        session = found.session
+        logger.info(
+            "Session %.12s was revived for %s.", session.fingerprint, shown(session.handshake.client_name)
+        )
+        await session_revived.asend_robust(sender=Session, alias=conf.alias, session=session)
+    return found.session

@@ -5,11 +5,12 @@ from typing import Final
 
 from mcp_types import INVALID_PARAMS
 
+from mcp_sessions import ids
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import TooManySessions
 from mcp_sessions.http.headers import SESSION_ID
 from mcp_sessions.http.responses import reject, send_message
-from mcp_sessions.records import Session, fingerprint, new_session_id, shown
+from mcp_sessions.records import Session, shown
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.kernel import Refused
 from mcp_sessions.serving.runtime import Runtime
@@ -42,11 +43,19 @@ async def initialize(
         message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
         error = jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
         return await send_message(send, error, as_stream=as_stream)
+    validity = runtime.context.node.validity
+    session_id = ids.mint(
+        handshake,
+        principal=identity.principal,
+        namespace=conf.namespace,
+        # A moment before which no session counts may have been by another machine's clock.
+        created_ms=max(validity.now_ms(), validity.min_created_ms),
+        max_age_ms=conf.limits.max_age_ms,
+    )
     if identity.credential:
         handshake = handshake.opened_with(identity.credential)
-    session_id = new_session_id()
     create = sessions.create(
-        fingerprint(session_id) or "", principal=identity.principal, handshake=handshake, limits=conf.limits
+        session_id.fingerprint, principal=identity.principal, handshake=handshake, limits=conf.limits
     )
     try:
         session = await runtime.context.store.run(create)
@@ -55,5 +64,5 @@ async def initialize(
         return await reject(send, rejections.TOO_MANY_SESSIONS)
     logger.info("Session %.12s initialized by %s.", session.fingerprint, shown(handshake.client_name))
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
-    headers = ((SESSION_ID, session_id.encode("ascii")),)
+    headers = ((SESSION_ID, session_id.text.encode("ascii")),)
     await send_message(send, response, headers, as_stream=as_stream)

@@ -1,6 +1,5 @@
 """The nodes that serve each endpoint, as their heartbeats report them."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,10 @@ class ServingNode:
     pid: int
     #: Its last heartbeat, by the store's clock.
     seen: datetime
+    #: What tells its key to sign session ids with from other keys; empty if that is not known.
+    key: str
+    #: Whether some node of the same endpoint does not know the sessions that this one opens, or the reverse.
+    is_stranger: bool
 
 
 def nodes_of(aliases: Iterable[str]) -> Sequence[ServingNode]:
@@ -26,15 +29,20 @@ def nodes_of(aliases: Iterable[str]) -> Sequence[ServingNode]:
 
     Raises: StoreUnavailable.
     """
-    return [
-        ServingNode(
-            endpoint=alias,
-            id=node.id,
-            host=about.get("host", "?"),
-            pid=about.get("pid", 0),
-            seen=datetime.fromtimestamp(node.seen_ms / 1000, UTC),
-        )
-        for alias in aliases
-        for node in sync_store_for(alias).run(nodes.list_nodes())
-        for about in [json.loads(node.about)]
-    ]
+    found = []
+    for alias in aliases:
+        entries = sync_store_for(alias).run(nodes.list_nodes())
+        for node in entries:
+            told, keys = node.told(), node.keys
+            found.append(
+                ServingNode(
+                    endpoint=alias,
+                    id=node.id,
+                    host=told.get("host", "?"),
+                    pid=told.get("pid", 0),
+                    seen=datetime.fromtimestamp(node.seen_ms / 1000, UTC),
+                    key=keys[0] if keys else "",
+                    is_stranger=bool(keys) and not all(other.shares_keys(keys) for other in entries),
+                )
+            )
+    return found

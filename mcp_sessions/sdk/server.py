@@ -18,6 +18,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from mcp_sessions.errors import HandleError
 from mcp_sessions.handles.handle import kinds_exist
 from mcp_sessions.records import shown
+from mcp_sessions.sdk.fastmcp import is_fastmcp, lowlevel_of
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.sdk.listening import accept_listeners
 from mcp_sessions.sdk.registries import hosted_copy
@@ -106,17 +107,36 @@ def _as_exception(error: BaseException) -> Exception:
     return wrapped
 
 
+def import_server(path: str) -> Any:
+    """The MCP server at a dotted path, or the callable there that returns one.
+
+    Raises: ImportError; TypeError for anything else.
+    """
+    value = import_string(path)
+    return value if callable(value) and not is_fastmcp(value) else _server(path, value)
+
+
 def load_server(path: str) -> MCPServer[Any] | Server[Any]:
     """The MCP server at a dotted path, or the one that the callable there returns.
 
     Raises: ImportError; TypeError for anything else.
     """
-    value = import_string(path)
-    if callable(value) and not isinstance(value, (MCPServer, Server)):
-        value = value()
-    if not isinstance(value, (MCPServer, Server)):
-        raise TypeError(f"{path} is {type(value).__name__}, neither an MCPServer nor a low-level Server")
-    return value
+    value = import_server(path)
+    return value if isinstance(value, (MCPServer, Server)) else _server(path, value())
+
+
+def _server(path: str, value: Any) -> MCPServer[Any] | Server[Any]:
+    """A server of the SDK, or the one inside a FastMCP. Raises: TypeError for anything else."""
+    if isinstance(value, (MCPServer, Server)):
+        return value
+    if is_fastmcp(value):
+        try:
+            return lowlevel_of(value)
+        except TypeError as error:
+            raise TypeError(f"{path} is {error}") from None
+    raise TypeError(
+        f"{path} is {type(value).__name__}, neither an MCPServer, a low-level Server, nor a FastMCP"
+    )
 
 
 def hosted_lowlevel(server: MCPServer[Any] | Server[Any], own: Server[Any]) -> Server[Any]:

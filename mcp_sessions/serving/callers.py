@@ -18,7 +18,7 @@ from mcp_sessions.records import ANONYMOUS, SHOWN_CHARS, Handshake, record_finge
 from mcp_sessions.sdk.envelope import client_info_of, handshake_of
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.calls.indexes import LONGEST_MS
-from mcp_sessions.store.calls.sessions import Counted
+from mcp_sessions.store.calls.reading import CALL_LENGTH, Counted
 from mcp_sessions.streams.context import Context
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Callers:
             # In a context of its own: that of the request has the whole request in it.
             asyncio.get_running_loop().call_later(WRITE_SECONDS, self._due, context=contextvars.Context())
         number = 1 if known is None else known.number + 1
-        self._counted[caller] = _Requests(number, handshake, call[: sessions.CALL_LENGTH])
+        self._counted[caller] = _Requests(number, handshake, call[:CALL_LENGTH])
 
     def _due(self) -> None:
         self._context.spawn(self.write())

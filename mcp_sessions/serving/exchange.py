@@ -16,7 +16,7 @@ from mcp_sessions.current import current_exchange, current_request
 from mcp_sessions.errors import SessionGone
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.sdk.kernel import Kernel
-from mcp_sessions.store.calls import sessions, streams
+from mcp_sessions.store.calls import revival, sessions, streams
 from mcp_sessions.store.drivers import Store
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import disconnect
@@ -259,6 +259,12 @@ class Exchange:
         channel = StandaloneChannel(self.context, self.client_requests, self.session)
         await channel.notify("notifications/tools/list_changed", None)
         return tools
+
+    async def settle_session(self) -> None:
+        """A revived session is an ordinary one from now on, for this request at once."""
+        if not await self.context.store.run(revival.settle(self.session.fingerprint)):
+            raise SessionGone("the session is gone")
+        self.session = replace(self.session, revived=False)
 
 
 async def _remember_log_level(exchange: Exchange, params: Mapping[str, Any]) -> None:

@@ -11,7 +11,8 @@ from typing import Final, TypeVar
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.conf import endpoint
-from mcp_sessions.ending import Deadlines, finish_endings
+from mcp_sessions.ending import Deadlines, aend_session, finish_endings
+from mcp_sessions.records import Session
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.store.calls import sessions, streams
@@ -59,10 +60,25 @@ class Heartbeat:
             keep = sessions.keep(fingerprints, limits=self.context.conf().limits)
             alive = await self.context.store.run(keep)
             for fingerprint in fingerprints:
-                if fingerprint in alive:
-                    self.deadlines.watch(alive[fingerprint])
-                else:
+                session = alive.get(fingerprint)
+                if session is None:
                     await self.session_missing(fingerprint)
+                elif self._counts(session):
+                    self.deadlines.watch(session)
+                else:
+                    await self._end(fingerprint)
+
+    def _counts(self, session: Session) -> bool:
+        """False for a session that was opened before the moment before which none counts any more."""
+        setting_ms = self.context.conf().min_created_ms
+        return self.context.node.validity.counts(session.created_ms, setting_ms=setting_ms)
+
+    async def _end(self, fingerprint: str) -> None:
+        """Nobody can use the session any more; here something of it is still open."""
+        alias, spawn = self.context.conf().alias, self.context.spawn
+        await aend_session(
+            self.context.node, alias, fingerprint, reason="expired_by_operator", by="MIN_CREATED", spawn=spawn
+        )
 
     async def _keep_streams(self) -> None:
         """Keep the logs of the exchanges that run here, and of the standalone streams that are delivered here.

@@ -9,6 +9,7 @@ from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.notifications import (
     Announced,
     Cancelled,
+    MinCreatedRaised,
     Notification,
     ReplyArrived,
     SessionsEnded,
@@ -67,6 +68,8 @@ class Inbox:
                 for fingerprint in fingerprints:
                     self.close_session(fingerprint)
                     self._listeners.end(fingerprint)
+            case MinCreatedRaised(min_created_ms=min_created_ms):
+                self._context.node.validity.raise_to(min_created_ms)
             case Announced(method=method, uri=uri):
                 subscriptions.hear(self._context.conf().alias, notification)
                 listening = self._open_streams.listening

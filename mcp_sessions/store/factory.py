@@ -1,6 +1,7 @@
 """Which store an endpoint uses: one per process and endpoint, made on first use."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -20,7 +21,11 @@ _lock = threading.Lock()
 _stores: dict[str, tuple[Store, SyncStore]] = {}
 #: By cache settings and namespace: a changed setting elsewhere must not cost connections, or embedded sessions.
 _redis: dict[str, RedisStore] = {}
-_embedded: dict[str, EmbeddedStore] = {}
+_embedded: dict[str, tuple[Store, SyncStore]] = {}
+
+#: Makes the two faces of an endpoint's store.
+Make = Callable[[Endpoint], tuple[Store, SyncStore]]
+_stand_in: Make | None = None
 
 
 def store_for(alias: str) -> Store:
@@ -38,17 +43,28 @@ def _stores_of(alias: str) -> tuple[Store, SyncStore]:
     stores = _stores.get(alias)
     if stores is None:
         with _lock:
-            stores = _stores[alias] = _make(endpoint(alias))
+            stores = _stores[alias] = (_stand_in or _make)(endpoint(alias))
     return stores
+
+
+def stand_in(make: Make | None) -> None:
+    """From here on, `make` makes the stores of all endpoints, whatever the settings say; None: the settings count."""
+    global _stand_in
+    _stand_in = make
+    _stores.clear()
+
+
+def in_memory(namespace: str, *, clock: Callable[[], int] | None = None) -> tuple[Store, SyncStore]:
+    """A new store in this process. `clock` and Raises: as `engine.Engine`."""
+    embedded = EmbeddedStore(SyncEmbeddedStore(Keys(namespace, str), Engine(clock)))
+    return embedded, embedded.sync
 
 
 def _make(entry: Endpoint) -> tuple[Store, SyncStore]:
     if redis_cache(entry.cache) is None:
-        embedded = _embedded.get(entry.namespace)
-        if embedded is None:
-            embedded = EmbeddedStore(SyncEmbeddedStore(Keys(entry.namespace, str), Engine()))
-            _embedded[entry.namespace] = embedded
-        return embedded, embedded.sync
+        if entry.namespace not in _embedded:
+            _embedded[entry.namespace] = in_memory(entry.namespace)
+        return _embedded[entry.namespace]
     keys = Keys(entry.namespace, make_key_of(entry.cache))
     identity = repr((settings.CACHES[entry.cache], entry.cache, entry.namespace))
     store = _redis.get(identity)

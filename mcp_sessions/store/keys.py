@@ -28,6 +28,8 @@
 | `mcp:v1:{<namespace>}:inbox:<node>` | stream | notifications for one node, at most about 10,000 | as above |
 | `mcp:v1:{<namespace>}:broadcasts` | stream | what every node must hear, about 10,000 | 10 minutes after the last |
 | `mcp:v1:{<namespace>}:endings` | hash | sessions that an operator is ending | until done, 1 hour at most |
+| `mcp:v1:{<namespace>}:tombstones:<n>` | set | sessions that ended, if ids can revive them | MAX_AGE of the last |
+| `mcp:v1:{<namespace>}:min-created` | string | before when no session counts | a year after the last heartbeat |
 
 Each name goes through the cache's `make_key`, so that KEY_PREFIX and VERSION apply. The braces are Redis Cluster
 hash tags: all of a session is in one slot, all of a namespace's indexes in another, so that a script can be atomic.

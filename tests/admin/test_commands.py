@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from mcp_sessions.errors import NotAllEnded
-from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls import sessions, validity
 from mcp_sessions.store.factory import sync_store_for
 from tests.support.redis import RedisServer
 from tests.support.sessions import Opened, open_sessions
@@ -236,3 +236,15 @@ def test_sessions_in_memory_cannot_be_seen_from_a_shell(settings: LazySettings) 
 def test_without_a_subcommand_it_says_which_there_are() -> None:
     with pytest.raises(CommandError, match="command"):
         run()
+
+
+def test_expire_all_ends_every_session_of_the_endpoint_and_no_other() -> None:
+    shop, _ = open_sessions([Opened(), Opened()], "shop")
+    [stock] = open_sessions([Opened()], "stock")
+    assert run("expire-all", "--endpoint", "shop").splitlines() == ["shop: 2 sessions ended"]
+    assert run("expire-all", "--endpoint", "shop").splitlines() == ["shop: no session ended"]
+    assert sync_store_for("shop").run(sessions.get(shop.fingerprint)) is None
+    assert sync_store_for("stock").run(sessions.get(stock.fingerprint)) is not None
+    moment = sync_store_for("shop").run(validity.min_created(0))
+    assert 0 <= moment.now_ms - moment.min_created_ms < 60_000
+    assert sync_store_for("stock").run(validity.min_created(0)).min_created_ms == 0

@@ -2,7 +2,7 @@
 
 import httpx2
 
-from mcp_sessions.records import fingerprint
+from mcp_sessions.ids import fingerprint
 from tests.browser.pages import NARROW, WIDE, Admin
 from tests.support.mcp_client import RawClient
 from tests.support.processes import Process, wait_until
@@ -17,9 +17,7 @@ def connected(process: Process, name: str) -> tuple[RawClient, str]:
     client = RawClient()
     client.initialize(process.url, clientInfo={"name": name, "version": "3.2"})
     assert client.session_id is not None
-    found = fingerprint(client.session_id)
-    assert found is not None
-    return client, found
+    return client, fingerprint(client.session_id)
 
 
 def ping(client: RawClient, process: Process) -> httpx2.Response:

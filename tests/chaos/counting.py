@@ -3,8 +3,8 @@
 from typing import Final
 
 from tests.chaos.harness import Service
-from tests.chaos.load import Call, sessions
 from tests.support.gates import Gate
+from tests.support.load import Call, sessions
 from tests.support.mcp_client import RawClient, events
 from tests.support.redis import RedisInspector
 

@@ -1,14 +1,13 @@
 """Processes of the chaos server, and what they leave in Redis."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import LazySettings
 
-from tests.support.processes import Process, daphne, started, wait_until
+from tests.support.processes import Process, daphne, drained_by_ours, started, wait_until
 from tests.support.redis import RedisInspector, RedisServer
 
 
@@ -36,14 +35,9 @@ def serving(
         **environment,
     }
     made = [daphne(chr(ord("A") + n), directory, **values) for n in range(count)]
-    processes = [_drained_by_ours(process) for process in made] if draining else made
+    processes = [drained_by_ours(process) for process in made] if draining else made
     with started(processes):
         yield Service(processes=processes, redis=RedisInspector(redis, directory.name))
-
-
-def _drained_by_ours(process: Process) -> Process:
-    options = list(process.command)[3:]
-    return replace(process, command=(sys.executable, "-m", "mcp_sessions.daphne", *options))
 
 
 #: `serve(3, MCP_GRACE="0.1")`; see `serving`.

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from tests.chaos.harness import Serve
-from tests.chaos.load import Call, load, sessions
+from tests.support.load import Call, load, sessions
 from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.slow]

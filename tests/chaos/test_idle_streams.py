@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from tests.chaos.harness import Serve, wait_for_heartbeats
-from tests.chaos.load import sessions
+from tests.support.load import sessions
 from tests.support.mcp_client import RawClient
 from tests.support.processes import Process, growth_of
 

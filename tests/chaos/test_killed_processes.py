@@ -17,7 +17,7 @@ from tests.chaos.counting import (
     ran_in,
 )
 from tests.chaos.harness import Serve, join_from_outside, wait_for_heartbeats
-from tests.chaos.load import Call, load, sessions
+from tests.support.load import Call, load, sessions
 from tests.support.mcp_client import messages
 from tests.support.processes import Process, wait_until
 

@@ -17,8 +17,8 @@ from tests.chaos.counting import (
     counting_calls,
 )
 from tests.chaos.harness import Serve, wait_for_heartbeats
-from tests.chaos.load import Call, load, sessions
 from tests.support.gates import Gate
+from tests.support.load import Call, load, sessions
 from tests.support.mcp_client import RawClient, messages
 from tests.support.processes import Process, wait_until
 from tests.support.redis import run_server

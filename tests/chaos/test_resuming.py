@@ -13,8 +13,8 @@ import pytest
 
 from tests.chaos.counting import begun
 from tests.chaos.harness import Serve, Service, serving
-from tests.chaos.load import Call, load
 from tests.support.gates import Gate
+from tests.support.load import Call, load
 from tests.support.mcp_client import RawClient, connected, events, messages
 from tests.support.processes import wait_until
 from tests.support.redis import RedisServer

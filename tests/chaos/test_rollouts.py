@@ -15,8 +15,8 @@ from tests.chaos.counting import (
     counting_calls,
 )
 from tests.chaos.harness import Serve
-from tests.chaos.load import Call, load, sessions
 from tests.support.gates import Gate
+from tests.support.load import Call, load, sessions
 from tests.support.mcp_client import messages
 
 pytestmark = [pytest.mark.slow]

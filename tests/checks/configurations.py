@@ -10,6 +10,7 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateSecurity
 
+from mcp_sessions.routing import with_mcp
 from mcp_sessions.security import request_state_security
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
@@ -25,6 +26,13 @@ foreign_keys = MCPServer("shop", request_state_security=RequestStateSecurity(key
 with_opt_in_tools = MCPServer("shop", request_state_security=request_state_security())
 OptInTools(with_opt_in_tools, names={"set_price", "open_till"})
 not_a_server = {"name": "shop"}
+
+
+async def pages(*_: Any) -> None:
+    """In the place of Django."""
+
+
+application = with_mcp(pages)
 
 
 def build() -> MCPServer[Any]:
@@ -62,6 +70,7 @@ def found(
     entries: object, *, caches: Mapping[str, Any] = IN_REDIS, deploy: bool = False, **settings: Any
 ) -> list[CheckMessage]:
     """What the checks say about MCP_SESSIONS = entries."""
+    settings.setdefault("ASGI_APPLICATION", f"{HERE}.application")
     with override_settings(MCP_SESSIONS=entries, CACHES=caches, **settings):
         return run_checks(tags=["mcp_sessions"], include_deployment_checks=deploy)
 

@@ -10,7 +10,7 @@ import pytest
 from django.conf import LazySettings
 
 from mcp_sessions.ending import end_sessions
-from mcp_sessions.records import fingerprint
+from mcp_sessions.ids import fingerprint
 from tests.clients.driven import ClientError, DrivenClient, driven
 from tests.clients.inspector import inspect
 from tests.clients.known import Known
@@ -59,7 +59,7 @@ def force_expire(redis_server: RedisServer, settings: LazySettings) -> Any:
     settings.MCP_SESSIONS = {"default": entry}
 
     def expire(session_id: str) -> None:
-        digest = fingerprint(session_id) or ""
+        digest = fingerprint(session_id)
         assert end_sessions("default", [digest]) == {digest}
 
     return expire

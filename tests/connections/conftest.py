@@ -1,9 +1,13 @@
 """Servers of a test's own: tests here stop them, or let them hang."""
 
 from collections.abc import Iterator
+from typing import Any
+from unittest import mock
 
 import pytest
 
+from mcp_sessions.connections.pipelines import PooledConnection
+from tests.connections.traffic import Traffic
 from tests.store.harness import a_fingerprint
 from tests.support.redis import RedisServer, SentinelTrio, run_sentinels, run_server
 
@@ -22,3 +26,14 @@ def trio() -> Iterator[SentinelTrio]:
     """
     with run_sentinels(service=f"sessions-{a_fingerprint()[:8]}") as running:
         yield running
+
+
+@pytest.fixture
+def traffic() -> Iterator[Traffic]:
+    made = Traffic()
+
+    async def execute(connection: PooledConnection, commands: Any) -> Any:
+        return await made.execute(connection, commands)
+
+    with mock.patch.object(PooledConnection, "execute", execute):
+        yield made

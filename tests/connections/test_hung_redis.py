@@ -148,7 +148,7 @@ async def test_cancelled_callers_leave_nothing_behind(harness: Harness, opened: 
 
     touches: Any = loop.pipelines.by_name["touches"]
     await touches.drain()
-    assert (len(touches), touches._carried) == (0, {})
+    assert (len(touches), touches._trips) == (0, set())
 
 
 def test_a_loop_that_ends_in_an_outage_ends_at_once_and_quietly(

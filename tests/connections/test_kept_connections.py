@@ -9,9 +9,14 @@ from pytest_django import Settings
 from redis.asyncio import BlockingConnectionPool
 
 from mcp_sessions.connections import pipelines
-from tests.store.harness import Harness, gather, harness_on
-from tests.support.caches import standalone_cache
-from tests.support.redis import RedisServer
+from mcp_sessions.connections.cluster import ClusterPipelines
+from mcp_sessions.connections.topology import ClusterNodes
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.keys import Keys
+from tests.store.harness import Harness, a_fingerprint, gather, harness_on
+from tests.support.caches import cluster_cache, standalone_cache
+from tests.support.processes import HOST, wait_until
+from tests.support.redis import RedisCluster, RedisServer
 
 CALLS = 10
 
@@ -76,3 +81,50 @@ async def test_a_pool_of_one_connection_serves_every_pipeline(harness: Harness) 
         found = await gather(*[harness.touch(each) for each in opened])
         assert None not in found
         await harness.settled()
+
+
+async def test_calls_apart_on_a_cluster_share_the_connections_to_their_nodes(
+    cluster: RedisCluster, settings: Settings, taken: list[Any]
+) -> None:
+    async with harness_on(cluster_cache(cluster), settings, kind="cluster") as harness:
+        opened = [await harness.open() for _ in range(CALLS)]
+        for fingerprint in opened:
+            await apart(harness, fingerprint)
+        taken.clear()
+        for fingerprint in opened:
+            await apart(harness, fingerprint)
+        assert len(taken) < CALLS, "each connection comes from its pool once a second"
+
+
+async def test_the_connections_to_a_node_that_left_a_cluster_are_closed(cluster: RedisCluster) -> None:
+    """Here all nodes leave, because they get other addresses."""
+    host = HOST
+    nodes = ClusterNodes(
+        [("localhost", cluster.nodes[0].port)],
+        {"socket_timeout": 2, "max_connections": 32, "client_name": "leaving"},
+        remap=lambda address: (host, address[1]),
+    )
+    pipelines = ClusterPipelines(nodes)
+    keys = Keys("leaving", str)
+    for _ in range(CALLS):
+        call = sessions.get(a_fingerprint())
+        job = call.script, keys.resolve(call.home, call.parts), ("", *call.arguments)
+        assert await pipelines.by_name["others"].submit(job) is None
+    assert idle_after_a_script(cluster) > 0
+
+    host = "localhost"
+    await nodes.refresh()
+
+    await asyncio.to_thread(wait_until, lambda: idle_after_a_script(cluster) == 0, what="them to be closed")
+    await pipelines.aclose()
+    await nodes.aclose()
+
+
+def idle_after_a_script(cluster: RedisCluster) -> int:
+    """How many connections of the test have run a script last."""
+    count = 0
+    for node in cluster.nodes:
+        with node.client(decode_responses=True) as client:
+            mine = [each for each in client.client_list() if each["name"] == "leaving"]
+        count += sum(each["cmd"].startswith("eval") for each in mine)
+    return count

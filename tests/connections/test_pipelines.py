@@ -17,9 +17,10 @@ from mcp_sessions.connections.round_trips import MOST_TOGETHER, Job, NoReply
 from mcp_sessions.connections.standalone import Pipelines
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.call import Call
-from mcp_sessions.store.calls import sessions, state
+from mcp_sessions.store.calls import reading, sessions, state
 from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.keys import Keys
+from tests.connections.traffic import Traffic
 from tests.store.harness import LIMITS, a_fingerprint
 from tests.support.redis import run_cluster
 
@@ -27,43 +28,11 @@ from tests.support.redis import run_cluster
 A_RECORD = b'1 1000 9999999999999 0 9999999999999 0 1 -a\nping\nanonymous\n["2025-11-25",{},{}]'
 
 
-class Traffic:
-    """Counts the pipelines that are sent, and holds them back while `gate` is closed."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self.under_way = self.most_under_way = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self._execute = PooledConnection.execute
-
-    async def execute(self, connection: PooledConnection, commands: Any) -> Any:
-        self.sizes.append(len(commands))
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
-        try:
-            await self.gate.wait()
-            return await self._execute(connection, commands)
-        finally:
-            self.under_way -= 1
-
-
-@pytest.fixture
-def traffic() -> Any:
-    made = Traffic()
-
-    async def execute(connection: PooledConnection, commands: Any) -> Any:
-        return await made.execute(connection, commands)
-
-    with mock.patch.object(PooledConnection, "execute", execute):
-        yield made
-
-
 @pytest.fixture
 async def client(redis_caches: Any) -> AsyncIterator[Any]:
     """A client of a server that knows the scripts."""
     made: Any = make_async_client("default")
-    for script in (sessions.TOUCH, sessions.GET):
+    for script in (reading.TOUCH, reading.GET):
         await made.script_load(script.text)
     yield made
     await made.aclose()
@@ -147,7 +116,7 @@ async def test_where_keys_are_on_several_servers_each_call_is_sent_alone(
     with run_cluster(1) as cluster:
         settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": cluster.url}}
         client: Any = make_async_client("default")
-        await client.script_load(sessions.TOUCH.text)
+        await client.script_load(reading.TOUCH.text)
         used = pipeline(client, in_flight=1)
 
         for _ in range(2):
@@ -198,6 +167,33 @@ async def test_a_connection_that_breaks_twice_is_unavailable(client: Any) -> Non
     assert await used.submit(a_touch()) is None
 
 
+async def test_a_round_trip_that_goes_on_beyond_its_time_is_ended_again(client: Any) -> None:
+    """asyncio.wait_for, with which redis-py sends, may swallow it the first time."""
+    ended = 0
+
+    async def goes_on(connection: PooledConnection, commands: Any) -> Any:
+        nonlocal ended
+        while ended < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                ended += 1
+        raise asyncio.CancelledError
+
+    server = PooledServer(client.connection_pool)
+    server.seconds = 0.1
+    used = Pipeline(server, Pipelines(server).breaker, in_flight=1)
+    with mock.patch.object(PooledConnection, "execute", goes_on):
+        reply = await used.submit(a_touch())
+        async with asyncio.timeout(10):
+            await used.drain()
+
+    assert isinstance(reply, NoReply)
+    assert reply.is_late
+    server.seconds = 2.0
+    assert await pipeline(client, in_flight=1).submit(a_touch()) is None
+
+
 async def test_what_must_happen_once_is_never_sent_twice(client: Any) -> None:
     """An increment that was sent again would count twice."""
     used = pipeline(client, in_flight=1)
@@ -210,7 +206,7 @@ async def test_a_programming_error_is_raised_to_its_caller_and_the_pipeline_goes
     used = pipeline(client, in_flight=1)
 
     with pytest.raises(TypeError):
-        await used.submit((sessions.TOUCH, ["key"], (object(),)))
+        await used.submit((reading.TOUCH, ["key"], (object(),)))
 
     assert await used.submit(a_touch()) is None
 

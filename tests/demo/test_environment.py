@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -104,3 +105,16 @@ def test_booleans_are_read_in_any_usual_spelling(
     monkeypatch.setenv("MCP_EXAMPLE", value)
 
     assert environment.read("MCP_EXAMPLE", environment.boolean, None) is expected
+
+
+@pytest.mark.parametrize("value", ["2026-11-26T19:30:00", "yesterday", "1796000000"])
+def test_a_moment_needs_its_offset(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("MCP_MIN_CREATED", value)
+    with pytest.raises(ImproperlyConfigured, match="MCP_MIN_CREATED must be a moment with its offset"):
+        endpoint_from_environment()
+
+
+def test_the_moment_before_which_no_session_counts_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCP_MIN_CREATED", "2026-11-26T19:30:00+01:00")
+    moment = endpoint_from_environment()["MIN_CREATED"]
+    assert moment == datetime(2026, 11, 26, 18, 30, tzinfo=UTC)

@@ -18,6 +18,8 @@ _TYPES: Final = {
     "bool": "`True` or `False`",
     "bool | None": "`True`, `False` or `None`",
     "Sequence[str]": "list of texts",
+    "OnMiss": " ".join(f'`"{value}"`' for value in rules.ON_MISSES),
+    "datetime | None": "`datetime` or `None`",
     "Response": " ".join(f'`"{value}"`' for value in rules.RESPONSES),
 }
 _FIELD: Final = re.compile(r"((?:^    #: .*\n)+)    (\w+): ([^=\n]+?)(?: = .*)?$", re.MULTILINE)

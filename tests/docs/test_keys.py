@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import secrets
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,9 @@ from redis import Redis
 from mcp_sessions import conf
 from mcp_sessions.current import current_request
 from mcp_sessions.handles.handle import StateHandle
-from mcp_sessions.records import Handshake, fingerprint, new_session_id
+from mcp_sessions.records import Handshake
 from mcp_sessions.store import keys
-from mcp_sessions.store.calls import endings, nodes, requests, sessions, state, streams
+from mcp_sessions.store.calls import endings, nodes, requests, sessions, state, streams, validity
 from mcp_sessions.store.factory import store_for
 from tests.docs import markdown
 from tests.support.redis import RedisServer, run_server
@@ -51,7 +52,7 @@ def patterns() -> dict[str, str]:
 async def open_session(*, used: bool = True) -> str:
     """Open a session; its fingerprint."""
     store, limits = store_for("default"), conf.endpoint("default").limits
-    opened = fingerprint(new_session_id()) or ""
+    opened = secrets.token_hex(32)
     await store.run(sessions.create(opened, principal="anonymous", handshake=ORDINARY, limits=limits))
     if used:
         touch = sessions.touch(
@@ -97,12 +98,13 @@ async def leave_every_key() -> None:
     await store.run(state.set_values(kept, {"size": '"M"'}, max_bytes=100))
     for work in what_leaves_keys(kept):
         await store.run(work)
-    await store.run(sessions.end(ended, principal="anonymous", reason="deleted"))
+    await store.run(sessions.end(ended, principal="anonymous", reason="deleted", lasting_ms=86_400_000))
     await store.aclose()
 
 
 def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
     limits = conf.StreamLimits(max_events=10, max_bytes=1000, ttl_ms=60_000)
+    yield validity.end_all_before_now()
     yield nodes.beat("node1", about="{}", forget_after_ms=60_000)
     yield nodes.notify_all(b"look")
     yield nodes.broadcast(b"hear")

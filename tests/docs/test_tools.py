@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from mcp_sessions.records import fingerprint
+from mcp_sessions.ids import fingerprint
 from mcp_sessions.state import State, SyncState
 from tests.docs import markdown
 from tests.support import ROOT
@@ -30,6 +30,7 @@ def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
         REDIS_URL=redis_server.url,
         MCP_SERVER="documented_shop.server",
         MCP_NAMESPACE=directory.name,
+        MCP_ON_MISS="revive",
         PYTHONPATH=os.pathsep.join([str(directory), str(ROOT)]),
     )
     migrate(process.environment)
@@ -74,6 +75,20 @@ def test_the_basket_is_the_sessions_own(client: RawClient, url: str) -> None:
     client.value(url, "put_into_basket", article="tea")
     other = connected(url)
     assert other.value(url, "basket") == []
+
+
+def test_a_tool_says_that_the_basket_was_lost(
+    client: RawClient, url: str, shop: Process, redis_server: RedisServer
+) -> None:
+    client.value(url, "put_into_basket", article="tea")
+    with redis_server.client() as redis:
+        keys = list(
+            redis.scan_iter(f":1:mcp:v1:{shop.environment['MCP_NAMESPACE']}:{{{client.fingerprint}}}:*")
+        )
+        assert redis.delete(*keys) == len(keys) >= 2
+    assert client.value(url, "check_out").startswith("Your basket was lost.")
+    client.value(url, "put_into_basket", article="tea", amount=2)
+    assert client.value(url, "check_out") == "2 articles are ordered."
 
 
 def test_the_server_knows_who_is_asking(client: RawClient, url: str) -> None:

@@ -1,89 +1,23 @@
 """`make run`: what newcomers try first."""
 
 import json
-import os
 import re
 import runpy
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from project import ask
+from tests.install.running import Demo, children_of, demo
 from tests.support import ROOT
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port
 
 BOOTSTRAP = ROOT / "tools" / "bootstrap.py"
-
-
-class Demo:
-    """`python -m project.run` on a free port, with a data folder of its own."""
-
-    def __init__(self, data: Path, *, port: int | None = None, **variables: str) -> None:
-        self.port = port or free_port()
-        self.data = data
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "DEMO_DATA": str(data),
-            "PORT": str(self.port),
-            **variables,
-        }
-        self.log = data / f"demo-{self.port}.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "project.run"],
-                cwd=ROOT,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text()
-
-    def wait_until_it_serves(self) -> "Demo":
-        def serves() -> bool:
-            assert self.process.poll() is None, self.output
-            return "Talk to it" in self.output
-
-        wait_until(serves, seconds=60, what="the demo to say how to talk to it")
-        return self
-
-    def press_ctrl_c(self) -> int:
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
-
-    def ask(self, *words: str, status: int = 0) -> str:
-        asked = subprocess.run(
-            [sys.executable, "-m", "project.ask", "--url", f"http://127.0.0.1:{self.port}/mcp", *words],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert asked.returncode == status, asked.stderr + self.output
-        return asked.stdout + asked.stderr
-
-
-@contextmanager
-def demo(data: Path, *, port: int | None = None, **variables: str) -> Iterator[Demo]:
-    """A demo that has ended when the block is left."""
-    running = Demo(data, port=port, **variables)
-    try:
-        yield running
-    finally:
-        if running.process.poll() is None:
-            running.press_ctrl_c()
 
 
 def test_a_client_goes_on_with_its_session_after_the_demo_was_restarted(tmp_path: Path) -> None:
@@ -100,7 +34,7 @@ def test_a_client_goes_on_with_its_session_after_the_demo_was_restarted(tmp_path
 def test_the_demo_leaves_no_process_behind(tmp_path: Path) -> None:
     with demo(tmp_path) as running:
         group = running.wait_until_it_serves()
-        children = _children(group.process.pid)
+        children = children_of(group.process.pid)
         assert len(children) == 2, "a web server and a Valkey"
         assert running.press_ctrl_c() == 0
 
@@ -240,15 +174,36 @@ def test_a_taken_port_is_refused_in_a_sentence(memory_demo: Demo, tmp_path: Path
     port = memory_demo.port
     with demo(tmp_path, port=port, MEMORY="1") as second:
         assert second.process.wait(30) == 1
-        assert second.output == f"Port {port} is taken. Choose another one: make run PORT={port + 1}\n"
+        assert second.output == f"Port {port} is taken. Choose another one: PORT={port + 1}\n"
 
 
 def test_a_redis_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}/0"
     with demo(tmp_path, REDIS_URL=f"redis://somebody:secret@{address}") as running:
         assert running.process.wait(30) == 1
-        assert f"redis://{address}, does not answer" in running.output
+        assert f"redis://{address}, cannot be used: " in running.output
+        assert "Connection refused" in running.output
         assert "secret" not in running.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("REDIS_URL", "localhost:6379", "a URL of Redis looks like redis://127.0.0.1:6379/0."),
+        ("DATABASE_URL", "shop.sqlite3", "DATABASE_URL is not the URL of a database: "),
+        (
+            "DATABASE_URL",
+            "sqlite:////no/such/folder/db.sqlite3",
+            "The database cannot be used: unable to open",
+        ),
+    ],
+)
+def test_a_wrong_url_is_refused_in_a_sentence(tmp_path: Path, variable: str, value: str, said: str) -> None:
+    variables: dict[str, Any] = {"REDIS_URL": "", variable: value}
+    with demo(tmp_path, **variables) as running:
+        assert running.process.wait(60) == 1
+        assert said in running.output
+        assert "Traceback" not in running.output
 
 
 @pytest.mark.parametrize("port", ["abc", "99999", "0"])
@@ -295,6 +250,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     found: list[list[str]] = []
 
     def install(command: list[str], **_: Any) -> int:
+        if "--constraint" not in command:
+            return 0
         constraints = ROOT / command[command.index("--constraint") + 1]
         found.append(constraints.read_text().splitlines())
         return 0
@@ -313,6 +270,36 @@ def test_what_is_installed_already_is_not_installed_again(
     assert len(installed) == 1
 
 
+def test_an_environment_of_which_parts_are_missing_is_made_anew(
+    bootstrap: Callable[[str], None], installed: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    names: dict[str, Any] = bootstrap.__globals__
+    monkeypatch.setitem(names, "_make_venv", lambda: made.append("anew"))
+    bootstrap("run")
+    assert (made, len(installed)) == ([], 1)
+
+    names["MODULES"]["run"] += " no_such_module"
+    monkeypatch.setitem(names, "_python", lambda: sys.executable)
+    monkeypatch.setattr("subprocess.call", _call_only_python(installed))
+    bootstrap("run")
+
+    assert (made, len(installed)) == (["anew"], 2)
+
+
+def _call_only_python(installed: list[list[str]]) -> Callable[..., int]:
+    """As `installed`, but the look at the modules is a real one."""
+    call = subprocess.run
+
+    def either(command: list[str], **options: Any) -> int:
+        if "--constraint" not in command:
+            return int(call(command, check=False, **options).returncode)
+        installed.append([])
+        return 0
+
+    return either
+
+
 def test_the_environment_chooses_the_release_of_django(
     bootstrap: Callable[[str], None], installed: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,8 +310,3 @@ def test_the_environment_chooses_the_release_of_django(
     locked, chosen = map(set, installed)
     assert chosen - locked == {"Django==6.1.*"}
     assert [line.split("==")[0] for line in locked - chosen] == ["Django"]
-
-
-def _children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in listed.split()]

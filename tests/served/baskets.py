@@ -85,7 +85,8 @@ async def add_all(basket: Basket, articles: list[str]) -> list[int]:
 async def merge(baskets: list[Basket], into: Basket | None = None) -> Basket | None:
     """Move everything into one basket."""
     for basket in baskets if into is not None else ():
-        for article in await basket.get("articles", []):
+        moved: list[str] = await basket.get("articles", [])
+        for article in moved:
             await into.append("articles", article)  # type: ignore[union-attr]
         await basket.end()
     return into

@@ -13,6 +13,7 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, ToolAnnotations
 from pydantic import BaseModel
 
+from mcp_sessions import current_session
 from mcp_sessions.security import request_state_security
 from mcp_sessions.signals import session_ended
 from mcp_sessions.subscriptions import SharedSubscriptions
@@ -99,9 +100,15 @@ def recorded(runs: Path) -> int:
 
 
 @server.tool()
-async def tell(number: int, pace: float, ctx: Context) -> int:
-    """Send 1 to `number` on the session's standalone stream, `pace` seconds apart."""
-    for n in range(1, number + 1):
+async def bump() -> int:
+    """Count up in the session's state."""
+    return int(await current_session().state.incr("bumps"))
+
+
+@server.tool()
+async def tell(number: int, pace: float, ctx: Context, first: int = 1) -> int:
+    """Send `first` to `number` on the session's standalone stream, `pace` seconds apart."""
+    for n in range(first, number + 1):
         await ctx.session.send_resource_updated(f"chaos://{n}")
         await anyio.sleep(pace)
     return number

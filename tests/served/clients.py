@@ -52,7 +52,7 @@ async def remember(fact: str) -> Facts:
     """Remember a fact for the rest of this session."""
     state = current_session().state
     await state.append("facts", fact)
-    return Facts(facts=await state.get("facts"), process=os.getpid())
+    return Facts(facts=await state.get("facts", []), process=os.getpid())
 
 
 @server.tool()

@@ -5,11 +5,12 @@ from typing import Any
 
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.routing import URLRouter
 from django.urls import path
 
+from mcp_sessions.routing import with_mcp
 from mcp_sessions.transport.asgi import Receive, Scope, Send
-from project.asgi import application as demo
+from project.asgi import django_application
 
 
 class Consumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no type hints
@@ -49,4 +50,4 @@ routes: list[Any] = [
     path("undecided", undecided),  # type: ignore[arg-type]  # likewise
     path("silent", silent),  # type: ignore[arg-type]  # likewise
 ]
-application = ProtocolTypeRouter({**demo.application_mapping, "websocket": URLRouter(routes)})
+application = with_mcp(django_application, websocket=URLRouter(routes))

@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 
 from mcp_sessions.store.call import Script
-from mcp_sessions.store.calls import indexes, nodes, requests, sessions, state, streams
+from mcp_sessions.store.calls import (
+    indexes,
+    nodes,
+    reading,
+    requests,
+    revival,
+    sessions,
+    state,
+    streams,
+    tombstones,
+)
 from tests.store.engines import Both
 from tests.store.harness import DAY, FIRST, HOUR, START
 
@@ -37,10 +47,10 @@ def test_sessions_are_the_same(store: Store) -> None:
     store.create()
     store.create()
     touch = ("user:1", HOUR, "tools/call", "i", 60_000)
-    assert store.run(sessions.TOUCH, "record features state", *touch)
+    assert store.run(reading.TOUCH, "record features state", *touch)
     store.now += 5
     store.run(
-        sessions.TOUCH,
+        reading.TOUCH,
         "record features state nil f s record features state",
         *touch,
         *touch,
@@ -54,23 +64,83 @@ def test_sessions_are_the_same(store: Store) -> None:
         (1, "level", "info"),
     ):
         store.run(sessions.FEATURES, "record features", *arguments)
-    store.run(sessions.TOUCH, "record features state", *touch)
+    store.run(reading.TOUCH, "record features state", *touch)
     store.now += HOUR - 1
-    store.run(sessions.KEEP, "record features state", HOUR, 60_000)
-    store.run(sessions.GET, "record features")
+    store.run(reading.KEEP, "record features state", HOUR, 60_000)
+    store.run(reading.GET, "record features")
     store.both.line("SET {s}:record1 rubbish")
     store.both.line("HSET {s}:record2 not a-record")
-    store.run(sessions.TOUCH, "record1 f1 s1 record f s record2 f2 s2", *touch, *touch, *touch)
-    store.run(sessions.GET, "record1 f1")
-    store.run(sessions.GET, "record2 f2")
-    store.run(sessions.END, "record features state tomb other", "=user:2", "deleted", 60_000)
+    store.run(reading.TOUCH, "record1 f1 s1 record f s record2 f2 s2", *touch, *touch, *touch)
+    store.run(reading.GET, "record1 f1")
+    store.run(reading.GET, "record2 f2")
+    store.run(
+        sessions.END,
+        "record features state tomb as-it-was other",
+        "=user:2",
+        "deleted",
+        60_000,
+        "t",
+        1_000,
+        "",
+        "",
+    )
     store.run(sessions.ENDED, "tomb")
-    store.run(sessions.END, "record features state tomb other", "=user:1", "deleted", 60_000)
+    store.run(
+        sessions.END,
+        "record features state tomb as-it-was other",
+        "=user:1",
+        "deleted",
+        60_000,
+        "t",
+        1_000,
+        "",
+        "",
+    )
     store.run(sessions.ENDED, "tomb")
     store.create()
     store.now += HOUR
-    store.run(sessions.GET, "record features")
+    store.run(reading.GET, "record features")
     assert store.ran == {"create", "touch", "features", "keep", "get", "end", "ended"}
+
+
+def test_revival_is_the_same(store: Store) -> None:
+    arguments = (
+        "user:1",
+        '["2025-11-25",{"name":"claude"},{}]',
+        START - HOUR,
+        START + HOUR,
+        HOUR,
+        "ping",
+        60_000,
+    )
+    keys = "record features state tomb"
+    store.both.line("HSET {s}:state a 1")
+    store.run(revival.REVIVE, keys, *arguments)
+    store.run(revival.REVIVE, keys, *arguments)
+    store.both.line("EXISTS {s}:state")
+    store.run(revival.SETTLE, "record")
+    store.run(revival.SETTLE, "nil")
+    store.run(revival.BURY, "record tomb", "deleted", START + HOUR)
+    store.run(sessions.END, "record f s tomb as-it-was", "", "deleted", 1, "t", 1, 60_000, 60_000)
+    store.run(sessions.END, "nil f s tomb6 as-it-was6", "", "deleted", 1, "t", 1, 60_000, 60_000)
+    store.run(sessions.ENDED, "tomb6")
+    store.run(revival.REVIVE, keys, *arguments)
+    store.run(tombstones.ADD, "tombstones", START + HOUR, b"a" * 16, b"b" * 16)
+    store.run(tombstones.HAS, "tombstones", b"a" * 16)
+    store.run(tombstones.HAS, "nil tombstones", b"b" * 16)
+    store.run(tombstones.HAS, "nil tombstones", b"c" * 16)
+    store.run(tombstones.SHORTEN, "tomb", 1_000_000)
+    store.run(tombstones.SHORTEN, "tomb", 1_000)
+    store.run(revival.BURY, "nil tomb2", "deleted", START + HOUR)
+    store.run(revival.BURY, "nil tomb2", "deleted", START + HOUR)
+    store.now += 2 * HOUR
+    store.run(revival.BURY, "nil tomb3", "deleted", START + HOUR)
+    store.run(revival.REVIVE, "record4 f s tomb4", *arguments)
+    store.both.line("SET {s}:record5 rubbish")
+    store.run(revival.REVIVE, "record5 f s tomb5", *arguments)
+    store.run(revival.SETTLE, "record5")
+    mine = {"revive", "settle", "bury", "tombstones_add", "tombstones_has", "shorten"}
+    assert store.ran == mine | {"end", "ended"}
 
 
 def test_state_is_the_same(store: Store) -> None:

@@ -9,12 +9,13 @@ import pytest
 from pytest_django import Settings
 from redis import Redis
 
-from mcp_sessions.records import ANONYMOUS, new_session_id
-from mcp_sessions.records import fingerprint as fingerprint_of
+from mcp_sessions import ids
+from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, queries, sessions, state
 from mcp_sessions.store.calls.indexes import INDEX_SLACK_MS
 from mcp_sessions.store.calls.queries import Query
-from mcp_sessions.store.calls.sessions import REPEATED_MS, TOMBSTONE_MS
+from mcp_sessions.store.calls.sessions import REPEATED_MS
+from mcp_sessions.store.calls.tombstones import TOMBSTONE_MS
 from mcp_sessions.store.keys import Keys
 from tests.store.harness import (
     CLAUDE,
@@ -232,12 +233,12 @@ async def test_client_names_cannot_forge_or_flood_keys(redis: "Redis", redis_har
 
 
 async def test_no_session_id_is_ever_stored(redis: "Redis", redis_harness: Harness) -> None:
-    session_id = new_session_id()
-    await redis_harness.open(fingerprint=fingerprint_of(session_id) or "")
+    session_id = ids.mint(CLAUDE, principal=ANONYMOUS, namespace="shop", created_ms=0, max_age_ms=HOUR)
+    await redis_harness.open(fingerprint=session_id.fingerprint)
 
     everything = [key + str(redis.dump(key)) for key in redis.scan_iter("*")]
     assert everything
-    assert not any(session_id in text for text in everything)
+    assert not any(session_id.text in text for text in everything)
 
 
 async def test_the_sync_and_the_async_face_use_the_same_keys(redis: "Redis", redis_harness: Harness) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx2
 from httpx2 import EventSource, ServerSentEvent
 
-from mcp_sessions.records import fingerprint
+from mcp_sessions.ids import fingerprint
 
 ACCEPT: Final = "application/json, text/event-stream"
 LATEST: Final = "2025-11-25"
@@ -41,9 +41,7 @@ class RawClient:
     @property
     def fingerprint(self) -> str:
         """Of the session, as stores and the admin name it."""
-        digest = fingerprint(self.session_id or "")
-        assert digest is not None
-        return digest
+        return fingerprint(self.session_id or "")
 
     def headers(self, **more: str | None) -> dict[str, str]:
         """The headers of a well-behaved client; None removes one. Underscores stand for hyphens."""

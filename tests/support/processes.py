@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Final, Self, TypeVar
@@ -141,15 +141,20 @@ class Process:
 
     def answers(self) -> bool:
         """Whether it answers a request of its probe's path at all."""
+        return bool(self.status(self.probe))
+
+    def status(self, path: str) -> int:
+        """The status of the answer to a GET request; 0 for no answer."""
         connection = http.client.HTTPConnection(*self.address, timeout=5)
         try:
-            connection.request("GET", self.probe)
-            connection.getresponse().read()
+            connection.request("GET", path)
+            response = connection.getresponse()
+            response.read()
         except (OSError, http.client.HTTPException):
-            return False
+            return 0
         finally:
             connection.close()
-        return True
+        return response.status
 
     def refuses_connections(self) -> bool:
         """Whether nobody listens on its port."""
@@ -230,6 +235,12 @@ def daphne(name: str, directory: Path, **environment: str) -> Process:
         log=directory / f"{name}.log",
         forked=True,
     )
+
+
+def drained_by_ours(process: Process) -> Process:
+    """The same daphne under our server, which lets requests finish when it is told to stop."""
+    options = list(process.command)[3:]
+    return replace(process, command=(sys.executable, "-m", "mcp_sessions.daphne", *options))
 
 
 @contextmanager

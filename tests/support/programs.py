@@ -37,6 +37,7 @@ PIP: Final = (
     "clients/requirements-2025-11-25.txt",
     "clients/requirements-fastmcp-2.txt",
     "clients/requirements-fastmcp-4.txt",
+    "clients/requirements-fastmcp-server.txt",
 )
 
 CI: Final = os.environ.get("MCP_SESSIONS_CI") == "1"
@@ -92,10 +93,16 @@ def _on_path(*names: str) -> Callable[[], Path | None]:
     return look
 
 
+def _first_of(pattern: str) -> Callable[[], Path | None]:
+    """A file below /usr, which is not on the PATH."""
+    return lambda: next(iter(sorted(Path("/usr").glob(pattern))), None)
+
+
 FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
     "chromedriver": _on_path("chromedriver"),
     "chromium": _on_path("chromium", "chromium-browser", "google-chrome"),
     "docker-compose": _on_path("docker-compose"),
+    "libfaketime": _first_of("lib/**/faketime/libfaketimeMT.so.1"),
     "kubectl": _on_path("kubectl"),
     "kustomize": _on_path("kustomize"),
     "nginx": _on_path("nginx"),

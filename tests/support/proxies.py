@@ -3,6 +3,7 @@
 Both listen on a free port of 127.0.0.1 and are context managers.
 """
 
+import asyncio
 import selectors
 import socket
 import socketserver
@@ -85,6 +86,81 @@ class Served:
     session: str | None
     #: The request's MCP-Protocol-Version.
     version: str | None
+
+
+class Cable:
+    """A proxy in front of any server, which a test cuts and mends. Nothing passes meanwhile, and nothing is lost.
+
+    Connections are still accepted, as if the network had only just failed.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._loop = asyncio.new_event_loop()
+        self._whole = asyncio.Event()
+        self._whole.set()
+        self._carrying: set[asyncio.Task[None]] = set()
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0))
+        #: Where it listens.
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def cut(self) -> None:
+        """Let nothing pass."""
+        self._loop.call_soon_threadsafe(self._whole.clear)
+
+    def mend(self) -> None:
+        """Let everything pass, what waits as well."""
+        self._loop.call_soon_threadsafe(self._whole.set)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _close(self) -> None:
+        self._server.close()
+        for task in self._carrying:
+            task.cancel()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._carry(reader, writer))
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            replies, requests = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.close()
+            return
+        try:
+            ways = [
+                asyncio.create_task(each)
+                for each in (self._pass(reader, requests), self._pass(replies, writer))
+            ]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            requests.close()
+            writer.close()
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while chunk := await source.read(65536):
+                await self._whole.wait()
+                sink.write(chunk)
+                await sink.drain()
 
 
 class Switch:

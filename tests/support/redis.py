@@ -156,16 +156,33 @@ class RedisCluster:
         except (LookupError, redis.RedisError):
             return False
 
+    def slots_of(self, primary: RedisServer) -> set[int]:
+        """The slots that a primary serves."""
+        ranges = _command(primary, "CLUSTER", "SLOTS")
+        return {
+            slot for first, last, by, *_ in ranges if by[1] == primary.port for slot in range(first, last + 1)
+        }
+
+    def used_slots(self, primary: RedisServer) -> set[int]:
+        """Those of them that have keys."""
+        with primary.client() as client:
+            return {key_slot(key) for key in client.scan_iter(count=1_000)}
+
     def move_slot_of(self, key: str) -> None:
-        """Migrate the slot of a key to another primary, key by key, as `redis-cli --cluster reshard` does."""
-        primaries, slot = self.primaries(), key_slot(key.encode())
-        source = self.holder_of(key)
+        """Migrate the slot of a key to another primary."""
+        self.move_slot(key_slot(key.encode()))
+
+    def move_slot(self, slot: int) -> None:
+        """Migrate a slot to another primary, key by key, as `redis-cli --cluster reshard` does."""
+        primaries = self.primaries()
+        source = next(node for node in primaries if slot in self.slots_of(node))
         target = primaries[(primaries.index(source) + 1) % len(primaries)]
         ids = {node.port: _command(node, "CLUSTER MYID").decode() for node in (source, target)}
         _command(target, "CLUSTER SETSLOT", slot, "IMPORTING", ids[source.port])
         _command(source, "CLUSTER SETSLOT", slot, "MIGRATING", ids[target.port])
-        while keys := _command(source, "CLUSTER GETKEYSINSLOT", slot, 1):
-            _command(source, "MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
+        with source.client() as client:
+            while keys := client.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
+                client.execute_command("MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
         for node in (target, source, *(each for each in primaries if each not in (source, target))):
             _command(node, "CLUSTER SETSLOT", slot, "NODE", ids[target.port])
 
@@ -197,6 +214,11 @@ def serves(node: RedisServer, key: str) -> bool:
     except redis.ResponseError:
         return False
     return True
+
+
+def server_at(port: int, servers: Iterable[RedisServer]) -> RedisServer:
+    """The one with this port."""
+    return next(server for server in servers if server.port == port)
 
 
 @contextmanager

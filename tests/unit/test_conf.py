@@ -1,6 +1,6 @@
 """The settings: what an entry becomes, what is refused, and that they are read live."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -43,6 +43,8 @@ def test_every_key_of_an_entry_is_a_field_of_the_endpoint() -> None:
         "IDLE_TTL": 1,
         "MAX_AGE": 2,
         "FIRST_TTL": 3,
+        "ON_MISS": "revive",
+        "MIN_CREATED": datetime(2026, 11, 26, tzinfo=UTC),
         "RESPONSE": "sse",
         "GRACE": 0,
         "MAX_SESSIONS": 5,
@@ -107,6 +109,10 @@ def test_slashes_around_the_path_are_not_part_of_it(path: str) -> None:
         ("ERAS", []),
         ("ERAS", ["legacy"]),
         ("ERAS", "modern"),
+        ("ON_MISS", "reopen"),
+        ("ON_MISS", None),
+        ("MIN_CREATED", datetime(2026, 11, 26)),  # noqa: DTZ001 - without an offset
+        ("MIN_CREATED", "2026-11-26T00:00:00+00:00"),
         ("RESPONSE", "stream"),
         ("RESPONSE", None),
         ("RESPONSE", ["auto"]),

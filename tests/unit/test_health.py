@@ -16,12 +16,11 @@ def test_a_redis_that_is_silent_is_asked_once_for_all_endpoints_that_share_it(se
         "two": {**server, "NAMESPACE": "two"},
         "three": {**server, "NAMESPACE": "three", "CACHE": "other"},
     }
-    store = mock.Mock()
-    store.run.side_effect = StoreUnavailable
-    with mock.patch.object(health, "sync_store_for", return_value=store) as asked:
-        problems = list(health._silent_stores())
+    with mock.patch.object(health, "nodes_of", side_effect=StoreUnavailable) as asked:
+        problems, notes = health._stores()
 
-    assert [call.args for call in asked.call_args_list] == [("one",), ("three",)]
+    assert [call.args for call in asked.call_args_list] == [(["one"],), (["three"],)]
+    assert notes == []
     assert [alias in problem for alias, problem in zip(("one", "two", "three"), problems, strict=True)] == [
         True
     ] * 3

@@ -12,8 +12,6 @@ from mcp_sessions.records import (
     SHOWN_CHARS,
     Handshake,
     Session,
-    fingerprint,
-    new_session_id,
     parse_handshake,
     shown,
 )
@@ -42,28 +40,6 @@ def a_session(**changes: object) -> Session:
         "tools": frozenset(),
     }
     return Session(**{**values, **changes})  # type: ignore[arg-type] # each has the type of its field
-
-
-def test_an_id_is_visible_ascii_with_256_random_bits() -> None:
-    ids = {new_session_id() for _ in range(100)}
-
-    assert len(ids) == 100
-    assert all(len(each) == 43 and each.isascii() and each.isprintable() and " " not in each for each in ids)
-
-
-def test_the_fingerprint_is_the_sha256_of_the_id() -> None:
-    assert fingerprint("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert FINGERPRINT.match(fingerprint(new_session_id()) or "")
-
-
-@pytest.mark.parametrize("session_id", ["", "a b", "a\n", "\x7f", "naïve", "x" * 257, "a\x00", "\ttab", "☃"])
-def test_an_id_that_no_server_could_have_minted_has_no_fingerprint(session_id: str) -> None:
-    assert fingerprint(session_id) is None
-
-
-def test_the_longest_and_the_shortest_id_have_fingerprints() -> None:
-    assert fingerprint("!" * 256)
-    assert fingerprint("~")
 
 
 @pytest.mark.parametrize("text", ["0" * 63, "0" * 65, "0" * 64 + "\n", "G" * 64, "A" * 64, ""])

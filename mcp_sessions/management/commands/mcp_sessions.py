@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mcp_sessions import conf
-from mcp_sessions.ending import end_sessions
+from mcp_sessions.ending import end_opened_before_now, end_sessions
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable, UnsupportedLookup
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.kinds import WITH_STATE, counted
@@ -52,6 +52,9 @@ class Command(BaseCommand):
         _add_records(show, nargs=1)
         expire = commands.add_parser("expire", help="end records, on every node at once")
         _add_records(expire, nargs="+")
+        expire_all = commands.add_parser(
+            "expire-all", help="end every session that was opened before now, also if Redis has lost it"
+        )
         nodes = commands.add_parser("nodes", help="list the nodes (server processes) by their heartbeats")
         token_command.add_arguments(
             commands.add_parser("token", help="make, list and revoke personal tokens")
@@ -62,7 +65,7 @@ class Command(BaseCommand):
             command.add_argument(
                 "--principal", help="only records of this principal, as “show” prints it, or of this user"
             )
-        for command in (list_, show, expire, nodes):
+        for command in (list_, show, expire, expire_all, nodes):
             command.add_argument("--endpoint", choices=conf.aliases(), help="default: all endpoints")
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
@@ -73,6 +76,7 @@ class Command(BaseCommand):
             "list": self.print_all,
             "show": self.print_one,
             "expire": self.end,
+            "expire-all": self.end_all,
             "nodes": self.print_nodes,
         }
         self._warn_about_memory(aliases)
@@ -121,6 +125,12 @@ class Command(BaseCommand):
                     self.stdout.write(f"{session}: already gone")
             if failure is not None:
                 raise failure
+
+    def end_all(self, chosen: SessionQuery, **_: Any) -> None:
+        """End every session that was opened before now, and say how many were open."""
+        for alias in chosen.aliases:
+            total = sum(map(len, end_opened_before_now(alias, by="shell")))
+            self.stdout.write(f"{alias}: {counted({'session': total}) if total else 'no session'} ended")
 
     def _warn_about_memory(self, aliases: tuple[str, ...]) -> None:
         local = [alias for alias in aliases if not sync_store_for(alias).shared]
@@ -210,6 +220,7 @@ def _document(session: MCPSession) -> dict[str, Any]:
     }
     if record.kind == "session":
         document["initialized"] = record.initialized
+        document["revived"] = record.revived
         document["log_level"] = record.log_level
         document["tools"] = sorted(record.tools)
     if record.kind in WITH_STATE:

@@ -4,6 +4,7 @@ A notification is a hint: one that is lost costs latency, never a message. A bro
 it. Every call but `broadcast` may be made again with the same arguments: nothing happens twice.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,6 +35,28 @@ class NodeEntry:
     about: str
     #: Milliseconds since the epoch of its last heartbeat.
     seen_ms: int
+
+    def told(self) -> dict[str, Any]:
+        """What it tells; empty if that cannot be read."""
+        try:
+            told = json.loads(self.about)
+        except ValueError:
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    @property
+    def keys(self) -> list[str]:
+        """What tells its keys for session ids apart, first that of the one to sign with; empty if it does not say."""
+        keys = self.told().get("keys")
+        return [str(key) for key in keys] if isinstance(keys, list) else []
+
+    def shares_keys(self, digests: Sequence[str]) -> bool:
+        """Whether it knows the sessions that are opened with these keys, and these those that it opens.
+
+        The first digest is that of the key to sign with. Nothing is known of a node that does not tell its keys.
+        """
+        theirs = self.keys
+        return not theirs or (theirs[0] in digests and digests[0] in theirs)
 
 
 def inbox(node: str) -> str:

@@ -9,7 +9,8 @@ from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.records import FINGERPRINT, FINGERPRINT_PREFIX, Kind, Session
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Operation
-from mcp_sessions.store.calls import indexes, sessions
+from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.calls.reading import alive, get
 
 #: How many of the last active sessions a short prefix is searched in.
 FIND_DEPTH: Final = 10_000
@@ -60,7 +61,7 @@ def page(query: Query, *, limits: Limits, offset: int, limit: int) -> Operation[
             kind=query.kind,
         )
     ]
-    found = yield from sessions.alive(index, fingerprints, kind=query.kind)
+    found = yield from alive(index, fingerprints, kind=query.kind)
     return Page(sessions=found, total=total - (len(fingerprints) - len(found)))
 
 
@@ -72,13 +73,13 @@ def find(prefix: str, *, limits: Limits, limit: int, kind: Kind = "session") -> 
     if not FINGERPRINT_PREFIX.match(prefix):
         return []
     if FINGERPRINT.match(prefix):
-        [session] = yield [sessions.get(prefix)]
+        [session] = yield [get(prefix)]
         return [] if session is None or session.kind != kind else [session]
     index = keys.activity_index(kind)
     read = indexes.members(index, limits=limits, offset=0, limit=FIND_DEPTH, kind=kind)
     [(_, fingerprints)] = yield [read]
     matching = [each for each in fingerprints if each.startswith(prefix)]
-    return (yield from sessions.alive(index, matching[:limit], kind=kind))
+    return (yield from alive(index, matching[:limit], kind=kind))
 
 
 def _index_of(query: Query) -> str:

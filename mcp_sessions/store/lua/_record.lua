@@ -1,7 +1,7 @@
 -- Put before every script that reads a session. The record is four lines of ASCII: numbers and flags, the last
 -- call, the principal, the handshake. The numbers are the format's version, when the session was created, then
 -- relative to that, to be short: deadline, last activity, expiry and last index update; then the requests.
--- Flags: a active, i initialized, f has features, s has state.
+-- Flags: a active, i initialized, f has features, s has state, r was opened again by its id.
 local PATTERN = '^1 (%d+) (%d+) (%-?%d+) (%-?%d+) (%-?%d+) (%d+) %-(%l*)\n([^\n]*)\n([^\n]*)\n(%[[^\n]*%])$'
 
 -- For how many milliseconds after its deadline a record stays that lives until then: of the nodes that hold the session

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.chaos.load import Call, load
+from tests.support.load import Call, load
 from tests.support.mcp_client import RawClient
 from tests.support.processes import free_port
 

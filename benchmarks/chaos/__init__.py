@@ -1,0 +1,1 @@
+"""What clients notice while processes, Redis and clocks fail: `python -m benchmarks.chaos`."""

@@ -1,0 +1,1 @@
+"""What clients notice while the Redis behind Sentinels, or a Cluster, fails over."""

@@ -1,0 +1,58 @@
+"""Ending every session that was opened before now: the page that asks, and what it does."""
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+from mcp_sessions import conf
+from mcp_sessions.admin import actions, common
+from mcp_sessions.ending import end_opened_before_now
+from mcp_sessions.inventory.kinds import counted
+from mcp_sessions.inventory.listing import Located
+from mcp_sessions.models import MCPSession
+from mcp_sessions.store.calls import indexes
+from mcp_sessions.store.factory import sync_store_for
+
+
+def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest) -> HttpResponse:
+    """Ask for confirmation, then end the sessions of the chosen endpoints. Raises: StoreUnavailable."""
+    if not request.user.has_perm("mcp_sessions.expire_session"):
+        raise PermissionDenied
+    aliases = conf.aliases()
+    if request.method == "POST":
+        for alias in [alias for alias in aliases if alias in request.POST.getlist("endpoint")]:
+            _end(modeladmin, request, alias)
+        name = f"admin:{modeladmin.opts.app_label}_{modeladmin.opts.model_name}_changelist"
+        return HttpResponseRedirect(reverse(name, current_app=modeladmin.admin_site.name))
+    title = "End every session that was opened before now"
+    context = common.context(modeladmin, request, title) | {
+        "endpoints": [(alias, _open_sessions(alias)) for alias in aliases]
+    }
+    return TemplateResponse(request, "admin/mcp_sessions/mcpsession/end_all.html", context)
+
+
+def _open_sessions(alias: str) -> str:
+    total = sync_store_for(alias).run(indexes.count(limits=conf.endpoint(alias).limits))
+    return counted({"session": total}) if total else "no open session"
+
+
+def _end(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, alias: str) -> None:
+    """Whatever happens, what ended is in the admin's log, and the operator is told how many that were."""
+    ended_sessions = 0
+    try:
+        for ended in end_opened_before_now(alias, by=request.user.get_username()):
+            actions.record(
+                request, MCPSession.from_rows(Located(alias=alias, session=each) for each in ended)
+            )
+            ended_sessions += len(ended)
+    finally:
+        if ended_sessions:
+            text = f"Ended {counted({'session': ended_sessions})} of the endpoint “{alias}”."
+            modeladmin.message_user(request, text, messages.SUCCESS)
+    modeladmin.message_user(
+        request,
+        f"Session ids that were given out before now are unknown to every node of “{alias}”.",
+        messages.SUCCESS,
+    )

@@ -1,0 +1,11 @@
+-- The moment before which no session counts, and the time. Whoever asks says which moment it knows, so that a server that
+-- has lost it learns it again. Atomic so that the moment never goes back.
+-- KEYS: 1 min-created.
+-- ARGV: 1 now or '', 2 the moment that the caller knows ms, 0 if none, or 'now' to make it this moment, 3 how long it is
+--       kept ms.
+-- Returns: {the moment ms or 0, now ms}.
+local now = clock(ARGV[1])
+local known = ARGV[2] == 'now' and now or tonumber(ARGV[2])
+local moment = math.max(known, tonumber(redis.call('GET', KEYS[1]) or '0'))
+if moment > 0 then redis.call('SET', KEYS[1], string.format('%.0f', moment), 'PX', ARGV[3]) end
+return {moment, now}
