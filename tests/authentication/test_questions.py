@@ -18,6 +18,9 @@ from mcp_sessions.testing import http_client, serving, url_of
 from tests.authentication.ways import Way, bearer
 from tests.support.mcp_client import RawClient
 
+# The threads close the connections that other tests have left in them.
+pytestmark = pytest.mark.django_db(transaction=True)
+
 TOKEN = PersonalToken(pk=1, digest="d", user=User(pk=1))
 
 
