@@ -7,6 +7,7 @@ class MCPSessionsConfig(AppConfig):
     """When Django starts: registers the checks, watches for requests that go astray, leaves logging to LOGGING."""
 
     name = "mcp_sessions"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "MCP sessions"
 
     def ready(self) -> None:

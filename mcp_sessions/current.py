@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.store.drivers import Store
@@ -30,8 +31,8 @@ class CurrentRequest(Protocol):
         ...
 
     @property
-    def user(self) -> Any:
-        """What authentication left in the ASGI scope; None if nothing."""
+    def identity(self) -> Identity:
+        """What authentication found out about who asks."""
         ...
 
     @property
@@ -54,8 +55,13 @@ class CurrentExchange(Protocol):
         ...
 
     @property
-    def user(self) -> Any:
-        """What authentication left in the ASGI scope; None if nothing."""
+    def identity(self) -> Identity:
+        """What authentication found out about who asks."""
+        ...
+
+    @property
+    def conf(self) -> Endpoint:
+        """The settings of the endpoint."""
         ...
 
     @property

@@ -63,3 +63,14 @@ class HandleError(MCPSessionsError):
 
 class NoCurrentSession(MCPSessionsError):
     """There is no session: outside a request, or in a request of the modern era, which has none."""
+
+
+class CredentialsRefused(MCPSessionsError):
+    """A client showed credentials that are not good: unknown, expired, revoked, or meant for somebody else.
+
+    Its text is sent to the client; it is plain ASCII, without quotes, and says nothing of other users.
+    """
+
+
+class AuthenticationUnavailable(MCPSessionsError):
+    """Nobody can tell now whether credentials are good: the database or the identity provider does not answer."""

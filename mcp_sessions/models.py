@@ -5,12 +5,15 @@ from typing import Any, Final, NoReturn
 
 from django.db import models
 
+from mcp_sessions.authentication.models import PersonalToken
 from mcp_sessions.errors import MCPSessionsError
 from mcp_sessions.inventory import display, kinds
 from mcp_sessions.inventory.listing import Located
-from mcp_sessions.inventory.principals import names_of
+from mcp_sessions.inventory.principals import Named, names_of
 from mcp_sessions.inventory.queryset import SessionQuerySet
 from mcp_sessions.records import WORDS, Session
+
+__all__ = ["MCPSession", "PersonalToken"]
 
 #: Digits of a fingerprint that people see.
 SHORT: Final = 12
@@ -42,6 +45,8 @@ class MCPSession(models.Model):
     record: Session
     #: The principal for people to read, such as a user name.
     principal_name: str
+    #: The primary key of the Django user who is the principal; None if there is none.
+    principal_user: Any = None
     #: What it is, on one line.
     _title: str = ""
 
@@ -67,10 +72,12 @@ class MCPSession(models.Model):
 
     @classmethod
     def from_rows(cls, rows: Iterable[Located]) -> "list[MCPSession]":
-        """The records with the names of their principals: one query for all, if any of them is a Django user."""
+        """The records with the names of their principals: one query for all, if any of them is a Django user, and one
+        for the subjects of each endpoint that has SUBJECT_TO_USER.
+        """
         rows = list(rows)
-        names = names_of(row.session.principal for row in rows)
-        return [cls._from_row(row, names[row.session.principal]) for row in rows]
+        names = names_of((row.alias, row.session.principal) for row in rows)
+        return [cls._from_row(row, names[row.alias, row.session.principal]) for row in rows]
 
     @classmethod
     def gone(cls, fingerprint: str, title: str) -> "MCPSession":
@@ -80,7 +87,7 @@ class MCPSession(models.Model):
         return session
 
     @classmethod
-    def _from_row(cls, row: Located, principal_name: str) -> "MCPSession":
+    def _from_row(cls, row: Located, principal: Named) -> "MCPSession":
         record = row.session
         session = cls(
             fingerprint=record.fingerprint,
@@ -91,7 +98,8 @@ class MCPSession(models.Model):
             last_activity=record.last_activity,
         )
         session._state.adding = False
-        session.record, session.principal_name = record, principal_name
+        session.record = record
+        session.principal_name, session.principal_user = principal.name, principal.user
         session._title = session._describe()
         return session
 

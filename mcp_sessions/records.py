@@ -65,7 +65,7 @@ class Handshake:
     kind: Kind
     #: What it is among those of its kind: the kind of a handle, the key of a conversation.
     label: str
-    #: What its owner calls it: the text of a handle.
+    #: What its owner calls it: the text of a handle. Of a session, what it was opened with, if that has a name.
     name: str
     #: All of it, as one line of ASCII JSON; equal handshakes have equal text.
     text: str
@@ -82,7 +82,7 @@ class Handshake:
         label: str = "",
         name: str = "",
     ) -> None:
-        what = [] if kind == "session" else [kind, label, name]
+        what = [] if kind == "session" and not name else [kind, label, name]
         text = json.dumps([protocol_version, client_info, capabilities, *what], separators=(",", ":"))
         for field, value in (
             ("protocol_version", protocol_version),
@@ -123,6 +123,15 @@ class Handshake:
             kind=kind,
             label=label,
             name=name,
+        )
+
+    def opened_with(self, credential: str) -> "Handshake":
+        """The same for a session that was opened with a credential which has a name."""
+        return Handshake(
+            protocol_version=self.protocol_version,
+            client_info=self.client_info,
+            capabilities=self.capabilities,
+            name=credential,
         )
 
     @property
@@ -178,7 +187,7 @@ class Session:
     fingerprint: str
     #: What `initialize` negotiated.
     handshake: Handshake
-    #: Who owns the session: "anonymous", or what `http.access.principal_of` made of the user.
+    #: Who owns the session: "anonymous", or what authentication made of the request.
     principal: str
     #: When `initialize` was answered.
     created_ms: int

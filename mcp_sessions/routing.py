@@ -9,19 +9,28 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern, re_path
 
+from mcp_sessions.authentication.loading import Wrap
 from mcp_sessions.conf import Endpoint, aliases, endpoint
-from mcp_sessions.http.access import bearer_authentication, host_allowed, resource_metadata
+from mcp_sessions.http.access import host_allowed
 from mcp_sessions.http.endpoint import MCPEndpoint
+from mcp_sessions.http.guard import Guard
 from mcp_sessions.http.responses import respond
 from mcp_sessions.lifecycle import lifespan
 from mcp_sessions.sdk.server import import_server
 from mcp_sessions.transport.asgi import Application, Receive, Scope, Send
 
+#: What is put around endpoints: around all, or around those that are named.
+Authenticate = Wrap | Mapping[str, Wrap] | None
 #: The names of the functions below that were called: what `checks` knows of a project's `asgi.py`.
 used: Final[set[str]] = set()
 
 
-def with_mcp(application: Callable[..., Any], *, websocket: Callable[..., Any] | None = None) -> Application:
+def with_mcp(
+    application: Callable[..., Any],
+    *,
+    websocket: Callable[..., Any] | None = None,
+    authenticate: Authenticate = None,
+) -> Application:
     """The endpoints, and `application` for every other path; usually what `get_asgi_application()` returns.
 
         application = with_mcp(get_asgi_application())
@@ -30,34 +39,41 @@ def with_mcp(application: Callable[..., Any], *, websocket: Callable[..., Any] |
     that from the path or not. With SECURE_SSL_REDIRECT, requests over plain HTTP are redirected. ASGI lifespan is
     answered. WebSockets go to `websocket`; without it they are refused with 403.
 
+    `authenticate` is put around each endpoint, or around those that it has as keys: an application of yours that leaves
+    Django's user as `user` in the ASGI scope. Where AUTHENTICATION is set, too, its authenticators come first.
+
     Raises: ImproperlyConfigured for a setting that is wrong, a SERVER that cannot be imported among them.
     """
     used.add("with_mcp")
-    return _Site(endpoints=applications(), other=application, websocket=websocket or _refuse)
+    return _Site(endpoints=applications(authenticate), other=application, websocket=websocket or _refuse)
 
 
-def mcp_urlpatterns() -> list[URLPattern]:
-    """One pattern per endpoint, and one for the metadata of each endpoint that authenticates (RFC 9728).
+def mcp_urlpatterns(*, authenticate: Authenticate = None) -> list[URLPattern]:
+    """One pattern per endpoint, and one for the metadata of each endpoint whose clients need some (RFC 9728).
 
     For a URLRouter of your own. Unlike `with_mcp`, patterns know nothing of prefixes and of SECURE_SSL_REDIRECT.
+
+    `authenticate` is that of `with_mcp`.
 
     Raises: as `with_mcp`.
     """
     used.add("mcp_urlpatterns")
     # Channels puts ASGI applications in the place of views.
-    return [re_path(rf"^{re.escape(path)}/?$", served) for path, served in applications().items()]  # type: ignore[arg-type]
+    return [re_path(rf"^{re.escape(path)}/?$", served) for path, served in applications(authenticate).items()]  # type: ignore[arg-type]
 
 
-def applications() -> dict[str, Application]:
+def applications(authenticate: Authenticate = None) -> dict[str, Application]:
     """What answers at each path, written without slashes around it. Raises: as `with_mcp`."""
+    if isinstance(authenticate, Mapping) and (unknown := authenticate.keys() - set(aliases())):
+        raise ImproperlyConfigured(f"MCP_SESSIONS has no endpoint {', '.join(map(repr, sorted(unknown)))}.")
     found: dict[str, Application] = {}
     for conf in map(endpoint, aliases()):
         _import_server(conf)
-        if conf.token_verifier is None:
-            found[conf.path] = MCPEndpoint.as_asgi(conf.alias)
-        else:
-            found[conf.path] = MCPEndpoint.as_asgi(conf.alias, authenticate=bearer_authentication(conf))
-            found |= resource_metadata(conf)
+        around = authenticate.get(conf.alias) if isinstance(authenticate, Mapping) else authenticate
+        served = MCPEndpoint(conf.alias, authenticate=around)
+        found[conf.path] = Guard(served)
+        for each in served.authenticators:
+            found |= each.metadata()
     return found
 
 

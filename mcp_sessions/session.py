@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from anyio import from_thread
-from django.contrib.auth.models import AnonymousUser
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
 from mcp_sessions.current import CurrentExchange, CurrentRequest, current_exchange, current_request
@@ -110,8 +109,25 @@ class CurrentSession:
 
     @property
     def user(self) -> Any:
-        """What authentication left in the ASGI scope; Django's AnonymousUser if nothing."""
-        return self._exchange.user if self._exchange.user is not None else AnonymousUser()
+        """Django's user: whom authentication has found, or whom SUBJECT_TO_USER gives for the subject of a token.
+
+        AnonymousUser without authentication; None if a subject has no active user. A user who must be looked for is
+        loaded here, once for a request.
+
+        Raises: SynchronousOnlyOperation in async code, if the user is not loaded yet: use `auser()` there.
+        """
+        request = self._asking
+        return request.identity.find_user(request.conf)
+
+    async def auser(self) -> Any:
+        """The same as `user`, for async code."""
+        request = self._asking
+        return await request.identity.afind_user(request.conf)
+
+    @property
+    def _asking(self) -> CurrentExchange | CurrentRequest:
+        """Whose request it is."""
+        return self._exchange
 
     @property
     def tools(self) -> frozenset[str]:
@@ -206,9 +222,8 @@ class CurrentConversation(CurrentSession):
         return self._request.principal
 
     @property
-    def user(self) -> Any:
-        """What authentication left in the ASGI scope."""
-        return self._request.user
+    def _asking(self) -> CurrentRequest:
+        return self._request
 
     @property
     def tools(self) -> frozenset[str]:

@@ -51,8 +51,17 @@ class CurrentUser:
 
     @property
     def user(self) -> Any:
-        """What authentication left in the ASGI scope: Django's user, or the SDK's AuthenticatedUser."""
-        return self._request.user
+        """Django's user: whom authentication has found, or whom SUBJECT_TO_USER gives for the subject of a token.
+
+        None if a subject has no active user. A user who must be looked for is loaded here, once for a request.
+
+        Raises: SynchronousOnlyOperation in async code, if the user is not loaded yet: use `auser()` there.
+        """
+        return self._request.identity.find_user(self._request.conf)
+
+    async def auser(self) -> Any:
+        """The same as `user`, for async code."""
+        return await self._request.identity.afind_user(self._request.conf)
 
     @property
     def state(self) -> State:

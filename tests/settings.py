@@ -19,6 +19,8 @@ with mock.patch.dict(os.environ, _ENVIRONMENT, clear=True):
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
 
+INSTALLED_APPS += ["rest_framework.authtoken"]  # noqa: F405 - of the demo
+
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast; nothing here is secret
 WHITENOISE_AUTOREFRESH = True  # the tests need no STATIC_ROOT
 

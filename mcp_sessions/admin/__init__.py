@@ -20,6 +20,7 @@ from mcp_sessions import conf
 from mcp_sessions.admin import common, ending_all, filters
 from mcp_sessions.admin.actions import force_expire
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
+from mcp_sessions.admin.tokens import PersonalTokenAdmin
 from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.inventory import display, search
 from mcp_sessions.inventory.kinds import EXPLANATIONS
@@ -27,6 +28,8 @@ from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import KINDS, WORDS
 from mcp_sessions.store.factory import sync_store_for
+
+__all__ = ["MCPSessionAdmin", "PersonalTokenAdmin"]
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[MCPSession]

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Final
 
 from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -29,7 +31,7 @@ _STATE: Final = ("State", ("state",))
 #: The sections of a record's page, and their fields, by its kind.
 SECTIONS: Final[Mapping[Kind, Sequence[tuple[str | None, tuple[str, ...]]]]] = {
     "session": (
-        (None, ("kind", *_WHO, "phase")),
+        (None, ("kind", *_WHO, "opened_with", "phase")),
         _ACTIVITY,
         ("Chosen by the client", ("tools", "log_level", *_CLIENT)),
         _STATE,
@@ -77,8 +79,20 @@ class RecordColumns:
         return format_html("<code>{}</code>", obj.fingerprint)
 
     @admin.display(description="principal")
-    def principal_name(self, obj: MCPSession) -> str:
-        return obj.principal_name
+    def principal_name(self, obj: MCPSession) -> SafeString | str:
+        """With a link to Django's user, where the admin has users."""
+        meta = get_user_model()._meta
+        if obj.principal_user is None:
+            return obj.principal_name
+        try:
+            address = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[obj.principal_user])
+        except NoReverseMatch:
+            return obj.principal_name
+        return format_html('<a href="{}">{}</a>', address, obj.principal_name)
+
+    @admin.display(description="opened with")
+    def opened_with(self, obj: MCPSession) -> str:
+        return display.printable(obj.record.name, 100) or "credentials without a name, or none"
 
     @admin.display(description="client")
     def client_shown(self, obj: MCPSession) -> SafeString:

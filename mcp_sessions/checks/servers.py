@@ -2,12 +2,16 @@
 
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.checks import Error, register
 from django.core.checks import Warning as Advice
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from mcp_sessions.authentication.loading import authenticators_for
 from mcp_sessions.checks import caches
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message
+from mcp_sessions.conf import Endpoint
 from mcp_sessions.conf.rules import HANDSHAKE
 
 
@@ -46,6 +50,49 @@ def _verifier_problem(path: str) -> str | None:
     return (
         None if callable(getattr(verifier, "verify_token", None)) else f"{path!r} has no method verify_token."
     )
+
+
+@register(TAG)
+def check_authenticators(app_configs: Apps, **_: Any) -> Found:
+    """E011: what AUTHENTICATION names can be imported, and has the settings and packages that it needs."""
+    hint = "docs/authentication.md says what each authenticator needs."
+    return [
+        message(Error, "E011", problem, hint)
+        for endpoint in endpoints()
+        if endpoint.authentication and (problem := _authentication_problem(endpoint))
+    ]
+
+
+def _authentication_problem(endpoint: Endpoint) -> str | None:
+    try:
+        authenticators_for(endpoint)
+    except ImproperlyConfigured as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - this imports the user's module, which may raise anything
+        return f"MCP_SESSIONS[{endpoint.alias!r}]['AUTHENTICATION']: {type(error).__name__}: {error}"
+    return None
+
+
+@register(TAG)
+def check_subject_to_user(app_configs: Apps, **_: Any) -> Found:
+    """E012: SUBJECT_TO_USER is a field of the user model, or can be imported and called."""
+    hint = "Name a field, such as 'username', or the dotted path of a function of an issuer and a subject."
+    return [
+        message(Error, "E012", f"MCP_SESSIONS[{endpoint.alias!r}]['SUBJECT_TO_USER']: {problem}", hint)
+        for endpoint in endpoints()
+        if endpoint.subject_to_user and (problem := _mapping_problem(endpoint.subject_to_user))
+    ]
+
+
+def _mapping_problem(mapping: str) -> str | None:
+    if "." not in mapping:
+        names = {field.name for field in get_user_model()._meta.get_fields()}
+        return None if mapping in names else f"the user model has no field {mapping!r}."
+    try:
+        found = import_string(mapping)
+    except Exception as error:  # noqa: BLE001 - this imports the user's module, which may raise anything
+        return f"{mapping!r} cannot be imported: {type(error).__name__}: {error}"
+    return None if callable(found) else f"{mapping!r} is not a function."
 
 
 @register(TAG)

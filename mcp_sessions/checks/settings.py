@@ -10,6 +10,7 @@ from django.core.checks import Error, register
 from django.core.checks import Warning as Advice
 
 from mcp_sessions import conf
+from mcp_sessions.authentication.loading import names_for, requires_user
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, entries, message, names
 from mcp_sessions.conf import Endpoint
 
@@ -90,17 +91,18 @@ def check_paths(app_configs: Apps, **_: Any) -> Found:
 
 @register(TAG)
 def check_token_metadata(app_configs: Apps, **_: Any) -> Found:
-    """E009: an endpoint with TOKEN_VERIFIER also has ISSUER_URL and RESOURCE_URL."""
+    """E009: an endpoint whose clients get tokens elsewhere has ISSUER_URL and RESOURCE_URL."""
     return [
         message(
             Error,
             "E009",
-            f"MCP_SESSIONS[{endpoint.alias!r}] has TOKEN_VERIFIER but no {key}.",
+            f"MCP_SESSIONS[{endpoint.alias!r}] authenticates by {name} but has no {key}.",
             "ISSUER_URL is the authorization server, RESOURCE_URL the public URL of this endpoint. Clients find "
             "both in the protected resource metadata (RFC 9728).",
         )
         for endpoint in endpoints()
-        if endpoint.token_verifier
+        for name in ("token", "jwks")
+        if name in names_for(endpoint)
         for key in ("ISSUER_URL", "RESOURCE_URL")
         if not getattr(endpoint, conf.KEYS[key])
     ]
@@ -197,18 +199,23 @@ def check_promises(app_configs: Apps, **_: Any) -> Found:
 
 @register(TAG, deploy=True)
 def check_authentication(app_configs: Apps, **_: Any) -> Found:
-    """W006: outside DEBUG, requests are authenticated."""
+    """W006: outside DEBUG, anonymous requests are refused."""
     if settings.DEBUG:
         return []
     return [
         message(
             Advice,
             "W006",
-            f"MCP_SESSIONS[{endpoint.alias!r}] has no TOKEN_VERIFIER: everybody who can reach {endpoint.path!r} "
-            "may call its tools, and a session belongs to whoever knows its id.",
-            "Set TOKEN_VERIFIER, ISSUER_URL and RESOURCE_URL. If a proxy in front of this endpoint authenticates, "
-            "silence this check.",
+            f"MCP_SESSIONS[{endpoint.alias!r}] {_admits(endpoint)}: everybody who can reach {endpoint.path!r} may call "
+            "its tools, and an anonymous session belongs to whoever knows its id.",
+            "Set AUTHENTICATION. This check reads settings only. It sees neither mcp_urlpatterns(authenticate=...) in "
+            "asgi.py, nor a proxy in front: with the first, REQUIRE_USER = True refuses whom it lets through without a "
+            "user; with the second, AUTHENTICATION = ['proxy'] tells this endpoint who the user is.",
         )
         for endpoint in endpoints()
-        if endpoint.token_verifier is None
+        if not requires_user(endpoint)
     ]
+
+
+def _admits(endpoint: Endpoint) -> str:
+    return "has REQUIRE_USER = False" if endpoint.require_user is False else "has no AUTHENTICATION"

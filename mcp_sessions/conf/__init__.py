@@ -148,12 +148,32 @@ class Endpoint:
     #: each process that died with it, three times at most. This applies only to tools annotated with `readOnlyHint` or
     #: `idempotentHint`.
     rerun_lost_calls: bool = False
-    #: Dotted path of an SDK `TokenVerifier` (class or instance). None: sessions are anonymous.
+    #: What finds out who sends a request, tried in order: "token", "personal-token", "jwks", "session", "drf", "proxy",
+    #: or the dotted path of an `Authenticator` or of an authentication class of Django REST framework.
+    authentication: Sequence[str] = ()
+    #: Whether anonymous requests get 401. None: yes, if AUTHENTICATION or TOKEN_VERIFIER is set.
+    require_user: bool | None = None
+    #: How the subject of a token becomes Django's user: the name of a field of the user model, such as "username", or
+    #: the dotted path of a function that takes the issuer and the subject. None: subjects have no user.
+    subject_to_user: str | None = None
+    #: Whether sessions end when the personal access token is revoked that they were opened with.
+    revoke_ends_sessions: bool = False
+    #: Dotted path of an SDK `TokenVerifier` (class or instance), for "token". Without AUTHENTICATION, it turns that on.
     token_verifier: str | None = None
-    #: OAuth issuer, for the protected resource metadata (RFC 9728). Required with TOKEN_VERIFIER.
+    #: OAuth issuer, for the protected resource metadata (RFC 9728). Required for "token" and "jwks".
     issuer_url: str | None = None
-    #: Public URL of this endpoint, for the same metadata. Required with TOKEN_VERIFIER.
+    #: Public URL of this endpoint, for the same metadata. Required for "token" and "jwks".
     resource_url: str | None = None
+    #: Where the identity provider publishes the keys of its tokens (JWKS). Required for "jwks".
+    jwks_url: str | None = None
+    #: Signature algorithms that are accepted in tokens for "jwks"; only asymmetric ones.
+    jwt_algorithms: Sequence[str] = ("RS256", "ES256")
+    #: Audiences of which a token for "jwks" must name one. Empty: RESOURCE_URL.
+    jwt_audiences: Sequence[str] = ()
+    #: For "proxy": addresses and networks whose header PROXY_USER_HEADER is believed.
+    trusted_proxies: Sequence[str] = ()
+    #: The header in which such a proxy names the user. It must remove what clients send under that name.
+    proxy_user_header: str = "X-Forwarded-User"
     #: Scopes that every token must have.
     required_scopes: Sequence[str] = ()
     #: Whether tokens must name RESOURCE_URL as their resource (RFC 8707).

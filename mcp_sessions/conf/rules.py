@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from ipaddress import ip_network
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 Response = Literal["auto", "sse", "json"]
 RESPONSES: Final = ("auto", "sse", "json")
@@ -18,6 +20,8 @@ SERVE: Final = "serve"
 ON_STORE_DOWN: Final = ("503", SERVE)
 #: Every list reads each shard.
 MOST_SHARDS: Final = 256
+#: Signature algorithms whose key for checking cannot make signatures.
+ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 #: How long a record that is no session may live.
 LONGEST: Final = timedelta(days=365)
 
@@ -47,6 +51,13 @@ _COUNTS: Final = (
     "MAX_LISTENERS_PER_PRINCIPAL",
     "MAX_SUBSCRIPTIONS",
 )
+_FLAGS: Final = (
+    "INVENTORY",
+    "RERUN_LOST_CALLS",
+    "REQUIRE_USER",
+    "REVOKE_ENDS_SESSIONS",
+    "VALIDATE_TOKEN_RESOURCE",
+)
 
 
 def problem_with(key: str, value: Any) -> str | None:
@@ -72,6 +83,23 @@ def _are_eras(value: Any) -> bool:
     return _is_strings(value) and len(value) > 0 and set(value) <= set(ERAS)
 
 
+def _is_private(value: Any) -> bool:
+    """Whether nobody on the way to a URL can change what it answers."""
+    if not isinstance(value, str):
+        return False
+    url = urlsplit(value)
+    return bool(url.hostname) and (
+        url.scheme == "https" or (url.scheme == "http" and url.hostname in ("127.0.0.1", "::1", "localhost"))
+    )
+
+
+def _are_networks(value: Any) -> bool:
+    try:
+        return _is_strings(value) and all(ip_network(each) for each in value)
+    except ValueError:
+        return False
+
+
 Rule = tuple[Callable[[Any], object], str]
 _DURATION: Final[Rule] = (_is_duration, "seconds above 0 or a timedelta")
 _COUNT: Final[Rule] = (
@@ -93,6 +121,9 @@ _MAY_BE_NONE: Final = frozenset(
         "TOKEN_VERIFIER",
         "ISSUER_URL",
         "RESOURCE_URL",
+        "JWKS_URL",
+        "REQUIRE_USER",
+        "SUBJECT_TO_USER",
     }
 )
 #: Key -> what fits it, and how to say so. The other keys have _TEXT.
@@ -108,7 +139,26 @@ _RULES: Final[Mapping[str, Rule]] = {
         lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_SHARDS,
         f"an integer from 1 to {MOST_SHARDS}, or None",
     ),
-    **dict.fromkeys(("ALLOWED_ORIGINS", "REQUIRED_SCOPES", "CONVERSATION_KEYS"), _STRINGS),
+    **dict.fromkeys(
+        ("ALLOWED_ORIGINS", "AUTHENTICATION", "REQUIRED_SCOPES", "CONVERSATION_KEYS", "JWT_AUDIENCES"),
+        _STRINGS,
+    ),
+    "SUBJECT_TO_USER": (
+        lambda value: (
+            isinstance(value, str) and re.match(r"[A-Za-z_]\w*(\.\w+)*\Z", value) and "__" not in value
+        ),
+        "the name of a field of the user model, or a dotted path",
+    ),
+    "JWKS_URL": (_is_private, "an https URL, or an http URL of 127.0.0.1, [::1] or localhost"),
+    "JWT_ALGORITHMS": (
+        lambda value: _is_strings(value) and value and set(value) <= set(ASYMMETRIC),
+        f"a list of some of {', '.join(ASYMMETRIC)}",
+    ),
+    "TRUSTED_PROXIES": (_are_networks, "a list of IP addresses and networks"),
+    "PROXY_USER_HEADER": (
+        lambda value: isinstance(value, str) and re.match(r"[A-Za-z0-9-]+\Z", value),
+        "the name of a header",
+    ),
     "NAMESPACE": (
         # Braces would break the hash tags of the keys.
         lambda value: isinstance(value, str) and re.match(r"[\w.:-]+\Z", value),
@@ -122,7 +172,7 @@ _RULES: Final[Mapping[str, Rule]] = {
         "an aware datetime",
     ),
     "RESPONSE": (lambda value: value in RESPONSES, f"one of {', '.join(RESPONSES)}"),
-    **dict.fromkeys(("VALIDATE_TOKEN_RESOURCE", "RERUN_LOST_CALLS", "INVENTORY"), _FLAG),
+    **dict.fromkeys(_FLAGS, _FLAG),
 }
 
 

@@ -7,10 +7,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from mcp_sessions.authentication.identity import NOBODY, Identity, identity_of
+from mcp_sessions.authentication.loading import Wrap, authenticators_for, gated
+from mcp_sessions.authentication.recheck import ended_with
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.conf.rules import HANDSHAKE, MODERN
 from mcp_sessions.errors import StoreUnavailable
@@ -41,7 +45,7 @@ from mcp_sessions.streams.standalone import StandaloneChannel
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Application, Receive, Scope, Send
 from mcp_sessions.transport.event_ids import STANDALONE, EventId
-from mcp_sessions.transport.event_stream import EventStream, max_bytes
+from mcp_sessions.transport.event_stream import RECONNECT, EventStream, max_bytes
 from mcp_sessions.transport.rejections import JSON_HEADERS
 
 logger = logging.getLogger(__name__)
@@ -53,22 +57,24 @@ LARGE_BODY_BYTES: Final = 64 * 1024
 
 
 class MCPEndpoint:
-    """One entry of MCP_SESSIONS as an ASGI application.
+    """One entry of MCP_SESSIONS as an ASGI application, behind the authenticators that AUTHENTICATION names.
 
-    `authenticate` wraps what runs behind authentication; it leaves a user in the scope.
+    `authenticate` is put around these. The user whom it leaves in the scope counts for requests without other
+    credentials.
     """
 
-    def __init__(
-        self, alias: str, *, authenticate: Callable[[Application], Application] | None = None
-    ) -> None:
+    def __init__(self, alias: str, *, authenticate: Wrap | None = None) -> None:
+        """Raises: ImproperlyConfigured for a setting that is wrong."""
         self.alias = alias
         self._unavailable = Repeats(logger, f"Requests to endpoint {alias!r} refused without the store")
-        self._serve = self._dispatch if authenticate is None else authenticate(self._dispatch)
+        conf = endpoint(alias)
+        self.authenticators = authenticators_for(conf)
+        self._serve = gated(conf, self._dispatch, self.authenticators, authenticate)
 
     @classmethod
-    def as_asgi(cls, alias: str, **options: Any) -> Application:
+    def as_asgi(cls, alias: str, *, authenticate: Wrap | None = None) -> Application:
         """The application for a URLRouter; no exception escapes from it into the server."""
-        return Guard(cls(alias, **options))
+        return Guard(cls(alias, authenticate=authenticate))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = scope["headers"]
@@ -107,8 +113,9 @@ class MCPEndpoint:
             runtime = await runtime_for(self.alias)
             if modern:
                 return await serve_modern(runtime, scope, receive, send)
-            principal = access.principal_of(scope.get("user"))
-            await handler(_HandshakeRequest(runtime, conf, scope, headers, principal, receive, send))
+            # What authenticates leaves a user, be it None.
+            identity = identity_of(scope) if "user" in scope else NOBODY
+            await handler(_HandshakeRequest(runtime, conf, scope, headers, identity, receive, send))
         except StoreUnavailable as error:
             self._unavailable.add("The session store of endpoint %r cannot be reached: %s", self.alias, error)
             await reject(send, rejections.STORE_UNAVAILABLE)
@@ -122,7 +129,7 @@ class _HandshakeRequest:
     conf: Endpoint
     scope: Scope
     headers: dict[bytes, bytes]
-    principal: str
+    identity: Identity
     receive: Receive
     send: Send
 
@@ -151,11 +158,11 @@ class _HandshakeRequest:
         admission.waiting += 1
         try:
             if isinstance(message, jsonrpc.Request) and message.method == "initialize":
-                return await initialize(self.runtime, message, self.principal, self.scope, self.send)
+                return await initialize(self.runtime, message, self.identity, self.scope, self.send)
             session = await lookup.touch(
                 self.runtime,
                 headers.get(SESSION_ID),
-                principal=self.principal,
+                principal=self.identity.principal,
                 call=jsonrpc.call_name(message),
                 initialized=isinstance(message, jsonrpc.Notification)
                 and message.method == "notifications/initialized",
@@ -215,13 +222,15 @@ class _HandshakeRequest:
         await self.send({"type": "http.response.start", "status": 200, "headers": [*JSON_HEADERS, length]})
         await self.send({"type": "http.response.body", "body": body})
 
-    def _send_stream(self, event_stream: EventStream) -> Awaitable[None]:
-        return event_stream.run(
-            self.receive,
-            self.send,
-            max_seconds=min(self.conf.stream_max_age, access.seconds_left(self.scope.get("user"))),
-            max_bytes=max_bytes(self.scope),
-        )
+    async def _send_stream(self, event_stream: EventStream) -> None:
+        """Send a stream that ends with the credentials of its request."""
+        with ended_with(self.identity, partial(event_stream.close, RECONNECT)):
+            await event_stream.run(
+                self.receive,
+                self.send,
+                max_seconds=min(self.conf.stream_max_age, self.identity.seconds_left()),
+                max_bytes=max_bytes(self.scope),
+            )
 
     async def _accept(self, notification: jsonrpc.Notification, session: Session) -> None:
         """Store what others wait for, answer 202, and run the server's handler in the background, if it has one."""
@@ -252,7 +261,7 @@ class _HandshakeRequest:
             return await reject(self.send, rejection)
         try:
             session = await lookup.touch(
-                runtime, self.headers.get(SESSION_ID), principal=self.principal, call="GET"
+                runtime, self.headers.get(SESSION_ID), principal=self.identity.principal, call="GET"
             )
             if isinstance(session, rejections.Rejection):
                 return await reject(self.send, session)
@@ -293,10 +302,12 @@ class _HandshakeRequest:
 
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""
-        session_id = lookup.identified(self.runtime.context, self.headers.get(SESSION_ID), self.principal)
+        session_id = lookup.identified(
+            self.runtime.context, self.headers.get(SESSION_ID), self.identity.principal
+        )
         if isinstance(session_id, rejections.Rejection):
             await reject(self.send, session_id)
-        elif await end(self.runtime, session_id, self.principal):
+        elif await end(self.runtime, session_id, self.identity.principal):
             await respond(self.send, 204)
         else:
             await reject(self.send, lookup.not_found(session_id.fingerprint))
@@ -308,7 +319,9 @@ class _HandshakeRequest:
             return rejections.TOO_MANY_REQUESTS
         admission.waiting += 1
         try:
-            return await lookup.refusal(self.runtime, self.headers.get(SESSION_ID), principal=self.principal)
+            return await lookup.refusal(
+                self.runtime, self.headers.get(SESSION_ID), principal=self.identity.principal
+            )
         finally:
             admission.waiting -= 1
 

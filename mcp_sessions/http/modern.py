@@ -3,9 +3,9 @@
 from math import inf
 from typing import Final
 
+from mcp_sessions.authentication.identity import NOBODY, identity_of
 from mcp_sessions.current import current_request
 from mcp_sessions.errors import TooManySessions
-from mcp_sessions.http.access import seconds_left
 from mcp_sessions.http.headers import accepts, post_rejection
 from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.http.sessionless import SessionlessRequest
@@ -56,7 +56,8 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     message = _message(received, conf.max_body)
     if not isinstance(message, jsonrpc.Request | jsonrpc.Notification):
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
-    current = SessionlessRequest(conf, runtime.context.store, scope.get("user"), message)
+    identity = identity_of(scope) if "user" in scope else NOBODY
+    current = SessionlessRequest(conf, runtime.context.store, identity, message)
     listens = isinstance(message, jsonrpc.Request) and message.method == LISTEN
     if isinstance(message, jsonrpc.Request) and listens and runtime.listeners.accepts and accepts(accept)[1]:
         listening = _listen(runtime, message, current, scope, receive, send)
@@ -75,7 +76,7 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         send=send,
         kernel=runtime.server.kernel,
         json_only=json_only and not listens,
-        max_seconds=seconds_left(current.user) if listens else inf,
+        max_seconds=identity.seconds_left() if listens else inf,
     )
     runtime.modern.add(exchange)
     try:
@@ -105,9 +106,8 @@ async def _listen(
         response,
         receive,
         send,
-        principal=current.principal,
+        identity=current.identity,
         handshake=current.handshake,
-        max_seconds=seconds_left(current.user),
         max_bytes=max_bytes(scope),
     )
     del request, response, scope, current, token

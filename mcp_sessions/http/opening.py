@@ -6,6 +6,7 @@ from typing import Final
 from mcp_types import INVALID_PARAMS
 
 from mcp_sessions import ids
+from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http.headers import SESSION_ID
 from mcp_sessions.http.responses import reject, send_message
@@ -26,7 +27,7 @@ _refused: Final = Repeats(logger, "New sessions refused at a cap")
 
 
 async def initialize(
-    runtime: Runtime, request: jsonrpc.Request, principal: str, scope: Scope, send: Send
+    runtime: Runtime, request: jsonrpc.Request, identity: Identity, scope: Scope, send: Send
 ) -> None:
     """Lifecycle → Initialization. The session exists for every process before the response is sent.
 
@@ -43,21 +44,22 @@ async def initialize(
         error = jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
         return await send_message(send, error, as_stream=as_stream)
     validity, minted = runtime.context.node.validity, dict[str, str]()
+    recorded = handshake.opened_with(identity.credential) if identity.credential else handshake
 
     def mint() -> tuple[str, Handshake]:
         session_id = ids.mint(
             handshake,
-            principal=principal,
+            principal=identity.principal,
             namespace=conf.namespace,
             # A moment before which no session counts may have been by another machine's clock.
             created_ms=max(validity.now_ms(), validity.min_created_ms),
             max_age_ms=conf.limits.max_age_ms,
         )
         minted[session_id.fingerprint] = session_id.text
-        return session_id.fingerprint, handshake
+        return session_id.fingerprint, recorded
 
     create = sessions.create(
-        mint()[0], principal=principal, handshake=handshake, limits=conf.limits, another=mint
+        mint()[0], principal=identity.principal, handshake=recorded, limits=conf.limits, another=mint
     )
     try:
         session = await runtime.context.store.run(create)
@@ -65,7 +67,7 @@ async def initialize(
         _refused.add("Refused a new session on endpoint %r: %s", conf.alias, error)
         return await reject(send, rejections.TOO_MANY_SESSIONS)
     except StoreUnavailable as error:
-        session_id, session = runtime.outage.open(handshake, principal, error)
+        session_id, session = runtime.outage.open(handshake, identity.principal, error)
         minted[session.fingerprint] = session_id.text
     logger.info("Session %.12s initialized by %s.", session.fingerprint, shown(handshake.client_name))
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)

@@ -5,11 +5,14 @@ A principal says who authentication found: a Django user, the subject or the OAu
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 
+from mcp_sessions.authentication.users import users_of
+from mcp_sessions.conf import endpoint
 from mcp_sessions.inventory.display import printable
 from mcp_sessions.records import ANONYMOUS
 
@@ -18,14 +21,36 @@ USER: Final = "user:"
 TOKENS: Final = {"oauth": "", "oauth-client": "client "}
 
 
-def names_of(principals: Iterable[str]) -> dict[str, str]:
-    """A name for each principal, with at most one database query.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A principal for people."""
 
-    It is a user name, "anonymous", or a token's subject and issuer; printable, and at most 150 characters long.
+    #: Printable, and at most 150 characters long.
+    name: str
+    #: The primary key of Django's user, if there is one.
+    user: Any = None
+
+
+def names_of(principals: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Named]:
+    """A name for each principal, which comes with its endpoint.
+
+    It is a user name, "anonymous", or a token's subject and issuer, with the user whom SUBJECT_TO_USER finds.
+    One database query for all users, and one for the subjects of each endpoint that has that setting.
     """
     distinct = set(principals)
-    user_names = _user_names({pk for principal in distinct if (pk := _user_pk(principal)) is not None})
-    return {principal: _name(principal, user_names) for principal in distinct}
+    user_names = _user_names({pk for _, principal in distinct if (pk := _user_pk(principal)) is not None})
+    found: dict[tuple[str, str], Named] = {}
+    for alias in {alias for alias, _ in distinct}:
+        here = [principal for each, principal in distinct if each == alias]
+        mapped = users_of(endpoint(alias), here)
+        for principal in here:
+            name, user = _name(principal, user_names), mapped.get(principal)
+            if user is not None:
+                name, pk = printable(f"{user.get_username()}, {name}", 150), user.pk
+            else:
+                pk = known if (known := _user_pk(principal)) in user_names else None
+            found[alias, principal] = Named(name=name, user=pk)
+    return found
 
 
 def principals_of_users(text: str, *, limit: int) -> list[str]:

@@ -244,7 +244,7 @@ def restored(session: Session, standalone: Channel) -> Connection:
 
 def _client_params(handshake: str) -> InitializeRequestParams:
     """What the SDK makes of the text of a handshake."""
-    version, client_info, capabilities = json.loads(handshake)
+    version, client_info, capabilities, *_ = json.loads(handshake)
     return InitializeRequestParams.model_validate(
         {"protocolVersion": version, "capabilities": capabilities, "clientInfo": client_info}, by_name=False
     )

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS
 
+from mcp_sessions.authentication.identity import Identity, identity_of
 from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.current import current_exchange, current_request
@@ -240,8 +241,8 @@ class Exchange:
         return meta if isinstance(meta, Mapping) else {}
 
     @property
-    def user(self) -> Any:
-        return self.scope.get("user")
+    def identity(self) -> Identity:
+        return identity_of(self.scope)
 
     @property
     def store(self) -> Store:

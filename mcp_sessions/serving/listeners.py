@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from mcp.server.subscriptions import ServerEvent, SubscriptionBus
 
+from mcp_sessions.authentication.identity import Identity
+from mcp_sessions.authentication.recheck import ended_with
 from mcp_sessions.conf import Endpoint, Limits
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.records import Handshake, parse_handshake, record_fingerprint
@@ -94,28 +96,28 @@ class Listeners:
         receive: Receive,
         send: Send,
         *,
-        principal: str,
+        identity: Identity,
         handshake: Handshake,
-        max_seconds: float,
         max_bytes: float,
     ) -> None:
-        """Send what is announced until the client leaves, or the stream ends gracefully: after `max_seconds` at most.
+        """Send what is announced until the client leaves, or the stream ends gracefully: with its credentials at last.
 
         After `max_bytes` it is closed with `retry:`.
 
         `result` is the server's response to the request. Raises: TooManySessions before anything was sent.
         """
-        listener = _listener(request, result, principal, handshake)
+        listener = _listener(request, result, identity.principal, handshake)
         del request, result, handshake  # a listener lives for hours, and the locals of this frame with it
         # Known from here on, because it may be ended while the record is made: by an operator, or with the process.
         self._open[listener.fingerprint] = listener
         recorded, timer, unsubscribe = True, None, None
         try:
             await self._record_first(listener)
-            if max_seconds < inf:
-                timer = asyncio.get_running_loop().call_later(max_seconds, listener.end)
+            if identity.expires_at is not None:
+                timer = asyncio.get_running_loop().call_later(identity.seconds_left(), listener.end)
             unsubscribe = self._bus.subscribe(listener.hear) if self._bus is not None else None
-            await listener.stream.run(receive, send, max_seconds=inf, max_bytes=max_bytes)
+            with ended_with(identity, listener.end):
+                await listener.stream.run(receive, send, max_seconds=inf, max_bytes=max_bytes)
         except TooManySessions:
             recorded = False
             raise

@@ -139,10 +139,11 @@ def http_client(*, user: Any = None, headers: Mapping[str, str] | None = None) -
 
 def _transport(user: Any) -> StreamingTransport:
     """Leads to all endpoints. Raises: as `routing.with_mcp`."""
-    found = applications().items()
+    # Who is given as the user needs no other credentials.
+    found = applications(None if user is None else lambda application: application).items()
     # Channels puts ASGI applications in the place of views.
     patterns = [re_path(rf"^{re.escape(path)}/?$", served) for path, served in found]  # type: ignore[arg-type]
-    return StreamingTransport(URLRouter(patterns), scope={"user": user})
+    return StreamingTransport(URLRouter(patterns), scope={} if user is None else {"user": user})
 
 
 def url_of(endpoint: str = "default") -> str:

@@ -10,8 +10,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from mcp_sessions import conf, engine
+from mcp_sessions.authentication.identity import Identity, identity_of
 from mcp_sessions.conf import Endpoint
-from mcp_sessions.http.access import principal_of
 from mcp_sessions.records import Handshake
 from mcp_sessions.state import State
 from mcp_sessions.store import factory
@@ -87,7 +87,9 @@ def travel(duration: timedelta | float) -> None:
 
 def user_state(user: Any, *, endpoint: str = "default") -> State:
     """What tools have as `current_user().state` when this user calls. Use it while a client is connected."""
-    return CurrentUser(_Request(conf.endpoint(endpoint), factory.store_for(endpoint), user)).state
+    return CurrentUser(
+        _Request(conf.endpoint(endpoint), factory.store_for(endpoint), identity_of({"user": user}))
+    ).state
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,12 @@ class _Request:
 
     conf: Endpoint
     store: Store
-    user: Any
+    identity: Identity
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def principal(self) -> str:
-        return principal_of(self.user)
+        return self.identity.principal
 
     @property
     def handshake(self) -> Handshake:

@@ -73,6 +73,12 @@ TOO_MANY_CANCELLATIONS: Final = Rejection(
     message="Too many requests were cancelled that this process does not answer. Try again later.",
     extra=((b"retry-after", b"60"),),
 )
+AUTHENTICATION_UNAVAILABLE: Final = Rejection(
+    status=503,
+    code=INTERNAL_ERROR,
+    message="Nobody can be authenticated at the moment. The credentials may be good: keep them, and try again.",
+    extra=((b"retry-after", str(RETRY_AFTER).encode()),),
+)
 NOT_AWAITED: Final = Rejection(status=400, message="Bad Request: nobody waits for this response")
 BAD_ORIGIN: Final = Rejection(status=403, message="Forbidden: this Origin is not allowed")
 BAD_HOST: Final = Rejection(status=421, message="Misdirected Request: this Host is not served here")

@@ -13,14 +13,26 @@ def test_an_endpoint_that_authenticates_nobody_is_a_warning_before_a_deployment(
     caches = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     messages = found({"default": entry(PATH="shop")}, caches=caches, deploy=True, DEBUG=False)
     (message,) = [message for message in messages if message.id == "mcp_sessions.W006"]
-    assert "has no TOKEN_VERIFIER: everybody who can reach 'shop'" in message.msg
-    assert "TOKEN_VERIFIER" in str(message.hint)
+    assert "has no AUTHENTICATION: everybody who can reach 'shop'" in message.msg
+    # What it cannot see.
+    assert "mcp_urlpatterns(authenticate=...)" in str(message.hint)
+    assert "proxy in front" in str(message.hint)
+
+
+def test_an_endpoint_that_lets_anonymous_clients_in_on_purpose_is_a_warning_too() -> None:
+    messages = found(
+        {"default": {**with_tokens(), "REQUIRE_USER": False}}, caches={}, deploy=True, DEBUG=False
+    )
+    (message,) = [message for message in messages if message.id == "mcp_sessions.W006"]
+    assert "has REQUIRE_USER = False" in message.msg
 
 
 @pytest.mark.parametrize(
     ("values", "settings", "deploy"),
     [
         (with_tokens(), {"DEBUG": False}, True),
+        (entry(AUTHENTICATION=["personal-token"]), {"DEBUG": False}, True),
+        (entry(REQUIRE_USER=True), {"DEBUG": False}, True),
         (entry(), {"DEBUG": True}, True),
         (entry(), {"DEBUG": False}, False),
     ],

@@ -1,5 +1,7 @@
 """The checks of an endpoint's entry: each fires, stays silent, and says what is wrong, where, and what to do."""
 
+from typing import Any
+
 import pytest
 
 from tests.checks.configurations import HERE, IN_REDIS, entry, found, ids, only, redis_at, with_tokens
@@ -142,7 +144,7 @@ def test_a_verifier_that_cannot_be_loaded_is_an_error_that_says_why(path: str, r
 @pytest.mark.parametrize("key", ["ISSUER_URL", "RESOURCE_URL"])
 def test_a_verifier_without_its_url_is_an_error(key: str) -> None:
     message = only(found({"default": {**with_tokens(), key: None}}), "E009")
-    assert message.msg == f"MCP_SESSIONS['default'] has TOKEN_VERIFIER but no {key}."
+    assert message.msg == f"MCP_SESSIONS['default'] authenticates by token but has no {key}."
     assert "RFC 9728" in str(message.hint)
 
 
@@ -207,3 +209,35 @@ def test_opt_in_tools_without_an_era_that_has_sessions_are_a_warning() -> None:
     assert found({"default": entry(SERVER=server)}) == []
     assert found({"default": entry(SERVER=server, ERAS=["handshake"])}) == []
     assert found({"default": entry(ERAS=["modern"])}) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"AUTHENTICATION": ["no_such_package.Ours"]}, "'no_such_package.Ours' cannot be imported"),
+        ({"AUTHENTICATION": ["tokens"]}, "'tokens' cannot be imported"),
+        ({"AUTHENTICATION": ["django.contrib.auth.models.User"]}, "is neither an Authenticator nor"),
+        (
+            {"AUTHENTICATION": ["jwks"], "ISSUER_URL": "https://a.b", "RESOURCE_URL": "https://a.b"},
+            "JWKS_URL",
+        ),
+        ({"AUTHENTICATION": ["proxy"]}, "needs TRUSTED_PROXIES"),
+        ({**with_tokens(), "AUTHENTICATION": ["personal-token"]}, "TOKEN_VERIFIER, which nothing uses"),
+    ],
+)
+def test_an_authenticator_that_cannot_work_is_an_error_that_says_why(
+    values: dict[str, Any], reason: str
+) -> None:
+    message = only(found({"default": entry(**values)}), "E011")
+    assert reason in message.msg
+
+
+@pytest.mark.parametrize("names", [["personal-token", "session"], ["drf"], ["proxy"]])
+def test_authenticators_that_have_what_they_need_are_no_error(names: list[str]) -> None:
+    assert found({"default": entry(AUTHENTICATION=names, TRUSTED_PROXIES=["10.0.0.0/8"])}) == []
+
+
+@pytest.mark.parametrize("mapping", ["no_such_field", "no_such_package.find", "django.VERSION"])
+def test_a_mapping_that_cannot_work_is_an_error(mapping: str) -> None:
+    message = only(found({"default": entry(SUBJECT_TO_USER=mapping)}), "E012")
+    assert repr(mapping) in message.msg

@@ -16,6 +16,7 @@ _TYPES: Final = {
     "int": "integer",
     "int | None": "integer or `None`",
     "bool": "`True` or `False`",
+    "bool | None": "`True`, `False` or `None`",
     "Sequence[str]": "list of texts",
     "OnStoreDown": " ".join(f'`"{value}"`' for value in rules.ON_STORE_DOWN),
     "OnMiss": " ".join(f'`"{value}"`' for value in rules.ON_MISSES),

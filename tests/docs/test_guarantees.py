@@ -6,6 +6,7 @@ import pytest
 
 from mcp_sessions import daphne, ids, records, session
 from mcp_sessions.admin import actions
+from mcp_sessions.authentication import keys, threads
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.connections import defaults, pipelines
@@ -84,6 +85,14 @@ BOUNDS: Final = {
     "Store unavailable while a stream is written": f"{retry.GIVE_UP_SECONDS:g} s",
     "Messages of a call that wait for the store then": "`STREAM_MAX_EVENTS` and `STREAM_MAX_BYTES`",
     "Runs of a lost call with `RERUN_LOST_CALLS`": f"{orphans.MAX_RERUNS}",
+    "Wait for the database, or for an identity provider, to authenticate a request": (
+        f"{threads.SECONDS:g} s" if threads.SECONDS == keys.TIMEOUT_SECONDS else ""
+    ),
+    "Requests that wait for the database to be authenticated": f"{threads.MOST_WAITING:,}",
+    "Keys of an identity provider that does not answer": (
+        "are used for an hour" if keys.LONGEST_SECONDS == 3600 else ""
+    ),
+    "Questions to an identity provider about unknown keys": f"1 in {keys.PAUSE_SECONDS:g} s",
     "Wait for Redis to answer": f"{defaults.SOCKET_TIMEOUT:g} s (`SOCKET_TIMEOUT`)",
     'Ends that a process remembers with `ON_STORE_DOWN = "serve"`': f"{outage.MOST_ENDED:,}, for `MAX_AGE`",
     "Sessions opened, and sessions ended, without the store that a process will write": (

@@ -46,3 +46,18 @@ def test_a_process_that_serves_nothing_does_not_import_the_sdk() -> None:
         cwd=ROOT,
         env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
     )
+
+
+def test_an_endpoint_imports_no_authenticator_that_it_does_not_name() -> None:
+    code = """
+import sys
+import django
+django.setup()
+from mcp_sessions.routing import mcp_urlpatterns
+mcp_urlpatterns()
+loaded = {name for name in sys.modules if name.startswith(("rest_framework", "mcp_sessions.authentication."))}
+extras = {"gate", "personal", "jwks", "keys", "login", "proxy", "rest_framework", "bearer"}
+assert not loaded & {"rest_framework", *(f"mcp_sessions.authentication.{name}" for name in extras)}, loaded
+"""
+    environment = os.environ | {"DJANGO_DEBUG": "1", "DJANGO_SETTINGS_MODULE": "project.settings"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, timeout=120)

@@ -1,4 +1,4 @@
-"""`manage.py mcp_sessions`: list, show and force-expire sessions and other records, and list the nodes."""
+"""`manage.py mcp_sessions`: list, show and force-expire sessions and other records, list nodes, and manage tokens."""
 
 import json
 from argparse import ArgumentParser
@@ -17,6 +17,7 @@ from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.inventory.principals import principal_named
 from mcp_sessions.inventory.search import lookups
+from mcp_sessions.management import token_command
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import KINDS, Kind
 from mcp_sessions.store.calls import state
@@ -39,7 +40,8 @@ _HEAD: Final = (
 
 class Command(BaseCommand):
     help = (
-        "List, show and force-expire the MCP sessions and other records of this project, and list its nodes."
+        "List, show and force-expire the MCP sessions and other records of this project, list its nodes, and make and "
+        "revoke personal access tokens."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -54,6 +56,9 @@ class Command(BaseCommand):
             "expire-all", help="end every session that was opened before now, also if Redis has lost it"
         )
         nodes = commands.add_parser("nodes", help="list the nodes (server processes) by their heartbeats")
+        token_command.add_arguments(
+            commands.add_parser("token", help="make, list and revoke personal tokens")
+        )
         for command in (list_, show, expire):
             command.add_argument("--kind", choices=KINDS, help="default: all kinds")
             command.add_argument("--label", help="only handles of this kind, or conversations with this key")
@@ -64,6 +69,8 @@ class Command(BaseCommand):
             command.add_argument("--endpoint", choices=conf.aliases(), help="default: all endpoints")
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
+        if command == "token":
+            return token_command.run(self, **options)
         aliases = (options["endpoint"],) if options["endpoint"] else conf.aliases()
         acts: dict[str, Callable[..., None]] = {
             "list": self.print_all,

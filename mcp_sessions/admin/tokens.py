@@ -1,0 +1,110 @@
+"""Personal access tokens in the admin: make one, whose text is shown once, and revoke them."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.db.models import Field, ForeignKey, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.cache import add_never_cache_headers
+
+from mcp_sessions import conf
+from mcp_sessions.admin import common
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.models import PersonalToken
+from mcp_sessions.tokens import DEFAULT_LIFETIME, revoke_token
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[PersonalToken]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+
+@admin.action(permissions=["change"], description="Revoke selected personal tokens")
+def revoke(
+    modeladmin: "PersonalTokenAdmin", request: HttpRequest, queryset: "QuerySet[PersonalToken]"
+) -> None:
+    """Refuse the tokens from now on, on every node."""
+    revoked = ended = 0
+    failure: StoreUnavailable | None = None
+    for token in queryset.filter(revoked=None):
+        modeladmin.log_change(request, token, "Revoked.")
+        revoked += 1
+        try:
+            ended += revoke_token(token, by=request.user.get_username())
+        except StoreUnavailable as error:
+            failure = error
+    if failure is not None:
+        text = f"They are revoked, but not all of their sessions could be ended: {failure}"
+        modeladmin.message_user(request, text, messages.ERROR)
+    and_sessions = f", and {ended} of their sessions ended" if ended else ""
+    modeladmin.message_user(request, f"Tokens revoked: {revoked}{and_sessions}.", messages.SUCCESS)
+
+
+@admin.register(PersonalToken)
+class PersonalTokenAdmin(ModelAdmin):
+    """Whoever may add tokens makes them for themselves; only superusers make them for others.
+
+    Otherwise the permission to add tokens would be the permission to act as anybody.
+    """
+
+    actions = (revoke,)
+    list_display = ("prefix", "user", "name", "scopes", "endpoint", "state", "last_used", "expires")
+    list_filter = ("revoked", "last_used")
+    list_select_related = ("user",)
+    fields = ("user", "name", "scopes", "endpoint", "expires")
+    search_help_text = "Search by the beginning of the token, its name or its user."
+
+    @admin.display(description="state")
+    def state(self, obj: PersonalToken) -> str:
+        return obj.state
+
+    def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        return ("prefix__startswith", "name", f"user__{get_user_model().USERNAME_FIELD}")
+
+    def get_fields(self, request: HttpRequest, obj: PersonalToken | None = None) -> tuple[str, ...]:
+        return (
+            self.fields
+            if obj is None
+            else ("prefix", *self.fields, "state", "created", "last_used", "revoked")
+        )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: PersonalToken | None = None) -> tuple[str, ...]:
+        """Only the name of a token can be changed."""
+        return () if obj is None else tuple(each for each in self.get_fields(request, obj) if each != "name")
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        until: datetime = timezone.now().replace(microsecond=0) + DEFAULT_LIFETIME
+        return {"user": str(request.user.pk), "expires": until}
+
+    def formfield_for_foreignkey(
+        self, db_field: "ForeignKey[Any, Any]", request: HttpRequest, **kwargs: Any
+    ) -> Any:
+        if db_field.name == "user" and not request.user.is_superuser:
+            kwargs["queryset"] = get_user_model()._default_manager.filter(pk__in=[request.user.pk])
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_dbfield(self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "endpoint":
+            choices = [("", "every endpoint"), *((alias, alias) for alias in conf.aliases())]
+            return forms.ChoiceField(choices=choices, required=False)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: PersonalToken, form: Any, change: bool) -> None:
+        if not change:
+            request.mcp_token_text = obj.issue()  # type: ignore[attr-defined]
+        super().save_model(request, obj, form, change)
+
+    def response_add(
+        self, request: HttpRequest, obj: PersonalToken, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """The page that shows the text, this once. It is in no redirect, cookie or message."""
+        shown = common.context(self, request, "The new personal token")
+        shown |= {"token": obj, "text": request.mcp_token_text}  # type: ignore[attr-defined]
+        response = TemplateResponse(request, "admin/mcp_sessions/personaltoken/made.html", shown)
+        add_never_cache_headers(response)
+        return response

@@ -1,0 +1,179 @@
+"""The database is asked about personal tokens: together, each time anew, and without locking out when it fails."""
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import OperationalError
+
+from mcp_sessions.authentication import personal, recheck, threads
+from mcp_sessions.authentication.identity import Identity
+from mcp_sessions.authentication.models import PersonalToken
+from mcp_sessions.authentication.personal import Questions
+from mcp_sessions.errors import AuthenticationUnavailable
+from mcp_sessions.testing import http_client, serving, url_of
+from tests.authentication.ways import Way, bearer
+from tests.support.mcp_client import RawClient
+
+# The threads close the connections that other tests have left in them.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TOKEN = PersonalToken(pk=1, digest="d", user=User(pk=1))
+
+
+class Database:
+    """What stands in for the table, so that a test decides when it answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[list[str]] = []
+        self.good = True
+        self.answers = threading.Event()
+        self.answers.set()
+        monkeypatch.setattr(personal, "_good", self._answer)
+        monkeypatch.setattr(personal, "_note_use", lambda pks: None)
+
+    def _answer(self, digests: Iterable[str]) -> dict[str, PersonalToken]:
+        found = dict.fromkeys(digests, TOKEN) if self.good else {}
+        self.asked.append(list(digests))
+        self.answers.wait(20)
+        return found
+
+
+@pytest.fixture
+def database(monkeypatch: pytest.MonkeyPatch) -> Database:
+    return Database(monkeypatch)
+
+
+async def test_who_waits_at_the_same_moment_shares_a_question(database: Database) -> None:
+    questions = Questions()
+    found = await asyncio.gather(*(questions.ask(f"d{n % 10}") for n in range(300)))
+    assert set(found) == {TOKEN}
+    assert [sorted(set(each)) for each in database.asked] == [[f"d{n}" for n in range(10)]]
+
+
+async def test_an_answer_from_before_a_request_is_not_given_to_it(database: Database) -> None:
+    """The first question is asked before the token is revoked, and answered after that."""
+    questions = Questions()
+    database.answers.clear()
+    early = asyncio.create_task(questions.ask("d"))
+    while not database.asked:
+        await asyncio.sleep(0)
+    database.good = False
+    late = asyncio.create_task(questions.ask("d"))
+    await asyncio.sleep(0)
+    database.answers.set()
+    assert await early is TOKEN
+    assert await late is None
+    assert len(database.asked) == 2
+
+
+async def test_a_request_that_is_cancelled_leaves_the_others_their_answer(database: Database) -> None:
+    questions = Questions()
+    database.answers.clear()
+    first, second = (asyncio.create_task(questions.ask("d")) for _ in range(2))
+    while not database.asked:
+        await asyncio.sleep(0)
+    first.cancel()
+    database.answers.set()
+    assert await second is TOKEN
+    assert await questions.ask("d") is TOKEN
+
+
+async def test_a_database_that_hangs_costs_a_bounded_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (personal, threads):
+        monkeypatch.setattr(module, "SECONDS", 0.2)
+    database.answers.clear()
+    questions = Questions()
+    waiting = [asyncio.create_task(questions.ask(f"d{n}")) for n in range(20)]
+    failed = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+    database.answers.set()
+    assert {type(each) for each in failed} == {AuthenticationUnavailable}
+    assert await questions.ask("d") is TOKEN, "it goes on when the database does"
+
+
+async def test_there_is_a_bound_on_who_waits(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(personal, "MOST_WAITING", 5)
+    questions = Questions()
+    found = await asyncio.gather(*(questions.ask(f"d{n}") for n in range(9)), return_exceptions=True)
+    assert [type(each) for each in found] == [PersonalToken] * 5 + [AuthenticationUnavailable] * 4
+
+
+@pytest.mark.parametrize("way", ["personal-token", "session", "drf"])
+async def test_a_client_keeps_its_credentials_while_the_database_is_away(
+    ways: dict[str, Way], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(threads, "_run", fail)
+    client = RawClient()
+    sends = {
+        "personal-token": bearer("mcps_any"),
+        "session": {"cookie": "sessionid=any", "origin": "http://testserver"},
+        "drf": {"authorization": "Token any"},
+    }[way]
+    async with serving(), http_client() as http:
+        response = await http.post(
+            url_of(way), json=client.initialize_message(), headers=client.headers() | dict(sends)
+        )
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "2"
+
+
+class Source:
+    """Tells whether credentials are still good, as a test wants."""
+
+    recheck_seconds = 0.01
+
+    def __init__(self) -> None:
+        self.bad: set[str] = set()
+        self.failure: Exception | None = None
+        self.looks = 0
+
+    async def still_good(self, identities: Iterable[Identity]) -> list[Identity]:
+        self.looks += 1
+        if self.failure is not None:
+            raise self.failure
+        return [each for each in identities if each.principal not in self.bad]
+
+
+async def test_streams_end_whose_credentials_are_no_longer_good() -> None:
+    source, ended = Source(), []
+    ann, bob = (Identity(principal=name, source=source) for name in ("ann", "bob"))
+    with (
+        recheck.ended_with(ann, lambda: ended.append("ann")),
+        recheck.ended_with(bob, lambda: ended.append("bob")),
+    ):
+        source.failure = AuthenticationUnavailable("for a while")
+        source.bad = {"ann"}
+        await looked(source, 3)
+        assert ended == []
+        source.failure = None
+        await looked(source, 2)
+    assert set(ended) == {"ann"}
+    watch = recheck._watches[asyncio.get_running_loop()][source]
+    assert watch._task is None, "nobody looks while nothing is open"
+
+
+async def test_a_source_that_fails_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    source, ended = Source(), []
+    with recheck.ended_with(Identity(principal="ann", source=source), lambda: ended.append("ann")):
+        source.failure = RuntimeError("a mistake")
+        await looked(source, 2)
+        source.failure, source.bad = None, {"ann"}
+        await looked(source, 2)
+    assert ended
+    assert "could not be checked" in caplog.text
+
+
+async def looked(source: Source, times: int) -> None:
+    """Wait until it was asked so often."""
+    wanted = source.looks + times
+    async with asyncio.timeout(20):
+        while source.looks < wanted:
+            await asyncio.sleep(0.005)
