@@ -101,6 +101,7 @@ def test_what_the_readme_says_of_a_setting_is_so() -> None:
         None: "none",
         100_000: "100,000",
         rules.ERAS: "both",
+        (): "none",
     }
     for name, default, _ in markdown.table(markdown.read("README.md"), "Setting"):
         value = getattr(endpoint, conf.KEYS[name.strip("`")])
