@@ -205,17 +205,25 @@ class Deadlines:
         self._spawn = spawn
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
+    @property
+    def horizon_ms(self) -> float:
+        """For how many milliseconds before its deadline a session has to be watched."""
+        return self._horizon() * 1000
+
     def watch(self, session: Session, *, touched: float | None = None) -> None:
         """Schedule the end of a session whose deadline is near.
 
         `touched` is when the store touched or kept it, in seconds of the loop's clock; None for just now.
         """
-        left = (session.deadline_ms - session.last_activity_ms) / 1000
-        if left > self._horizon():
-            return
-        loop, fingerprint = asyncio.get_running_loop(), session.fingerprint
+        left_ms = session.deadline_ms - session.last_activity_ms
+        if left_ms <= self.horizon_ms:
+            self.due_in(session.fingerprint, left_ms / 1000, since=touched)
+
+    def due_in(self, fingerprint: str, seconds: float, *, since: float | None = None) -> None:
+        """A session reaches its deadline so many seconds after a moment of the loop's clock; None for just now."""
+        loop = asyncio.get_running_loop()
         known = self._timers.get(fingerprint)
-        due = (loop.time() if touched is None else touched) + left + MARGIN_SECONDS
+        due = (loop.time() if since is None else since) + seconds + MARGIN_SECONDS
         if known is not None:
             if known.when() <= due:
                 return
