@@ -1,4 +1,4 @@
-"""Ends sessions, in one way: for their clients, for operators, from a shell, and at their maximum age.
+"""Ends sessions, in one way: for their clients, for operators, from a shell, and when their time is over.
 
 Records of the other kinds end in the same way. Each end is a line in the log, with who and why, and for a session or a
 conversation the signal `session_ended`, once; every node is told, and closes what is open of the record. Of several
@@ -19,10 +19,12 @@ from typing import Any, Final
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import SessionsEnded
+from mcp_sessions.conf import Limits, endpoint
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.calls import endings, sessions
+from mcp_sessions.store import keys
+from mcp_sessions.store.calls import endings, sessions, sweeps
 from mcp_sessions.store.calls.endings import Ending
 from mcp_sessions.store.calls.sessions import EndReason
 from mcp_sessions.store.factory import sync_store_for
@@ -32,6 +34,10 @@ logger = logging.getLogger(__name__)
 
 #: Sessions that are ended together: six round trips for so many.
 BATCH: Final = 500
+#: Records of each kind that one heartbeat sweeps from a shard at most, and seconds between two batches of them, in
+#: which requests are answered.
+MOST_SWEPT: Final = 20_000
+PAUSE_SECONDS: Final = 0.005
 #: Runs a coroutine in the background.
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 #: Seconds after a deadline at which a session is ended: the store counts whole milliseconds.
@@ -90,7 +96,8 @@ def _end(
     store, token = sync_store_for(alias), secrets.token_hex(8)
     try:
         store.run(endings.begin(Ending(token=token, fingerprints=fingerprints, reason=reason, by=by)))
-        outcomes = store.run(sessions.end_many(fingerprints, reason=reason, token=token))
+        end = sessions.end_many(fingerprints, reason=reason, token=token, shards=_limits(alias).shards)
+        outcomes = store.run(end)
     except StoreUnavailable as error:
         return [], error
     ended, failures = _sorted(outcomes)
@@ -122,12 +129,64 @@ async def finish_endings(node: Node, alias: str) -> None:
     Raises: StoreUnavailable.
     """
     for ending in await node.store.run(endings.overdue()):
-        end = sessions.end_many(ending.fingerprints, reason=ending.reason, token=ending.token)
+        if ending.reason == "over":
+            await _end_over(node, alias, ending.fingerprints, token=ending.token)
+            continue
+        end = sessions.end_many(
+            ending.fingerprints, reason=ending.reason, token=ending.token, shards=_limits(alias).shards
+        )
         ended, failures = _sorted(await node.store.run(end))
         if ended:
             await _announce(node, alias, ended, reason=ending.reason, by=ending.by)
         if not failures:
             await node.store.run(endings.finish(ending.token))
+
+
+async def sweep(node: Node, alias: str) -> None:
+    """With each heartbeat: end what is over, drop it from the indexes, and signal the ends. Raises: StoreUnavailable.
+
+    Of several nodes one does that for a shard of the indexes. If it dies in the middle, others finish it.
+    """
+    for home in keys.homes(_limits(alias).shards):
+        for _ in range(MOST_SWEPT // sweeps.BATCH):
+            found = await node.store.run(sweeps.over(home, node=node.id))
+            if found is None or not await _sweep_some(node, alias, home, found):
+                break
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _sweep_some(node: Node, alias: str, home: str, found: sweeps.Over) -> bool:
+    """Sweep what was found of a shard; whether there may be more that can be swept now. Raises: StoreUnavailable."""
+    complete = True
+    for kind, fingerprints in found.fingerprints.items():
+        token = secrets.token_hex(8)
+        if kind in SIGNALLED:
+            begun = Ending(token=token, fingerprints=fingerprints, reason="over", by="")
+            await node.store.run(endings.begin(begun))
+        swept = await _end_over(node, alias, fingerprints, token=token)
+        if swept.lost:
+            await node.store.run(sweeps.drop(swept.lost, home=home, kind=kind, now_ms=found.now_ms))
+        complete = complete and swept.complete
+    return complete and any(len(some) == sweeps.BATCH for some in found.fingerprints.values())
+
+
+async def _end_over(node: Node, alias: str, fingerprints: Sequence[str], *, token: str) -> sweeps.Swept:
+    """End what is over of these records, and signal it. Raises: StoreUnavailable.
+
+    No node is told of it: nothing is open of them.
+    """
+    swept = await node.store.run(sweeps.sweep(fingerprints, token=token, limits=_limits(alias)))
+    signalled = [each for each in swept.ended if each.kind in SIGNALLED]
+    for session in signalled:
+        reason: EndReason = "max_age" if session.expires_ms == session.deadline_ms else "idle"
+        _log([session], reason, "time")
+        for facts in _signals([session], alias, reason):
+            await session_ended.asend_robust(sender=Session, **facts)
+    if swept.ended:
+        await node.store.run(sweeps.forget([each.fingerprint for each in swept.ended], token=token))
+    if swept.complete:
+        await node.store.run(endings.finish(token))
+    return swept
 
 
 async def aend_session(
@@ -246,6 +305,10 @@ class Deadlines:
             self._node.notify(self._node.id, SessionsEnded(fingerprints=(fingerprint,)))
 
 
+def _limits(alias: str) -> Limits:
+    return endpoint(alias).limits
+
+
 def _notification(ended: Sequence[Session]) -> SessionsEnded:
     return SessionsEnded(fingerprints=tuple(session.fingerprint for session in ended))
 
@@ -253,7 +316,13 @@ def _notification(ended: Sequence[Session]) -> SessionsEnded:
 def _signals(ended: Sequence[Session], alias: str, reason: EndReason) -> list[dict[str, Any]]:
     """What receivers of `session_ended` get, for each end that is signalled."""
     return [
-        {"fingerprint": each.fingerprint, "alias": alias, "reason": reason, "kind": each.kind}
+        {
+            "fingerprint": each.fingerprint,
+            "alias": alias,
+            "reason": reason,
+            "kind": each.kind,
+            "session": each,
+        }
         for each in ended
         if each.kind in SIGNALLED
     ]

@@ -1,10 +1,10 @@
 """What a tool, resource or prompt sees of the user it runs for, in both eras."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
-from mcp_sessions.conf import Limits
 from mcp_sessions.conf.rules import LONGEST
 from mcp_sessions.current import CurrentRequest, current_request
 from mcp_sessions.errors import NoCurrentUser
@@ -62,7 +62,8 @@ class CurrentUser:
         conf, principal = self._request.conf, self.principal
         fingerprint = record_fingerprint("user", principal)
         idle_ms = round(conf.user_state_ttl * 1000)
-        limits = Limits(
+        limits = replace(
+            conf.limits,
             idle_ms=idle_ms,
             max_age_ms=_MAX_AGE_MS,
             first_ms=idle_ms,

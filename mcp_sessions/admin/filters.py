@@ -141,9 +141,9 @@ class ClientFilter(_Filter):
     lookup = "client_name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        seen = (
-            name for alias in chosen_aliases(request) for name in sync_store_for(alias).run(indexes.clients())
-        )
+        seen: list[str] = []
+        for alias in chosen_aliases(request):
+            seen += sync_store_for(alias).run(indexes.clients(limits=conf.endpoint(alias).limits))
         names = list(dict.fromkeys(name for name in seen if _fits_address(name)))[:MAX_CLIENTS]
         return [(name, printable(name, 30) or "(no name)") for name in _with_current(names, self.value())]
 

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from mcp_sessions.conf.caches import is_cluster
 from mcp_sessions.conf.rules import (
     DURATIONS,
     ERAS,
@@ -36,6 +37,8 @@ class Limits:
     max_sessions: int | None
     #: Open sessions of one principal; anonymous clients share none.
     max_sessions_per_principal: int | None
+    #: Over how many hash slots the indexes are spread.
+    shards: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,8 @@ class Endpoint:
     max_sessions: int | None = 100_000
     #: Open sessions of one authenticated principal; None for no limit. It does not apply to anonymous clients.
     max_sessions_per_principal: int | None = 100
+    #: Over how many hash slots of a Redis Cluster the indexes of sessions are spread. None: 16 on a Cluster, else one.
+    index_shards: int | None = None
     #: Bytes of a request body; a larger one gets 413.
     max_body: int = 4 * 1024 * 1024
     #: Bytes of state names and values in one session.
@@ -149,6 +154,7 @@ class Endpoint:
             first_ms=round(self.first_ttl * 1000),
             max_sessions=self.max_sessions,
             max_sessions_per_principal=self.max_sessions_per_principal,
+            shards=self.index_shards or (SHARDS_ON_CLUSTER if is_cluster(self.cache) else 1),
         )
         object.__setattr__(self, "limits", limits)
         stream_limits = StreamLimits(
@@ -158,6 +164,9 @@ class Endpoint:
         )
         object.__setattr__(self, "stream_limits", stream_limits)
 
+
+#: Shards of the indexes on a Redis Cluster, by default.
+SHARDS_ON_CLUSTER: Final = 16
 
 #: Setting name -> field name.
 KEYS: Final = {f.name.upper(): f.name for f in fields(Endpoint) if f.init and f.name != "alias"}

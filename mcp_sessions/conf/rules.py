@@ -10,6 +10,8 @@ RESPONSES: Final = ("auto", "sse", "json")
 HANDSHAKE: Final = "handshake"
 MODERN: Final = "modern"
 ERAS: Final = (HANDSHAKE, MODERN)
+#: Every list reads each shard.
+MOST_SHARDS: Final = 256
 #: How long a record that is no session may live.
 LONGEST: Final = timedelta(days=365)
 
@@ -78,6 +80,7 @@ _MAY_BE_NONE: Final = frozenset(
     {
         "MAX_SESSIONS",
         "MAX_SESSIONS_PER_PRINCIPAL",
+        "INDEX_SHARDS",
         "MAX_HANDLES",
         "MAX_LISTENERS_PER_PRINCIPAL",
         "TOKEN_VERIFIER",
@@ -94,6 +97,10 @@ _RULES: Final[Mapping[str, Rule]] = {
         "seconds above 0 or a timedelta, at most 365 days",
     ),
     **dict.fromkeys(_COUNTS, _COUNT),
+    "INDEX_SHARDS": (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_SHARDS,
+        f"an integer from 1 to {MOST_SHARDS}, or None",
+    ),
     **dict.fromkeys(("ALLOWED_ORIGINS", "REQUIRED_SCOPES", "CONVERSATION_KEYS"), _STRINGS),
     "NAMESPACE": (
         # Braces would break the hash tags of the keys.

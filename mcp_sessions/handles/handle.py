@@ -189,10 +189,17 @@ class StateHandle(str, State):  # noqa: SLOT000 - the SDK reads `result` from an
     async def create(cls) -> Self:
         """A new handle of whoever asks. Raises: HandleError at a cap, or without the store."""
         form = texts.DIGITS if has_subject(request_of_handler().principal) else texts.SECRET
-        for _ in range(_ATTEMPTS):
+        minted: dict[str, Self] = {}
+
+        def mint() -> Record:
             handle = cls(texts.mint(cls._spec.kind, form))
-            if await handle._record.create():
-                return handle
+            minted[handle._record.fingerprint] = handle
+            return handle._record
+
+        for _ in range(_ATTEMPTS):
+            made = await mint().create(mint)
+            if made is not None:
+                return minted[made.fingerprint]
         raise Problem(f"There is no room for another {cls._spec.noun} at the moment. Try again later.")
 
     @classmethod
@@ -205,7 +212,8 @@ class StateHandle(str, State):  # noqa: SLOT000 - the SDK reads `result` from an
         if not has_subject(request.principal):
             raise Problem(f"The {cls._spec.noun} handles of callers without a user cannot be listed.")
         query = queries.Query(kind="handle", principal=request.principal, label=cls._spec.kind)
-        limits = cls._spec.limits(request.principal, request.conf.max_handles)
+        conf = request.conf
+        limits = cls._spec.limits(request.principal, conf.max_handles, conf.limits.shards)
         try:
             page = await request.store.run(queries.page(query, limits=limits, offset=0, limit=MOST_LISTED))
         except StoreUnavailable as error:

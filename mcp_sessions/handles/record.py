@@ -1,7 +1,7 @@
 """The record behind a handle: how it is made, checked, used and ended, and what is said when it cannot be."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -20,7 +20,7 @@ from mcp_sessions.errors import (
     TooManySessions,
 )
 from mcp_sessions.handles import text as texts
-from mcp_sessions.records import Session, has_subject, record_fingerprint
+from mcp_sessions.records import Handshake, Session, has_subject, record_fingerprint
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import sessions
@@ -73,19 +73,20 @@ class Spec:
         """How messages call it."""
         return self.kind.replace("-", " ")
 
-    def limits(self, principal: str, max_handles: int | None) -> Limits:
+    def limits(self, principal: str, max_handles: int | None, shards: int) -> Limits:
         """The lifetimes and caps for the store. Callers without a subject share the cap of the endpoint only."""
-        return _limits(self, has_subject(principal), max_handles)
+        return _limits(self, has_subject(principal), max_handles, shards)
 
 
 @lru_cache(maxsize=256)
-def _limits(spec: Spec, has_owner: bool, max_handles: int | None) -> Limits:
+def _limits(spec: Spec, has_owner: bool, max_handles: int | None, shards: int) -> Limits:
     return Limits(
         idle_ms=spec.idle_ms,
         max_age_ms=spec.max_age_ms,
         first_ms=spec.idle_ms,
         max_sessions=max_handles,
         max_sessions_per_principal=spec.max_per_principal if has_owner else None,
+        shards=shards,
     )
 
 
@@ -113,39 +114,54 @@ class Record:
         """The record that a text names for whoever asks."""
         request = current_request.get(None)
         if request is None:
-            return cls(spec, text, spec.limits("", None))
+            return cls(spec, text, spec.limits("", None, 1))
         principal = request.principal
         return cls(
             spec,
             text,
-            spec.limits(principal, request.conf.max_handles),
+            spec.limits(principal, request.conf.max_handles, request.conf.limits.shards),
             request.store,
             principal,
             record_fingerprint("handle", spec.kind, principal, text.canonical),
             spec.max_bytes or request.conf.state_max_bytes,
         )
 
-    async def create(self) -> bool:
-        """Make it; False if the text is taken. Raises: HandleError."""
+    async def create(self, another: "Callable[[], Record]") -> "Record | None":
+        """Make it, or another one if the store has no room where this one belongs; the one that was made.
+
+        None if the text is taken. Raises: HandleError.
+        """
         request = request_of_handler()
-        # Its text is stored unless that is a secret.
-        name = self.text.canonical if has_subject(self.principal) else ""
+        made = {self.fingerprint: self}
+
+        def other() -> tuple[str, Handshake]:
+            record = another()
+            made[record.fingerprint] = record
+            return record.fingerprint, record.handshake(request)
+
         create = sessions.create(
             self.fingerprint,
             principal=self.principal,
-            handshake=request.handshake.for_record("handle", label=self.spec.kind, name=name),
+            handshake=self.handshake(request),
             limits=self.limits,
+            another=other,
         )
         try:
-            await request.store.run(create)
+            session = await request.store.run(create)
         except TooManySessions as error:
             raise self._no_room(request.conf.alias, per_principal=error.per_principal) from None
         except StoreUnavailable as error:
             raise self.unreachable() from error
         except ValueError:
-            return False
-        self.checked = True
-        return True
+            return None
+        record = made[session.fingerprint]
+        record.checked = True
+        return record
+
+    def handshake(self, request: CurrentRequest) -> Handshake:
+        """What is stored with it; its text, too, unless that is a secret."""
+        name = self.text.canonical if has_subject(self.principal) else ""
+        return request.handshake.for_record("handle", label=self.spec.kind, name=name)
 
     async def run(self, work: Call[T], /) -> T:
         """The result of a call on the handle's state. Raises: HandleError; what else the call says."""

@@ -8,7 +8,7 @@ from mcp_types import INVALID_PARAMS
 from mcp_sessions.errors import TooManySessions
 from mcp_sessions.http.headers import SESSION_ID
 from mcp_sessions.http.responses import reject, send_message
-from mcp_sessions.records import Session, fingerprint, new_session_id, shown
+from mcp_sessions.records import Handshake, Session, fingerprint, new_session_id, shown
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.kernel import Refused
 from mcp_sessions.serving.runtime import Runtime
@@ -41,9 +41,16 @@ async def initialize(
         message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
         error = jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
         return await send_message(send, error, as_stream=as_stream)
-    session_id = new_session_id()
+    ids: dict[str, str] = {}
+
+    def mint() -> tuple[str, Handshake]:
+        minted = new_session_id()
+        made = fingerprint(minted) or ""
+        ids[made] = minted
+        return made, handshake
+
     create = sessions.create(
-        fingerprint(session_id) or "", principal=principal, handshake=handshake, limits=conf.limits
+        mint()[0], principal=principal, handshake=handshake, limits=conf.limits, another=mint
     )
     try:
         session = await runtime.context.store.run(create)
@@ -52,5 +59,5 @@ async def initialize(
         return await reject(send, rejections.TOO_MANY_SESSIONS)
     logger.info("Session %.12s initialized by %s.", session.fingerprint, shown(handshake.client_name))
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
-    headers = ((SESSION_ID, session_id.encode("ascii")),)
+    headers = ((SESSION_ID, ids[session.fingerprint].encode("ascii")),)
     await send_message(send, response, headers, as_stream=as_stream)

@@ -58,7 +58,9 @@ def lookups(text: str) -> list[Lookup]:
 
 def _client_names(text: str, aliases: Sequence[str]) -> list[str]:
     """The text itself, and the names of recently seen clients that contain it."""
-    seen = [name for alias in aliases for name in sync_store_for(alias).run(indexes.clients())]
+    seen: list[str] = []
+    for alias in aliases:
+        seen += sync_store_for(alias).run(indexes.clients(limits=conf.endpoint(alias).limits))
     return list(dict.fromkeys([text, *(name for name in seen if text.casefold() in name.casefold())]))
 
 

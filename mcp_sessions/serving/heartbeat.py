@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.conf import endpoint
-from mcp_sessions.ending import Deadlines, finish_endings
+from mcp_sessions.ending import Deadlines, finish_endings, sweep
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.exchange import Exchange
@@ -52,12 +52,14 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Run one heartbeat. Where a part of the store is away, the rest is looked after. Raises: StoreUnavailable."""
+        node, alias = self.context.node, self.context.conf().alias
         await _all_of(
             self._keep,
             self.listeners.keep,
             self.orphans.look,
             self.client_requests.look,
-            partial(finish_endings, self.context.node, self.context.conf().alias),
+            partial(finish_endings, node, alias),
+            partial(sweep, node, alias),
         )
 
     async def _keep(self) -> None:

@@ -21,7 +21,7 @@ _FOLDER: Final = files("mcp_sessions.store") / "lua"
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 #: What carries a script to Redis: calls of one pipeline share round trips, and do not wait for those of another.
-Pipe = Literal["touches", "looks", "messages", "others"]
+Pipe = Literal["touches", "looks", "messages", "others", "follow_ups"]
 
 
 class Script:
@@ -55,15 +55,16 @@ class Call(NamedTuple, Generic[T_co]):
     """A script with its keys and arguments. The driver puts the time, or "", before them (ARGV[1])."""
 
     script: Script
-    #: The fingerprint of the session that the keys belong to; "" for keys of the whole namespace.
+    #: The fingerprint of the session that the keys belong to; for indexes what `keys.home_of` gives; "" for keys of
+    #: the whole namespace.
     home: str
     #: The last parts of the keys: "session", "stream:standalone"…
     parts: Sequence[str]
     arguments: Sequence[Any]
     #: Makes the result of `home` and the script's reply.
     decode: Callable[[str, Any], T_co]
-    #: Gives, for the result and the reply, another call to send without waiting for it. Best effort.
-    follow_up: "Callable[[Any, Any], Call[Any] | None] | None" = None
+    #: Gives, for the result and the reply, calls to send without waiting for them. Best effort.
+    follow_up: "Callable[[Any, Any], Sequence[Call[Any]]] | None" = None
     #: Whether an error reply, as StoreUnavailable, is this call's result, and not a failure of the calls beside it.
     fails_alone: bool = False
 

@@ -65,6 +65,8 @@ _sync_lock: Final = threading.Lock()
 class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc] # django-redis has no type hints here
     """Makes django-redis talk to a Redis Cluster; one client per URL and process, as its pools are."""
 
+    #: For `conf.caches`.
+    is_for_cluster: ClassVar[bool] = True
     _clients: ClassVar[dict[str, SyncRedisCluster]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
 

@@ -20,7 +20,7 @@ _lock = threading.Lock()
 _stores: dict[str, tuple[Store, SyncStore]] = {}
 #: By cache settings and namespace: a changed setting elsewhere must not cost connections, or embedded sessions.
 _redis: dict[str, RedisStore] = {}
-_embedded: dict[str, EmbeddedStore] = {}
+_embedded: dict[tuple[str, int], EmbeddedStore] = {}
 
 
 def store_for(alias: str) -> Store:
@@ -43,14 +43,15 @@ def _stores_of(alias: str) -> tuple[Store, SyncStore]:
 
 
 def _make(entry: Endpoint) -> tuple[Store, SyncStore]:
+    shards = entry.limits.shards
     if redis_cache(entry.cache) is None:
-        embedded = _embedded.get(entry.namespace)
+        embedded = _embedded.get((entry.namespace, shards))
         if embedded is None:
-            embedded = EmbeddedStore(SyncEmbeddedStore(Keys(entry.namespace, str), Engine()))
-            _embedded[entry.namespace] = embedded
+            embedded = EmbeddedStore(SyncEmbeddedStore(Keys(entry.namespace, str, shards=shards), Engine()))
+            _embedded[entry.namespace, shards] = embedded
         return embedded, embedded.sync
-    keys = Keys(entry.namespace, make_key_of(entry.cache))
-    identity = repr((settings.CACHES[entry.cache], entry.cache, entry.namespace))
+    keys = Keys(entry.namespace, make_key_of(entry.cache), shards=shards)
+    identity = repr((settings.CACHES[entry.cache], entry.cache, entry.namespace, shards))
     store = _redis.get(identity)
     if store is None:
         store = _redis[identity] = RedisStore(

@@ -46,7 +46,7 @@ async def known(harness: Harness) -> None:
     other = await harness.open()
     await harness.store.run(state.incr(other, "count", 1, max_bytes=MAX_BYTES))
     await harness.store.run(sessions.get(other))
-    await harness.store.run(sessions.end_many([other], reason="expired_by_operator", token="known"))
+    await harness.store.run(sessions.end_many([other], reason="expired_by_operator", token="known", shards=1))
     await harness.settled()
 
 
@@ -103,7 +103,7 @@ async def test_a_bulk_end_whose_replies_are_lost_still_returns_each_session(
     await known(harness)
     proxy.lose = 1
 
-    end = sessions.end_many(opened, reason="expired_by_operator", token="bulk")
+    end = sessions.end_many(opened, reason="expired_by_operator", token="bulk", shards=1)
     outcomes = await harness.store.run(end)
 
     assert [type(each) for each in outcomes] == [Session] * 3

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from pytest_django import Settings
 
-from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls import places
 from mcp_sessions.store.calls.healing import Healing
 from tests.store import harness as harnesses
 from tests.store.engines import Both
@@ -38,7 +38,7 @@ async def redis_harness(
 ) -> AsyncIterator[Harness]:
     made = harnesses.redis_harness("standalone")
     # A process looks for sessions that are gone once a second by its own clock; here by the test's.
-    monkeypatch.setattr(sessions, "healing", Healing(lambda: made.clock() / 1000))
+    monkeypatch.setattr(places, "healing", Healing(lambda: made.clock() / 1000))
     yield made
     await made.aclose()
 

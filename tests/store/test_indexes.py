@@ -273,7 +273,7 @@ async def test_nothing_ever_scans_the_keys(redis: Any, redis_harness: Harness) -
     redis_harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=redis_harness.limits))
     redis_harness.sync.run(queries.find(fingerprint[:8], limit=10, limits=redis_harness.limits))
     redis_harness.sync.run(indexes.count(limits=redis_harness.limits))
-    redis_harness.sync.run(indexes.clients())
+    redis_harness.sync.run(indexes.clients(limits=redis_harness.limits))
     redis_harness.sync.run(sessions.end(fingerprint, principal=None, reason="expired_by_operator"))
     await redis_harness.settled()
 

@@ -8,7 +8,7 @@ import pytest
 from mcp_sessions.records import Handshake, parse_handshake
 from mcp_sessions.store import keys as keys_module
 from mcp_sessions.store.calls import indexes, sessions
-from mcp_sessions.store.calls.sessions import parse_features, parse_session
+from mcp_sessions.store.calls.reading import parse_features, parse_session
 from mcp_sessions.store.keys import Keys, client_index, client_label, principal_index, protocol_index
 from tests.store.harness import LIMITS
 

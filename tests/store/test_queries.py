@@ -28,7 +28,7 @@ async def test_an_empty_store_has_an_empty_page(harness: Harness) -> None:
 
     assert (list(page.sessions), page.total) == ([], 0)
     assert harness.sync.run(indexes.count(limits=harness.limits)) == 0
-    assert list(harness.sync.run(indexes.clients())) == []
+    assert list(harness.sync.run(indexes.clients(limits=harness.limits))) == []
 
 
 async def test_pages_are_cut_newest_first_and_carry_the_total(harness: Harness) -> None:
@@ -237,7 +237,7 @@ async def test_names_of_clients_come_most_recent_first(harness: Harness) -> None
         harness.clock.advance(10 * SECOND)
         await harness.open(handshake=client_named(name))
 
-    assert list(harness.sync.run(indexes.clients())) == ["cursor", "claude-ai", "inspector"]
+    assert list(harness.sync.run(indexes.clients(limits=harness.limits))) == ["cursor", "claude-ai", "inspector"]
 
 
 async def test_at_most_a_hundred_client_names_are_kept(harness: Harness) -> None:
@@ -245,7 +245,7 @@ async def test_at_most_a_hundred_client_names_are_kept(harness: Harness) -> None
         harness.clock.advance(1)
         await harness.open(handshake=client_named(f"client-{n}"), active=False)
 
-    names = harness.sync.run(indexes.clients())
+    names = harness.sync.run(indexes.clients(limits=harness.limits))
 
     assert len(names) == 100
     assert names[0] == "client-102"
@@ -255,7 +255,7 @@ async def test_at_most_a_hundred_client_names_are_kept(harness: Harness) -> None
 async def test_an_endless_client_name_is_listed_short_and_found_by_what_is_listed(harness: Harness) -> None:
     fingerprint = await harness.open(handshake=client_named("{x}☃:* " * 1000))
 
-    [listed] = harness.sync.run(indexes.clients())
+    [listed] = harness.sync.run(indexes.clients(limits=harness.limits))
 
     assert len(listed) == 100
     assert shown(
@@ -266,7 +266,7 @@ async def test_an_endless_client_name_is_listed_short_and_found_by_what_is_liste
 async def test_a_nameless_client_is_a_client(harness: Harness) -> None:
     fingerprint = await harness.open(handshake=client_named(""))
 
-    assert list(harness.sync.run(indexes.clients())) == [""]
+    assert list(harness.sync.run(indexes.clients(limits=harness.limits))) == [""]
     assert shown(
         harness.sync.run(queries.page(Query(client=""), offset=0, limit=10, limits=harness.limits))
     ) == [fingerprint]

@@ -223,7 +223,7 @@ async def test_threads_read_memory_while_the_loop_changes_it() -> None:
         while not stop.is_set():
             page = harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))
             assert page.total <= 50
-            harness.sync.run(indexes.clients())
+            harness.sync.run(indexes.clients(limits=harness.limits))
             pages += 1
         return pages
 

@@ -1,4 +1,6 @@
-"""Ends of sessions by an operator that are under way: a process that is killed in the middle leaves them to the others.
+"""Ends of several sessions that are under way, by an operator or because their time is over.
+
+A process that is killed in the middle leaves them to the others.
 
 All of these may be repeated.
 """
@@ -6,7 +8,7 @@ All of these may be repeated.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mcp_sessions.store.call import Call, Script
 from mcp_sessions.store.calls.sessions import EndReason
@@ -29,7 +31,8 @@ class Ending:
 
     token: str
     fingerprints: Sequence[str]
-    reason: EndReason
+    #: "over" for those whose time is over: then each has its own reason.
+    reason: EndReason | Literal["over"]
     by: str
 
 

@@ -1,128 +1,267 @@
-"""The indexes of sessions by last activity: hints about the records, seldom written, and repaired by readers."""
+"""The indexes of records by last activity: hints, seldom written, and corrected by sweeps and readers.
 
-from collections.abc import Sequence
-from typing import Any, Final
+They are in shards, each a slot of a Cluster. A record is in the shard of its fingerprint; in the indexes of its
+principal, which are in one shard each, so that the principal's cap is exact; or in both with one script, if that is the
+same. Anonymous clients are no principal: theirs are in all shards.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.records import ANONYMOUS, Handshake, Kind, Session
 from mcp_sessions.store import keys
-from mcp_sessions.store.call import Call, Script
+from mcp_sessions.store.call import Call, Operation, Script
 
-#: How often a session's place in the indexes is updated at most.
-INDEX_INTERVAL_MS: Final = 5_000
+#: How often a record's place in the indexes is updated at most: a sixtieth of its idle TTL, between these two.
+_SHORTEST_MS: Final = 5_000
+_LONGEST_MS: Final = 60_000
 #: For how long an index update that comes after the end of its session is ignored.
 GONE_MS: Final = 30_000
-#: How much longer than its session an index entry may matter: it can be that much behind.
-INDEX_SLACK_MS: Final = 2 * INDEX_INTERVAL_MS
+#: How long an index entry stays after the end of its record, for whoever sweeps it.
+SWEPT_MS: Final = 60_000
+#: Client names that are remembered.
+MOST_CLIENTS: Final = 100
 
-#: How many fingerprints a script can drop at once.
-MOST_UNINDEXED: Final = 1_000
+#: How many fingerprints a script drops at once: a millisecond in which Redis serves nobody else.
+MOST_UNINDEXED: Final = 100
 
 #: How long a record that is no session can live.
 LONGEST_MS: Final = 366 * 86_400_000
 
-INDEX: Final = Script("index", "_record", "_index", repeatable=True)
+RESERVE: Final = Script("reserve", "_record", "_index", repeatable=True)
+UPDATE: Final = Script("update", "_index", repeatable=True, takes_many=True, pipe="follow_ups")
 UNINDEX: Final = Script("unindex", "_record", repeatable=True)
-MEMBERS: Final = Script("members", "_record", "_index", repeatable=True)
+MEMBERS: Final = Script("members", "_record", repeatable=True)
 CLIENTS: Final = Script("clients", repeatable=True)
 
 
-def of(handshake: Handshake, principal: str) -> tuple[str, ...]:
-    """The indexes by last activity that hold a record: all of its kind, those that count for its principal's cap, …"""
+class Full(NamedTuple):
+    """Which cap forbids a new record."""
+
+    #: 1 for the endpoint's, or the part of it that the shard has; 2 for the principal's.
+    cap: int
+    #: The index that is full, and its key.
+    home: str
+    name: str
+    key: bytes
+    #: The time of the store in milliseconds.
+    now_ms: int
+
+
+class Place(NamedTuple):
+    """Indexes of one shard that a record is in."""
+
+    home: str
+    #: The first counts for a cap.
+    indexes: Sequence[str]
+    #: The index of all records of its kind by when they end, in the shard of the record itself, else "".
+    ends: str
+
+
+class Entry(NamedTuple):
+    """A member of an index."""
+
+    fingerprint: str
+    #: Its last activity in milliseconds since the epoch, as the index knows it.
+    active_ms: int
+
+
+def interval_ms(limits: Limits) -> int:
+    """How often a record's place in the indexes is updated at most."""
+    return max(_SHORTEST_MS, min(_LONGEST_MS, limits.idle_ms // 60))
+
+
+def slack_ms(limits: Limits) -> int:
+    """How much longer than its record an index entry may matter: it can be that much behind."""
+    return 2 * interval_ms(limits)
+
+
+def places(fingerprint: str, handshake: Handshake, principal: str, *, together: bool = False) -> list[Place]:
+    """The indexes that hold a record: those in the shard of its fingerprint, then those in that of its principal.
+
+    `together`: there is one shard, so that they are one place. Those of anonymous clients always are.
+    """
+    ends, own, of_principal = _names(handshake, principal)
+    home = keys.home_of(fingerprint)
+    if together or principal == ANONYMOUS:
+        return [Place(home, (own[0], *of_principal, *own[1:]), ends)]
+    return [Place(home, own, ends), Place(keys.home_of_principal(principal), of_principal, "")]
+
+
+@lru_cache(maxsize=4096)
+def _names(handshake: Handshake, principal: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The index of ends, those in the shard of the record, and those of the principal.
+
+    The first of each counts for a cap.
+    """
     kind, label = handshake.kind, handshake.label
-    others = (
+    own = [
+        keys.activity_index(kind),
         keys.client_index(handshake.client_name, kind),
         keys.protocol_index(handshake.protocol_version, kind),
-    )
-    of_principal = keys.principal_index(principal, kind)
-    if not label:
-        return (keys.activity_index(kind), of_principal, *others)
-    of_owner = keys.owner_index(principal, label, kind)
-    return (keys.activity_index(kind), of_owner, of_principal, *others, keys.label_index(label, kind))
+    ]
+    of_principal = [keys.principal_index(principal, kind)]
+    if label:
+        own.append(keys.label_index(label, kind))
+        of_principal.insert(0, keys.owner_index(principal, label, kind))
+    return keys.ends_index(kind), tuple(own), tuple(of_principal)
+
+
+def homes_of(*, principal: str | None, limits: Limits) -> Sequence[str]:
+    """The homes of an index: those of all shards, or that of the principal whose index it is."""
+    if principal is None or principal == ANONYMOUS:
+        return keys.homes(limits.shards)
+    return [keys.home_of_principal(principal)]
 
 
 def reserve(
-    fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits
-) -> Call[tuple[int, bytes, int] | None]:
-    """Take a new session's place in the indexes, unless a cap is reached.
+    fingerprint: str, *, principal: str, handshake: Handshake, limits: Limits, instead_of: str = ""
+) -> Operation[Full | None]:
+    """Take a new record's place in the indexes, unless a cap is reached: then it has none.
 
-    Then: 1 for the endpoint's cap or 2 for the principal's, the key of the full index, and now.
+    With several shards each has its part of the endpoint's cap. `instead_of` is a fingerprint of the same principal for
+    which there was no room in its own shard: in the principal's indexes, this one takes its place.
     """
-    per_principal = None if principal == ANONYMOUS else limits.max_sessions_per_principal
-    caps = [cap if cap is not None else "" for cap in (limits.max_sessions, per_principal)]
-    return _index(fingerprint, principal, handshake, limits, "", limits.first_ms, caps)
+    taken: list[Place] = []
+    for place in reversed(places(fingerprint, handshake, principal, together=limits.shards == 1)):
+        # Those of the principal first: who is at the own cap takes nobody else's place for a moment.
+        full: Full | None
+        [full] = yield [_reserve(fingerprint, place, principal, handshake, limits, instead_of)]
+        if full is not None:
+            return full
+        taken.append(place)
+    return None
 
 
-def update(session: Session, *, limits: Limits) -> Call[Any]:
-    """Put a session where its last activity belongs."""
-    now = session.last_activity_ms
-    after: int | str = session.expires_ms - now
-    if session.kind != "session":
-        after = session.expires_ms - now + INDEX_SLACK_MS
-    elif session.active and session.expires_ms != session.deadline_ms:
-        after = ""
-    return _index(session.fingerprint, session.principal, session.handshake, limits, now, after, ("", ""))
+def update(session: Session, *, limits: Limits) -> list[Call[Any]]:
+    """Put a record where its last activity belongs."""
+    found = places(session.fingerprint, session.handshake, session.principal, together=limits.shards == 1)
+    member, last, ends = bytes.fromhex(session.fingerprint), session.last_activity_ms, session.expires_ms
+    calls = []
+    for home, indexes, of_ends in found:
+        parts = (keys.GONE, *indexes, of_ends) if of_ends else (keys.GONE, *indexes)
+        arguments = (len(parts), len(indexes), member, last, ends, SWEPT_MS)
+        calls.append(Call(UPDATE, home, parts, arguments, _nothing))
+    return calls
 
 
-def unindex(indexes: Sequence[str], fingerprints: Sequence[str]) -> Call[None]:
-    """Drop fingerprints of sessions that are gone, MOST_UNINDEXED at most, from indexes."""
-    members = [bytes.fromhex(each) for each in fingerprints]
-    return Call(UNINDEX, "", (keys.GONE, *keys.with_ends(indexes)), (GONE_MS, *members), lambda _, __: None)
+def unindex(home: str, indexes: Sequence[str], entries: Sequence[Entry]) -> list[Call[None]]:
+    """Drop records that are gone, and have not come again, from indexes of one shard.
+
+    One script drops a hundred at most, so that others need not wait for it.
+    """
+    return [
+        Call(
+            UNINDEX,
+            home,
+            (keys.GONE, *indexes),
+            (GONE_MS, *(part for each in some for part in (bytes.fromhex(each.fingerprint), each.active_ms))),
+            _nothing,
+        )
+        for start in range(0, len(entries), MOST_UNINDEXED)
+        for some in [entries[start : start + MOST_UNINDEXED]]
+    ]
 
 
-def members(
-    index: str,
-    *,
-    limits: Limits,
-    offset: int,
-    limit: int,
-    ascending: bool = False,
-    since_ms: int | None = None,
-    before_ms: int | None = None,
-    kind: Kind = "session",
-) -> Call[tuple[int, list[str]]]:
-    """How many records of an index match, and the fingerprints of one page of them."""
-    bounds = ["" if bound is None else bound for bound in (since_ms, before_ms)]
-    arguments = (_matters_ms(limits, kind), *bounds, offset, limit, "asc" if ascending else "desc")
-    return Call(MEMBERS, "", keys.with_ends([index]), arguments, _members)
+def unindex_all(sessions: Iterable[Session], *, shards: int) -> list[Call[None]]:
+    """Drop records that ended, and have not come again, from all of their indexes."""
+    entries: dict[tuple[str, Sequence[str]], list[Entry]] = {}
+    homes = keys.homes(shards)
+    for session in sessions:
+        for place in places(session.fingerprint, session.handshake, session.principal):
+            home = homes[keys.shard_of(place.home[len(keys.SHARD) :], shards)]
+            names = (*place.indexes, place.ends) if place.ends else place.indexes
+            entry = Entry(session.fingerprint, session.last_activity_ms)
+            entries.setdefault((home, names), []).append(entry)
+    return [call for (home, names), some in entries.items() for call in unindex(home, names, some)]
 
 
-def count(*, limits: Limits, kind: Kind = "session") -> Call[int]:
-    """How many sessions are open, or how many records of another kind there are, as the index knows it."""
-    read = members(keys.activity_index(kind), limits=limits, offset=0, limit=0, kind=kind)
-    return Call(read.script, read.home, read.parts, read.arguments, lambda _, reply: int(reply[0]))
+def count(*, limits: Limits, kind: Kind = "session") -> Operation[int]:
+    """How many sessions are open, or how many records of another kind there are, as the indexes know it."""
+    return sum((yield _sizes(kind, matters_ms(limits, kind), limits.shards)))
 
 
-def clients() -> Call[list[str]]:
-    """Client names seen lately, most recent first, at most 100."""
-    return Call(CLIENTS, "", (keys.CLIENTS,), (), lambda _, reply: [name.decode() for name in reply])
+def sizes(*, limits: Limits, kind: Kind) -> Operation[list[int]]:
+    """How many entries of a kind each shard has, as they count for the cap."""
+    found: list[int] = yield _sizes(kind, LONGEST_MS, limits.shards)
+    return found
 
 
-def _index(
+def clients(*, limits: Limits) -> Operation[list[str]]:
+    """The names of the clients that opened sessions lately, most recent first, at most 100."""
+    seen: dict[str, int] = {}
+    for names in (
+        yield [Call(CLIENTS, home, (keys.CLIENTS,), (), _seen) for home in keys.homes(limits.shards)]
+    ):
+        for name, moment in names.items():
+            seen[name] = max(moment, seen.get(name, 0))
+    return sorted(seen, key=lambda name: (-seen[name], name))[:MOST_CLIENTS]
+
+
+def matters_ms(limits: Limits, kind: Kind) -> int:
+    """How long after its last update an index entry can belong to a record that is alive.
+
+    Records that are no sessions have various lifetimes.
+    """
+    return max(limits.idle_ms, limits.first_ms) + slack_ms(limits) if kind == "session" else LONGEST_MS
+
+
+def part_of(cap: int, home: str, shards: int) -> int:
+    """The part of a cap that a shard has."""
+    shard = keys.shard_of(home[len(keys.SHARD) :], shards)
+    return cap // shards + (shard < cap % shards)
+
+
+def _reserve(
     fingerprint: str,
+    place: Place,
     principal: str,
     handshake: Handshake,
     limits: Limits,
-    active_ms: int | str,
-    after: int | str,
-    caps: Sequence[int | str],
-) -> Call[tuple[int, bytes, int] | None]:
-    name = keys.client_label(handshake.client_name).encode("utf-8", "backslashreplace")
-    member = bytes.fromhex(fingerprint)
-    matters = _matters_ms(limits, handshake.kind)
-    arguments = (member, active_ms, matters, after, name, limits.max_age_ms, *caps)
-    parts = (keys.GONE, keys.CLIENTS, *keys.with_ends(of(handshake, principal)))
-    return Call(INDEX, "", parts, arguments, lambda _, reply: tuple(reply) if reply else None)
+    instead_of: str,
+) -> Call[Full | None]:
+    """Take the place in one shard."""
+    caps: list[int] = []
+    if place.ends and limits.max_sessions is not None:
+        caps += (1, 1, part_of(limits.max_sessions, place.home, limits.shards))
+    counts_for_principal = principal != ANONYMOUS and (not place.ends or limits.shards == 1)
+    if counts_for_principal and limits.max_sessions_per_principal is not None:
+        caps += (2, 2 if place.ends else 1, limits.max_sessions_per_principal)
+    arguments = (
+        bytes.fromhex(fingerprint),
+        bytes.fromhex(instead_of),
+        min(limits.first_ms, limits.max_age_ms),
+        SWEPT_MS,
+        len(place.indexes),
+        keys.client_label(handshake.client_name).encode("utf-8", "backslashreplace"),
+        limits.max_age_ms,
+        limits.max_age_ms + slack_ms(limits),
+        *caps,
+    )
+    parts = (keys.GONE, *place.indexes, *((keys.CLIENTS, place.ends) if place.ends else ()))
+
+    def full(_: str, reply: Any) -> Full | None:
+        if not reply:
+            return None
+        cap, key, now = reply
+        index = place.indexes[1 if cap == 2 and place.ends else 0]
+        return Full(cap, place.home, index, key, now)
+
+    return Call(RESERVE, place.home, parts, arguments, full)
 
 
-def _members(_: str, reply: Any) -> tuple[int, list[str]]:
-    total, found = reply
-    return total, [member.hex() for member in found]
+def _sizes(kind: Kind, matters: int, shards: int) -> list[Call[int]]:
+    parts, arguments = (keys.activity_index(kind),), (matters, "", "", "desc", "", "", 0, 0)
+    return [
+        Call(MEMBERS, home, parts, arguments, lambda _, reply: int(reply[0])) for home in keys.homes(shards)
+    ]
 
 
-def _matters_ms(limits: Limits, kind: Kind) -> int:
-    """How long after its last update an index entry can belong to a record that is alive.
+def _seen(_: str, reply: Any) -> dict[str, int]:
+    return {name.decode(): int(moment) for name, moment in zip(reply[::2], reply[1::2], strict=True)}
 
-    Records that are no sessions have various lifetimes: when each ends is beside its entry.
-    """
-    return max(limits.idle_ms, limits.first_ms) + INDEX_SLACK_MS if kind == "session" else LONGEST_MS
+
+def _nothing(_: str, __: Any) -> None:
+    return None

@@ -9,7 +9,8 @@ from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.records import FINGERPRINT, FINGERPRINT_PREFIX, Kind, Session
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Operation
-from mcp_sessions.store.calls import indexes, sessions
+from mcp_sessions.store.calls import indexes, ranges, reading, sessions
+from mcp_sessions.store.calls.indexes import Entry
 
 #: How many of the last active sessions a short prefix is searched in.
 FIND_DEPTH: Final = 10_000
@@ -23,6 +24,8 @@ class Page:
     sessions: Sequence[Session]
     #: How many sessions match, as the index knows it.
     total: int
+    #: The last entry that was read, after which the next page begins; None if there was none.
+    last: Entry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,32 +45,41 @@ class Query:
     ascending: bool = False
 
 
-def page(query: Query, *, limits: Limits, offset: int, limit: int) -> Operation[Page]:
-    """One page by last activity: one range read and one pipeline, whatever the number of sessions.
+def page(
+    query: Query, *, limits: Limits, offset: int = 0, limit: int, after: Entry | None = None
+) -> Operation[Page]:
+    """One page by last activity, at an offset, or after an entry. Scores are read first, and then the records.
 
-    Raises: UnsupportedLookup.
+    That is one range read and one pipeline where the index is in one shard, whatever the number of sessions. With
+    several shards, it is one more round trip beyond the first 500. Raises: UnsupportedLookup.
     """
     index = _index_of(query)
-    [(total, fingerprints)] = yield [
-        indexes.members(
-            index,
-            limits=limits,
-            offset=offset,
-            limit=limit,
-            ascending=query.ascending,
-            since_ms=query.active_since_ms,
-            before_ms=query.active_before_ms,
-            kind=query.kind,
-        )
-    ]
-    found = yield from sessions.alive(index, fingerprints, kind=query.kind)
-    return Page(sessions=found, total=total - (len(fingerprints) - len(found)))
+    read = ranges.stretched(
+        index,
+        indexes.homes_of(principal=query.principal, limits=limits),
+        limits=limits,
+        kind=query.kind,
+        since_ms=query.active_since_ms,
+        before_ms=query.active_before_ms,
+        ascending=query.ascending,
+    )
+    found = yield from (
+        ranges.at(read, offset=offset, limit=limit)
+        if after is None
+        else ranges.after(read, after, limit=limit)
+    )
+    alive = yield from reading.alive(index, found.entries)
+    return Page(
+        sessions=alive,
+        total=found.total - (len(found.entries) - len(alive)),
+        last=found.entries[-1].entry if found.entries else None,
+    )
 
 
 def find(prefix: str, *, limits: Limits, limit: int, kind: Kind = "session") -> Operation[list[Session]]:
     """Records of a kind whose fingerprint starts with `prefix`, hexadecimal, at least 8 digits.
 
-    A whole fingerprint is looked up. A shorter one is searched among the 10,000 last active sessions.
+    A whole fingerprint is looked up. A shorter one is searched among the 10,000 last active sessions of its shard.
     """
     if not FINGERPRINT_PREFIX.match(prefix):
         return []
@@ -75,10 +87,10 @@ def find(prefix: str, *, limits: Limits, limit: int, kind: Kind = "session") -> 
         [session] = yield [sessions.get(prefix)]
         return [] if session is None or session.kind != kind else [session]
     index = keys.activity_index(kind)
-    read = indexes.members(index, limits=limits, offset=0, limit=FIND_DEPTH, kind=kind)
-    [(_, fingerprints)] = yield [read]
-    matching = [each for each in fingerprints if each.startswith(prefix)]
-    return (yield from sessions.alive(index, matching[:limit], kind=kind))
+    read = ranges.stretched(index, [keys.home_of(prefix)], limits=limits, kind=kind)
+    found = yield from ranges.at(read, offset=0, limit=FIND_DEPTH)
+    matching = [each for each in found.entries if each.entry.fingerprint.startswith(prefix)]
+    return (yield from reading.alive(index, matching[:limit]))
 
 
 def _index_of(query: Query) -> str:

@@ -109,8 +109,7 @@ class RedisStore:
             raise error
         result = call.decode(call.home, reply)
         if call.follow_up is not None:
-            following = call.follow_up(result, reply)
-            if following is not None:
+            for following in call.follow_up(result, reply):
                 self._follow(loop, following)
         return result
 

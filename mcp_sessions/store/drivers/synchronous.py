@@ -65,10 +65,10 @@ class SyncRunner(ABC):
                 return error
             raise error
         result = call.decode(call.home, reply)
-        following = None if call.follow_up is None else call.follow_up(result, reply)
-        if following is not None:
+        following = () if call.follow_up is None else call.follow_up(result, reply)
+        if following:
             try:
-                self.run(following)
+                self.run_all(following)
             except StoreUnavailable as error:
                 log.debug("An index update failed: %s", error)
         return result

@@ -4,9 +4,8 @@
 -- Flags: a active, i initialized, f has features, s has state.
 local PATTERN = '^1 (%d+) (%d+) (%-?%d+) (%-?%d+) (%-?%d+) (%d+) %-(%l*)\n([^\n]*)\n([^\n]*)\n(%[[^\n]*%])$'
 
--- For how many milliseconds after its deadline a record stays that lives until then: of the nodes that hold the session
--- at that moment exactly one ends it.
-local OVERDUE = 10000
+-- For how many milliseconds a record stays after its end: meanwhile exactly one node ends it, with what it held.
+local OVERDUE = 15000
 
 -- The store's clock in milliseconds, unless tests inject theirs.
 local function clock(injected)
@@ -36,6 +35,13 @@ local function text_of(session)
   return string.format('1 %.0f %.0f %.0f %.0f %.0f %.0f -%s\n%s\n%s\n%s', created, session.deadline - created,
     session.last - created, session.expires - created, session.indexed - created, session.requests,
     session.flags, session.call, session.principal, session.handshake)
+end
+
+-- Write a record; its text.
+local function keep_record(key, session, now)
+  local text = text_of(session)
+  redis.call('SET', key, text, 'PX', string.format('%.0f', session.expires - now + OVERDUE))
+  return text
 end
 
 local function is(session, flag)

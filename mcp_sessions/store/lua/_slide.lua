@@ -10,8 +10,7 @@ local function slide(session, now, idle, interval, key)
     due, session.indexed = 1, now
   end
   local left = session.expires - now
-  local text = text_of(session)
-  redis.call('SET', KEYS[key], text, 'PX', session.expires == session.deadline and left + OVERDUE or left)
+  local text = keep_record(KEYS[key], session, now)
   if is(session, 'f') then redis.call('PEXPIRE', KEYS[key + 1], left) end
   if is(session, 's') then redis.call('PEXPIRE', KEYS[key + 2], left) end
   return reply(text, due, session, KEYS[key + 1])

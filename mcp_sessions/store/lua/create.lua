@@ -4,13 +4,13 @@
 --       that was ended, or ''.
 -- Returns: 'exists' or 'ended' if nothing was stored; else {record, 0}.
 if ARGV[6] ~= 'again' and redis.call('EXISTS', KEYS[2]) == 1 then return 'ended' end
-if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
 local now = clock(ARGV[1])
+-- A record that is over may still be there: it gives way.
+local session, unreadable = load(KEYS[1], now)
+if session or unreadable then return 'exists' end
 local deadline = now + tonumber(ARGV[5])
-local session = {
+session = {
   created = now, deadline = deadline, last = now, expires = math.min(now + tonumber(ARGV[4]), deadline),
   indexed = now, requests = 0, flags = '', call = '', principal = ARGV[2], handshake = ARGV[3],
 }
-local text = text_of(session)
-redis.call('SET', KEYS[1], text, 'PX', session.expires - now)
-return {text, 0}
+return {keep_record(KEYS[1], session, now), 0}
