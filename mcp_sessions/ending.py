@@ -24,7 +24,7 @@ from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store import keys
-from mcp_sessions.store.calls import endings, sessions, sweeps
+from mcp_sessions.store.calls import endings, sessions, streams, sweeps
 from mcp_sessions.store.calls.endings import Ending
 from mcp_sessions.store.calls.sessions import EndReason
 from mcp_sessions.store.factory import sync_store_for
@@ -106,13 +106,13 @@ def _end(
         outside.notify_all(alias, _notification(ended))
         for facts in _signals(ended, alias, reason):
             session_ended.send_robust(sender=Session, **facts)
-    if failures:
-        return ended, failures[0]
     try:
-        store.run(endings.finish(token))
+        store.run(streams.forget(_with_streams(ended)))
+        if not failures:
+            store.run(endings.finish(token))
     except StoreUnavailable as error:
         logger.warning("Ends of sessions may be announced again: %s", error)
-    return ended, None
+    return ended, failures[0] if failures else None
 
 
 def _sorted(
@@ -165,6 +165,8 @@ async def _sweep_some(node: Node, alias: str, home: str, found: sweeps.Over) -> 
             await node.store.run(endings.begin(begun))
         swept = await _end_over(node, alias, fingerprints, token=token)
         if swept.lost:
+            if kind == "session":
+                await _forget(node, swept.lost)
             await node.store.run(sweeps.drop(swept.lost, home=home, kind=kind, now_ms=found.now_ms))
         complete = complete and swept.complete
     return complete and any(len(some) == sweeps.BATCH for some in found.fingerprints.values())
@@ -182,6 +184,7 @@ async def _end_over(node: Node, alias: str, fingerprints: Sequence[str], *, toke
         _log([session], reason, "time")
         for facts in _signals([session], alias, reason):
             await session_ended.asend_robust(sender=Session, **facts)
+    await _forget(node, _with_streams(swept.ended))
     if swept.ended:
         await node.store.run(sweeps.forget([each.fingerprint for each in swept.ended], token=token))
     if swept.complete:
@@ -239,6 +242,19 @@ async def _announce(node: Node, alias: str, ended: Sequence[Session], *, reason:
     for facts in _signals(ended, alias, reason):
         await session_ended.asend_robust(sender=Session, **facts)
     await node.notify_others(notification)
+    await _forget(node, _with_streams(ended))
+
+
+def _with_streams(records: Sequence[Session]) -> list[str]:
+    return [each.fingerprint for each in records if each.kind == "session"]
+
+
+async def _forget(node: Node, fingerprints: Sequence[str]) -> None:
+    """Drop what is left of sessions that are over."""
+    try:
+        await node.store.run(streams.forget(fingerprints))
+    except StoreUnavailable as error:
+        logger.debug("The streams of %d sessions are left to their TTL: %s", len(fingerprints), error)
 
 
 class Deadlines:

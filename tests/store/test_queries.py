@@ -237,7 +237,11 @@ async def test_names_of_clients_come_most_recent_first(harness: Harness) -> None
         harness.clock.advance(10 * SECOND)
         await harness.open(handshake=client_named(name))
 
-    assert list(harness.sync.run(indexes.clients(limits=harness.limits))) == ["cursor", "claude-ai", "inspector"]
+    assert list(harness.sync.run(indexes.clients(limits=harness.limits))) == [
+        "cursor",
+        "claude-ai",
+        "inspector",
+    ]
 
 
 async def test_at_most_a_hundred_client_names_are_kept(harness: Harness) -> None:

@@ -24,7 +24,7 @@ TOMBSTONE_MS: Final = 600_000
 REPEATED_MS: Final = 60_000
 
 _SLIDING: Final = ("session", "features", "state")
-#: What else an end deletes. The logs of exchanges have names that are not known here; their TTL removes them.
+#: What else an end deletes. The logs of exchanges have names that are not known here: see `streams.forget`.
 LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "subscriptions")
 
 CREATE: Final = Script("create", "_record")
