@@ -32,7 +32,7 @@ from mcp_sessions.streams.retry import retry_while_unavailable
 
 logger = logging.getLogger(__name__)
 
-#: Sessions that are ended together: six round trips for so many.
+#: Sessions that are ended together: eight round trips at most for so many.
 BATCH: Final = 500
 #: Records of each kind that one heartbeat sweeps from a shard at most, and seconds between two batches of them, in
 #: which requests are answered.
@@ -72,7 +72,7 @@ def end_sessions(
     reason: EndReason = "expired_by_operator",
     by: str = "code",
 ) -> frozenset[str]:
-    """End many sessions of an endpoint, as `end_session` ends one, in six round trips for each 500.
+    """End many sessions of an endpoint, as `end_session` ends one, in eight round trips at most for each 500.
 
     Returns the fingerprints of those that this call ended; the others were gone already.
 

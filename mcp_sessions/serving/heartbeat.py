@@ -54,7 +54,7 @@ class Heartbeat:
         """Run one heartbeat. Where a part of the store is away, the rest is looked after. Raises: StoreUnavailable."""
         node, alias = self.context.node, self.context.conf().alias
         await _all_of(
-            self._keep,
+            self.keep,
             self.listeners.keep,
             self.orphans.look,
             self.client_requests.look,
@@ -62,10 +62,11 @@ class Heartbeat:
             partial(sweep, node, alias),
         )
 
-    async def _keep(self) -> None:
+    async def keep(self) -> None:
         """Keep the sessions of long requests and open streams from idling out, and see what has become of them.
 
-        A notification may have been lost: of a message, of a newer connection, of the end of a session.
+        A notification may have been lost: of a message, of a newer connection, of the end of a session. Raises:
+        StoreUnavailable.
         """
         seen = _Seen()
         busy = [each for each in self.admission if each.keeps_session]
