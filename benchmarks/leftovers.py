@@ -30,8 +30,8 @@ from benchmarks.processes import ROOT, Cores, redis_server, running
 #: IDLE_TTL of the sessions in seconds.
 TTL: Final = 10
 #: Sessions that are opened together, and that use their streams at the same time.
-TOGETHER: Final = 200
-AT_ONCE: Final = 16
+TOGETHER: Final = 50
+AT_ONCE: Final = 24
 
 
 async def use(target: Target, session: str) -> None:
