@@ -32,6 +32,8 @@ BATCH: Final = 100
 #: Sessions, and logs of streams, are renewed when this part of their TTL is over. To renew one costs Redis as much as
 #: ten looks at it.
 RENEWED_AFTER: Final = 0.1
+#: Sessions are renewed after so many milliseconds at the latest: operators look for those of the last five minutes.
+LONGEST_IDLE_MS: Final = 240_000
 
 
 @dataclass(slots=True)
@@ -77,7 +79,8 @@ class Heartbeat:
 
     async def _look(self, holders: Sequence[StreamReader | Exchange], seen: "_Seen") -> None:
         """See what has become of sessions and streams, and which sessions have to be renewed."""
-        horizon, idle_ms = self.deadlines.horizon_ms, self.context.conf().limits.idle_ms * RENEWED_AFTER
+        horizon = self.deadlines.horizon_ms
+        idle_ms = min(self.context.conf().limits.idle_ms * RENEWED_AFTER, LONGEST_IDLE_MS)
         asked = [_held(each) for each in holders]
         found = await self.context.store.run(looks.look(asked))
         for holder, held, what in zip(holders, asked, found, strict=True):

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx2
 import pytest
 from django_redis import get_redis_connection
 
 from mcp_sessions.connections.pipelines import PooledConnection
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Session
 from mcp_sessions.serving.runtime import Runtime, runtime_for
 from mcp_sessions.store.calls import sessions
@@ -122,3 +124,17 @@ async def test_listeners_that_redis_lost_are_recorded_again_together(
         await (await runtime_for("default")).listeners.keep()
         assert {each.fingerprint for each in records("listener")} == before
         assert len(made) <= 12, "one after the other it would be 120"
+
+
+async def test_what_is_away_keeps_no_heartbeat_from_the_rest(
+    redis_caches: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A primary of a Cluster, for example. What could not be done is an error all the same."""
+    async with serving_with():
+        done: list[int] = []
+        beat = (await runtime_for("default"))._heartbeat
+        monkeypatch.setattr(type(beat.listeners), "keep", AsyncMock(side_effect=StoreUnavailable("away")))
+        monkeypatch.setattr(type(beat.client_requests), "look", AsyncMock(side_effect=lambda: done.append(1)))
+        with pytest.raises(StoreUnavailable):
+            await beat.beat()
+        assert done == [1]
