@@ -196,7 +196,7 @@ class EventStream:
             timer.cancel()
             self._waker = None
 
-    def _wake(self, work: bool = True) -> None:  # noqa: FBT001, FBT002 - a timer calls it
+    def _wake(self, work: bool = True) -> None:
         if self._waker is not None and not self._waker.done():
             self._waker.set_result(work)
 
