@@ -110,10 +110,6 @@ class SortedSet(dict[bytes, float]):
             return [part for score, member in pairs for part in (member, as_text(score))]
         return [member for _, member in pairs]
 
-    def zrevrange(self, first: bytes, last: bytes) -> list[bytes]:
-        # Ranks from the other end: the first from the end is -1.
-        return self.zrange(-1 - int(last), -1 - int(first))[::-1]
-
     def zrangebyscore(self, low: bytes, high: bytes, *limit: bytes) -> list[bytes]:
         """`LIMIT` from 0 only."""
         return [member for _, member in _span(self._order, low, high, float, *limit[2:])]

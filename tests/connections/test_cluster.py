@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from pytest_django import Settings
 
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.store.calls import indexes, nodes, queries, sessions
 from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.keys import homes
 from tests.connections.waiting import eventually
-from tests.store.harness import CLAUDE, Harness, a_fingerprint, harness_on
+from tests.store.harness import CLAUDE, Harness, a_fingerprint, a_namespace, harness_on, redis_harness
 from tests.support.caches import BACKEND, cluster_cache, with_timeouts
 from tests.support.redis import RedisCluster, run_cluster
 
@@ -39,15 +40,61 @@ async def test_sessions_spread_over_the_nodes_of_a_cluster_and_one_page_shows_al
     assert set(await harness.store.run(sessions.keep(opened, limits=harness.limits))) == set(opened)
 
 
-async def test_all_of_a_session_is_in_one_slot_and_all_indexes_in_another(
+async def test_all_of_a_session_is_in_one_slot_and_each_shard_of_the_indexes_in_another(
     cluster: RedisCluster, harness: Harness
 ) -> None:
     resolve, fingerprint = harness.keys.resolve, a_fingerprint()
     of_session = resolve(fingerprint, ["session", "features", "state", "ended"])
-    of_namespace = resolve("", [*indexes.of(CLAUDE, "issuer|ann"), "index:activity:ends", "clients"])
+    own, of_principal = indexes.places(fingerprint, CLAUDE, "issuer|ann")
     with cluster.nodes[0].client() as client:
-        assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in of_session}) == 1
-        assert len({client.execute_command("CLUSTER KEYSLOT", key) for key in of_namespace}) == 1
+
+        def slots(keys: list[str]) -> set[int]:
+            return {client.execute_command("CLUSTER KEYSLOT", key) for key in keys}
+
+        assert len(slots(of_session)) == 1
+        assert (
+            len(slots(resolve(own.home, [*own.indexes, own.ends, "clients", "index:gone", "sweeper"]))) == 1
+        )
+        assert len(slots(resolve(of_principal.home, [*of_principal.indexes, "index:gone"]))) == 1
+        assert len(slots([resolve(home, ["clients"])[0] for home in homes(16)])) == 16
+
+
+@pytest.mark.parametrize("most", [7, 50])
+async def test_caps_are_exact_over_the_shards_and_processes_of_a_cluster(
+    cluster: RedisCluster, harness: Harness, most: int
+) -> None:
+    """Of the endpoint and of a principal. `most` is less and more than there are shards."""
+    harness.limit(max_sessions=most, max_sessions_per_principal=5)
+    namespace = a_namespace()
+    others = [redis_harness("cluster", namespace=namespace) for _ in range(3)]
+    for other in others:
+        other.limits, other.clock = harness.limits, harness.clock
+
+    opened = await asyncio.gather(
+        *[each.open(principal="issuer|ann") for each in others for _ in range(10)], return_exceptions=True
+    )
+    of_ann = sum(isinstance(each, str) for each in opened)
+    assert of_ann == 5
+    opened = []
+    for start in range(0, most, 10):  # many at once, and not so many that a busy machine is late
+        opened += await asyncio.gather(
+            *[each.open(principal=f"issuer|{n}") for each in others for n in range(start, start + 10)],
+            return_exceptions=True,
+        )
+    # Some were refused because, for a moment, another one that was refused as well had the last place of a shard.
+    while of_ann + sum(isinstance(each, str) for each in opened) < most:
+        opened.append(await others[0].open())
+    with pytest.raises(TooManySessions):
+        await others[1].open()
+
+    assert others[2].sync.run(indexes.count(limits=harness.limits)) == most
+    page = await others[0].store.run(queries.page(Query(), limit=200, limits=harness.limits))
+    assert len(page.sessions) == most
+    for each in page.sessions[:3]:
+        await others[0].store.run(sessions.end(each.fingerprint, principal=None, reason="deleted"))
+    assert len({await other.open() for other in others}) == 3
+    for other in others:
+        await other.aclose()
 
 
 async def test_a_slot_that_moves_to_another_node_is_followed_for_async_and_sync_callers(

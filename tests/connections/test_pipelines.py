@@ -17,7 +17,7 @@ from mcp_sessions.connections.round_trips import MOST_TOGETHER, Job, NoReply
 from mcp_sessions.connections.standalone import Pipelines
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.call import Call
-from mcp_sessions.store.calls import sessions, state
+from mcp_sessions.store.calls import reading, sessions, state
 from mcp_sessions.store.clients import make_async_client
 from mcp_sessions.store.keys import Keys
 from tests.store.harness import LIMITS, a_fingerprint
@@ -63,7 +63,7 @@ def traffic() -> Any:
 async def client(redis_caches: Any) -> AsyncIterator[Any]:
     """A client of a server that knows the scripts."""
     made: Any = make_async_client("default")
-    for script in (sessions.TOUCH, sessions.GET):
+    for script in (sessions.TOUCH, reading.GET):
         await made.script_load(script.text)
     yield made
     await made.aclose()

@@ -26,8 +26,10 @@ def kind(request: pytest.FixtureRequest, settings: Settings) -> Iterator[str]:
 
 
 @pytest.fixture
-async def harness(kind: str) -> AsyncIterator[Harness]:
+async def harness(kind: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
     made = harnesses.embedded_harness() if kind == "embedded" else harnesses.redis_harness(kind)
+    # A process looks for sessions that are gone once a second by its own clock; here by the test's.
+    monkeypatch.setattr(places, "healing", Healing(lambda: made.clock() / 1000))
     yield made
     await made.aclose()
 
@@ -37,7 +39,6 @@ async def redis_harness(
     redis_caches: dict[str, Entry], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Harness]:
     made = harnesses.redis_harness("standalone")
-    # A process looks for sessions that are gone once a second by its own clock; here by the test's.
     monkeypatch.setattr(places, "healing", Healing(lambda: made.clock() / 1000))
     yield made
     await made.aclose()

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -17,14 +17,14 @@ from mcp_sessions.engine import Engine
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import ANONYMOUS, Handshake, Session
 from mcp_sessions.store.call import Call, Operation
-from mcp_sessions.store.calls import nodes, sessions, streams
+from mcp_sessions.store.calls import nodes, sessions, streams, sweeps
 from mcp_sessions.store.calls.streams import Appended, Batch, Closed, Taken
 from mcp_sessions.store.clients import make_async_client, make_key_of, sync_client
 from mcp_sessions.store.drivers import Store, SyncStore
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
 from mcp_sessions.store.drivers.synchronous import SyncRedisStore
-from mcp_sessions.store.keys import Keys
+from mcp_sessions.store.keys import Keys, homes, shard_of
 from tests.support.caches import Entry, default_cache
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -32,6 +32,8 @@ SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 LIMITS = Limits(
     idle_ms=HOUR, max_age_ms=DAY, first_ms=MINUTE, max_sessions=None, max_sessions_per_principal=None
 )
+#: Of the indexes, by kind of store; the others have one.
+SHARDS = {"cluster": 16, "threads": 16}
 STREAM_LIMITS = StreamLimits(max_events=100, max_bytes=10_000, ttl_ms=5 * MINUTE)
 EXCHANGE = "00112233445566aa"
 CLAUDE = Handshake(
@@ -49,12 +51,22 @@ def a_fingerprint() -> str:
     return hashlib.sha256(str(next(_numbers)).encode()).hexdigest()
 
 
+def a_fingerprint_in(shard: int, shards: int) -> str:
+    """One of a certain shard."""
+    return next(each for each in iter(a_fingerprint, "") if shard_of(each, shards) == shard)
+
+
 def a_namespace() -> str:
     return f"test-{next(_numbers)}"
 
 
 def client_named(name: str, *, protocol: str = "2025-11-25") -> Handshake:
     return Handshake(protocol_version=protocol, client_info={"name": name, "version": "1"}, capabilities={})
+
+
+def another(handshake: Handshake = CLAUDE) -> Callable[[], tuple[str, Handshake]]:
+    """Makes other sessions with a handshake, for a shard that is full."""
+    return lambda: (a_fingerprint(), handshake)
 
 
 #: Milliseconds since the epoch where the clock of a test starts, and the first position and token that are given then.
@@ -122,10 +134,14 @@ class Harness:
         active: bool = True,
     ) -> str:
         """A new session's fingerprint; `active` as after its first request."""
-        fingerprint = fingerprint or a_fingerprint()
-        await self.store.run(
-            sessions.create(fingerprint, principal=principal, handshake=handshake, limits=self.limits)
+        create = sessions.create(
+            fingerprint or a_fingerprint(),
+            principal=principal,
+            handshake=handshake,
+            limits=self.limits,
+            another=None if fingerprint else another(handshake),
         )
+        fingerprint = (await self.store.run(create)).fingerprint
         if active:
             assert await self.touch(fingerprint, principal=principal, call="ping")
         return fingerprint
@@ -134,6 +150,20 @@ class Harness:
         return await self.store.run(
             sessions.touch(fingerprint, principal=principal, limits=self.limits, **options)
         )
+
+    async def sweep(self, *, node: str = "sweeper") -> list[Session]:
+        """What a node does with each heartbeat to what is over; the records that ended."""
+        ended: list[Session] = []
+        for home in homes(self.limits.shards):
+            found = await self.other.run(sweeps.over(home, node=node))
+            for kind, fingerprints in found.fingerprints.items() if found is not None else ():
+                work = sweeps.sweep(fingerprints, token=f"token-{next(_numbers)}", limits=self.limits)
+                swept = await self.other.run(work)
+                ended += swept.ended
+                assert found is not None
+                drop = sweeps.drop(swept.lost, home=home, kind=kind, now_ms=found.now_ms)
+                await self.other.run(drop)
+        return ended
 
     def limit(self, **changes: Any) -> None:
         self.limits = replace(self.limits, **changes)
@@ -251,24 +281,31 @@ class Harness:
         await self.other.aclose()
 
 
-def embedded_harness() -> Harness:
+def embedded_harness(shards: int = 1) -> Harness:
     clock = Clock()
-    keys = Keys(a_namespace(), str)
+    keys = Keys(a_namespace(), str, shards=shards)
     store = EmbeddedStore(SyncEmbeddedStore(keys, Engine(clock)))
-    return Harness(kind="embedded", store=store, other=store, sync=store.sync, clock=clock, keys=keys)
+    limits = replace(LIMITS, shards=shards)
+    return Harness(
+        kind="embedded", store=store, other=store, sync=store.sync, clock=clock, keys=keys, limits=limits
+    )
 
 
-def redis_harness(kind: str, *, alias: str = "default", namespace: str = "") -> Harness:
+def redis_harness(
+    kind: str, *, alias: str = "default", namespace: str = "", shards: int | None = None
+) -> Harness:
     """Over the cache of that alias in the settings."""
     clock = Clock()
-    keys = Keys(namespace or a_namespace(), make_key_of(alias))
+    shards = SHARDS.get(kind, 1) if shards is None else shards
+    keys = Keys(namespace or a_namespace(), make_key_of(alias), shards=shards)
     sync = SyncRedisStore(keys, lambda: sync_client(alias), clock=clock)
 
     def make() -> RedisStore:
         return RedisStore(keys, lambda timeout: make_async_client(alias, socket_timeout=timeout), clock=clock)
 
     store: Store = Threaded(sync=sync, listener=make()) if kind == "threads" else make()
-    return Harness(kind=kind, store=store, other=make(), sync=sync, clock=clock, keys=keys)
+    limits = replace(LIMITS, shards=shards)
+    return Harness(kind=kind, store=store, other=make(), sync=sync, clock=clock, keys=keys, limits=limits)
 
 
 @asynccontextmanager

@@ -7,7 +7,16 @@ import pytest
 from mcp_sessions.errors import TooManySessions
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, sessions
-from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness, a_fingerprint, gather
+from tests.store.harness import (
+    CLAUDE,
+    HOUR,
+    MINUTE,
+    Harness,
+    a_fingerprint,
+    a_fingerprint_in,
+    another,
+    gather,
+)
 
 
 async def test_at_the_cap_no_session_is_created_and_the_others_stay(harness: Harness) -> None:
@@ -41,7 +50,13 @@ async def test_sessions_opened_at_the_same_moment_do_not_exceed_the_cap_together
     results = await asyncio.gather(
         *[
             store.run(
-                sessions.create(a_fingerprint(), principal=ANONYMOUS, handshake=CLAUDE, limits=harness.limits)
+                sessions.create(
+                    a_fingerprint(),
+                    principal=ANONYMOUS,
+                    handshake=CLAUDE,
+                    limits=harness.limits,
+                    another=another(),
+                )
             )
             for store in (harness.store, harness.other)
             for _ in range(10)
@@ -91,14 +106,14 @@ async def test_places_of_sessions_that_are_gone_are_free_for_concurrent_creation
 
 async def test_sessions_that_reached_their_age_free_their_places_at_once(harness: Harness) -> None:
     harness.limit(max_sessions=30, max_age_ms=2 * MINUTE)
-    await gather(*[harness.open() for _ in range(20)])
+    await gather(*[harness.open() for _ in range(15)])
     harness.clock.advance(MINUTE)
-    alive = await gather(*[harness.open() for _ in range(10)])
+    alive = await gather(*[harness.open() for _ in range(15)])
     await harness.settled()
 
     harness.clock.advance(MINUTE)
 
-    await gather(*[harness.open() for _ in range(20)])
+    await gather(*[harness.open() for _ in range(15)])
     with pytest.raises(TooManySessions):
         await harness.open()
     for fingerprint in alive:
@@ -128,7 +143,8 @@ async def test_anonymous_clients_share_no_cap(harness: Harness) -> None:
 
 async def test_a_refused_session_leaves_its_fingerprint_free(harness: Harness) -> None:
     harness.limit(max_sessions=1)
-    first, second = await harness.open(), a_fingerprint()
+    # There is room in one shard only.
+    first, second = await harness.open(), a_fingerprint_in(0, harness.limits.shards)
     with pytest.raises(TooManySessions):
         await harness.open(fingerprint=second)
 

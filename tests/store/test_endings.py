@@ -1,5 +1,7 @@
 """Ends that are repeated, and those that a process leaves unfinished: what every driver promises."""
 
+from functools import partial
+
 from mcp_sessions.store.calls import endings, sessions
 from mcp_sessions.store.calls.endings import OVERDUE_MS, Ending
 from mcp_sessions.store.calls.sessions import REPEATED_MS
@@ -22,12 +24,12 @@ async def test_an_end_that_is_repeated_gets_the_session_again(harness: Harness) 
 
 async def test_after_a_minute_an_end_is_not_repeated(harness: Harness) -> None:
     fingerprint = await harness.open()
-    end = sessions.end_many
-    [first] = await harness.store.run(end([fingerprint], reason="deleted", token="one"))
+    end = partial(sessions.end_many, [fingerprint], reason="deleted", token="one")
+    [first] = await harness.store.run(end(shards=harness.limits.shards))
     harness.advance(REPEATED_MS + 1)
 
     assert first is not None
-    assert await harness.store.run(end([fingerprint], reason="deleted", token="one")) == [None]
+    assert await harness.store.run(end(shards=harness.limits.shards)) == [None]
 
 
 async def test_an_unfinished_ending_is_given_to_one_caller_at_a_time(harness: Harness) -> None:

@@ -33,15 +33,15 @@ COMMANDS = {
         SISMEMBER s a|SCARD s|SREM s a|EXISTS s|SADD s a|SADD s a|SADD s b|SCARD s|SISMEMBER s a|SISMEMBER s x
         SREM s x|SREM s a|SREM s a|SCARD s|SREM s b|EXISTS s""",
     "sorted sets": """
-        ZADD z 1 a|ZADD z 1 a|ZADD z 2 a|ZADD z 1 b|ZADD z 1 B|ZRANGE z 0 -1 WITHSCORES|ZREVRANGE z 0 -1|ZADD z GT 1 a
+        ZADD z 1 a|ZADD z 1 a|ZADD z 2 a|ZADD z 1 b|ZADD z 1 B|ZRANGE z 0 -1 WITHSCORES|ZADD z GT 1 a
         ZADD z GT 3 a|ZADD z GT 0 new|ZADD z GT 4 new|ZADD z 0 new|ZRANGE z 0 -1|ZADD z 1800000000000 t
         ZADD z 9007199254740991 big|ZADD z 0.5 half|ZADD z -7 minus|ZSCORE z a|ZSCORE z nil|ZSCORE z t|ZSCORE z big
         ZSCORE z half|ZSCORE z minus|ZRANGE z 0 -1 WITHSCORES|ZCARD z|ZCARD nil|ZSCORE nil a|ZCOUNT z -inf +inf
         ZCOUNT z (1 3|ZCOUNT z 1 (3|ZCOUNT z (1 (1|ZCOUNT z 3 1|ZCOUNT z 4 +inf|ZCOUNT z -inf (1|ZCOUNT nil 0 1
         ZRANGE z 0 0|ZRANGE z -1 -1|ZRANGE z 5 2|ZRANGE z -100 100|ZRANGE z 100 200|ZRANGE z -3 -2|ZRANGE z 0 -100
-        ZRANGE z -1 -1 WITHSCORES|ZREVRANGE z 0 0|ZREVRANGE z 0 99|ZREVRANGE z -1 -1|ZREVRANGE z 5 2|ZREVRANGE z 1 3
-        ZREVRANGE z -3 -2|ZREVRANGE z 100 200|ZREVRANGE z 0 -100|ZREVRANGE z -100 100|ZRANGE nil 0 -1
-        ZREVRANGE nil 0 -1|ZRANGEBYSCORE z -inf +inf|ZRANGEBYSCORE z (1 3|ZRANGEBYSCORE z 1 (3
+        ZRANGE z -1 -1 WITHSCORES
+        ZRANGE nil 0 -1
+        ZRANGEBYSCORE z -inf +inf|ZRANGEBYSCORE z (1 3|ZRANGEBYSCORE z 1 (3
         ZRANGEBYSCORE z -inf +inf LIMIT 0 2|ZRANGEBYSCORE z -inf (3 LIMIT 0 1000|ZRANGEBYSCORE z 3 1 LIMIT 0 5
         ZRANGEBYSCORE nil 0 1|ZREM z a nil a|ZREM z nil|ZREM nil a|ZREMRANGEBYRANK z 0 0|ZREMRANGEBYRANK z -2 -1
         ZREMRANGEBYRANK z 5 2|ZRANGE z 0 -1|ZREMRANGEBYRANK z 0 -101|ZREMRANGEBYSCORE z (1 3|ZRANGE z 0 -1
@@ -75,7 +75,7 @@ OF_OTHER_TYPES = {
 EVERY_COMMAND = """
     GET k|HGET k f|HMGET k f|HGETALL k|HDEL k f|HEXISTS k f|HLEN k|HSET k f v|HSETNX k f v|HINCRBY k f 1
     SADD k m|SREM k m|SISMEMBER k m|SCARD k|ZADD k 1 m|ZREM k m|ZSCORE k m|ZCARD k|ZCOUNT k 0 1|ZRANGE k 0 1
-    ZREVRANGE k 0 1|ZRANGEBYSCORE k 0 1|ZREMRANGEBYRANK k 0 1|ZREMRANGEBYSCORE k 0 1|XADD k 5-0 d a|XLEN k
+    ZRANGEBYSCORE k 0 1|ZREMRANGEBYRANK k 0 1|ZREMRANGEBYSCORE k 0 1|XADD k 5-0 d a|XLEN k
     XDEL k 0-5|XRANGE k - + COUNT 1|XREVRANGE k + - COUNT 1|PTTL k|EXISTS k|PEXPIRE k 100000|SET k v KEEPTTL|GET k
     DEL k"""
 
@@ -215,7 +215,7 @@ def _random_command(chance: random.Random) -> list[Any]:
         "s": [["SADD", name], ["SREM", name], ["SISMEMBER", name], ["SCARD"]],
         "z": [["ZADD", score, name], ["ZADD", "GT", score, name], ["ZREM", name, "a"], ["ZSCORE", name], ["ZCARD"],
               ["ZCOUNT", low, high], ["ZRANGE", rank, rank + 2], ["ZRANGE", rank, -1, "WITHSCORES"],
-              ["ZREVRANGE", rank, rank + 2], ["ZRANGEBYSCORE", low, high], ["ZRANGEBYSCORE", low, high, "LIMIT", 0, 2],
+              ["ZRANGEBYSCORE", low, high], ["ZRANGEBYSCORE", low, high, "LIMIT", 0, 2],
               ["ZREMRANGEBYRANK", rank, rank], ["ZREMRANGEBYSCORE", low, "(1"]],
         "x": [["XADD", entry, "d", name], ["XADD", "MAXLEN", 8, entry, "d", name], ["XLEN"],
               ["XRANGE", entry, further, "COUNT", 5], ["XRANGE", "(" + entry, "+", "COUNT", 3],

@@ -1,12 +1,24 @@
 """Each script of the store does on the embedded engine what it does on a real server."""
 
+import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from mcp_sessions.store.call import Script
-from mcp_sessions.store.calls import indexes, nodes, requests, sessions, state, streams
+from mcp_sessions.store.calls import (
+    indexes,
+    nodes,
+    ranges,
+    reading,
+    requests,
+    sessions,
+    state,
+    streams,
+    sweeps,
+)
 from tests.store.engines import Both
 from tests.store.harness import DAY, FIRST, HOUR, START
 
@@ -57,19 +69,19 @@ def test_sessions_are_the_same(store: Store) -> None:
     store.run(sessions.TOUCH, "record features state", *touch)
     store.now += HOUR - 1
     store.run(sessions.KEEP, "record features state", HOUR, 60_000)
-    store.run(sessions.GET, "record features")
+    store.run(reading.GET, "record features")
     store.both.line("SET {s}:record1 rubbish")
     store.both.line("HSET {s}:record2 not a-record")
     store.run(sessions.TOUCH, "record1 f1 s1 record f s record2 f2 s2", *touch, *touch, *touch)
-    store.run(sessions.GET, "record1 f1")
-    store.run(sessions.GET, "record2 f2")
+    store.run(reading.GET, "record1 f1")
+    store.run(reading.GET, "record2 f2")
     store.run(sessions.END, "record features state tomb other", "=user:2", "deleted", 60_000)
     store.run(sessions.ENDED, "tomb")
     store.run(sessions.END, "record features state tomb other", "=user:1", "deleted", 60_000)
     store.run(sessions.ENDED, "tomb")
     store.create()
     store.now += HOUR
-    store.run(sessions.GET, "record features")
+    store.run(reading.GET, "record features")
     assert store.ran == {"create", "touch", "features", "keep", "get", "end", "ended"}
 
 
@@ -113,23 +125,61 @@ def test_sums_are_the_same(store: Store, before: str | None) -> None:
 
 
 def test_indexes_are_the_same(store: Store) -> None:
-    keys = "activity new clients principal client protocol"
+    run = store.run
     for n in range(12):
-        first = "" if n % 3 else 60_000 + n
-        caps = ("", "") if n < 8 else (9, "") if n < 10 else ("", 5)
+        caps = () if n < 8 else (1, 1, 9) if n < 10 else (2, 2, 5)
         store.now += 1_000
-        member = bytes([n]) * 32
-        store.run(indexes.INDEX, keys, member, "", HOUR, first, f"client {n % 4}", DAY, *caps)
+        member, before = bytes([n]) * 32, bytes([n - 1]) * 32 if n == 5 else ""
+        keys = "gone activity principal client" + (" clients ends" if n % 3 else "")
+        run(indexes.RESERVE, keys, member, before, 60_000, 5, 3, f"client {n % 4}", DAY, DAY, *caps)
+    update = (6, 4, bytes(32), store.now, store.now + HOUR, 60_000)
+    run(indexes.UPDATE, "gone activity principal client protocol ends", *update)
+    run(indexes.UPDATE, "g a1 a2 e gone activity", 4, 2, b"m", 5, 9, 60_000, 2, 1, b"n", store.now, 7, 1)
+    stretches: Iterator[tuple[Any, ...]] = itertools.product(
+        ("asc", "desc"),
+        ("", store.now - 4_000),
+        ("", store.now - 2_000),
+        ("", store.now - 5_000),
+        ("", bytes([6]) * 32),
+        (0, 1, 50),
+        (0, 3, 20),
+    )
+    for order, since, before, score, member, offset, limit in stretches:
+        arguments = (HOUR, since, before, order, score, member if score else "", offset, limit)
+        run(indexes.MEMBERS, "activity", *arguments)
     for order in ("asc", "desc"):
-        for since, before, offset, limit in (("", "", 0, 5), ("", "", 3, 5), (store.now - 4_000, "", 0, 9),
-                                             ("", store.now - 2_000, 1, 3), ("", "", 50, 5)):  # fmt: skip
-            store.run(indexes.MEMBERS, "activity activity new", HOUR, since, before, offset, limit, order)
-    store.run(indexes.CLIENTS, "clients")
-    store.run(indexes.UNINDEX, "activity principal", bytes(32), bytes([5]) * 32, b"nobody")
+        run(ranges.QUANTILES, "activity", HOUR, "", "", order, 4)
+        run(ranges.QUANTILES, "nil", HOUR, "", "", order, 4)
+    run(indexes.CLIENTS, "clients")
+    for node in ("a", "b", "a"):
+        run(sweeps.OVER, "sweeper ends nil", node, 3_000, 2)
     store.now += HOUR
-    store.run(indexes.INDEX, keys, b"late", store.now - 5, HOUR, "", "client", DAY, "", "")
-    store.run(indexes.MEMBERS, "activity activity new", HOUR, "", "", 0, 5, "asc")
-    assert store.ran == {"index", "members", "clients", "unindex"}
+    run(sweeps.OVER, "sweeper ends nil", "a", 3_000, 2)
+    gone = (bytes(32), store.now, bytes([5]) * 32, 5, b"nobody", store.now)
+    run(indexes.UNINDEX, "gone activity principal ends", 30_000, *gone)
+    run(indexes.UPDATE, "gone activity", 2, 1, bytes(32), store.now, store.now, 60_000)
+    run(indexes.MEMBERS, "activity", DAY, "", "", "asc", "", "", 0, 5)
+    assert store.ran == {"reserve", "update", "members", "quantiles", "clients", "over", "unindex"}
+
+
+def test_records_that_are_over_are_the_same(store: Store) -> None:
+    keys = "record features state was other"
+    store.create()
+    store.run(sweeps.EXPIRE, keys, "one", 60_000)
+    store.now += HOUR
+    store.run(reading.GET, "record features")
+    store.run(sweeps.EXPIRE, keys, "one", 60_000)
+    store.run(sweeps.EXPIRE, keys, "one", 60_000)
+    store.run(sweeps.EXPIRE, keys, "two", 60_000)
+    store.run(sweeps.FORGET, "was", "two")
+    store.run(sweeps.FORGET, "was", "one")
+    store.both.line("EXISTS {s}:was")
+    store.create()
+    store.now += HOUR + 15_000
+    store.run(sweeps.EXPIRE, keys, "two", 60_000)
+    store.both.line("SET {s}:record rubbish")
+    store.run(sweeps.EXPIRE, keys, "two", 60_000)
+    assert store.ran == {"create", "get", "expire", "forget"}
 
 
 def test_streams_are_the_same(store: Store) -> None:
@@ -268,7 +318,8 @@ def test_an_error_ends_the_script_where_it_is(store: Store) -> None:
     """No rollback: what was written before stays, as on a server."""
     store.create()
     store.both.line("HSET {s}:new not sorted")
-    store.run(indexes.INDEX, "activity new clients principal", "m", "", HOUR, "", "client", DAY, "", "")
+    arguments = (b"m", "", HOUR, 5, 2, "client", DAY, DAY)
+    store.run(indexes.RESERVE, "gone activity new clients ends", *arguments)
     store.both.line("ZADD {s}:activity 1 other")
-    store.run(indexes.INDEX, "activity clients new principal", "m", "", HOUR, "", "client", DAY, "", "")
+    store.run(indexes.RESERVE, "gone new activity clients ends", *arguments)
     store.both.line("ZRANGE {s}:activity 0 -1 WITHSCORES")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -12,11 +13,10 @@ from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import indexes, queries, sessions
 from mcp_sessions.store.calls.healing import HEAL_INTERVAL_MS, MOST_WAITING
-from mcp_sessions.store.calls.indexes import INDEX_INTERVAL_MS
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.drivers import synchronous
 from mcp_sessions.store.drivers.asynchronous import RedisStore
-from tests.store.harness import CLAUDE, HOUR, MINUTE, Harness, client_named
+from tests.store.harness import CLAUDE, DAY, HOUR, LIMITS, MINUTE, SECOND, Harness, client_named
 from tests.support.redis import RedisServer
 
 
@@ -45,27 +45,39 @@ async def test_a_session_is_in_each_of_its_indexes_by_last_activity(
     await redis_harness.settled()
 
     assert set(map(frozenset, indexed(redis, redis_harness).values())) == {frozenset({fingerprint})}
-    for key in redis_harness.keys.resolve("", indexes.of(CLAUDE, ANONYMOUS)):
+    [place] = indexes.places(fingerprint, CLAUDE, ANONYMOUS)
+    for key in redis_harness.keys.resolve(place.home, place.indexes):
         assert redis.zrange(key, 0, -1, withscores=True) == [
             (bytes.fromhex(fingerprint), float(redis_harness.clock.now))
         ]
 
 
-async def test_only_sessions_that_never_became_active_are_new(redis: Any, redis_harness: Harness) -> None:
+async def test_one_index_says_when_each_session_ends(redis: Any, redis_harness: Harness) -> None:
     active, new = await redis_harness.open(), await redis_harness.open(active=False)
     await redis_harness.settled()
+    now = redis_harness.clock.now
 
-    assert indexed(redis, redis_harness)["activity:ends"] == {new}
-    assert indexed(redis, redis_harness)["activity"] == {active, new}
+    assert dict(redis.zrange(redis_harness.key("", "index:ends"), 0, -1, withscores=True)) == {
+        bytes.fromhex(active): now + HOUR,
+        bytes.fromhex(new): now + MINUTE,
+    }
 
 
-async def test_a_busy_session_is_indexed_once_in_five_seconds(redis: Any, redis_harness: Harness) -> None:
+@pytest.mark.parametrize(
+    ("idle_ms", "interval_ms"),
+    [(10 * SECOND, 5 * SECOND), (10 * MINUTE, 10 * SECOND), (HOUR, MINUTE), (30 * DAY, MINUTE)],
+)
+def test_the_interval_of_updates_follows_the_idle_ttl(idle_ms: int, interval_ms: int) -> None:
+    assert indexes.interval_ms(replace(LIMITS, idle_ms=idle_ms)) == interval_ms
+
+
+async def test_a_busy_session_is_indexed_once_in_an_interval(redis: Any, redis_harness: Harness) -> None:
     fingerprint = await redis_harness.open()
     await redis_harness.settled()
     redis.config_resetstat()
 
     for _ in range(100):
-        redis_harness.clock.advance(INDEX_INTERVAL_MS // 25)
+        redis_harness.clock.advance(indexes.interval_ms(redis_harness.limits) // 25)
         await redis_harness.touch(fingerprint)
         await redis_harness.store.run(sessions.keep([fingerprint], limits=redis_harness.limits))
 
@@ -79,7 +91,9 @@ async def test_the_first_request_is_indexed_at_once(redis: Any, redis_harness: H
     await redis_harness.touch(fingerprint)
     await redis_harness.settled()
 
-    assert "activity:ends" not in indexed(redis, redis_harness)
+    assert redis.zscore(redis_harness.key("", "index:ends"), bytes.fromhex(fingerprint)) == (
+        redis_harness.clock.now + HOUR
+    )
 
 
 @pytest.mark.parametrize("query", [Query(), Query(client="claude-ai"), Query(principal=ANONYMOUS)])
@@ -150,24 +164,12 @@ async def test_an_index_that_was_lost_fills_again_as_sessions_are_used(
     redis.delete(redis_harness.key("", "index:activity"))
     assert redis_harness.sync.run(indexes.count(limits=redis_harness.limits)) == 0
 
-    redis_harness.clock.advance(INDEX_INTERVAL_MS)
+    redis_harness.clock.advance(indexes.interval_ms(redis_harness.limits))
     for fingerprint in opened:
         await redis_harness.touch(fingerprint)
     await redis_harness.settled()
 
     assert redis_harness.sync.run(indexes.count(limits=redis_harness.limits)) == 3
-
-
-async def test_sessions_that_idled_out_leave_the_indexes_when_others_are_used(
-    redis: Any, redis_harness: Harness
-) -> None:
-    idle = {await redis_harness.open(), await redis_harness.open(active=False)}
-    redis_harness.clock.advance(HOUR + MINUTE)
-    used = await redis_harness.open()
-    await redis_harness.settled()
-
-    assert not idle & set().union(*indexed(redis, redis_harness).values())
-    assert indexed(redis, redis_harness)["activity"] == {used}
 
 
 async def test_a_late_index_update_does_not_move_a_session_back(redis: Any, redis_harness: Harness) -> None:
@@ -178,7 +180,7 @@ async def test_a_late_index_update_does_not_move_a_session_back(redis: Any, redi
     await redis_harness.settled()
     assert early is not None
 
-    await redis_harness.store.run(indexes.update(early, limits=redis_harness.limits))
+    await redis_harness.store.run_all(indexes.update(early, limits=redis_harness.limits))
 
     activity = redis_harness.key("", "index:activity")
     assert redis.zscore(activity, bytes.fromhex(fingerprint)) == redis_harness.clock.now
@@ -193,7 +195,7 @@ async def test_a_late_index_update_does_not_bring_back_a_session_that_ended(
     assert last is not None
     await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
 
-    await redis_harness.store.run(indexes.update(last, limits=redis_harness.limits))
+    await redis_harness.store.run_all(indexes.update(last, limits=redis_harness.limits))
 
     assert indexed(redis, redis_harness) == {"gone": {fingerprint}}
 
@@ -205,7 +207,7 @@ async def test_sessions_that_never_became_active_leave_nothing(redis: Any, redis
         )
 
     for key in redis.scan_iter("*index:*"):
-        assert 0 < redis.pttl(key) <= redis_harness.limits.first_ms
+        assert 0 < redis.pttl(key) <= redis_harness.limits.first_ms + indexes.SWEPT_MS
 
 
 async def test_no_request_fails_because_an_index_update_fails(
@@ -237,7 +239,8 @@ async def test_index_updates_that_would_pile_up_are_dropped(redis: Any, redis_ha
 
     assert all(touched)
     await redis_harness.settled()
-    assert indexed(redis, redis_harness)["activity:ends"] == set(opened)
+    ends = redis.zrange(redis_harness.key("", "index:ends"), 0, -1, withscores=True)
+    assert {score for _, score in ends} == {redis_harness.clock.now + MINUTE}
 
 
 def calls(redis: Any) -> dict[str, int]:
@@ -298,10 +301,10 @@ async def test_touches_of_one_tick_are_one_command_in_one_round_trip(
 async def test_a_long_page_of_sessions_that_are_gone_is_dropped_in_parts(
     redis: Any, redis_harness: Harness
 ) -> None:
-    """A script can name only so many at once."""
+    """One script drops only so many: others wait for it."""
     fingerprint = await redis_harness.open()
     await redis_harness.settled()
-    [activity, *_] = redis_harness.keys.resolve("", indexes.of(CLAUDE, ANONYMOUS))
+    activity = redis_harness.key("", "index:activity")
     gone = {number.to_bytes(32, "big"): redis_harness.clock.now for number in range(8_500)}
     redis.zadd(activity, gone)
 

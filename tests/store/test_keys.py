@@ -1,5 +1,6 @@
 """The names of keys, and what a record contains."""
 
+import hashlib
 import logging
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from mcp_sessions.records import Handshake, parse_handshake
 from mcp_sessions.store import keys as keys_module
 from mcp_sessions.store.calls import indexes, sessions
+from mcp_sessions.store.calls.indexes import Place
 from mcp_sessions.store.calls.reading import parse_features, parse_session
 from mcp_sessions.store.keys import Keys, client_index, client_label, principal_index, protocol_index
 from tests.store.harness import LIMITS
@@ -26,17 +28,41 @@ def test_keys_are_those_of_the_table() -> None:
 
     for part in ("session", "features", "state", "ended", "stream:standalone"):
         assert keys.resolve(FINGERPRINT, [part]) == [f":1:mcp:v1:shop:{{{FINGERPRINT}}}:{part}"]
-    for part in ("index:activity", "index:activity:ends", "clients", "inbox:aa"):
+    for part in ("index:activity", "index:ends", "clients", "inbox:aa"):
         assert keys.resolve("", [part]) == [f":1:mcp:v1:{{shop}}:{part}"]
 
 
+def test_the_shards_of_an_index_have_slots_of_their_own_and_other_numbers_of_them_other_keys() -> None:
+    of_sixteen = Keys("shop", plain, shards=16)
+
+    assert of_sixteen.resolve("@ffff", ["clients"]) == [":1:mcp:v1:{shop/15of16}:clients"]
+    for shards in (1, 2, 3, 16, 100, 256):
+        keys = Keys("shop", plain, shards=shards)
+        found = [keys.resolve(home, ["clients"])[0] for home in keys_module.homes(shards)]
+        assert len(set(found)) == shards
+        for number, home in enumerate(keys_module.homes(shards)):
+            assert keys_module.shard_of(home[1:], shards) == number
+            below = int(home[1:], 16) - 1
+            assert below < 0 or keys_module.shard_of(f"{below:04x}", shards) == number - 1
+    assert Keys("shop", plain).resolve("@ffff", ["clients"]) == [":1:mcp:v1:{shop}:clients"]
+
+
 def test_a_sessions_indexes_are_activity_principal_client_and_protocol() -> None:
-    assert indexes.of(parse_handshake(HANDSHAKE), "anonymous") == (
-        "index:activity",
-        "index:principal:2f183a4e64493af3f377f745eda50236",
-        "index:client:claude-ai",
-        "index:protocol:2025-11-25",
-    )
+    handshake = parse_handshake(HANDSHAKE)
+    own = ("index:activity", "index:client:claude-ai", "index:protocol:2025-11-25")
+    of_ann = ("index:principal:" + hashlib.sha256(b"ann").hexdigest()[:32],)
+    nobodys = "index:principal:2f183a4e64493af3f377f745eda50236"
+
+    assert indexes.places(FINGERPRINT, handshake, "anonymous") == [
+        Place("@" + FINGERPRINT, (own[0], nobodys, *own[1:]), "index:ends")
+    ]
+    assert indexes.places(FINGERPRINT, handshake, "ann") == [
+        Place("@" + FINGERPRINT, own, "index:ends"),
+        Place("@" + hashlib.sha256(b"ann").hexdigest()[:32], of_ann, ""),
+    ]
+    assert indexes.places(FINGERPRINT, handshake, "ann", together=True) == [
+        Place("@" + FINGERPRINT, (own[0], *of_ann, *own[1:]), "index:ends")
+    ]
     assert client_index("claude ai") == "index:client:claude ai"
     assert protocol_index("draft/1") == "index:protocol:draft%2F1"
 
@@ -90,7 +116,7 @@ def test_principals_of_any_text_have_different_indexes() -> None:
 def test_every_key_of_the_code_is_in_the_table() -> None:
     table = str(keys_module.__doc__)
 
-    for part in ("session", "features", "state", "ended", "index:activity", "<index>:ends", "clients"):
+    for part in ("session", "features", "state", "ended", "index:activity", "index:ends", "clients"):
         assert f":{part}`" in table
 
 

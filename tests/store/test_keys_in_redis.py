@@ -12,7 +12,6 @@ from redis import Redis
 from mcp_sessions.records import ANONYMOUS, new_session_id
 from mcp_sessions.records import fingerprint as fingerprint_of
 from mcp_sessions.store.calls import indexes, queries, sessions, state
-from mcp_sessions.store.calls.indexes import INDEX_SLACK_MS
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import REPEATED_MS, TOMBSTONE_MS
 from mcp_sessions.store.keys import Keys
@@ -27,6 +26,9 @@ from tests.store.harness import (
     redis_harness,
 )
 from tests.support.redis import RedisServer
+
+#: For how long a record stays after its end, in milliseconds.
+OVERDUE_MS = 15_000
 
 
 @pytest.fixture
@@ -85,23 +87,25 @@ async def test_every_key_has_a_ttl_whatever_happened(redis: "Redis", redis_harne
 
 
 async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_harness: Harness) -> None:
-    """The record: first FIRST_TTL, then IDLE_TTL; its parts as the record; indexes as long as they can matter."""
+    """The record: first FIRST_TTL, then IDLE_TTL, and what a sweep needs; its parts; indexes as long as they matter."""
     fingerprint = await redis_harness.open(active=False)
     parts = redis_harness.keys.resolve(fingerprint, ["session", "features", "state"])
     record = parts[0]
-    assert 0 < redis.pttl(record) <= MINUTE
+    assert MINUTE < redis.pttl(record) <= MINUTE + OVERDUE_MS
 
     await redis_harness.store.run(sessions.set_log_level(fingerprint, "debug"))
     await redis_harness.store.run(state.set_values(fingerprint, {"a": "1"}, max_bytes=100))
-    for key in parts:
+    for key in parts[1:]:
         assert 0 < redis.pttl(key) <= MINUTE
 
     await redis_harness.touch(fingerprint)
     await redis_harness.settled()
-    for key in parts:
+    assert HOUR < redis.pttl(record) <= HOUR + OVERDUE_MS
+    for key in parts[1:]:
         assert HOUR - MINUTE < redis.pttl(key) <= HOUR
-    for index in redis_harness.keys.resolve("", indexes.of(CLAUDE, ANONYMOUS)):
-        assert HOUR < redis.pttl(index) <= HOUR + INDEX_SLACK_MS
+    [place] = indexes.places(fingerprint, CLAUDE, ANONYMOUS)
+    for index in redis_harness.keys.resolve(place.home, [*place.indexes, place.ends]):
+        assert HOUR < redis.pttl(index) <= HOUR + indexes.SWEPT_MS
     assert DAY - MINUTE < redis.pttl(redis_harness.key("", "clients")) <= DAY
 
     await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))

@@ -96,6 +96,7 @@ async def test_a_record_lives_and_is_listed_as_long_as_its_own_lifetimes_say(har
 
     harness.clock.advance(2 * HOUR)
     assert await listed(harness, Query(kind="handle")) == ["long"]
+    await harness.sweep()
     assert await harness.store.run(indexes.count(limits=limits, kind="handle")) == 1
 
     harness.limit(idle_ms=30 * DAY)

@@ -57,7 +57,7 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
         "page": lambda: queries.page(Query(), limits=limits, offset=0, limit=1),
         "find": lambda: queries.find(fingerprint, limits=limits, limit=1),
         "count": lambda: indexes.count(limits=limits),
-        "clients": indexes.clients,
+        "clients": lambda: indexes.clients(limits=limits),
     }
 
 

@@ -6,7 +6,7 @@ from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.records import Session
 from mcp_sessions.store.calls import indexes, queries, sessions
 from mcp_sessions.store.calls.queries import Page, Query
-from tests.store.harness import HOUR, MINUTE, SECOND, Harness, a_fingerprint, client_named
+from tests.store.harness import CLAUDE, HOUR, MINUTE, SECOND, Harness, a_fingerprint, client_named
 
 
 def shown(page: Page) -> list[str]:
@@ -66,7 +66,7 @@ async def test_a_page_shows_sessions_as_they_are(harness: Harness) -> None:
 
 async def test_activity_moves_a_session_to_the_top(harness: Harness) -> None:
     opened = await open_spaced(harness, 3)
-    harness.clock.advance(10 * SECOND)
+    harness.clock.advance(indexes.interval_ms(harness.limits))
     await harness.touch(opened[0])
     await harness.settled()
 
@@ -79,7 +79,7 @@ async def test_activity_moves_a_session_to_the_top(harness: Harness) -> None:
 
 async def test_an_open_stream_moves_a_session_to_the_top_too(harness: Harness) -> None:
     opened = await open_spaced(harness, 2)
-    harness.clock.advance(10 * SECOND)
+    harness.clock.advance(indexes.interval_ms(harness.limits))
     await harness.store.run(sessions.keep([opened[0]], limits=harness.limits))
     await harness.settled()
 
@@ -98,6 +98,8 @@ async def test_a_session_that_never_became_active_is_listed_until_it_ends(harnes
 
     harness.clock.advance(MINUTE)
 
+    [over] = await harness.sweep()
+    assert (over.fingerprint, over.handshake) == (fingerprint, CLAUDE)
     assert harness.sync.run(indexes.count(limits=harness.limits)) == 0
     assert shown(harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))) == []
 
@@ -211,6 +213,7 @@ async def test_sessions_that_are_over_are_neither_listed_nor_counted(harness: Ha
         harness.clock.advance(HOUR - MINUTE)
         await harness.touch(stays)
         harness.clock.advance(2 * MINUTE)
+        await harness.sweep()
     elif how == "ended":
         await harness.store.run(sessions.end(gone, principal=None, reason="deleted"))
     else:

@@ -100,7 +100,7 @@ def _store_with_a_clock_behind(alias: str, minutes: float) -> Store:
     entry = conf.endpoint(alias)
     moment = time.time_ns() // 1_000_000 - round(minutes * 60_000)
     return RedisStore(
-        Keys(entry.namespace, make_key_of(entry.cache)),
+        Keys(entry.namespace, make_key_of(entry.cache), shards=entry.limits.shards),
         lambda timeout: make_async_client(entry.cache, socket_timeout=timeout),
         clock=lambda: moment,
     )

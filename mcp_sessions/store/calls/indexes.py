@@ -165,6 +165,11 @@ def unindex(home: str, indexes: Sequence[str], entries: Sequence[Entry]) -> list
     ]
 
 
+def unindex_each(indexes: Sequence[str], entries: Sequence[Entry]) -> list[Call[None]]:
+    """As `unindex`, each from indexes of its own shard."""
+    return [call for each in entries for call in unindex(keys.home_of(each.fingerprint), indexes, [each])]
+
+
 def unindex_all(sessions: Iterable[Session], *, shards: int) -> list[Call[None]]:
     """Drop records that ended, and have not come again, from all of their indexes."""
     entries: dict[tuple[str, Sequence[str]], list[Entry]] = {}

@@ -4,6 +4,7 @@ A full index is checked for records that are gone, or over and not swept yet, be
 """
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -24,6 +25,9 @@ HEAL_BATCH: Final = 1_000
 ASKED_AGAIN: Final = 100
 #: Fingerprints that are made, for each shard there is, to get one in a certain shard.
 _MADE: Final = 50
+
+#: What distinguishes the keys of shards, which are checked together.
+_OF_SHARD: Final = re.compile(rb"(?<=/)\d+of")
 
 #: Makes another fingerprint of the record, and what is stored with it.
 Another = Callable[[], tuple[str, Handshake]]
@@ -50,7 +54,7 @@ def take(
         taken = yield from _take(fingerprint, principal, handshake, limits, another)
         if not isinstance(taken, Full):
             return taken
-        key = taken.key
+        key = _OF_SHARD.sub(b"of", taken.key)
         with healing.check(key) as due:
             if due:
                 yield from _heal(taken, limits, handshake.kind)
@@ -129,23 +133,26 @@ def _one_of(wanted: Sequence[int], shards: int, another: Another | None) -> tupl
 
 
 def _heal(full: Full, limits: Limits, kind: Kind) -> Operation[None]:
-    """Drop entries of records that are gone or over from an index that is full. Those that are over are swept later."""
+    """Drop entries of records that are gone or over from indexes that are full. Those that are over are swept later."""
+    homes = keys.homes(limits.shards) if full.cap == 1 else [full.home]
     # Not the newest: a place is reserved a moment before its session exists.
-    old = full.now_ms - HEAL_INTERVAL_MS + 1
-    reads = [_oldest(full.name, full.home, old, limits, kind)]
+    found = dict((yield from _oldest(full.name, homes, full.now_ms - HEAL_INTERVAL_MS, limits, kind)))
     if full.cap == 1:
-        reads.append(_oldest(keys.ends_index(kind), full.home, full.now_ms + 1, limits, kind))
-    found: dict[str, Entry] = {}
-    for read in reads:
-        for located in (yield from read).entries:
-            fingerprint, active_ms = located.entry
-            found.setdefault(fingerprint, Entry(fingerprint, min(active_ms, full.now_ms)))
+        over = yield from _oldest(keys.ends_index(kind), homes, full.now_ms, limits, kind)
+        found = dict(over) | found
     sessions: list[Session | None] = yield [get(each) for each in found]
-    gone = [entry for entry, session in zip(found.values(), sessions, strict=True) if session is None]
+    gone: dict[str, list[Entry]] = {}
+    for (fingerprint, home), session in zip(found.items(), sessions, strict=True):
+        if session is None:
+            gone.setdefault(home, []).append(Entry(fingerprint, full.now_ms))
     if gone:
-        yield indexes.unindex(full.home, [full.name], gone)
+        yield [call for home, some in gone.items() for call in indexes.unindex(home, [full.name], some)]
 
 
-def _oldest(index: str, home: str, before_ms: int, limits: Limits, kind: Kind) -> Operation[ranges.Stretch]:
-    read = ranges.stretched(index, [home], limits=limits, kind=kind, before_ms=before_ms, ascending=True)
-    return ranges.at(read, offset=0, limit=HEAL_BATCH)
+def _oldest(
+    index: str, homes: Sequence[str], until_ms: int, limits: Limits, kind: Kind
+) -> Operation[list[tuple[str, str]]]:
+    """The fingerprints with the lowest scores in an index, each with its home."""
+    read = ranges.stretched(index, homes, limits=limits, kind=kind, before_ms=until_ms + 1, ascending=True)
+    stretch = yield from ranges.at(read, offset=0, limit=HEAL_BATCH)
+    return [(each.entry.fingerprint, each.home) for each in stretch.entries]

@@ -68,7 +68,7 @@ def page(
         if after is None
         else ranges.after(read, after, limit=limit)
     )
-    alive = yield from reading.alive(index, found.entries)
+    alive = yield from reading.alive(index, found.entries, kind=query.kind)
     return Page(
         sessions=alive,
         total=found.total - (len(found.entries) - len(alive)),
@@ -90,7 +90,7 @@ def find(prefix: str, *, limits: Limits, limit: int, kind: Kind = "session") -> 
     read = ranges.stretched(index, [keys.home_of(prefix)], limits=limits, kind=kind)
     found = yield from ranges.at(read, offset=0, limit=FIND_DEPTH)
     matching = [each for each in found.entries if each.entry.fingerprint.startswith(prefix)]
-    return (yield from reading.alive(index, matching[:limit]))
+    return (yield from reading.alive(index, matching[:limit], kind=kind))
 
 
 def _index_of(query: Query) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from mcp_sessions.records import Session, parse_handshake
+from mcp_sessions.records import Kind, Session, parse_handshake
+from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script, warn_unreadable
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.ranges import Located
@@ -27,8 +28,8 @@ def get(fingerprint: str) -> Call[Session | None]:
     return Call(GET, fingerprint, ("session", "features"), (), _alive)
 
 
-def alive(index: str, entries: Sequence[Located]) -> Operation[list[Session]]:
-    """The sessions of index entries, in order. Entries of sessions that are gone are dropped from the index.
+def alive(index: str, entries: Sequence[Located], *, kind: Kind = "session") -> Operation[list[Session]]:
+    """The sessions of index entries, in order. Entries of sessions that are gone are dropped.
 
     Those that are over, and that nobody has ended yet, are left for the sweep.
     """
@@ -40,7 +41,14 @@ def alive(index: str, entries: Sequence[Located]) -> Operation[list[Session]]:
         if session is None:
             gone.setdefault(each.home, []).append(each.entry)
     if gone:
-        yield [call for home, some in gone.items() for call in indexes.unindex(home, [index], some)]
+        yield [
+            call
+            for home, some in gone.items()
+            for call in (
+                *indexes.unindex(home, [index], some),
+                *indexes.unindex_each([keys.activity_index(kind), keys.ends_index(kind)], some),
+            )
+        ]
     return [session for session in found if isinstance(session, Session)]
 
 

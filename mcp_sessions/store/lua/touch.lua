@@ -12,15 +12,11 @@ local function touch(key, arg)
   local session, unreadable = load(KEYS[key], now)
   if not session then return unreadable or false end
   if session.principal ~= ARGV[arg] then return false end
-  local interval = tonumber(ARGV[arg + 4])
-  if not is(session, 'a') then
-    mark(session, 'a')
-    interval = 0
-  end
+  mark(session, 'a')
   if ARGV[arg + 3] ~= '' then mark(session, ARGV[arg + 3]) end
   if ARGV[arg + 2] ~= '' then session.call = ARGV[arg + 2] end
   session.requests = session.requests + 1
-  return slide(session, now, tonumber(ARGV[arg + 1]), interval, key)
+  return slide(session, now, tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 4]), key)
 end
 
 local replies = {}

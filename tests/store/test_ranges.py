@@ -1,0 +1,142 @@
+"""Lists that are merged from shards: exact at any depth, from either end, after any entry, in a few round trips."""
+
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mcp_sessions.store.calls import indexes, queries, ranges
+from mcp_sessions.store.calls.indexes import Entry
+from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.calls.ranges import Stretch, Stretched
+from mcp_sessions.store.keys import homes, shard_of
+from tests.store import harness as harnesses
+from tests.store.harness import START, Harness, a_fingerprint
+
+COUNT = 3_000
+
+
+@pytest.fixture(params=[1, 2, 16])
+async def filled(
+    request: pytest.FixtureRequest, redis_caches: Any
+) -> AsyncIterator[tuple[Harness, list[Entry]]]:
+    """A harness, and the entries of its index in ascending order. Many have equal scores, and one shard has most."""
+    shards = request.param
+    harness, chance = harnesses.redis_harness("standalone", shards=shards), random.Random(shards)  # noqa: S311 - no secret
+    entries: dict[str, dict[str, int]] = {home: {} for home in homes(shards)}
+    while sum(map(len, entries.values())) < COUNT:
+        fingerprint = a_fingerprint()
+        shard = shard_of(fingerprint, shards)
+        if shard and chance.random() < 0.5:
+            continue
+        # The last shard has what is oldest.
+        score = START - chance.randrange(1_000 if shard < shards - 1 else 50_000) // 10 * 10
+        entries[homes(shards)[shard]][fingerprint] = score
+    [client] = harnesses.servers()
+    for home, some in entries.items():
+        members: dict[Any, Any] = {bytes.fromhex(each): score for each, score in some.items()}
+        client.zadd(harness.keys.resolve(home, ["index:activity"])[0], members)
+    known = [Entry(*each) for some in entries.values() for each in some.items()]
+    yield harness, sorted(known, key=lambda each: (each.active_ms, each.fingerprint))
+    await harness.aclose()
+
+
+def index_of(harness: Harness, **options: Any) -> Stretched:
+    return ranges.stretched(
+        "index:activity", homes(harness.limits.shards), limits=harness.limits, kind="session", **options
+    )
+
+
+def found(stretch: Stretch) -> list[Entry]:
+    return [each.entry for each in stretch.entries]
+
+
+@pytest.mark.parametrize("ascending", [True, False])
+async def test_a_stretch_is_exact_at_any_depth(filled: tuple[Harness, list[Entry]], ascending: bool) -> None:
+    harness, entries = filled
+    expected = entries if ascending else entries[::-1]
+    index = index_of(harness, ascending=ascending)
+
+    for offset in (0, 1, 99, 450, 500, 501, 999, 1_500, COUNT - 100, COUNT - 1, COUNT, COUNT + 10):
+        for limit in (1, 100, 1_200):
+            stretch = harness.sync.run(ranges.at(index, offset=offset, limit=limit))
+            assert found(stretch) == expected[offset : offset + limit], (offset, limit)
+            assert stretch.total == COUNT
+
+
+@pytest.mark.parametrize("ascending", [True, False])
+async def test_a_stretch_is_exact_between_bounds(
+    filled: tuple[Harness, list[Entry]], ascending: bool
+) -> None:
+    harness, entries = filled
+    since, before = START - 700, START - 100
+    expected = [each for each in entries if since <= each.active_ms < before][:: 1 if ascending else -1]
+    index = index_of(harness, ascending=ascending, since_ms=since, before_ms=before)
+
+    for offset in (0, 300, 800, len(expected) - 5):
+        stretch = harness.sync.run(ranges.at(index, offset=offset, limit=100))
+        assert found(stretch) == expected[offset : offset + 100], offset
+        assert stretch.total == len(expected)
+
+
+@pytest.mark.parametrize("ascending", [True, False])
+async def test_the_list_goes_on_after_any_entry(filled: tuple[Harness, list[Entry]], ascending: bool) -> None:
+    """Also if that entry is not there any more, and many others have its score."""
+    harness, entries = filled
+    expected = entries if ascending else entries[::-1]
+    index = index_of(harness, ascending=ascending)
+
+    for place in (0, 7, 1_234, COUNT - 3, COUNT - 1):
+        stretch = harness.sync.run(ranges.after(index, expected[place], limit=50))
+        assert found(stretch) == expected[place + 1 : place + 51], place
+    gone = Entry("80" * 32, START - 500)
+    follows = [
+        each
+        for each in expected
+        if (each.active_ms, each.fingerprint) != (gone.active_ms, gone.fingerprint)
+        and ((each.active_ms, each.fingerprint) > (gone.active_ms, gone.fingerprint)) == ascending
+    ]
+    assert found(harness.sync.run(ranges.after(index, gone, limit=50))) == follows[:50]
+
+
+async def test_all_pages_one_after_another_are_all_sessions_once(harness: Harness) -> None:
+    opened = [await harness.open(principal=f"issuer|{n % 3}") for n in range(25)]
+    await harness.settled()
+    seen: list[str] = []
+    after = None
+
+    while page := await harness.store.run(queries.page(Query(), limits=harness.limits, limit=4, after=after)):
+        if page.last is None:
+            break
+        seen += [session.fingerprint for session in page.sessions]
+        after = page.last
+
+    assert len(seen) == 25
+    assert set(seen) == set(opened)
+    for n in range(3):
+        query = Query(principal=f"issuer|{n}")
+        found = await harness.store.run(queries.page(query, limits=harness.limits, limit=50))
+        assert {each.fingerprint for each in found.sessions} == set(opened[n::3])
+
+
+async def test_a_deep_stretch_takes_one_round_trip_more(filled: tuple[Harness, list[Entry]]) -> None:
+    harness, _ = filled
+    trips = 0
+
+    def counting(work: Any) -> Any:
+        nonlocal trips
+        calls = next(work)
+        while True:
+            trips += 1
+            try:
+                calls = work.send(harness.sync.run_all(calls))
+            except StopIteration as stop:
+                return stop.value
+
+    counting(ranges.at(index_of(harness), offset=1_500, limit=100))
+    assert trips == (1 if harness.limits.shards == 1 else 2)
+    trips = 0
+    counting(ranges.at(index_of(harness), offset=0, limit=100))
+    counting(indexes.count(limits=harness.limits))
+    assert trips == 2
