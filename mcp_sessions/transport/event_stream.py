@@ -188,7 +188,8 @@ class EventStream:
     async def _wait_for_work(self) -> bool:
         """Wait until there is something to do. False when it is time for a keep-alive comment."""
         loop = asyncio.get_running_loop()
-        self._waker = waker = loop.create_future()
+        waker: asyncio.Future[bool] = loop.create_future()
+        self._waker = waker
         timer = loop.call_later(KEEP_ALIVE_SECONDS, self._wake, False)  # noqa: FBT003 - what the waker gives
         try:
             return await waker
