@@ -34,14 +34,14 @@ _CALL = (
     b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":{"name":"add","arguments":{"a":40000,"b":2}}}'
 )
 #: What a request of the modern era says of its client.
-_ENVELOPE = {
+MODERN_ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": MODERN_VERSION,
     "io.modelcontextprotocol/clientInfo": _CLIENT_INFO,
     "io.modelcontextprotocol/clientCapabilities": _CAPABILITIES,
 }
 _MODERN_CALL = (
     b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":{"name":"add","arguments":{"a":40000,"b":2},'
-    b'"_meta":' + json.dumps(_ENVELOPE).encode() + b"}}"
+    b'"_meta":' + json.dumps(MODERN_ENVELOPE).encode() + b"}}"
 )
 _MODERN_HEADERS = (
     f"MCP-Protocol-Version: {MODERN_VERSION}",

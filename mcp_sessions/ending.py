@@ -25,7 +25,7 @@ from mcp_sessions.conf.rules import REVIVE, SERVE
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.calls import endings, queries, sessions, sweeps, validity
+from mcp_sessions.store.calls import endings, queries, sessions, streams, sweeps, validity
 from mcp_sessions.store.calls.endings import Ending
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import EndReason
@@ -34,7 +34,7 @@ from mcp_sessions.streams.retry import retry_while_unavailable
 
 logger = logging.getLogger(__name__)
 
-#: Sessions that are ended together: six round trips for so many.
+#: Sessions that are ended together: eight round trips at most for so many.
 BATCH: Final = 500
 #: Runs a coroutine in the background.
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
@@ -70,7 +70,7 @@ def end_sessions(
     reason: EndReason = "expired_by_operator",
     by: str = "code",
 ) -> frozenset[str]:
-    """End many sessions of an endpoint, as `end_session` ends one, in six round trips for each 500.
+    """End many sessions of an endpoint, as `end_session` ends one, in eight round trips at most for each 500.
 
     Returns the fingerprints of those that this call ended; the others were gone already.
 
@@ -110,13 +110,13 @@ def _end(
         outside.notify_all(alias, _notification(ended))
         for facts in _signals(ended, alias, reason):
             session_ended.send_robust(sender=Session, **facts)
-    if failures:
-        return ended, failures[0]
     try:
-        store.run(endings.finish(token))
+        store.run(streams.forget(_with_streams(ended)))
+        if not failures:
+            store.run(endings.finish(token))
     except StoreUnavailable as error:
         logger.warning("Ends of sessions may be announced again: %s", error)
-    return ended, None
+    return ended, failures[0] if failures else None
 
 
 def _sorted(
@@ -187,6 +187,7 @@ async def end_over(node: Node, alias: str, fingerprints: Sequence[str], *, token
         _log([session], reason, "time")
         for facts in _signals([session], alias, reason):
             await session_ended.asend_robust(sender=Session, **facts)
+    await forget(node, _with_streams(swept.ended))
     if swept.ended:
         await node.store.run(sweeps.forget([each.fingerprint for each in swept.ended], token=token))
     if swept.complete:
@@ -247,6 +248,19 @@ async def _announce(node: Node, alias: str, ended: Sequence[Session], *, reason:
     for facts in _signals(ended, alias, reason):
         await session_ended.asend_robust(sender=Session, **facts)
     await node.notify_others(notification)
+    await forget(node, _with_streams(ended))
+
+
+def _with_streams(records: Sequence[Session]) -> list[str]:
+    return [each.fingerprint for each in records if each.kind == "session"]
+
+
+async def forget(node: Node, fingerprints: Sequence[str]) -> None:
+    """Drop what is left of sessions that are over."""
+    try:
+        await node.store.run(streams.forget(fingerprints))
+    except StoreUnavailable as error:
+        logger.debug("The streams of %d sessions are left to their TTL: %s", len(fingerprints), error)
 
 
 class Deadlines:
@@ -272,17 +286,25 @@ class Deadlines:
         self._spawn = spawn
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
+    @property
+    def horizon_ms(self) -> float:
+        """For how many milliseconds before its deadline a session has to be watched."""
+        return self._horizon() * 1000
+
     def watch(self, session: Session, *, touched: float | None = None) -> None:
         """Schedule the end of a session whose deadline is near.
 
         `touched` is when the store touched or kept it, in seconds of the loop's clock; None for just now.
         """
-        left = (session.deadline_ms - session.last_activity_ms) / 1000
-        if left > self._horizon():
-            return
-        loop, fingerprint = asyncio.get_running_loop(), session.fingerprint
+        left_ms = session.deadline_ms - session.last_activity_ms
+        if left_ms <= self.horizon_ms:
+            self.due_in(session.fingerprint, left_ms / 1000, since=touched)
+
+    def due_in(self, fingerprint: str, seconds: float, *, since: float | None = None) -> None:
+        """A session reaches its deadline so many seconds after a moment of the loop's clock; None for just now."""
+        loop = asyncio.get_running_loop()
         known = self._timers.get(fingerprint)
-        due = (loop.time() if touched is None else touched) + left + MARGIN_SECONDS
+        due = (loop.time() if since is None else since) + seconds + MARGIN_SECONDS
         if known is not None:
             if known.when() <= due:
                 return

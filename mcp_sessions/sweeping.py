@@ -6,7 +6,7 @@ from typing import Final
 
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.conf import endpoint
-from mcp_sessions.ending import SIGNALLED, end_over
+from mcp_sessions.ending import SIGNALLED, end_over, forget
 from mcp_sessions.store import keys
 from mcp_sessions.store.calls import endings, sweeps
 from mcp_sessions.store.calls.endings import Ending
@@ -40,6 +40,8 @@ async def _sweep_some(node: Node, alias: str, home: str, found: sweeps.Over) -> 
             await node.store.run(endings.begin(begun))
         swept = await end_over(node, alias, fingerprints, token=token)
         if swept.lost:
+            if kind == "session":
+                await forget(node, swept.lost)
             await node.store.run(sweeps.drop(swept.lost, home=home, kind=kind, now_ms=found.now_ms))
         complete = complete and swept.complete
     return complete and any(len(some) == sweeps.BATCH for some in found.fingerprints.values())

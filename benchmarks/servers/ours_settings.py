@@ -25,5 +25,6 @@ MCP_SESSIONS = {
         "PATH": "mcp",
         "NAMESPACE": "benchmark",
         "INVENTORY": os.environ.get("INVENTORY") != "0",
+        "IDLE_TTL": float(os.environ.get("IDLE_TTL", "3600")),
     }
 }

@@ -125,7 +125,7 @@ class ClientRequests:
         )
         self._open[fingerprint, waiting.id] = waiting
         try:
-            await self._register(waiting, timeout)
+            await self._register(waiting)
             await say(_message(waiting, request))
             async with asyncio.timeout(timeout):
                 return await waiting.reply
@@ -139,11 +139,17 @@ class ClientRequests:
             del self._open[fingerprint, waiting.id]
             self._spawn(self._withdraw(fingerprint, waiting.id))
 
-    async def _register(self, waiting: _OpenRequest, timeout: float) -> None:  # noqa: ASYNC109 - for the store to keep
+    @property
+    def _kept_ms(self) -> int:
+        """For how many milliseconds the store keeps a request for a node that does not ask for its replies.
+
+        As long as a stream: nothing of a session outlasts it by more.
+        """
+        return self._conf().stream_limits.ttl_ms
+
+    async def _register(self, waiting: _OpenRequest) -> None:
         registered = await self._store.run(
-            requests.register(
-                waiting.fingerprint, waiting.id, node=self._node.id, timeout_ms=round(timeout * 1000)
-            )
+            requests.register(waiting.fingerprint, waiting.id, node=self._node.id, kept_ms=self._kept_ms)
         )
         if not registered:
             raise SessionEnded
@@ -151,7 +157,7 @@ class ClientRequests:
 
     async def _withdraw(self, fingerprint: str, request_id: str) -> None:
         try:
-            await self._store.run(requests.withdraw(fingerprint, request_id))
+            await self._store.run(requests.withdraw(fingerprint, request_id, kept_ms=self._kept_ms))
         except StoreUnavailable as error:
             logger.debug("A request to a client is left to its timeout: %s", error)
 
@@ -215,7 +221,7 @@ class ClientRequests:
         """Take from the store what the client said so far."""
         try:
             replies = await self._store.run(
-                requests.replies(waiting.fingerprint, waiting.id, after=waiting.heard)
+                requests.replies(waiting.fingerprint, waiting.id, after=waiting.heard, kept_ms=self._kept_ms)
             )
         except StoreUnavailable as error:
             logger.debug("An answer is fetched later: %s", error)

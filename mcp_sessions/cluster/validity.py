@@ -19,8 +19,12 @@ class Validity:
         return round(time.time() * 1000 + self._ahead_ms)
 
     def counts(self, created_ms: int, *, setting_ms: int) -> bool:
-        """Whether a session counts that was opened then; `setting_ms` is MIN_CREATED, which may be in the future."""
-        return created_ms >= self.min_created_ms and not created_ms < setting_ms <= self.now_ms()
+        """Whether a session counts that was opened then. `setting_ms`: as for `first_ms`."""
+        return created_ms >= self.first_ms(setting_ms=setting_ms)
+
+    def first_ms(self, *, setting_ms: int) -> int:
+        """When the first session was opened that counts. `setting_ms` is MIN_CREATED, which may be in the future."""
+        return max(self.min_created_ms, setting_ms) if setting_ms <= self.now_ms() else self.min_created_ms
 
     def raise_to(self, min_created_ms: int) -> None:
         """Another process has said that sessions no longer count that were opened earlier."""

@@ -26,7 +26,7 @@ from mcp_sessions.connections.trips import Trip, Waiting, give_up
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
 #: notifications, which are many and small, two.
-IN_FLIGHT: Final = {"touches": 1, "messages": 2, "others": 8, "follow_ups": 1}
+IN_FLIGHT: Final = {"touches": 1, "looks": 1, "messages": 2, "others": 8, "follow_ups": 1}
 #: Scripts that may wait in one pipeline; further ones fail at once.
 MOST_WAITING: Final = 10_000
 #: Seconds for which connections stay outside of redis-py's pool: to take one from it and give it back is a quarter of

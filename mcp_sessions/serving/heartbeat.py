@@ -5,32 +5,40 @@ It keeps sessions and streams alive on which nothing happens, and makes up for l
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.conf import endpoint
 from mcp_sessions.ending import Deadlines, aend_session, finish_endings
-from mcp_sessions.records import Session
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
+from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.outage import Outage
-from mcp_sessions.store.calls import sessions, streams
+from mcp_sessions.store.calls import looks, sessions, streams
+from mcp_sessions.store.calls.looks import Found, Held
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
+from mcp_sessions.streams.reader import StreamReader
+from mcp_sessions.streams.writer import StreamWriter
 from mcp_sessions.sweeping import sweep
 from mcp_sessions.transport.event_ids import STANDALONE
 
 T = TypeVar("T")
-#: Sessions or streams that are looked after at once: thousands would make a burst of memory and latency.
+#: Sessions or streams that are renewed at once: thousands would make a burst of memory and latency.
 BATCH: Final = 100
-#: Seconds between two batches of streams.
-PAUSE_SECONDS: Final = 0.02
+#: Sessions, and logs of streams, are renewed when this part of their TTL is over. To renew one costs Redis as much as
+#: ten looks at it.
+RENEWED_AFTER: Final = 0.1
+#: Sessions are renewed after so many milliseconds at the latest: operators look for those of the last five minutes.
+LONGEST_IDLE_MS: Final = 240_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Heartbeat:
     """Looks after the sessions, streams and requests of one endpoint in this process."""
 
@@ -44,39 +52,58 @@ class Heartbeat:
     outage: Outage
     #: Called with the fingerprint of a session that the store does not have.
     session_missing: Callable[[str], Awaitable[None]]
+    #: The sessions that the last heartbeat kept from idling out.
+    _kept: set[str] = field(default_factory=set, init=False)
 
     async def beat(self) -> None:
-        """Run one heartbeat. Raises: StoreUnavailable."""
-        await self._keep_sessions()
-        await self._keep_streams()
-        await self.listeners.keep()
-        await self.orphans.look()
-        await self.client_requests.look()
-        await finish_endings(self.context.node, self.context.conf().alias)
-        await sweep(self.context.node, self.context.conf().alias)
-        await self._read_again()
+        """Run one heartbeat. Where a part of the store is away, the rest is looked after. Raises: StoreUnavailable."""
+        node, alias = self.context.node, self.context.conf().alias
+        await _all_of(
+            self.keep,
+            self.listeners.keep,
+            self.orphans.look,
+            self.client_requests.look,
+            partial(finish_endings, node, alias),
+            partial(sweep, node, alias),
+        )
+        # Not if a part of the store is away: it would be asked in vain for each session that was opened meanwhile.
         await self.outage.settle()
 
-    async def _keep_sessions(self) -> None:
-        """Keep the sessions of long requests and open streams from idling out."""
-        busy = {exchange.session.fingerprint for exchange in self.admission if exchange.keeps_session}
-        busy |= {reader.fingerprint for reader in self.open_streams}
-        for fingerprints in _batches(sorted(busy)):
-            keep = sessions.keep(fingerprints, limits=self.context.conf().limits)
-            alive = await self.context.store.run(keep)
-            for fingerprint in fingerprints:
-                session = alive.get(fingerprint)
-                if session is None:
-                    await self.session_missing(fingerprint)
-                elif self._counts(session):
-                    self.deadlines.watch(session)
-                else:
-                    await self._end(fingerprint)
+    async def keep(self) -> None:
+        """Keep the sessions of long requests and open streams from idling out, and see what has become of them.
 
-    def _counts(self, session: Session) -> bool:
-        """False for a session that was opened before the moment before which none counts any more."""
-        setting_ms = self.context.conf().min_created_ms
-        return self.context.node.validity.counts(session.created_ms, setting_ms=setting_ms)
+        A notification may have been lost: of a message, of a newer connection, of the end of a session. Raises:
+        StoreUnavailable.
+        """
+        seen = _Seen()
+        busy = [each for each in self.admission if each.keeps_session]
+        for some in _batches([*self.open_streams, *busy], looks.TOGETHER):
+            await self._look(some, seen)
+        missing = (partial(self.session_missing, each) for each in seen.missing)
+        barred = (partial(self._end, each) for each in seen.barred)
+        await _all_of(partial(self._renew_sessions, seen), self._renew_logs, *missing, *barred)
+
+    async def _look(self, holders: Sequence[StreamReader | Exchange], seen: "_Seen") -> None:
+        """See what has become of sessions and streams, and which sessions have to be renewed."""
+        horizon = self.deadlines.horizon_ms
+        idle_ms = min(self.context.conf().limits.idle_ms * RENEWED_AFTER, LONGEST_IDLE_MS)
+        asked, conf = [_held(each) for each in holders], self.context.conf()
+        first_ms = self.context.node.validity.first_ms(setting_ms=conf.min_created_ms)
+        found = await self.context.store.run(looks.look(asked, first_ms=first_ms))
+        for holder, held, what in zip(holders, asked, found, strict=True):
+            seen.held.add(held.fingerprint)
+            if what is None:
+                seen.missing.add(held.fingerprint)
+            elif isinstance(what, Found):
+                if what.barred:
+                    seen.barred.add(held.fingerprint)
+                    continue
+                if what.left_ms <= horizon:
+                    self.deadlines.due_in(held.fingerprint, what.left_ms / 1000)
+                if what.since_ms >= idle_ms:
+                    seen.idle.add(held.fingerprint)
+                if what.changed and isinstance(holder, StreamReader):
+                    holder.nudge()
 
     async def _end(self, fingerprint: str) -> None:
         """Nobody can use the session any more; here something of it is still open."""
@@ -85,22 +112,69 @@ class Heartbeat:
             self.context.node, alias, fingerprint, reason="expired_by_operator", by="MIN_CREATED", spawn=spawn
         )
 
-    async def _keep_streams(self) -> None:
-        """Keep the logs of the exchanges that run here, and of the standalone streams that are delivered here.
+    async def _renew_sessions(self, seen: "_Seen") -> None:
+        """Renew what is due, and what is not held any more: its idle time begins now."""
+        idle = seen.idle | (self._kept - seen.held)
+        self._kept |= seen.held
+        run, limits = self.context.store.run, self.context.conf().limits
+        await _all_of(
+            *(partial(run, sessions.keep(some, limits=limits)) for some in _batches(sorted(idle), BATCH))
+        )
+        self._kept = seen.held
+
+    async def _renew_logs(self) -> None:
+        """Renew the logs of the exchanges that run here, and of the standalone streams that are open here.
 
         An exchange that no node runs must not keep its client waiting: its log expires.
         """
-        names = {(e.session.fingerprint, e.stream.name) for e in self.admission if e.stream is not None}
-        names |= {(fingerprint, STANDALONE) for fingerprint in self.open_streams.listening}
-        for batch in _batches(sorted(names)):
-            await self.context.store.run(streams.keep(batch))
+        logs: dict[tuple[str, str], StreamReader | StreamWriter] = {
+            (each.fingerprint, STANDALONE): each for each in self.open_streams if each.stream == STANDALONE
+        }
+        for each in self.admission:
+            if each.stream is not None:
+                logs[each.session.fingerprint, each.stream.name] = each.stream
+        since = asyncio.get_running_loop().time() - self.context.conf().stream_ttl * RENEWED_AFTER
+        due = [(log, holder) for log, holder in logs.items() if holder.kept <= since]
+        await _all_of(*(partial(self._renew, some) for some in _batches(due, BATCH)))
 
-    async def _read_again(self) -> None:
-        """Let every open stream look at its log: a notification may have been lost."""
-        for batch in _batches(list(self.open_streams)):
-            for reader in batch:
-                reader.nudge()
-            await asyncio.sleep(PAUSE_SECONDS)
+    async def _renew(self, logs: Sequence[tuple[tuple[str, str], StreamReader | StreamWriter]]) -> None:
+        now = asyncio.get_running_loop().time()
+        await self.context.store.run(streams.keep([log for log, _ in logs]))
+        for _, holder in logs:
+            holder.kept = now
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a heartbeat has seen of the sessions that are held here."""
+
+    held: set[str] = field(default_factory=set)
+    #: Those that the store does not have.
+    missing: set[str] = field(default_factory=set)
+    #: Those that were opened before the moment before which none counts any more.
+    barred: set[str] = field(default_factory=set)
+    #: Those to renew.
+    idle: set[str] = field(default_factory=set)
+
+
+def _held(holder: StreamReader | Exchange) -> Held:
+    """What a reader delivers, or the session of an exchange."""
+    if isinstance(holder, Exchange):
+        return Held(holder.session.fingerprint)
+    token = 0 if holder.holder is None else holder.holder.token
+    return Held(holder.fingerprint, holder.stream, token, holder.after if holder.is_current else None)
+
+
+async def _all_of(*cares: Callable[[], Awaitable[object]]) -> None:
+    """Run one after the other, each whether or not the store was there for those before. Raises: StoreUnavailable."""
+    failure = None
+    for care in cares:
+        try:
+            await care()
+        except StoreUnavailable as error:
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 def keeps(admission: Admission, open_streams: OpenStreams, fingerprint: str) -> bool:
@@ -115,5 +189,5 @@ def seconds_between(alias: str) -> float:
     return min(HEARTBEAT_SECONDS, conf.idle_ttl / 3, conf.stream_ttl / 3)
 
 
-def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[n : n + BATCH] for n in range(0, len(items), BATCH))
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[n : n + size] for n in range(0, len(items), size))

@@ -1,6 +1,5 @@
 """What this process does when it is told something about a session, mostly by another process."""
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,18 +17,15 @@ from mcp_sessions.cluster.notifications import (
     StreamDisconnected,
     StreamReleased,
 )
-from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.cancellations import Cancellations
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.outage import Outage
-from mcp_sessions.store.calls import sessions, streams
+from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.standalone import publish_to_all
 from mcp_sessions.transport import jsonrpc
-
-logger = logging.getLogger(__name__)
 
 
 class Inbox:
@@ -122,10 +118,3 @@ class Inbox:
             if exchange.waits_for_client:
                 exchange.abort()
         self._client_requests.end(fingerprint)
-        self._context.spawn(self._forget_streams(fingerprint))
-
-    async def _forget_streams(self, fingerprint: str) -> None:
-        try:
-            await self._context.store.run(streams.forget(fingerprint))
-        except StoreUnavailable as error:
-            logger.debug("The streams of session %.12s are left to their TTL: %s", fingerprint, error)

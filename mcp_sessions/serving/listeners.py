@@ -20,8 +20,9 @@ from mcp_sessions.conf import Endpoint, Limits
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.records import Handshake, parse_handshake, record_fingerprint
 from mcp_sessions.sdk.listening import Subscription
-from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls import looks, sessions
 from mcp_sessions.store.calls.indexes import LONGEST_MS
+from mcp_sessions.store.calls.looks import Found, Held
 from mcp_sessions.streams.context import Context
 from mcp_sessions.transport import jsonrpc, sse
 from mcp_sessions.transport.asgi import Receive, Send
@@ -29,17 +30,15 @@ from mcp_sessions.transport.event_stream import EventStream
 
 logger = logging.getLogger(__name__)
 
-#: For how long the record of a listener stays when its process does not renew it, and how often it does.
-TTL_MS: Final = 60_000
-RENEW_SECONDS: Final = 15.0
-#: Records that are renewed together.
-BATCH: Final = 100
+#: For how long the record of a listener stays when its process does not renew it, and after which time it does.
+TTL_MS: Final = 180_000
+RENEWED_AFTER_MS: Final = 60_000
 
 
 class Listener:
     """One client that listens."""
 
-    __slots__ = ("_last", "_subscription", "fingerprint", "handshake", "kept", "principal", "stream")
+    __slots__ = ("_last", "_subscription", "fingerprint", "handshake", "is_new", "principal", "stream")
 
     def __init__(
         self, subscription: Subscription, result: dict[str, Any], *, principal: str, handshake: Handshake
@@ -49,8 +48,8 @@ class Listener:
         self.principal = principal
         self.handshake = handshake
         self.stream = EventStream()
-        #: When the record was made or renewed, by the loop's clock; inf while it is made for the first time.
-        self.kept = inf
+        #: Whether the record is being made for the first time.
+        self.is_new = True
         self._subscription = subscription
         self._last = _frame(result)
         self.stream.put(_frame(subscription.acknowledgement()))
@@ -142,31 +141,45 @@ class Listeners:
             listener.end()
 
     async def keep(self) -> None:
-        """With each heartbeat: renew the records that are due. Raises: StoreUnavailable."""
-        due = asyncio.get_running_loop().time() - RENEW_SECONDS
-        waiting = [each for each in self._open.values() if each.kept <= due]
-        for start in range(0, len(waiting), BATCH):
-            await self._renew(waiting[start : start + BATCH])
+        """With each heartbeat: see that every listener has a record, and renew those that are due.
 
-    async def _renew(self, listeners: list[Listener]) -> None:
-        now, store = asyncio.get_running_loop().time(), self._context.store
-        keep = sessions.keep([each.fingerprint for each in listeners], limits=limits_of(self._context.conf()))
-        alive = await store.run(keep)
-        for listener in listeners:
-            if listener.fingerprint in alive:
-                listener.kept = now
-            elif await store.run(sessions.end_reason(listener.fingerprint)) is not None:
+        Raises: StoreUnavailable.
+        """
+        waiting = [each for each in self._open.values() if not each.is_new]
+        for start in range(0, len(waiting), looks.TOGETHER):
+            await self._keep(waiting[start : start + looks.TOGETHER])
+
+    async def _keep(self, listeners: list[Listener]) -> None:
+        store = self._context.store
+        found = await store.run(looks.look([Held(each.fingerprint) for each in listeners]))
+        due = [
+            each.fingerprint
+            for each, what in zip(listeners, found, strict=True)
+            if isinstance(what, Found) and what.since_ms >= RENEWED_AFTER_MS
+        ]
+        if due:
+            await store.run(sessions.keep(due, limits=limits_of(self._context.conf())))
+        missing = [each for each, what in zip(listeners, found, strict=True) if what is None]
+        ends = await store.run_all(sessions.end_reason(each.fingerprint) for each in missing)
+        for listener, ended in zip(missing, ends, strict=True):
+            if ended is not None:
                 listener.end()  # the notification of that was lost
-            elif listener.fingerprint in self._open:
-                await self._record_anew(listener)
+        # At the same moment, so that they share round trips.
+        await asyncio.gather(
+            *(
+                self._record_anew(each)
+                for each in missing
+                if each.stream.open and each.fingerprint in self._open
+            )
+        )
 
     async def _record_first(self, listener: Listener) -> None:
         """Raises: TooManySessions."""
         try:
             await self._record(listener)
         except StoreUnavailable as error:
-            listener.kept = -inf
             logger.info("A listener is recorded later: %s", error)
+        listener.is_new = False
 
     async def _record_anew(self, listener: Listener) -> None:
         """The store was away, or has lost the record."""
@@ -181,7 +194,6 @@ class Listeners:
 
     async def _record(self, listener: Listener) -> None:
         """Raises: TooManySessions; StoreUnavailable."""
-        now = asyncio.get_running_loop().time()
         create = sessions.create(
             listener.fingerprint,
             principal=listener.principal,
@@ -189,7 +201,6 @@ class Listeners:
             limits=limits_of(self._context.conf()),
         )
         await self._context.store.run(create)
-        listener.kept = now
 
     async def _forget(self, fingerprint: str) -> None:
         try:

@@ -22,7 +22,7 @@ _FOLDER: Final = files("mcp_sessions.store") / "lua"
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 #: What carries a script to Redis: calls of one pipeline share round trips, and do not wait for those of another.
-Pipe = Literal["touches", "messages", "others", "follow_ups"]
+Pipe = Literal["touches", "looks", "messages", "others", "follow_ups"]
 
 
 class Script:

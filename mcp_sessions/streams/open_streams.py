@@ -45,6 +45,10 @@ class OpenStreams:
         """The sessions with a standalone stream open here, whichever of their connections delivers at this moment."""
         return {reader.fingerprint for reader in self if reader.stream == STANDALONE}
 
+    def has(self, fingerprint: str, token: int) -> bool:
+        """Whether the connection with this token is here."""
+        return any(reader.claim.token == token for reader in self._readers.get(fingerprint, ()))
+
     async def take_over(
         self, session: Session, stream: str, *, after: int | None, scope: Mapping[str, Any]
     ) -> StreamReader | None:

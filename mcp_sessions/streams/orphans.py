@@ -110,6 +110,8 @@ class Orphans:
         if holder is None:
             # The store does not know that this connection waits, nor of any other: its client comes back.
             reader.event_stream.end()
+        elif self._open_streams.has(reader.fingerprint, holder.token):
+            pass  # each heartbeat looks whether it has news
         elif holder.node in present or not self._is_settled():
             # That node may not know: the notification was lost, or the reply to the claim of a client that has left.
             released = StreamReleased(fingerprint=reader.fingerprint, token=holder.token)

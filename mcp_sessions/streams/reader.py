@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from math import inf
 from typing import Any, Final
 
 from mcp_sessions.errors import StoreUnavailable
@@ -36,6 +37,7 @@ class StreamReader:
         "event_stream",
         "fingerprint",
         "holder",
+        "kept",
         "origin",
         "request",
         "scope",
@@ -66,6 +68,8 @@ class StreamReader:
         self.scope = scope
         #: The position of the last message that was put on this connection.
         self.after = taken.after
+        #: When the log of a standalone stream was renewed last, by the loop's clock.
+        self.kept = -inf
         self._context = context
         if primed:
             start = EventId.of(fingerprint, stream, taken.after)

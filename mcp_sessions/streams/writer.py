@@ -53,6 +53,8 @@ class StreamWriter:
         self.name = secrets.token_hex(8)
         self.event_stream = EventStream()
         self.claim: Claim | None = None
+        #: When the log was renewed last, by the loop's clock; not when something was appended.
+        self.kept = -inf
         #: Whether another node has ended this stream or runs the exchange again: no message is accepted any more.
         self.superseded = False
         self._context = context

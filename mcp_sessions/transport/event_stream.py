@@ -60,7 +60,7 @@ class EventStream:
         self._ended = False
         self._closed = False
         self._running = False
-        self._waker: asyncio.Future[None] | None = None
+        self._waker: asyncio.Future[bool] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
 
@@ -188,18 +188,18 @@ class EventStream:
     async def _wait_for_work(self) -> bool:
         """Wait until there is something to do. False when it is time for a keep-alive comment."""
         loop = asyncio.get_running_loop()
-        self._waker = waker = loop.create_future()
-        timer = loop.call_later(KEEP_ALIVE_SECONDS, waker.cancel)
+        waker: asyncio.Future[bool] = loop.create_future()
+        self._waker = waker
+        timer = loop.call_later(KEEP_ALIVE_SECONDS, self._wake, False)  # noqa: FBT003 - what the waker gives
         try:
-            await asyncio.wait([waker])
-            return not waker.cancelled()
+            return await waker
         finally:
             timer.cancel()
             self._waker = None
 
-    def _wake(self) -> None:
+    def _wake(self, work: bool = True) -> None:
         if self._waker is not None and not self._waker.done():
-            self._waker.set_result(None)
+            self._waker.set_result(work)
 
     async def _close_on_disconnect(self, receive: Receive) -> None:
         """Close when the client leaves. Parts of a request body that are still to come are skipped."""

@@ -251,7 +251,7 @@ async def test_a_request_that_the_store_has_lost_is_not_waited_for(
     store: Store, one: Process, session: str
 ) -> None:
     request_id, waiting = await one.ask(session)
-    await store.run(requests.withdraw(session, request_id))
+    await store.run(requests.withdraw(session, request_id, kept_ms=60_000))
     await one.requests.look()
     with pytest.raises(TimedOut):
         await asyncio.wait_for(waiting, BOUND)

@@ -99,7 +99,7 @@ BOUNDS: Final = {
         f"{outage.MOST_UNWRITTEN:,} each"
     ),
     "Wait for a connection to Redis": f"{defaults.CONNECT_TIMEOUT:g} s (`SOCKET_CONNECT_TIMEOUT`)",
-    "Calls that wait for Redis": f"{pipelines.MOST_WAITING:,} of each of four kinds",
+    "Calls that wait for Redis": f"{pipelines.MOST_WAITING:,} of each of five kinds",
     "Connections to Redis": f"{defaults.MAX_CONNECTIONS} per process",
     "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
     "Time that a stopped process takes after the drain": f"{daphne.HARD_END_SECONDS:g} s",

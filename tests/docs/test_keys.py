@@ -117,7 +117,7 @@ def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
         )
     yield streams.finish(fingerprint, "bb", kept=16, kept_bytes=1000, ttl_ms=300_000)
     yield streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits)
-    yield requests.register(fingerprint, "q1", node="node1", timeout_ms=60_000)
+    yield requests.register(fingerprint, "q1", node="node1", kept_ms=60_000)
     yield streams.subscribe(fingerprint, "book://1", max_subscriptions=10)
 
 

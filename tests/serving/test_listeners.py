@@ -179,7 +179,7 @@ async def test_an_operator_ends_one_listener_gracefully_and_spares_the_others(
 async def test_an_end_of_which_no_notification_came_is_found_by_a_heartbeat(
     redis_caches: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_sessions.serving.listeners.RENEW_SECONDS", 0.0)
+    monkeypatch.setattr("mcp_sessions.serving.listeners.RENEWED_AFTER_MS", 0)
     async with clients() as http, listening(http) as stream:
         [listener] = records("listener")
         end = sessions.end(listener.fingerprint, principal=None, reason="expired_by_operator")
@@ -196,7 +196,7 @@ async def test_a_listener_whose_record_was_lost_is_recorded_again(
     async with clients() as http, listening(http):
         [listener] = records("listener")
         get_redis_connection("default").flushdb()
-        monkeypatch.setattr("mcp_sessions.serving.listeners.RENEW_SECONDS", 0.0)
+        monkeypatch.setattr("mcp_sessions.serving.listeners.RENEWED_AFTER_MS", 0)
         await (await runtime_for("default")).listeners.keep()
         assert [each.fingerprint for each in records("listener")] == [listener.fingerprint]
 
@@ -286,7 +286,7 @@ async def test_nobody_listens_to_a_process_that_was_told_to_stop_meanwhile(
 async def test_a_listener_whose_record_cannot_be_read_fails_no_heartbeat(
     redis_caches: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_sessions.serving.listeners.RENEW_SECONDS", 0.0)
+    monkeypatch.setattr("mcp_sessions.serving.listeners.RENEWED_AFTER_MS", 0)
     async with clients() as http, listening(http) as stream:
         redis = get_redis_connection("default")
         [key] = redis.keys("*:session")

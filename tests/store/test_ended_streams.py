@@ -49,7 +49,7 @@ async def test_a_session_that_is_over_leaves_no_ended_stream(harness: Harness) -
     await harness.store.run(streams.finish(fingerprint, EXCHANGE, kept=16, kept_bytes=1000, ttl_ms=300_000))
     await harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
 
-    await harness.store.run(streams.forget(fingerprint))
+    await harness.store.run(streams.forget([fingerprint]))
     await harness.store.run(streams.finish(fingerprint, EXCHANGE, kept=16, kept_bytes=1000, ttl_ms=300_000))
 
     assert (

@@ -5,16 +5,16 @@ from mcp_sessions.store.calls.requests import COUNTED_MS, MOST_PROGRESS, Replies
 from tests.store.harness import HOUR, MINUTE, Harness, a_fingerprint, gather
 
 
-async def ask(harness: Harness, request: str = "q1", *, timeout_ms: int = MINUTE) -> str:
+async def ask(harness: Harness, request: str = "q1", *, kept_ms: int = MINUTE) -> str:
     """The fingerprint of a new session whose client was asked something by node a."""
     fingerprint = await harness.open()
-    assert await harness.store.run(requests.register(fingerprint, request, node="a", timeout_ms=timeout_ms))
+    assert await harness.store.run(requests.register(fingerprint, request, node="a", kept_ms=kept_ms))
     return fingerprint
 
 
 async def answer_of(harness: Harness, fingerprint: str) -> bytes | None:
     """The response that the waiting node finds."""
-    replies = await harness.store.run(requests.replies(fingerprint, "q1", after=0))
+    replies = await harness.store.run(requests.replies(fingerprint, "q1", after=0, kept_ms=MINUTE))
     return replies.answer if replies else None
 
 
@@ -66,11 +66,11 @@ async def test_an_answer_to_a_request_that_was_never_made_is_refused(harness: Ha
     assert await harness.other.run(requests.answer(stranger, "q1", payload=b"yes")) is None
     assert await answer_of(harness, fingerprint) is None
     assert await harness.other.run(requests.progress(fingerprint, "q2", payload=b"1")) is None
-    assert await harness.store.run(requests.replies(fingerprint, "q2", after=0)) is None
+    assert await harness.store.run(requests.replies(fingerprint, "q2", after=0, kept_ms=MINUTE)) is None
 
 
 async def test_a_late_answer_is_refused(harness: Harness) -> None:
-    fingerprint = await ask(harness, timeout_ms=MINUTE)
+    fingerprint = await ask(harness, kept_ms=MINUTE)
     harness.advance(MINUTE + 1)
 
     assert await harness.other.run(requests.answer(fingerprint, "q1", payload=b"yes")) is None
@@ -80,7 +80,7 @@ async def test_a_late_answer_is_refused(harness: Harness) -> None:
 async def test_an_answer_to_a_request_that_was_withdrawn_is_refused(harness: Harness) -> None:
     fingerprint = await ask(harness)
     for _ in range(2):
-        await harness.store.run(requests.withdraw(fingerprint, "q1"))
+        await harness.store.run(requests.withdraw(fingerprint, "q1", kept_ms=MINUTE))
 
     assert await harness.other.run(requests.answer(fingerprint, "q1", payload=b"yes")) is None
     assert await answer_of(harness, fingerprint) is None
@@ -92,7 +92,7 @@ async def test_a_refused_answer_is_read_by_nobody(harness: Harness) -> None:
 
     assert await harness.other.run(requests.refuse(fingerprint, "q1"))
 
-    assert await harness.store.run(requests.replies(fingerprint, "q1", after=0)) is None
+    assert await harness.store.run(requests.replies(fingerprint, "q1", after=0, kept_ms=MINUTE)) is None
     assert await harness.other.run(requests.answer(fingerprint, "q1", payload=b"again")) is None
     assert await harness.other.run(requests.refuse(fingerprint, "q1"))
 
@@ -105,10 +105,10 @@ async def test_an_answer_that_was_read_is_not_refused_any_more(harness: Harness)
     assert not await harness.other.run(requests.refuse(fingerprint, "q1"))
     assert await answer_of(harness, fingerprint) == b"yes"
     for _ in range(2):
-        await harness.store.run(requests.withdraw(fingerprint, "q1"))
+        await harness.store.run(requests.withdraw(fingerprint, "q1", kept_ms=MINUTE))
     assert not await harness.other.run(requests.refuse(fingerprint, "q1"))
     assert await harness.other.run(requests.answer(fingerprint, "q1", payload=b"late")) is None
-    assert await harness.store.run(requests.replies(fingerprint, "q1", after=0)) is None
+    assert await harness.store.run(requests.replies(fingerprint, "q1", after=0, kept_ms=MINUTE)) is None
 
     harness.advance(COUNTED_MS + 1)
     assert await harness.other.run(requests.refuse(fingerprint, "q1"))
@@ -135,7 +135,7 @@ async def test_progress_finds_the_node_until_the_answer_is_there(harness: Harnes
     await harness.other.run(requests.answer(fingerprint, "q1", payload=b"yes"))
     assert await harness.other.run(requests.progress(fingerprint, "q1", payload=b"2")) is None
 
-    replies = await harness.store.run(requests.replies(fingerprint, "q1", after=0))
+    replies = await harness.store.run(requests.replies(fingerprint, "q1", after=0, kept_ms=MINUTE))
     assert replies == Replies(progress=[b"1"], place=1, answer=b"yes")
 
 
@@ -145,7 +145,8 @@ async def test_progress_stays_to_be_read_from_any_place(harness: Harness) -> Non
         await harness.other.run(requests.progress(fingerprint, "q1", payload=payload))
 
     read = [
-        await harness.store.run(requests.replies(fingerprint, "q1", after=after)) for after in (0, 2, 3, 4)
+        await harness.store.run(requests.replies(fingerprint, "q1", after=after, kept_ms=MINUTE))
+        for after in (0, 2, 3, 4)
     ]
 
     assert [each and (list(each.progress), each.place) for each in read] == [
@@ -161,7 +162,7 @@ async def test_progress_that_is_told_again_because_its_reply_was_lost_counts_onc
     for payload in (b"1", b"1", b"2", b"2", b"1"):
         await harness.other.run(requests.progress(fingerprint, "q1", payload=payload))
 
-    replies = await harness.store.run(requests.replies(fingerprint, "q1", after=0))
+    replies = await harness.store.run(requests.replies(fingerprint, "q1", after=0, kept_ms=MINUTE))
 
     assert replies == Replies(progress=[b"1", b"2", b"1"], place=3, answer=None)
 
@@ -172,7 +173,7 @@ async def test_the_newest_progress_is_kept_when_there_is_too_much(harness: Harne
     for payload in told:
         await harness.other.run(requests.progress(fingerprint, "q1", payload=payload))
 
-    replies = await harness.store.run(requests.replies(fingerprint, "q1", after=5))
+    replies = await harness.store.run(requests.replies(fingerprint, "q1", after=5, kept_ms=MINUTE))
 
     assert replies == Replies(progress=told[-MOST_PROGRESS:], place=len(told), answer=None)
 
@@ -181,23 +182,23 @@ async def test_a_repeated_registration_keeps_an_answer_that_came_meanwhile(harne
     fingerprint = await ask(harness)
     await harness.other.run(requests.answer(fingerprint, "q1", payload=b"yes"))
 
-    assert await harness.store.run(requests.register(fingerprint, "q1", node="a", timeout_ms=MINUTE))
+    assert await harness.store.run(requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE))
 
     assert await answer_of(harness, fingerprint) == b"yes"
 
 
 async def test_no_request_outlives_its_session(harness: Harness) -> None:
-    ended, expired, unknown = await ask(harness), await ask(harness, timeout_ms=2 * HOUR), a_fingerprint()
+    ended, expired, unknown = await ask(harness), await ask(harness, kept_ms=2 * HOUR), a_fingerprint()
     await harness.other.run(requests.answer(ended, "q1", payload=b"yes"))
     await harness.store.run(sessions.end(ended, principal=None, reason="deleted"))
     harness.advance(HOUR)
 
     for fingerprint in (ended, expired, unknown):
-        assert not await harness.store.run(requests.register(fingerprint, "q2", node="a", timeout_ms=MINUTE))
+        assert not await harness.store.run(requests.register(fingerprint, "q2", node="a", kept_ms=MINUTE))
         assert await harness.other.run(requests.answer(fingerprint, "q1", payload=b"yes")) is None
         assert await answer_of(harness, fingerprint) is None
         assert await harness.other.run(requests.progress(fingerprint, "q1", payload=b"1")) is None
-        await harness.store.run(requests.withdraw(fingerprint, "q1"))
+        await harness.store.run(requests.withdraw(fingerprint, "q1", kept_ms=MINUTE))
 
 
 async def test_subscriptions_are_known_to_every_process(harness: Harness) -> None:

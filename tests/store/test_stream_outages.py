@@ -59,15 +59,15 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
         ),
         "keep": lambda: streams.keep([(fingerprint, EXCHANGE)]),
         "finish": lambda: streams.finish(fingerprint, EXCHANGE, kept=1, kept_bytes=1, ttl_ms=300_000),
-        "forget": lambda: streams.forget(fingerprint),
+        "forget": lambda: streams.forget([fingerprint]),
         "subscribe": lambda: streams.subscribe(fingerprint, "book://1", max_subscriptions=9),
         "unsubscribe": lambda: streams.unsubscribe(fingerprint, "book://1"),
         "subscribed": lambda: streams.subscribed([fingerprint], "book://1"),
-        "register": lambda: requests.register(fingerprint, "q1", node="a", timeout_ms=MINUTE),
+        "register": lambda: requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE),
         "answer": lambda: requests.answer(fingerprint, "q1", payload=b"yes"),
         "progress": lambda: requests.progress(fingerprint, "q1", payload=b"1"),
-        "replies": lambda: requests.replies(fingerprint, "q1", after=0),
-        "withdraw": lambda: requests.withdraw(fingerprint, "q1"),
+        "replies": lambda: requests.replies(fingerprint, "q1", after=0, kept_ms=MINUTE),
+        "withdraw": lambda: requests.withdraw(fingerprint, "q1", kept_ms=MINUTE),
         "refuse": lambda: requests.refuse(fingerprint, "q1"),
         "beat": lambda: nodes.beat("a", about="{}", forget_after_ms=MINUTE),
         "leave": lambda: nodes.leave("b"),
@@ -110,7 +110,7 @@ async def test_a_server_that_is_down_is_unavailable_and_nothing_is_lost_after_it
     fingerprint, after = await harness.exchange(), await listening(harness)
     await harness.append(fingerprint, b"one")
     await harness.publish(fingerprint, b"two", key="job")
-    await harness.store.run(requests.register(fingerprint, "q1", node="a", timeout_ms=MINUTE))
+    await harness.store.run(requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE))
     await harness.store.run(nodes.notify({"a": [b"ding"]}))
 
     server.stop(signal.SIGKILL)

@@ -152,7 +152,7 @@ def start(harness: Harness, fingerprint: str, name: str) -> Any:
         "claim": lambda: store.run(
             streams.claim(fingerprint, STANDALONE, node="a", after=None, ttl_ms=300_000)
         ),
-        "ask": lambda: store.run(requests.register(fingerprint, "q1", node="a", timeout_ms=MINUTE)),
+        "ask": lambda: store.run(requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE)),
         "subscribe": lambda: store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=9)),
     }
     return acts[name]()

@@ -44,7 +44,7 @@ async def live_through_everything(harness: Harness) -> str:
         await harness.read(fingerprint, taken, stream=stream)
     await harness.store.run(streams.keep([(fingerprint, EXCHANGE), (fingerprint, STANDALONE)]))
     await harness.close_orphan(fingerprint)
-    await harness.store.run(requests.register(fingerprint, "q1", node="a", timeout_ms=MINUTE))
+    await harness.store.run(requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE))
     await harness.store.run(requests.answer(fingerprint, "q1", payload=b"yes"))
     await harness.store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=10))
     await harness.store.run(nodes.notify_all(b"ding"))
@@ -84,7 +84,7 @@ async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_harness: H
     await harness.append(fingerprint, b"one")
     await harness.claim(fingerprint, stream=STANDALONE, after=None)
     await harness.publish(fingerprint, b"two")
-    await harness.store.run(requests.register(fingerprint, "q1", node="a", timeout_ms=MINUTE))
+    await harness.store.run(requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE))
     await harness.store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=10))
 
     left = ttls(redis)
@@ -106,7 +106,7 @@ async def test_no_part_outlives_the_sessions_deadline(redis: "Redis", redis_harn
     harness = redis_harness
     harness.limit(max_age_ms=MINUTE, idle_ms=MINUTE)
     fingerprint = await live_through_everything(harness)
-    await harness.store.run(requests.register(fingerprint, "q2", node="a", timeout_ms=HOUR))
+    await harness.store.run(requests.register(fingerprint, "q2", node="a", kept_ms=HOUR))
 
     left = ttls(redis)
 
@@ -138,7 +138,7 @@ async def test_nothing_is_made_for_a_session_that_is_gone(redis: "Redis", redis_
     await harness.publish(fingerprint, b"six")
     await harness.store.run(streams.claim(fingerprint, STANDALONE, node="b", after=None, ttl_ms=300_000))
     await harness.close_orphan(fingerprint)
-    await harness.store.run(requests.register(fingerprint, "q2", node="a", timeout_ms=MINUTE))
+    await harness.store.run(requests.register(fingerprint, "q2", node="a", kept_ms=MINUTE))
     await harness.store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=10))
     harness.sync.run(streams.publish(fingerprint, payloads=[b"seven"], key="7", limits=limits))
 
@@ -203,7 +203,7 @@ async def test_a_session_that_cannot_be_read_has_no_streams(
         await harness.store.run(streams.claim(fingerprint, EXCHANGE, node="b", after=0, ttl_ms=300_000))
         is None
     )
-    assert not await harness.store.run(requests.register(fingerprint, "q1", node="a", timeout_ms=MINUTE))
+    assert not await harness.store.run(requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE))
     assert await harness.store.run(streams.subscribed([fingerprint], "book://1")) == frozenset()
     assert "is unreadable" in caplog.text
 

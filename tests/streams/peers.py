@@ -9,8 +9,11 @@ from typing import Any
 
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.cluster.notifications import Notification, StreamChanged, StreamReleased
+from mcp_sessions.cluster.validity import Validity
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.records import Session
+from mcp_sessions.serving.admission import Admission
+from mcp_sessions.serving.heartbeat import Heartbeat
 from mcp_sessions.store.calls import nodes, sessions, streams
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -70,7 +73,7 @@ class Peer:
         self.service = service
         self.alive = True
         self.tasks: set[asyncio.Task[Any]] = set()
-        node: Any = SimpleNamespace(id=name, notify=service.notify)
+        node: Any = SimpleNamespace(id=name, notify=service.notify, validity=Validity())
         self.context = Context(
             store=service.harness.store,
             node=node,
@@ -80,6 +83,22 @@ class Peer:
         self.open_streams = OpenStreams(self.context)
         self.orphans = Orphans(
             self.context, self.open_streams, run_again=service.run_again, clock=lambda: service.now
+        )
+
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """Of the open streams, and of nothing else."""
+        nothing: Any = SimpleNamespace(horizon_ms=0)
+        return Heartbeat(
+            self.context,
+            Admission(self.context.conf),
+            self.open_streams,
+            client_requests=nothing,
+            orphans=self.orphans,
+            deadlines=nothing,
+            listeners=nothing,
+            outage=nothing,
+            session_missing=self.service.session_missing,
         )
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
@@ -105,9 +124,8 @@ class Peer:
         """What a heartbeat does for streams."""
         beat = nodes.beat(self.context.node.id, about="{}", forget_after_ms=MINUTE)
         await self.service.harness.store.run(beat)
+        await self.heartbeat.keep()
         await self.orphans.look()
-        for reader in self.open_streams:
-            reader.nudge()
 
 
 class Service:
@@ -129,6 +147,9 @@ class Service:
             asyncio.get_running_loop().call_soon(peer.hear, notification)
 
     async def run_again(self, *_: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def session_missing(self, _: str) -> None:
         raise NotImplementedError
 
     async def session(self) -> Session:

@@ -110,6 +110,7 @@ async def test_a_connection_that_the_store_does_not_know_is_closed_so_that_its_c
     await service.settle()
     await service.harness.store.run(streams.release(session.fingerprint, token=forgotten.reader.claim.token))
     await newest.close()
+    await service.settle()
     await service.beat(2)
     assert forgotten.closed_by_server
 

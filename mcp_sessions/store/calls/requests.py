@@ -34,10 +34,13 @@ class Replies:
     answer: bytes | None
 
 
-def register(fingerprint: str, request: str, *, node: str, timeout_ms: int) -> Call[bool]:
+def register(fingerprint: str, request: str, *, node: str, kept_ms: int) -> Call[bool]:
     """Register that `node` waits for the client's response to a request; before the request is sent. False if the
-    session is gone."""
-    return Call(REGISTER, fingerprint, _parts(request), (node, timeout_ms), is_readable)
+    session is gone.
+
+    The node waits as long as it asks for `replies`, at least every `kept_ms`.
+    """
+    return Call(REGISTER, fingerprint, _parts(request), (node, kept_ms), is_readable)
 
 
 def answer(fingerprint: str, request: str, *, payload: bytes) -> Call[str | None]:
@@ -56,18 +59,19 @@ def progress(fingerprint: str, request: str, *, payload: bytes) -> Call[str | No
     return Call(PROGRESS, fingerprint, _parts(request), (payload, MOST_PROGRESS), _node)
 
 
-def replies(fingerprint: str, request: str, *, after: int) -> Call[Replies | None]:
+def replies(fingerprint: str, request: str, *, after: int, kept_ms: int) -> Call[Replies | None]:
     """The client's progress after a place, and its response. None if there is no such request.
 
-    All of it stays, for a repeated call, until `withdraw` or the timeout. A response that was read has counted, and is
-    not refused any more.
+    All of it stays, for a repeated call, until `withdraw`, or for `kept_ms` from now on. A response that was read has
+    counted, and is not refused any more.
     """
-    return Call(REPLIES, fingerprint, _parts(request), (after,), _replies)
+    return Call(REPLIES, fingerprint, _parts(request), (after, kept_ms), _replies)
 
 
-def withdraw(fingerprint: str, request: str) -> Call[None]:
-    """Nobody waits any more: a late answer is refused."""
-    return Call(WITHDRAW, fingerprint, _parts(request)[1:], (COUNTED_MS,), lambda _, __: None)
+def withdraw(fingerprint: str, request: str, *, kept_ms: int) -> Call[None]:
+    """Nobody waits any more: a late answer is refused. That one counted is remembered for a minute, or `kept_ms`."""
+    arguments = (min(COUNTED_MS, kept_ms),)
+    return Call(WITHDRAW, fingerprint, _parts(request)[1:], arguments, lambda _, __: None)
 
 
 def refuse(fingerprint: str, request: str) -> Call[bool]:

@@ -24,7 +24,7 @@ EndReason = Literal["deleted", "expired_by_operator", "max_age", "idle"]
 #: For how long a repeated end finds the session that it ended.
 REPEATED_MS: Final = 60_000
 
-#: What else an end deletes. The logs of exchanges have names that are not known here; their TTL removes them.
+#: What else an end deletes. The logs of exchanges have names that are not known here: see `streams.forget`.
 LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "subscriptions")
 
 CREATE: Final = Script("create", "_record")

@@ -6,8 +6,8 @@ standalone stream go on until the session ends, also when its log is gone. A ser
 no token a second time, provided that its clock does not step back: both are times.
 
 When a session ends, so do its standalone log and its subscriptions, in the same act. The logs of its exchanges cannot
-be read or written from then on; their TTL removes them. Every call may be made again with the same arguments: nothing
-happens twice.
+be read or written from then on; `forget` and `finish` drop them, or else their TTL. Every call may be made again with
+the same arguments: nothing happens twice.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from mcp_sessions.conf import StreamLimits
 from mcp_sessions.store.call import Call, Operation, Script, is_readable
+from mcp_sessions.store.calls.sessions import LASTING
 from mcp_sessions.transport.event_ids import STANDALONE
 
 #: How long, and how many of a session at most, the names of publications are remembered.
@@ -37,6 +38,7 @@ CLOSE: Final = Script("stream_close", *_HEADS, repeatable=True)
 DELIVERED_BY: Final = Script("stream_delivered_by", "_record", repeatable=True)
 KEEP: Final = Script("stream_keep", *_HEADS, repeatable=True)
 FINISH: Final = Script("stream_finish", "_record", repeatable=True)
+FORGET: Final = Script("stream_forget", "_record", repeatable=True)
 DROP: Final = Script("stream_drop", repeatable=True)
 SUBSCRIBE: Final = Script("subscribe", "_record", repeatable=True)
 UNSUBSCRIBE: Final = Script("unsubscribe", "_record", repeatable=True)
@@ -238,14 +240,23 @@ def finish(fingerprint: str, stream: str, *, kept: int, kept_bytes: int, ttl_ms:
     """
     parts = ("session", "finished", "stream-info:" + stream)
     [names] = yield [Call(FINISH, fingerprint, parts, (stream, kept, kept_bytes, ttl_ms), _names)]
-    if names:
-        surplus = [part for name in names for part in _parts(name)[1:]]
-        yield [Call(DROP, fingerprint, surplus, (), lambda _, __: None)]
+    yield from _drop([fingerprint], [names])
 
 
-def forget(fingerprint: str) -> Operation[None]:
-    """The session is over: drop its streams that ended. The others go with their TTL."""
-    return finish(fingerprint, "", kept=0, kept_bytes=0, ttl_ms=0)
+def forget(fingerprints: Sequence[str]) -> Operation[None]:
+    """Drop what is left of sessions that are over, except for tombstones and logs of exchanges that still run."""
+    parts = ("session", "finished", *LASTING)
+    found = yield [Call(FORGET, each, parts, (), _names) for each in fingerprints]
+    yield from _drop(fingerprints, found)
+
+
+def _drop(fingerprints: Sequence[str], names: Sequence[Sequence[str]]) -> Operation[None]:
+    """Delete the logs of those names."""
+    yield [
+        Call(DROP, each, [part for name in some for part in _parts(name)[1:]], (), lambda _, __: None)
+        for each, some in zip(fingerprints, names, strict=True)
+        if some
+    ]
 
 
 def subscribe(fingerprint: str, uri: str, *, max_subscriptions: int) -> Call[bool | None]:
@@ -270,8 +281,7 @@ def _parts(stream: str) -> tuple[str, str, str]:
 
 
 def _claim(node: bytes, token: int) -> Claim | None:
-    """A token of 0 says that nobody delivers."""
-    return Claim(node=node.decode(), token=token) if token else None
+    return Claim(node=node.decode(), token=token) if token else None  # without one, nobody delivers
 
 
 def _appended(fingerprint: str, reply: Any) -> Appended | None:

@@ -2,17 +2,16 @@
 -- they are too large together, and all of them once the session is over. Atomic so that each name is given to one node
 -- only.
 -- KEYS: 1 record, 2 names of ended streams, by the bytes of all that ended up to and with each; 3 info of this one.
--- ARGV: 1 now or '', 2 name or '', 3 how many are kept, 4 how many bytes, 5 how long their logs are kept ms.
+-- ARGV: 1 now or '', 2 name, 3 how many are kept, 4 how many bytes, 5 how long their logs are kept ms.
 -- Returns: the names that have to go.
 local now, name = clock(ARGV[1]), ARGV[2]
 local session = load(KEYS[1], now)
 if not session then
   local names = redis.call('ZRANGE', KEYS[2], 0, -1)
   redis.call('DEL', KEYS[2])
-  if name ~= '' then names[#names + 1] = name end
+  names[#names + 1] = name
   return names
 end
-if name == '' then return {} end
 local total = tonumber(redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2] or 0)
 if not redis.call('ZSCORE', KEYS[2], name) then
   total = total + math.max(1, tonumber(redis.call('HGET', KEYS[3], 'bytes') or 0))

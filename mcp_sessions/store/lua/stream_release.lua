@@ -5,10 +5,12 @@
 -- ARGV: 1 now or '', 2 token of the connection.
 -- Returns: nil for no session or no stream; a string if the record cannot be read;
 --          else {node, token} of the connection that delivers now; '' and 0 if none does.
-local session, unreadable = load(KEYS[1], clock(ARGV[1]))
+local now = clock(ARGV[1])
+local session, unreadable = load(KEYS[1], now)
 if not session then return unreadable end
 local stream, token = stream_of(), tonumber(ARGV[2])
 if not stream then return nil end
+live(stream, session, now)
 if stream.token ~= token then
   redis.call('HSET', KEYS[3], 'waiting', waiting_without(stream.waiting, token))
   return {stream.node, stream.token}
