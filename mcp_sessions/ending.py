@@ -10,8 +10,6 @@ or cannot reach the store any more, a node finishes it: it ends what is left and
 line and a signal come twice.
 """
 
-import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -38,8 +36,6 @@ logger = logging.getLogger(__name__)
 BATCH: Final = 500
 #: Runs a coroutine in the background.
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
-#: Seconds after a deadline at which a session is ended: the store counts whole milliseconds.
-MARGIN_SECONDS: Final = 0.002
 #: Those whose end is signalled: what `current_session()` gives to tools.
 SIGNALLED: Final[tuple[Kind, ...]] = ("session", "conversation")
 
@@ -261,70 +257,6 @@ async def forget(node: Node, fingerprints: Sequence[str]) -> None:
         await node.store.run(streams.forget(fingerprints))
     except StoreUnavailable as error:
         logger.debug("The streams of %d sessions are left to their TTL: %s", len(fingerprints), error)
-
-
-class Deadlines:
-    """Ends the sessions that one node holds when they reach their maximum age.
-
-    A session that no node holds at that moment is swept. Of several nodes that hold one, one ends it.
-    """
-
-    def __init__(
-        self,
-        alias: str,
-        node: Node,
-        *,
-        is_held: Callable[[str], bool],
-        horizon: Callable[[], float],
-        spawn: Spawn,
-    ) -> None:
-        """`horizon` is the number of seconds after which a session is certainly watched again."""
-        self._alias = alias
-        self._node = node
-        self._is_held = is_held
-        self._horizon = horizon
-        self._spawn = spawn
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-
-    @property
-    def horizon_ms(self) -> float:
-        """For how many milliseconds before its deadline a session has to be watched."""
-        return self._horizon() * 1000
-
-    def watch(self, session: Session, *, touched: float | None = None) -> None:
-        """Schedule the end of a session whose deadline is near.
-
-        `touched` is when the store touched or kept it, in seconds of the loop's clock; None for just now.
-        """
-        left_ms = session.deadline_ms - session.last_activity_ms
-        if left_ms <= self.horizon_ms:
-            self.due_in(session.fingerprint, left_ms / 1000, since=touched)
-
-    def due_in(self, fingerprint: str, seconds: float, *, since: float | None = None) -> None:
-        """A session reaches its deadline so many seconds after a moment of the loop's clock; None for just now."""
-        loop = asyncio.get_running_loop()
-        known = self._timers.get(fingerprint)
-        due = (loop.time() if since is None else since) + seconds + MARGIN_SECONDS
-        if known is not None:
-            if known.when() <= due:
-                return
-            known.cancel()
-        self._timers[fingerprint] = loop.call_at(due, self._reached, fingerprint)
-
-    def _reached(self, fingerprint: str) -> None:
-        del self._timers[fingerprint]
-        if self._is_held(fingerprint):
-            self._spawn(self._end(fingerprint))
-
-    async def _end(self, fingerprint: str) -> None:
-        ended = None
-        with contextlib.suppress(StoreUnavailable):  # it goes on in the background
-            ended = await aend_session(
-                self._node, self._alias, fingerprint, reason="max_age", by="maximum age", spawn=self._spawn
-            )
-        if ended is None:
-            # Another node ended it, or nobody can yet: what is open of it here closes all the same.
-            self._node.notify(self._node.id, SessionsEnded(fingerprints=(fingerprint,)))
 
 
 def _limits(alias: str) -> Limits:

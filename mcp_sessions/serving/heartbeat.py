@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.conf import endpoint
-from mcp_sessions.ending import Deadlines, aend_session, finish_endings
+from mcp_sessions.ending import aend_session, finish_endings
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.exchange import Exchange
@@ -25,7 +25,7 @@ from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.writer import StreamWriter
-from mcp_sessions.sweeping import sweep
+from mcp_sessions.sweeping import Deadlines, sweep
 from mcp_sessions.transport.event_ids import STANDALONE
 
 T = TypeVar("T")

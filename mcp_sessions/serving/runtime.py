@@ -14,7 +14,6 @@ from mcp_sessions import lifecycle, subscriptions
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.conf import endpoint
-from mcp_sessions.ending import Deadlines
 from mcp_sessions.records import Session
 from mcp_sessions.sdk.server import HostedServer, load_server
 from mcp_sessions.serving.admission import Admission
@@ -29,6 +28,7 @@ from mcp_sessions.store.factory import store_for
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
+from mcp_sessions.sweeping import Deadlines
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.rejections import Rejection
 

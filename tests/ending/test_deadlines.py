@@ -13,12 +13,13 @@ from django.conf import LazySettings
 from mcp_sessions import conf, ending
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import Notification, SessionsEnded
-from mcp_sessions.ending import Deadlines, aend_session, end_sessions, finish_endings
+from mcp_sessions.ending import aend_session, end_sessions, finish_endings
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.session import Session
 from mcp_sessions.store.calls import endings
 from mcp_sessions.store.calls import sessions as session_calls
 from mcp_sessions.store.factory import store_for
+from mcp_sessions.sweeping import Deadlines
 from tests.support.sessions import Opened
 
 BOUND = 10
