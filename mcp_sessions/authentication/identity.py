@@ -8,7 +8,6 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import AnonymousUser
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken, principal_components
 
@@ -56,6 +55,8 @@ class Identity:
 
         Raises: SynchronousOnlyOperation in an event loop, if the database must be asked.
         """
+        from django.contrib.auth.models import AnonymousUser  # not before the apps are loaded
+
         if self.principal == ANONYMOUS:
             return AnonymousUser() if self.user is None else self.user
         if not isinstance(self.user, AuthenticatedUser):

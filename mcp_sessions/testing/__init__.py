@@ -122,9 +122,9 @@ class InProcessClient(Client):
 
         Its methods raise SessionGone when the session has ended. Raises: RuntimeError in the modern era.
         """
-        digest = fingerprint(self.transport.session_id or "")
-        if digest is None:
+        if self.transport.session_id is None:
             raise RuntimeError("This client has no session: it speaks the modern era.")
+        digest = fingerprint(self.transport.session_id)
         max_bytes = conf.endpoint(self.endpoint).state_max_bytes
         return State(store_for(self.endpoint), digest, max_bytes=max_bytes)
 

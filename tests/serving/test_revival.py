@@ -236,10 +236,11 @@ def third(environment: dict[str, str], tmp_path: Path) -> Process:
 
 @pytest.mark.usefixtures("here")
 def test_a_process_with_another_key_is_told_apart(
-    a: str, third: Process, environment: dict[str, str]
+    a: str, b: str, third: Process, environment: dict[str, str]
 ) -> None:
     third.environment |= {"DJANGO_SECRET_KEY": "quite-another-key-of-the-third-process"}
     ours = connected(a)
+    connected(b)  # a process joins the others with its first request
     with started([third]):
         theirs = connected(third.url)
         assert (status(third.url, ours), status(a, theirs)) == (404, 404)

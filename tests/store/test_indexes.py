@@ -85,7 +85,12 @@ async def test_a_busy_session_is_indexed_once_in_an_interval(redis: Any, redis_h
     assert calls(redis)["evalsha"] == 100 + 100 + 4
 
 
-async def test_the_first_request_is_indexed_at_once(redis: Any, redis_harness: Harness) -> None:
+@pytest.mark.parametrize("first_ms", [MINUTE, 24 * HOUR])
+async def test_the_first_request_is_indexed_at_once(
+    redis: Any, redis_harness: Harness, first_ms: int
+) -> None:
+    """Also if until then the session was to end at its maximum age."""
+    redis_harness.limits = replace(redis_harness.limits, first_ms=first_ms)
     fingerprint = await redis_harness.open(active=False)
     redis_harness.clock.advance(1)
     await redis_harness.touch(fingerprint)

@@ -3,10 +3,12 @@
 -- Slide the idle TTL of a session and of its parts, never past its deadline, and answer as `reply` does.
 -- Its keys are at `key`: the record, then features and state.
 local function slide(session, now, idle, interval, key)
-  -- The indexes know when it ends: at once if that was not the idle TTL after its last activity, but FIRST_TTL.
-  local other = session.expires < session.deadline and session.expires - session.last ~= idle
-  session.last = now
-  session.expires = math.min(now + idle, session.deadline)
+  -- The indexes know when it ends: at once if that was not the idle TTL after its last activity, but FIRST_TTL, which
+  -- may be as long as its maximum age.
+  local expires = math.min(now + idle, session.deadline)
+  local other = expires < session.expires
+    or session.expires < session.deadline and session.expires - session.last ~= idle
+  session.last, session.expires = now, expires
   local due = 0
   if other or math.abs(now - session.indexed) >= interval then
     due, session.indexed = 1, now
