@@ -1,5 +1,6 @@
 -- Look at sessions that a node holds, and at streams on which nothing seems to happen. One run for many, because a node
--- looks at all that it holds, often, and almost always in vain. The beginning of a record is enough: see `load`.
+-- looks at all that it holds, often, and almost always in vain. The beginning of a record is enough: see `load`. Atomic so
+-- that a record and what is said of its stream are of one moment.
 -- KEYS: for each 1 record, 2 info of a stream, or of none.
 -- ARGV: 1 now or '', then for each 1 token of the connection that delivers the stream, as far as is known, or '' to compare
 --       nothing; 2 the position that this connection has reached, or '' if it does not deliver; 3 when the first session
