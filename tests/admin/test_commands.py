@@ -191,7 +191,7 @@ def test_expire_says_what_ended_although_the_store_went_away() -> None:
     failed = mock.Mock(side_effect=NotAllEnded([two.fingerprint]))
     out = StringIO()
     with (
-        mock.patch("mcp_sessions.management.commands.mcp_sessions.end_sessions", failed),
+        mock.patch("mcp_sessions.management.subcommands.ends.end_sessions", failed),
         pytest.raises(CommandError, match="store cannot be reached"),
     ):
         call_command("mcp_sessions", "expire", one.fingerprint, two.fingerprint, stdout=out, skip_checks=True)

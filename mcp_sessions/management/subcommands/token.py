@@ -1,7 +1,7 @@
 """`manage.py mcp_sessions token`: make, list and revoke personal access tokens."""
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentTypeError, _SubParsersAction
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -21,9 +21,10 @@ _HEAD: Final = ("TOKEN", "USER", "NAME", "SCOPES", "ENDPOINT", "STATE", "LAST US
 _LIFETIME: Final = re.compile(r"(\d{1,5})([hd])\Z")
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """What comes after `token`."""
-    acts = parser.add_subparsers(dest="act", required=True)
+def add_arguments(commands: "_SubParsersAction[Any]") -> None:
+    token = commands.add_parser("token", help="make, list and revoke personal tokens")
+    token.set_defaults(run=run)
+    acts = token.add_subparsers(dest="act", required=True)
     create = acts.add_parser("create", help="make a token for a user, and print it: once, it is not stored")
     create.add_argument("username")
     create.add_argument("--scope", action="append", default=[], help="what the token allows; may be repeated")

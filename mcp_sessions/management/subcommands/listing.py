@@ -1,0 +1,98 @@
+"""`list` and `show`: records as a table, and one of them as JSON."""
+
+import json
+from argparse import _SubParsersAction
+from collections.abc import Iterator
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand
+
+from mcp_sessions.inventory import display
+from mcp_sessions.inventory.kinds import WITH_STATE, counted
+from mcp_sessions.management.subcommands.selection import add_filters, add_records, chosen, only
+from mcp_sessions.models import MCPSession
+from mcp_sessions.store.calls import state
+from mcp_sessions.store.factory import sync_store_for
+
+_ROW: Final = "{:<24}  {:<20}  {:<24}  {:<24}  {:<10}  {:>12}  {:>12}  {:>8}  {}"
+_HEAD: Final = (
+    "RECORD",
+    "KIND",
+    "CLIENT",
+    "PRINCIPAL",
+    "PROTOCOL",
+    "ACTIVE",
+    "EXPIRES IN",
+    "REQUESTS",
+    "ENDPOINT",
+)
+
+
+def add_arguments(commands: "_SubParsersAction[Any]") -> None:
+    list_ = commands.add_parser("list", help="list the records, most recently active first")
+    list_.add_argument("--limit", type=int, default=50, help="records to list at most; default 50")
+    add_filters(list_)
+    list_.set_defaults(run=_list)
+    show = commands.add_parser("show", help="show everything about one record, as JSON")
+    add_records(show, nargs=1)
+    add_filters(show)
+    show.set_defaults(run=_show)
+
+
+def _list(command: BaseCommand, *, limit: int, **options: Any) -> None:
+    page = chosen(**options).page(offset=0, limit=max(1, limit))
+    command.stdout.write(_ROW.format(*_HEAD))
+    for session in MCPSession.from_rows(page.rows):
+        command.stdout.write(_ROW.format(*_cells(session)))
+    command.stdout.write(counted(page.counts))
+
+
+def _show(command: BaseCommand, *, records: list[str], **options: Any) -> None:
+    session = only(chosen(**options), records[0])
+    command.stdout.write(json.dumps(_document(session), indent=2, default=str))
+
+
+def _cells(session: MCPSession) -> Iterator[Any]:
+    # Whole, because the other commands take it.
+    yield session.shown_id
+    yield session.kind_with_label
+    yield display.printable(session.client, 24)
+    yield display.printable(session.principal_name, 24)
+    yield display.printable(session.protocol_version, 10)
+    yield display.ago(session.last_activity)
+    yield display.remaining(session.record.expires)
+    yield session.record.requests
+    yield session.endpoint
+
+
+def _document(session: MCPSession) -> dict[str, Any]:
+    """What is known of a record: all of it for a session, and for others what is meaningful for their kind."""
+    record = session.record
+    document: dict[str, Any] = {
+        "fingerprint": record.fingerprint,
+        "kind": record.kind,
+        "label": record.label,
+        "name": record.name,
+        "endpoint": session.endpoint,
+        "client_info": record.handshake.client_info,
+        "capabilities": record.handshake.capabilities,
+        "protocol_version": record.handshake.protocol_version,
+        "principal": record.principal,
+        "principal_name": session.principal_name,
+        "created": record.created,
+        "last_activity": record.last_activity,
+        "expires": record.expires,
+        "deadline": record.deadline,
+        "requests": record.requests,
+        "last_call": record.last_call,
+    }
+    if record.kind == "session":
+        document["initialized"] = record.initialized
+        document["revived"] = record.revived
+        document["log_level"] = record.log_level
+        document["tools"] = sorted(record.tools)
+    if record.kind in WITH_STATE:
+        texts = sync_store_for(session.endpoint).run(state.texts(record.fingerprint))
+        document["state_bytes"] = display.state_bytes(texts)
+        document["state"] = {name: json.loads(text) for name, text in texts.items()}
+    return document
