@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -34,6 +35,8 @@ MOST_WAITING: Final = 10_000
 KEEP: Final = 1.0
 #: Seconds by which a timer is late when the loop stood still: replies may be there that nobody has read yet.
 STALL: Final = 0.25
+#: Seconds, once, in which the loop reads them.
+GRACE: Final = 0.05
 
 #: Seconds after which a round trip is ended again that goes on: asyncio.wait_for may swallow it, up to Python 3.11.
 AGAIN: Final = 1.0
@@ -179,7 +182,7 @@ class Pipeline:
         """Tell callers whose time is over; come again when that of the next one is."""
         now = self._loop.time()
         if now - due > STALL:
-            self._timer = self._loop.call_at(now + STALL, self._look, now + STALL)
+            self._timer = self._loop.call_at(now + GRACE, self._look, inf)
             return
         late: list[Waiting] = []
         following: list[float] = []

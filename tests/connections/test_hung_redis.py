@@ -72,6 +72,22 @@ async def test_the_time_in_the_queue_counts(harness: Harness, opened: str) -> No
     assert max(took) < TIMEOUT + MARGIN
 
 
+async def test_a_process_that_stalls_again_and_again_gives_up_all_the_same(
+    harness: Harness, opened: str
+) -> None:
+    """Its timers are late each time. Replies that nobody has read yet are waited for once."""
+    call, stalls = asyncio.create_task(failing(harness, opened)), 0
+    await asyncio.sleep(0)
+    while not call.done() and stalls < 6:
+        time.sleep(TIMEOUT + 2 * pipelines.STALL)  # the loop stands still
+        stalls += 1
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    assert call.done()
+    assert stalls <= 3
+
+
 async def test_nobody_waits_after_the_first_timeout_until_redis_answers(
     harness: Harness, server: RedisServer, opened: str
 ) -> None:
