@@ -184,9 +184,7 @@ async def finish_endings(node: Node, alias: str) -> None:
             continue
         ends = await node.store.run(_ends(alias, ending))
         if ends.ended:
-            await _announce(
-                node, alias, ends.ended, reason=ending.reason, by=ending.by, why=ending.why
-            )
+            await _announce(node, alias, ends.ended, reason=ending.reason, by=ending.by, why=ending.why)
         if ends.failure is None:
             await node.store.run(endings.finish(ending.token))
 

@@ -1,6 +1,6 @@
 -- Drop records that are gone from indexes of one shard, and remember for a while that they are: an update that comes late
 -- must not bring them back. One that was made again since then stays. Atomic so that no reader sees half of it.
--- KEYS: 1 gone, then the indexes and ends of all of the records.
+-- KEYS: 1 gone, then the indexes, and perhaps ends and fingerprints, of all of the records.
 -- ARGV: 1 now or '', 2 how long it is remembered ms, then for each: fingerprint, its last activity ms, the numbers of its
 --       keys, separated by spaces, first that of an index by last activity.
 -- Returns: how many entries were dropped.
@@ -17,7 +17,11 @@ for i = 3, #ARGV, 3 do
     end
   end
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - tonumber(ARGV[2])))
+-- What is remembered for long enough, a few at a time, but more than a run adds: after thousands of ends, all of it is due
+-- at once.
+local due = string.format('(%.0f', now - tonumber(ARGV[2]))
+local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', due, 'LIMIT', 0, 100)
+if #old > 0 then redis.call('ZREM', KEYS[1], unpack(old)) end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 for key, some in pairs(members) do dropped = dropped + redis.call('ZREM', KEYS[key], unpack(some)) end
 return dropped
