@@ -12,7 +12,7 @@ line and a signal come twice.
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, cast
 
 from mcp_sessions.cluster import outside
@@ -24,10 +24,10 @@ from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.call import Operation
-from mcp_sessions.store.calls import endings, queries, sessions, streams, sweeps, validity
+from mcp_sessions.store.calls import endings, sessions, streams, sweeps, validity
 from mcp_sessions.store.calls.endings import Ending
-from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import EndReason, Ends
+from mcp_sessions.store.calls.validity import Moment
 from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.streams.retry import retry_while_unavailable
 
@@ -148,29 +148,18 @@ def _ends(alias: str, ending: Ending) -> Operation[Ends]:
     )
 
 
-def end_opened_before_now(alias: str, *, by: str) -> Iterator[Sequence[Session]]:
-    """End every session of an endpoint that was opened before now, also those whose records the store has lost.
+def end_all_before_now(alias: str, *, by: str) -> Moment:
+    """From now on no session of an endpoint counts that was opened before, also those that the store has lost.
 
-    Before the first sessions are given, and so also if the caller stops there, the store knows that their ids are over;
-    every process knows within a second, or with its next heartbeat. Then the sessions end as by `end_sessions`, in
-    parts of at most BATCH, each of which is given when it has ended.
+    When this returns, the store knows that; every process knows within a second, or with its next heartbeat. Those that
+    the store has are yet to be ended, so that their streams close.
 
-    Raises: StoreUnavailable. If it is raised before anything was given, the moment may be known to the store or not.
+    Raises: StoreUnavailable; then the moment may be known to the store or not.
     """
-    store, limits = sync_store_for(alias), endpoint(alias).limits
-    moment = store.run(validity.end_all_before_now())
+    moment = sync_store_for(alias).run(validity.end_all_before_now())
     outside.broadcast(alias, MinCreatedRaised(min_created_ms=moment.min_created_ms))
     logger.info("Sessions of endpoint %r that were opened before now are over, by %r.", alias, by)
-    offset, found = 0, True
-    while found:
-        page = store.run(queries.page(Query(ascending=True), limits=limits, offset=offset, limit=BATCH))
-        found = bool(page.sessions)
-        older = {each.fingerprint: each for each in page.sessions if each.created_ms < moment.min_created_ms}
-        ended = end_sessions(alias, list(older), by=by) if older else frozenset[str]()
-        # Those that did not end stay in the index.
-        offset += len(page.sessions) - len(ended)
-        if ended:
-            yield [older[fingerprint] for fingerprint in ended]
+    return moment
 
 
 async def finish_endings(node: Node, alias: str) -> None:

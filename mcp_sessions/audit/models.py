@@ -99,7 +99,9 @@ class AuditEntry(models.Model):
     client = models.CharField(max_length=100, blank=True)
     by = models.CharField(max_length=150, help_text="The user name of the operator, or shell:<account>.")
     reason = models.CharField(max_length=500, blank=True)
-    job = models.ForeignKey(EndingJob, null=True, on_delete=models.SET_NULL, related_name="entries")
+    job = models.ForeignKey(
+        EndingJob, null=True, on_delete=models.SET_NULL, related_name="entries", db_index=False
+    )
     #: The token of the batch with which it was to end.
     batch = models.CharField(max_length=32, blank=True)
 
@@ -115,6 +117,7 @@ class AuditEntry(models.Model):
             models.Index(fields=["principal", "-id"], name="mcp_audit_principal"),
             models.Index(fields=["by", "-id"], name="mcp_audit_by"),
             models.Index(fields=["action", "-id"], name="mcp_audit_action"),
+            models.Index(fields=["job", "-id"], name="mcp_audit_job"),
         )
 
     def __str__(self) -> str:

@@ -104,6 +104,7 @@ class Migration(migrations.Migration):
                 (
                     "job",
                     models.ForeignKey(
+                        db_index=False,
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
                         related_name="entries",
@@ -122,6 +123,7 @@ class Migration(migrations.Migration):
                     models.Index(fields=["principal", "-id"], name="mcp_audit_principal"),
                     models.Index(fields=["by", "-id"], name="mcp_audit_by"),
                     models.Index(fields=["action", "-id"], name="mcp_audit_action"),
+                    models.Index(fields=["job", "-id"], name="mcp_audit_job"),
                 ],
             },
         ),

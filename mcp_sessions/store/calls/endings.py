@@ -22,6 +22,7 @@ _PARTS: Final = ("endings",)
 
 BEGIN: Final = Script("ending_begin", "_record", repeatable=True)
 FINISH: Final = Script("ending_finish", repeatable=True)
+KNOWN: Final = Script("ending_known", repeatable=True)
 OVERDUE: Final = Script("ending_overdue", "_record", repeatable=True)
 
 
@@ -49,6 +50,11 @@ def begin(ending: Ending) -> Call[None]:
 def finish(token: str) -> Call[None]:
     """Forget an ending: its sessions ended, and that was announced."""
     return Call(FINISH, "", _PARTS, (token,), lambda _, __: None)
+
+
+def is_known(token: str) -> Call[bool]:
+    """Whether an ending was begun and is not finished."""
+    return Call(KNOWN, "", _PARTS, (token,), lambda _, reply: reply is not None)
 
 
 def overdue() -> Call[list[Ending]]:

@@ -214,6 +214,17 @@ def end_reason(fingerprint: str) -> Call[str | None]:
     )
 
 
+def end_token(fingerprint: str) -> Call[str | None]:
+    """The token of the call that ended a session in the last minutes. None as for `end_reason`."""
+    return Call(
+        ENDED,
+        fingerprint,
+        ("ended",),
+        (),
+        lambda _, reply: reply.decode().partition(" ")[2] if reply else None,
+    )
+
+
 def _created(fingerprint: str, reply: Any) -> Session | str:
     """The session; "exists" or "ended" if the fingerprint is taken."""
     session = None if isinstance(reply, bytes) else parse_session(fingerprint, reply)
