@@ -2,8 +2,8 @@
 
 Before a batch ends, its records are in the audit as intended; afterwards they say what became of them, in the same
 transaction as the intentions of the next batch. A process that dies in between leaves a batch with a token. Whoever
-goes on with the job asks the store what that token ended, so that every end is recorded once. One process drives a job at a
-time: its lease is in the database.
+goes on with the job asks the store what that token ended, so that every end is recorded once. One process drives a job
+at a time: its lease is in the database.
 """
 
 import logging
@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from time import monotonic
 from typing import Any, Final
@@ -25,14 +25,14 @@ from mcp_sessions.audit import models as states
 from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import OperatorActed
-from mcp_sessions.conf import endpoint
+from mcp_sessions.conf import Limits, endpoint
 from mcp_sessions.ending import BATCH, end_batch
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.jobs.selection import Selection, Snapshot, Source
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Session
-from mcp_sessions.store.calls import endings, queries, sessions
+from mcp_sessions.store.calls import endings, queries, sessions, validity
 from mcp_sessions.store.calls.indexes import Entry
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.tombstones import TOMBSTONE_MS
@@ -42,6 +42,11 @@ logger = logging.getLogger(__name__)
 
 #: For how long nobody else drives a job whose process says nothing. Longer than a batch takes if the store hangs.
 LEASE: Final = timedelta(seconds=20)
+
+#: So many passes along an index must take less than an interval of the index.
+_QUICK: Final = 2
+#: The fields of a job that change while it is driven.
+_CHANGING: Final = ("state", "ended", "gone", "unknown", "position", "batch", "finished")
 
 #: Told after each batch.
 Progress = Callable[[EndingJob], None]
@@ -132,6 +137,28 @@ class _Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Walk:
+    """A pass along an index, the oldest activity first. What is used meanwhile moves ahead: the next one meets it.
+
+    To follow what moves for ever is not needed: a record moves in the indexes once in an interval, and once more when it
+    is used for the first time. Of those that were not met in a pass that took less, none has moved ahead of it twice.
+    """
+
+    #: Where it begins, and where it ends; 0 if it has not begun. Milliseconds of last activity.
+    since_ms: int = 0
+    until_ms: int = 0
+    #: The last entry that was looked at.
+    after: list[Any] | None = None
+    #: How many passes before it were short enough.
+    quick: int = 0
+
+    def again(self, until_ms: int, *, now_ms: int, limits: Limits) -> "_Walk | None":
+        """The next pass; None if everything was met."""
+        quick = self.quick + 1 if now_ms - self.since_ms < limits.index_ms else 0
+        return None if quick == _QUICK else _Walk(since_ms=until_ms, until_ms=now_ms, quick=quick)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Settled:
     """What became of the records of a batch, by fingerprint."""
 
@@ -179,15 +206,15 @@ class _Drive:
         return self._found(source.alias, source.query, following)
 
     def _found(self, alias: str, query: Query, following: dict[str, Any]) -> _Batch:
-        place = self._job.position.get("after")
-        page = sync_store_for(alias).run(
-            queries.page(
-                query,
-                limits=endpoint(alias).limits,
-                limit=BATCH,
-                after=None if place is None else Entry(*place),
-            )
-        )
+        """The next page of a pass along the index, which ends where the index ended when the pass began."""
+        walk = _Walk(**self._job.position.get("walk", {}))
+        store, limits = sync_store_for(alias), endpoint(alias).limits
+        until_ms = walk.until_ms or store.run(validity.min_created(0)).now_ms
+        since = max(walk.since_ms, query.active_since_ms or 0)
+        before = min(until_ms + 1, query.active_before_ms or until_ms + 1)
+        window = replace(query, active_since_ms=since, active_before_ms=before)
+        after = None if walk.after is None else Entry(*walk.after)
+        page = store.run(queries.page(window, limits=limits, limit=BATCH, after=after))
         cut_off, idle_since = self._selection.cut_off_ms[alias], query.active_before_ms
         records = [
             each
@@ -195,7 +222,13 @@ class _Drive:
             # What the index says of the last activity is behind.
             if each.created_ms < cut_off and (idle_since is None or each.last_activity_ms < idle_since)
         ]
-        position = following if page.last is None else {**self._job.position, "after": list(page.last)}
+        if page.last is not None:
+            next_: _Walk | None = replace(walk, until_ms=until_ms, after=list(page.last))
+        elif after is None or (idle_since is not None and idle_since <= until_ms):
+            next_ = None  # all of it was read at once; or what is used meanwhile is not meant
+        else:
+            next_ = walk.again(until_ms, now_ms=store.run(validity.min_created(0)).now_ms, limits=limits)
+        position = following if next_ is None else {**self._job.position, "walk": asdict(next_)}
         return _Batch(alias=alias, records=records, position=position)
 
     def _picked(self, source: Source, following: dict[str, Any]) -> _Batch:
@@ -230,7 +263,7 @@ class _Drive:
             if settled is not None:
                 _record(settled)
             AuditEntry.objects.bulk_create(intended)
-        self._job.refresh_from_db()
+        self._job.refresh_from_db(fields=_CHANGING)
         if self._progress is not None:
             self._progress(self._job)
 

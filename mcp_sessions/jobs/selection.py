@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 from mcp_sessions.conf import endpoint
 from mcp_sessions.inventory.kinds import listed
 from mcp_sessions.inventory.listing import SessionQuery, combine
-from mcp_sessions.inventory.lookups import Picked, look_up
+from mcp_sessions.inventory.lookups import Picked
 from mcp_sessions.records import KINDS, WORDS
 from mcp_sessions.store.calls import queries, validity
 from mcp_sessions.store.calls.queries import Query
@@ -90,46 +90,56 @@ def snapshot(selected: SessionQuery, *, cut_off_ms: Mapping[str, int] | None = N
     now = cut_offs(selected.aliases)
     cut_off = {alias: min(ms, (cut_off_ms or {}).get(alias, ms)) for alias, ms in now.items()}
     sources: list[Source] = []
-    expected, asked, found = 0, set[str](), set[str]()
-    for alias in selected.aliases:
-        limits, store = endpoint(alias).limits, sync_store_for(alias)
-        for match in selected.matches:
-            if isinstance(match, Query):
-                for query in _queries(selected, match):
-                    total = store.run(queries.entries(query, limits=limits, limit=1)).total
-                    sources.append(Source(alias=alias, query=query))
-                    expected += total
-                continue
-            asked.update(match.fingerprints if isinstance(match, Picked) else ())
-            filters = selected.filters
-            records = store.run(look_up(match, kinds=selected.kinds, filters=filters, limits=limits))
-            picked = tuple(
-                dict.fromkeys(each.fingerprint for each in records if each.fingerprint not in found)
-            )
-            if picked:
-                sources.append(Source(alias=alias, picked=picked))
-                found.update(picked)
+    expected = 0
+    if selected.among is None:
+        for alias in selected.aliases:
+            for query in _queries(selected):
+                entries = queries.entries(query, limits=endpoint(alias).limits, limit=1)
+                expected += sync_store_for(alias).run(entries).total
+                sources.append(Source(alias=alias, query=query))
+    found = _looked_up(selected)
+    sources += [Source(alias=alias, picked=picked) for alias, picked in found.items() if picked]
+    asked = {
+        fingerprint
+        for match in selected.matches
+        if isinstance(match, Picked)
+        for fingerprint in match.fingerprints
+    }
+    count = sum(map(len, found.values()))
     return Snapshot(
         selection=Selection(sources=tuple(sources), cut_off_ms=cut_off),
-        expected=expected + len(found),
-        gone=len(asked - found),
-        described=_described(selected, len(found)),
+        expected=expected + count,
+        gone=len(asked.difference(*found.values())),
+        described=_described(selected, count),
     )
 
 
-def _queries(selected: SessionQuery, match: Query) -> Iterator[Query]:
+def _looked_up(selected: SessionQuery) -> dict[str, tuple[str, ...]]:
+    """The fingerprints of those that no index lists, by endpoint."""
+    matches = tuple(
+        match for match in selected.matches if selected.among is not None or not isinstance(match, Query)
+    )
+    found: dict[str, dict[str, None]] = {alias: {} for alias in selected.aliases}
+    for page in replace(selected, matches=matches).pages() if matches else ():
+        for row in page.rows:
+            found[row.alias][row.session.fingerprint] = None
+    return {alias: tuple(fingerprints) for alias, fingerprints in found.items()}
+
+
+def _queries(selected: SessionQuery) -> Iterator[Query]:
     """The oldest activity first: what is used meanwhile moves to where the job has not been yet."""
-    query = combine(selected.filters, match)
-    if query is not None:
-        for kind in selected.kinds:
-            yield replace(query, kind=kind, ascending=True)
+    for match in selected.matches:
+        query = combine(selected.filters, match) if isinstance(match, Query) else None
+        if query is not None:
+            for kind in selected.kinds:
+                yield replace(query, kind=kind, ascending=True)
 
 
 def _described(selected: SessionQuery, picked: int) -> str:
     words = []
     if picked:
         words.append(f"{picked:,} selected")
-    if any(isinstance(match, Query) for match in selected.matches):
+    if selected.among is None and any(isinstance(match, Query) for match in selected.matches):
         kinds = (
             ["records"] if set(selected.kinds) == set(KINDS) else [WORDS[kind][1] for kind in selected.kinds]
         )
