@@ -140,8 +140,8 @@ class _Batch:
 class _Walk:
     """A pass along an index, the oldest activity first. What is used meanwhile moves ahead: the next one meets it.
 
-    To follow what moves for ever is not needed: a record moves in the indexes once in an interval, and once more when it
-    is used for the first time. Of those that were not met in a pass that took less, none has moved ahead of it twice.
+    To follow what moves for ever is not needed: a record moves in the indexes once in an interval, and once more when
+    it is used for the first time. Of those that were not met in a pass that took less, none moved ahead of it twice.
     """
 
     #: Where it begins, and where it ends; 0 if it has not begun. Milliseconds of last activity.
