@@ -52,12 +52,12 @@ class LocatedPage:
     rows: Sequence[Located]
     #: How many of each kind match, according to the indexes.
     counts: Mapping[Kind, int]
-    #: Whether there are no more than that. If several conditions hold, or a search has several meanings, they are counted
-    #: only as far as they were read.
+    #: Whether there are no more than that. If several conditions hold, or a search has several meanings, they may be
+    #: counted only as far as they were read.
     exact: bool = True
     #: The page before this one ends before this entry; None: this is the first.
     before: Entry | None = None
-    #: The next page begins after this entry; None: this is the last. If this page is not full, the search goes on there.
+    #: The next page begins after this entry; None: this is the last. If this one is not full, the search goes on there.
     after: Entry | None = None
 
     @property
@@ -120,22 +120,20 @@ class SessionQuery:
             raise UnsupportedLookup(
                 f"At most {MAX_DEPTH:,} records can be read at once: read the list in parts."
             )
-        query = self if before is None else self._reversed()
-        reads = query._read(limit=offset + limit + 1, after=after if before is None else before)
-        found, reached = query._merged(reads, after if before is None else before)
+        if before is not None:
+            filters = replace(self.filters, ascending=not self.filters.ascending)
+            back = replace(self, filters=filters).page(limit=limit, after=before)
+            return replace(back, rows=back.rows[::-1], before=back.after, after=back.before)
+        reads = self._read(limit=offset + limit + 1, after=after)
+        found, reached = self._merged(reads, after)
         cut = found[offset : offset + limit]
         rows, gone = _rows(cut)
-        next_ = cut[-1].place.entry if cut and len(found) > offset + limit else reached
-        first = cut[0].place.entry if cut else after
-        counts, exact = _counted(reads, found, complete=after is before is reached is None)
+        counts, exact = _counted(reads, found, complete=after is reached is None)
         for kind, number in gone.items():
             counts[kind] = max(0, counts[kind] - number)
-        if before is None:
-            return LocatedPage(
-                rows=rows, counts=counts, exact=exact, before=None if after is None else first, after=next_
-            )
-        last = first if cut else before
-        return LocatedPage(rows=rows[::-1], counts=counts, exact=exact, before=next_, after=last)
+        first = None if after is None else cut[0].place.entry if cut else after
+        last = cut[-1].place.entry if cut and len(found) > offset + limit else reached
+        return LocatedPage(rows=rows, counts=counts, exact=exact, before=first, after=last)
 
     def pages(self, *, limit: int = BATCH) -> Iterator[LocatedPage]:
         """All pages, one after another; nothing of one is kept while the next is read. Raises: StoreUnavailable."""
@@ -144,9 +142,6 @@ class SessionQuery:
         while page.after is not None:
             page = self.page(limit=limit, after=page.after)
             yield page
-
-    def _reversed(self) -> "SessionQuery":
-        return replace(self, filters=replace(self.filters, ascending=not self.filters.ascending))
 
     def _sources(self) -> Iterator[_Source]:
         """The matches at each endpoint, with the filters applied to those that are index reads."""

@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 from mcp_sessions.audit.models import GONE, EndingJob
 from mcp_sessions.inventory.kinds import counted
 from mcp_sessions.inventory.listing import SessionQuery
-from mcp_sessions.inventory.lookups import Picked
+from mcp_sessions.inventory.lookups import Picked, Prefix
+from mcp_sessions.inventory.search import lookups
 from mcp_sessions.jobs import driving, everything
 from mcp_sessions.jobs.selection import snapshot
 from mcp_sessions.management.subcommands.jobs import carry_out, operator
@@ -26,7 +27,16 @@ from mcp_sessions.management.subcommands.selection import (
 from mcp_sessions.models import MCPSession
 
 #: Options that say which records end if none is named.
-_FILTERS: Final = ("endpoint", "kind", "label", "principal", "client", "protocol", "activity")
+_FILTERS: Final = (
+    "endpoint",
+    "kind",
+    "label",
+    "principal",
+    "client",
+    "protocol",
+    "active_within",
+    "idle_for",
+)
 
 
 def add_arguments(commands: "_SubParsersAction[Any]") -> None:
@@ -75,7 +85,7 @@ def _expire_named(command: BaseCommand, among: SessionQuery, texts: Sequence[str
     by_text = {text: found(among, text) for text in texts}
     for text, record in by_text.items():
         if record is None:
-            command.stdout.write(f"{text}: already gone")
+            command.stdout.write(f"{_shown(text)}: already gone")
     records = list({each.fingerprint: each for each in by_text.values() if each is not None}.values())
     if not records:
         return
@@ -85,6 +95,12 @@ def _expire_named(command: BaseCommand, among: SessionQuery, texts: Sequence[str
         snapshot(replace(among, aliases=aliases, matches=(picked,))), by=operator(), reason=reason
     )
     carry_out(command, job, told=lambda job: _tell_each(command, job, records))
+
+
+def _shown(text: str) -> str:
+    """A session id is a credential: its fingerprint is shown in its place."""
+    [first, *_] = lookups(text)
+    return first.digits if isinstance(first, Prefix) else text
 
 
 def _tell_each(command: BaseCommand, job: EndingJob, records: Sequence[MCPSession]) -> None:

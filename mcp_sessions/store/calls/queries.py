@@ -88,7 +88,7 @@ def page(
     conditions.
     """
     if offset:
-        [index, *others] = _stretches(query, limits)
+        [index, *others] = stretches(query, limits)
         if others:
             raise UnsupportedLookup("Records that meet several conditions are listed from the first one on.")
         stretch = yield from ranges.at(index, offset=offset, limit=limit)
@@ -100,7 +100,7 @@ def page(
     return Page(
         sessions=alive,
         total=found.total - (len(shown) - len(alive)),
-        last=shown[-1].entry if len(shown) == limit else found.reached,
+        last=shown[-1].entry if shown and len(shown) == limit else found.reached,
     )
 
 
@@ -109,10 +109,9 @@ def entries(query: Query, *, limits: Limits, limit: int, after: Entry | None = N
 
     If several conditions hold, there may be fewer than `limit` although more match: look on after `reached`.
     """
-    stretches = _stretches(query, limits)
-    if len(stretches) > 1:
-        return (yield from _combined(query, stretches, limits, limit, after))
-    [index] = stretches
+    [index, *others] = stretches(query, limits)
+    if others:
+        return (yield from _combined(query, [index, *others], limits, limit, after))
     stretch = yield from (
         ranges.at(index, offset=0, limit=limit) if after is None else ranges.after(index, after, limit=limit)
     )
@@ -122,7 +121,7 @@ def entries(query: Query, *, limits: Limits, limit: int, after: Entry | None = N
 
 def records(query: Query, found: Sequence[Located], *, limits: Limits) -> Operation[list[Session]]:
     """The records of entries, in order, without those that are gone, which are dropped from the indexes."""
-    index = _stretches(query, limits)[0].index
+    index = stretches(query, limits)[0].index
     alive = yield from reading.alive(index, found, kind=query.kind)
     return [session for session in alive if query.admits(session)]
 
@@ -146,13 +145,14 @@ def find(prefix: str, *, limits: Limits, limit: int, kind: Kind = "session") -> 
 
 
 def _combined(
-    query: Query, stretches: Sequence[Stretched], limits: Limits, limit: int, after: Entry | None
+    query: Query, combined: Sequence[Stretched], limits: Limits, limit: int, after: Entry | None
 ) -> Operation[Found]:
     """Walk the smallest of several indexes."""
-    everything = _stretches(Query(kind=query.kind), limits)[0]
-    *counts, all_of_kind = yield from ranges.sizes([*stretches, everything])
+    everything = stretches(Query(kind=query.kind), limits)[0]
+    *counts, all_of_kind = yield from ranges.sizes([*combined, everything])
     smallest = min(range(len(counts)), key=counts.__getitem__)
-    walked, others = stretches[smallest], [each for each in stretches if each is not stretches[smallest]]
+    walked = combined[smallest]
+    others = [each for each in combined if each is not walked]
     here = replace(walked, others=[each.index for each in others if each.homes == walked.homes])
     elsewhere = [each for each in others if each.homes != walked.homes]
     if counts[smallest] <= WHOLE:
@@ -213,7 +213,7 @@ def _later(query: Query, after: Entry) -> Any:
     return lambda entry: ranges.position(entry) < place
 
 
-def _stretches(query: Query, limits: Limits) -> list[Stretched]:
+def stretches(query: Query, limits: Limits) -> list[Stretched]:
     """The indexes that a record must be in, each with the bounds. A principal's with a label are one."""
     kind, principal, label = query.kind, query.principal, query.label
     names: list[tuple[str, str | None]] = []

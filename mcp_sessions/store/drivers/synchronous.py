@@ -56,17 +56,19 @@ class SyncRunner(ABC):
 
     def run_beside(self, asked: "Sequence[tuple[SyncRunner, Sequence[Call[Any]]]]") -> list[list[Any]]:
         """The results of calls on stores whose `server` is that of this one, in one round trip."""
-        jobs: list[Job] = []
-        for store, calls in asked:
-            now = "" if store._clock is None else store._clock()
-            jobs += [
-                (call.script, store._keys.resolve(call.home, call.parts), (now, *call.arguments))
-                for call in calls
-            ]
+        jobs = [job for store, calls in asked for job in store.jobs(calls)]
         replies = iter(self._replies(jobs) if jobs else ())
-        return [[store._result(call, next(replies)) for call in calls] for store, calls in asked]
+        return [[store.result(call, next(replies)) for call in calls] for store, calls in asked]
 
-    def _result(self, call: Call[Any], reply: Any) -> Any:
+    def jobs(self, calls: Iterable[Call[Any]]) -> list[Job]:
+        """What is sent for calls."""
+        now = "" if self._clock is None else self._clock()
+        return [
+            (call.script, self._keys.resolve(call.home, call.parts), (now, *call.arguments)) for call in calls
+        ]
+
+    def result(self, call: Call[Any], reply: Any) -> Any:
+        """What the reply to a call means. Raises: StoreUnavailable."""
         if call.script.takes_many and isinstance(reply, list):
             [reply] = reply
         error = failure(call, reply) if isinstance(reply, Exception) else None
@@ -85,8 +87,9 @@ class SyncRunner(ABC):
 
 
 def run_together(works: Sequence[tuple[SyncStore, Operation[T]]]) -> list[T]:
-    """The results of operations on several stores, side by side: what they wait for at the same time shares a round trip
-    where the stores share a server. Raises: StoreUnavailable.
+    """The results of operations on several stores, side by side.
+
+    What they wait for at the same time shares a round trip where the stores share a server. Raises: StoreUnavailable.
     """
     results: dict[int, T] = {}
     answers: dict[int, list[Any] | None] = dict.fromkeys(range(len(works)))
