@@ -164,7 +164,7 @@ class AuditEntryAdmin(_ReadOnly):
 
 @admin.register(EndingJob)
 class EndingJobAdmin(_ReadOnly):
-    """Viewing needs `view_endingjob` or `expire_session`; going on with a job and stopping it need the latter."""
+    """Viewing needs `view_endingjob`, or what ending records needs; going on with a job and stopping it need the latter."""
 
     list_display = ("__str__", "created", "state", "described", "ended", "expected", "by", "reason")
 
@@ -229,7 +229,7 @@ class EndingJobAdmin(_ReadOnly):
         )
 
     def _may_act(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("mcp_sessions.expire_session")
+        return request.user.has_perms(("mcp_sessions.view_mcpsession", "mcp_sessions.expire_session"))
 
 
 def _wants_json(request: HttpRequest) -> bool:

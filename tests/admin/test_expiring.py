@@ -167,7 +167,7 @@ def test_a_job_is_stopped_and_resumed_on_its_page(
 def test_the_question_names_clients_that_do_not_come_back(operator: Client) -> None:
     opened = open_sessions([Opened(client=name) for name in ("claude-code", "Visual Studio Code", "mine")])
     page = body(operator.post(LIST, action(*opened)))
-    assert "do not open a new one by themselves: Claude Code, mine (not known)." in page
+    assert "do not open a new one by themselves: mine (not known), Claude Code." in page
 
 
 def test_nothing_selected_ends_nothing(operator: Client) -> None:
