@@ -4,7 +4,9 @@ from django.apps import AppConfig
 
 
 class MCPSessionsConfig(AppConfig):
-    """When Django starts: registers the checks, watches for requests that go astray, leaves logging to LOGGING."""
+    """When Django starts: registers the checks, leaves logging to LOGGING, watches for requests that go astray and for
+    users who are to lose their sessions.
+    """
 
     name = "mcp_sessions"
     default_auto_field = "django.db.models.BigAutoField"
@@ -12,8 +14,10 @@ class MCPSessionsConfig(AppConfig):
 
     def ready(self) -> None:
         from mcp_sessions import checks, misrouted  # noqa: F401 - importing it registers the checks
+        from mcp_sessions.jobs import automatic
         from mcp_sessions.sdk import root_logger, versions
 
         versions.require()
         root_logger.leave_to_django()
         misrouted.watch()
+        automatic.watch()

@@ -66,6 +66,21 @@ def principals_of_tokens(name: str, issuer: str | None) -> list[str]:
     return [f"{kind}:{json.dumps([iss, name], separators=(',', ':'))}" for kind in TOKENS for iss in issuers]
 
 
+def principals_of(user: Any, alias: str) -> list[str]:
+    """The principals that a Django user has at an endpoint: as a user, and as the subject of tokens.
+
+    If SUBJECT_TO_USER is a function, nobody can tell which subjects it makes a user of.
+    """
+    entry, found = endpoint(alias), [f"{USER}{user.pk}"]
+    field = entry.subject_to_user
+    if field is not None and "." not in field:
+        subject = str(getattr(user, field))
+        found += [
+            each for each in principals_of_tokens(subject, entry.issuer_url) if each.startswith("oauth:")
+        ]
+    return found
+
+
 def principal_named(text: str) -> str:
     """The principal of the Django user with this name; otherwise the text itself, as a principal that is stored so."""
     model = get_user_model()

@@ -174,6 +174,13 @@ class SessionQuerySet(Generic[Row]):
         window = self._part.window
         return (self._part.sessions.page(offset=0, limit=1) if window is None else window.page).counts
 
+    @property
+    def selected(self) -> SessionQuery:
+        """Which records these are, for what works through them in parts. Raises: UnsupportedLookup for a slice."""
+        if self._is_slice():
+            raise UnsupportedLookup("A slice of records is not read in parts.")
+        return self._part.sessions
+
     def read(self, *, offset: int, limit: int) -> Self:
         """Read one page and the total now, so that this page and `count()` need no further read."""
         page = self._part.sessions.page(offset=offset, limit=limit)

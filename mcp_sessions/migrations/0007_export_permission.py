@@ -2,7 +2,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("mcp_sessions", "0003_personal_tokens")]
+    dependencies = [("mcp_sessions", "0004_audit")]
 
     operations = [
         migrations.AlterModelOptions(

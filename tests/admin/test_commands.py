@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 from unittest import mock
@@ -10,9 +11,14 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
-from mcp_sessions.errors import NotAllEnded
+from mcp_sessions import audit
+from mcp_sessions.audit.models import AuditEntry, EndingJob
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.jobs import driving
 from mcp_sessions.management.subcommands import listing
+from mcp_sessions.management.subcommands.jobs import operator
 from mcp_sessions.store.calls import sessions, validity
 from mcp_sessions.store.factory import sync_store_for
 from tests.support.redis import RedisServer
@@ -182,7 +188,7 @@ def test_a_record_of_another_kind_than_asked_for_is_not_ended() -> None:
     [record] = open_sessions([basket()], "shop")
     for options in (["--kind", "session"], ["--label", "trip"], ["--endpoint", "stock"]):
         for text in (TEXT, record.fingerprint):
-            with pytest.raises(CommandError, match="No record"):
+            with pytest.raises(CommandError, match="among the others"):
                 run("expire", text, *options)
     assert sync_store_for("shop").run(sessions.get(record.fingerprint)) is not None
 
@@ -213,27 +219,83 @@ def test_expire_says_in_the_log_that_it_was_the_shell(caplog: pytest.LogCaptureF
     [session] = open_sessions([Opened()], "shop")
     with caplog.at_level("INFO", "mcp_sessions.ending"):
         run("expire", session.fingerprint)
-    assert f"Session {session.fingerprint[:12]} ended: expired_by_operator, by 'shell'." in caplog.messages
+    assert (
+        f"Session {session.fingerprint[:12]} ended: expired_by_operator, by {operator()!r}."
+        in caplog.messages
+    )
 
 
-def test_expire_says_what_ended_although_the_store_went_away() -> None:
+def test_a_store_that_goes_away_leaves_a_job_to_resume() -> None:
     one, two = open_sessions([Opened(), Opened()], "shop")
-    failed = mock.Mock(side_effect=NotAllEnded([two.fingerprint]))
+    failed = mock.patch.object(driving, "end_batch", side_effect=StoreUnavailable("away"))
     out = StringIO()
-    with (
-        mock.patch("mcp_sessions.management.subcommands.ends.end_sessions", failed),
-        pytest.raises(CommandError, match="store cannot be reached"),
-    ):
+    with failed, pytest.raises(CommandError, match=r"store cannot be reached: away .*jobs resume \d+"):
         call_command("mcp_sessions", "expire", one.fingerprint, two.fingerprint, stdout=out, skip_checks=True)
-    assert two.fingerprint[:12] in out.getvalue()
-    assert one.fingerprint[:12] not in out.getvalue()
+    assert out.getvalue().count("intended") == 2
+    assert "running" in run("jobs", "list")
+    assert run("jobs", "resume").endswith("2 ended, 0 already gone\n")
+    assert run("jobs", "list") == ""
 
 
-def test_expire_ends_nothing_if_one_is_unknown() -> None:
+def test_expiring_what_is_gone_succeeds() -> None:
     [one] = open_sessions([Opened()], "shop")
-    with pytest.raises(CommandError, match="No record"):
-        run("expire", one.fingerprint, "f" * 64)
-    assert sync_store_for("shop").run(sessions.get(one.fingerprint)) is not None
+    assert run("expire", one.fingerprint, "f" * 64, "eeeeeeee").splitlines() == [
+        f"{'f' * 64}: already gone",
+        "eeeeeeee: already gone",
+        f"{one.fingerprint[:12]} (inspector 1.0): ended",
+    ]
+    assert run("expire", one.fingerprint) == f"{one.fingerprint}: already gone\n"
+
+
+def test_expire_ends_what_the_filters_leave_with_a_reason() -> None:
+    mine = open_sessions([Opened(principal="user:1"), Opened(principal="user:1")], "shop")
+    [other] = open_sessions([Opened()], "shop")
+    with pytest.raises(CommandError, match="Add --yes"):
+        run("expire", "--principal", "user:1")
+    with pytest.raises(CommandError, match="--all"):
+        run("expire")
+    said = run("expire", "--principal", "user:1", "--kind", "session", "--yes", "--reason", "a leak")
+    assert said.splitlines()[0] == "sessions of shop and stock, principal 'user:1': 2"
+    assert said.endswith("2 ended, 0 already gone\n")
+    assert [sync_store_for("shop").run(sessions.get(each.fingerprint)) for each in mine] == [None, None]
+    assert sync_store_for("shop").run(sessions.get(other.fingerprint)) is not None
+    entries = AuditEntry.objects.filter(outcome="ended", by=operator(), reason="a leak")
+    assert {each.fingerprint for each in entries} == {each.fingerprint for each in mine}
+
+
+def test_ctrl_c_stops_a_job_that_can_be_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    opened = open_sessions([Opened(), Opened()], "shop")
+    end_batch = driving.end_batch
+
+    def interrupted(*args: Any, **more: Any) -> Any:
+        end_batch(*args, **more)
+        raise KeyboardInterrupt
+
+    with (
+        mock.patch.object(driving, "end_batch", interrupted),
+        pytest.raises(SystemExit) as left,
+    ):
+        run("expire", "--all", "--yes")
+    job = EndingJob.objects.get()
+    assert left.value.code == 130
+    assert (job.state, job.ended) == ("stopped", 2)
+    assert f"jobs resume {job.pk}" in capsys.readouterr().err
+    assert run("jobs", "resume", str(job.pk)).endswith("2 ended, 0 already gone\n")
+    assert AuditEntry.objects.filter(outcome="ended").count() == len(opened)
+
+
+def test_prune_deletes_what_is_older_than_the_retention(settings: LazySettings) -> None:
+    settings.MCP_SESSIONS["shop"]["AUDIT_RETENTION"] = 86_400
+    settings.MCP_SESSIONS = dict(settings.MCP_SESSIONS)
+    old = timezone.now() - timedelta(days=2)
+    for alias in ("shop", "stock", ""):
+        audit.record(action="drain", by="ada", endpoint=alias, when=old)
+    assert run("prune").splitlines() == [
+        "shop: 1 entries deleted",
+        "stock: 0 entries deleted",
+        "no endpoint: 0 entries deleted",
+    ]
+    assert AuditEntry.objects.count() == 2
 
 
 @pytest.mark.parametrize("digits", ["abc", "not hexadecimal", "a" * 65])

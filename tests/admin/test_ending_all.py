@@ -4,6 +4,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client, override_settings
 
+from mcp_sessions.audit.models import AuditEntry
 from mcp_sessions.store.calls import validity
 from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import LIST, alive, body, endpoint, said
@@ -30,11 +31,12 @@ def test_every_session_ends_with_an_entry_in_the_log(operator: Client) -> None:
     response = operator.post(END_ALL, {"endpoint": ["default"]}, follow=True)
     assert not any(map(alive, opened))
     assert said(response) == [
-        "Ended 3 sessions of the endpoint “default”.",
         "Session ids that were given out before now are unknown to every node of “default”.",
+        "Ended 3 sessions of the endpoint “default”.",
     ]
-    entries = LogEntry.objects.filter(user__username="operator")
-    assert {entry.object_id for entry in entries} == {each.fingerprint for each in opened}
+    entries = AuditEntry.objects.filter(by="operator", action="end-all", outcome="ended")
+    assert {entry.fingerprint for entry in entries} == {each.fingerprint for each in opened}
+    assert LogEntry.objects.filter(user__username="operator").count() == 1
 
 
 @pytest.mark.usefixtures("two_endpoints")
@@ -42,7 +44,7 @@ def test_only_the_chosen_endpoints_are_ended(operator: Client) -> None:
     [shop], [stock] = open_sessions([Opened()], "shop"), open_sessions([Opened()], "stock")
     response = operator.post(END_ALL, {"endpoint": ["shop", "no such endpoint"]}, follow=True)
     assert (alive(shop, "shop"), alive(stock, "stock")) == (False, True)
-    assert said(response)[0] == "Ended 1 session of the endpoint “shop”."
+    assert said(response)[1] == "Ended 1 session of the endpoint “shop”."
     assert not sync_store_for("stock").run(validity.min_created(0)).min_created_ms
 
 

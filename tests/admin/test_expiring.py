@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 
+from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.factory import sync_store_for
@@ -37,23 +38,30 @@ def test_confirmed_sessions_end_and_others_go_on(operator: Client) -> None:
     assert said(response) == ["Force-expired 2 sessions. No node serves them any more."]
 
 
-def test_each_ended_session_is_in_the_audit_log(operator: Client) -> None:
+def test_each_ended_session_is_in_the_audit_and_each_action_in_djangos_log(operator: Client) -> None:
     ada = User.objects.create_user("ada")
     one, two = open_sessions([Opened(client="one", principal=f"user:{ada.pk}"), Opened(client="two")])
-    operator.post(LIST, confirmed(one, two))
-    entry = LogEntry.objects.get(object_id=one.fingerprint)
-    assert LogEntry.objects.filter(object_id=two.fingerprint).count() == 1
-    assert (entry.user.get_username(), entry.action_flag) == ("operator", DELETION)
-    assert entry.content_type == ContentType.objects.get(app_label="mcp_sessions", model="mcpsession")
-    assert entry.object_repr == f"{one.fingerprint[:12]} (one 1.0)"
-    assert "Client: one 1.0. Principal: ada." in entry.change_message
+    operator.post(LIST, confirmed(one, two, reason="a leak"))
+    entry = AuditEntry.objects.get(fingerprint=one.fingerprint)
+    assert AuditEntry.objects.filter(fingerprint=two.fingerprint).count() == 1
+    assert (entry.by, entry.outcome, entry.reason) == ("operator", "ended", "a leak")
+    assert (entry.title, entry.client, entry.principal_name) == (
+        f"{one.fingerprint[:12]} (one 1.0)",
+        "one",
+        "ada",
+    )
+    logged = LogEntry.objects.get()
+    assert (logged.user.get_username(), logged.action_flag) == ("operator", DELETION)
+    assert logged.content_type == ContentType.objects.get(app_label="mcp_sessions", model="mcpsession")
+    assert logged.object_repr == "2 selected"
+    assert logged.change_message == f"Force-expired: 2 selected, {entry.job}. Reason: a leak"
 
 
 def test_the_history_outlives_the_session(operator: Client) -> None:
     [session] = open_sessions([Opened(client="one")])
     assert operator.get(history(session)).status_code == 200
     operator.post(LIST, confirmed(session))
-    assert "Force-expired. Kind: session. Client: one 1.0." in body(operator.get(history(session)))
+    assert "Force-expired. Kind: session. Client: one." in body(operator.get(history(session)))
     after = operator.get(detail(session), follow=True)
     assert after.redirect_chain == [(history(session), 302)]
     assert said(after)[-1] == "This record was force-expired; see below."
@@ -75,7 +83,7 @@ def test_sessions_that_ended_in_the_meantime_are_told_apart(operator: Client) ->
     assert "1 of the selected records is already gone" in page
     response = operator.post(LIST, confirmed(one, two), follow=True)
     assert said(response)[1] == "1 record was already gone."
-    assert LogEntry.objects.count() == 1
+    assert AuditEntry.objects.count() == 1
 
 
 def test_nothing_left_to_end_offers_the_way_back(operator: Client) -> None:
@@ -100,16 +108,66 @@ def test_all_pages_can_be_selected_and_only_what_the_filter_shows_ends(operator:
     assert said(response) == ["Force-expired 120 sessions. No node serves them any more."]
     assert not any(alive(session) for session in wanted)
     assert alive(other)
-    assert LogEntry.objects.count() == 120
+    assert AuditEntry.objects.filter(outcome="ended").count() == 120
+    assert LogEntry.objects.count() == 1
 
 
-def test_an_action_has_a_bound_and_says_so(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_sessions.admin.actions.MAX_ENDED", 5)
-    sessions = open_sessions([Opened() for _ in range(7)])
-    assert "At most 5 are ended" in body(operator.post(LIST, action(sessions[0], select_across="1")))
-    response = operator.post(LIST, confirmed(sessions[0], select_across="1"), follow=True)
-    assert "Run the action again for the rest" in said(response)[1]
-    assert len(listed(response)) == 2
+def test_what_joins_the_list_after_the_question_is_not_ended(operator: Client) -> None:
+    """Also if it is selected with everything else, and however often clients come back."""
+    first = open_sessions([Opened() for _ in range(7)])
+    asked = operator.post(LIST, action(first[0], select_across="1"))
+    cut_off = asked.context["cut_off"]  # type: ignore[attr-defined]  # of a template
+    assert "What joins it from now on is not ended" in body(asked)
+    returned = open_sessions([Opened() for _ in range(3)])
+    response = operator.post(LIST, confirmed(first[0], select_across="1", cut_off=cut_off), follow=True)
+    assert said(response) == ["Force-expired 7 sessions. No node serves them any more."]
+    assert sorted(listed(response)) == sorted(each.fingerprint for each in returned)
+
+
+@pytest.mark.parametrize("cut_off", ["", "[]", "{", '{"default": "soon"}', '{"default": 99999999999999}'])
+def test_a_cut_off_that_was_tampered_with_is_now(operator: Client, cut_off: str) -> None:
+    [session] = open_sessions([Opened()])
+    operator.post(LIST, confirmed(session, select_across="1", cut_off=cut_off))
+    assert not alive(session)
+
+
+def test_what_takes_longer_goes_on_with_the_page_of_its_job(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_sessions.admin.actions.AT_ONCE", 0)
+    opened = open_sessions([Opened() for _ in range(7)])
+    response = operator.post(LIST, confirmed(opened[0], select_across="1"), follow=True)
+    job = EndingJob.objects.get()
+    page = f"/admin/mcp_sessions/endingjob/{job.pk}/change/"
+    assert response.redirect_chain == [(page, 302)]
+    assert "jobs resume" in body(response)
+    assert all(map(alive, opened))
+
+    step = operator.post(page, {"act": "step"}, headers={"accept": "application/json"})
+    assert step.json() == {"state": "done", "ended": 7, "gone": 0, "expected": 7, "problem": ""}  # type: ignore[attr-defined]
+    assert not any(map(alive, opened))
+    assert "Done:" in body(operator.get(page))
+
+
+def test_a_job_is_stopped_and_resumed_on_its_page(
+    operator: Client, viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_sessions.admin.actions.AT_ONCE", 0)
+    opened = open_sessions([Opened() for _ in range(3)])
+    operator.post(LIST, confirmed(opened[0], select_across="1"))
+    page = f"/admin/mcp_sessions/endingjob/{EndingJob.objects.get().pk}/change/"
+    assert [viewer.get(page).status_code, viewer.post(page, {"act": "step"}).status_code] == [403, 403]
+    assert "Stopped:" in body(operator.post(page, {"act": "stop"}, follow=True))
+    operator.post(page, {"act": "step"})
+    assert all(map(alive, opened))
+    assert "Done:" in body(operator.post(page, {"act": "resume"}, follow=True))
+    assert not any(map(alive, opened))
+
+
+def test_the_question_names_clients_that_do_not_come_back(operator: Client) -> None:
+    opened = open_sessions([Opened(client=name) for name in ("claude-code", "Visual Studio Code", "mine")])
+    page = body(operator.post(LIST, action(*opened)))
+    assert "do not open a new one by themselves: mine (not known), Claude Code." in page
 
 
 def test_nothing_selected_ends_nothing(operator: Client) -> None:
@@ -143,8 +201,11 @@ def test_each_end_is_signalled_once(operator: Client, signals: list[dict[str, An
 def test_the_log_says_who_ended_a_session(operator: Client, caplog: pytest.LogCaptureFixture) -> None:
     [session] = open_sessions([Opened()])
     with caplog.at_level("INFO", "mcp_sessions.ending"):
-        operator.post(LIST, confirmed(session))
-    assert f"Session {session.fingerprint[:12]} ended: expired_by_operator, by 'operator'." in caplog.messages
+        operator.post(LIST, confirmed(session, reason="a leak"))
+    assert (
+        f"Session {session.fingerprint[:12]} ended: expired_by_operator, by 'operator': 'a leak'."
+        in caplog.messages
+    )
 
 
 def test_sessions_of_two_endpoints_end_in_one_action(operator: Client, two_endpoints: None) -> None:
@@ -156,7 +217,7 @@ def test_sessions_of_two_endpoints_end_in_one_action(operator: Client, two_endpo
         "Force-expired 2 sessions. No node serves them any more.",
         "1 record was already gone.",
     ]
-    assert LogEntry.objects.count() == 2
+    assert AuditEntry.objects.count() == 2
     assert not alive(opened[0], "shop")
     assert not alive(opened[1], "stock")
 

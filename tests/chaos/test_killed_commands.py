@@ -1,7 +1,11 @@
-"""A command that is killed while it ends many sessions: a node ends the rest, and every end is recorded once."""
+"""A command that is killed while it ends many sessions: a node ends the rest of its batch, another command goes on, and
+every end is recorded once.
+"""
 
 import asyncio
 import re
+import sqlite3
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -22,13 +26,13 @@ from tests.support.sessions import Opened, open_sessions
 
 pytestmark = pytest.mark.slow
 
-ENDED: Final = 300
+ENDED: Final = 500
 #: Others, which go on.
 KEPT: Final = 3
 #: Seconds until a node has finished, which takes over after three.
 BOUND: Final = 30
 #: What the log says of each end: the record for operators, and that receivers of the signal got it.
-ENDS: Final = r"Session (\w{12}) ended: expired_by_operator, by 'shell'\."
+ENDS: Final = r"Session (\w{12}) ended: expired_by_operator, by 'shell:\w+': 'a leak'\."
 SIGNALS: Final = r"signal: session (\w{64}) ended: expired_by_operator"
 
 
@@ -85,19 +89,41 @@ def said(service: Service, what: str) -> list[str]:
     return [each for process in service.processes for each in re.findall(what, process.log.read_text())]
 
 
+def manage(service: Service, *arguments: str, **environment: str) -> str:
+    """What a command of the service's project says."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=service.processes[0].environment | environment,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=BOUND,
+    ).stdout
+
+
+def query(directory: Path, sql: str) -> list[tuple[str, ...]]:
+    """From the service's database, to which the changes are committed."""
+    with sqlite3.connect(directory / "db.sqlite3", timeout=20) as database:
+        return database.execute(sql).fetchall()
+
+
 async def test_what_a_killed_command_began_to_end_is_finished_and_recorded(
     service: Service, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    opened = await asyncio.to_thread(open_sessions, [Opened() for _ in range(ENDED + KEPT + 1)])
-    first, *ending = [each.fingerprint for each in opened[: ENDED + 1]]
-    kept = [each.fingerprint for each in opened[ENDED + 1 :]]
+    await asyncio.to_thread(manage, service, "migrate", "-v0")
+    opened = await asyncio.to_thread(open_sessions, [Opened(client="leaky") for _ in range(ENDED)])
+    ending = [each.fingerprint for each in opened]
+    kept = await asyncio.to_thread(open_sessions, [Opened() for _ in range(KEPT + 1)])
     # Redis knows the scripts from here on: a script that it does not know runs when it is sent again, with its text.
-    await asyncio.to_thread(end_sessions, "default", [first])
+    await asyncio.to_thread(end_sessions, "default", [kept.pop().fingerprint])
     async with holding(redis_server) as proxy:
         environment = service.processes[0].environment | {"REDIS_URL": proxy.url}
         with (tmp_path / "command.log").open("wb") as log:
             command = await asyncio.create_subprocess_exec(
-                *(sys.executable, "manage.py", "mcp_sessions", "expire", *ending),
+                *(sys.executable, "manage.py", "mcp_sessions", "expire", "--client", "leaky", "--yes"),
+                *("--reason", "a leak"),
                 cwd=ROOT,
                 env=environment,
                 stdout=log,
@@ -108,13 +134,29 @@ async def test_what_a_killed_command_began_to_end_is_finished_and_recorded(
                 await asyncio.to_thread(wait_until, lambda: service.redis.count_of(ending) < ENDED)
                 command.kill()
                 await command.wait()
-    assert 0 < service.redis.count_of(ending) < ENDED, "killed in the middle"
+    left = service.redis.count_of(ending)
+    assert 0 < left < ENDED, "killed in the middle"
     assert said(service, ENDS) == []
+    batch = query(tmp_path, "SELECT fingerprint FROM mcp_sessions_auditentry WHERE outcome = 'intended'")
+    assert len(batch) > ENDED - left, "intended before they end"
 
     await asyncio.to_thread(
         wait_until, lambda: not service.redis.endings(), seconds=BOUND, what="a node to finish"
     )
-    assert (service.redis.count_of(ending), service.redis.count_of(kept)) == (0, KEPT)
-    assert sorted(said(service, ENDS)) == sorted(each[:12] for each in ending)
-    assert sorted(said(service, SIGNALS)) == sorted(ending)
-    assert "ended" not in (tmp_path / "command.log").read_text()
+    assert sorted(said(service, ENDS)) == sorted(fingerprint[:12] for [fingerprint] in batch)
+    # A client comes back meanwhile: it is not meant.
+    [back] = await asyncio.to_thread(open_sessions, [Opened(client="leaky")])
+
+    query(tmp_path, "UPDATE mcp_sessions_endingjob SET driven_until = created")  # as if the lease were over
+    out = await asyncio.to_thread(manage, service, "mcp_sessions", "jobs", "resume")
+    assert f"{ENDED} ended, 0 already gone" in out
+    assert service.redis.count_of(ending) == 0
+    assert service.redis.count_of([back.fingerprint, *(each.fingerprint for each in kept)]) == 1 + KEPT
+
+    entries = query(tmp_path, "SELECT fingerprint, outcome, reason FROM mcp_sessions_auditentry")
+    assert sorted(entries) == sorted((each, "ended", "a leak") for each in ending)
+    assert sorted([*said(service, ENDS), *re.findall(ENDS, out)]) == sorted(each[:12] for each in ending)
+    assert sorted(said(service, SIGNALS)) == sorted(fingerprint for [fingerprint] in batch)
+    begun = "by job 1: records of default, client 'leaky': 'a leak', by 'shell:"
+    for process in service.processes:
+        assert process.log.read_text().count(begun) == 1, "one line in the log of each server"

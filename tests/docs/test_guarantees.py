@@ -4,8 +4,7 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import daphne, ids, records, session
-from mcp_sessions.admin import actions
+from mcp_sessions import daphne, ending, ids, records, session
 from mcp_sessions.authentication import keys, threads
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
@@ -13,6 +12,7 @@ from mcp_sessions.connections import defaults, pipelines
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.handles import arguments, text
 from mcp_sessions.http import endpoint, opening
+from mcp_sessions.jobs import driving
 from mcp_sessions.serving import callers, cancellations, outage
 from mcp_sessions.store.calls import nodes, reading, requests
 from mcp_sessions.streams import orphans, retry, writer
@@ -103,7 +103,8 @@ BOUNDS: Final = {
     "Connections to Redis": f"{defaults.MAX_CONNECTIONS} per process",
     "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
     "Time that a stopped process takes after the drain": f"{daphne.HARD_END_SECONDS:g} s",
-    "Sessions ended by one action in the admin": f"{actions.MAX_ENDED:,}",
+    "Records of a job that end together": f"{ending.BATCH}",
+    "Time for which a job whose process died waits for another one": f"{driving.LEASE.seconds} s",
 }
 
 

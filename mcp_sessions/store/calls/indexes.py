@@ -152,22 +152,12 @@ def update(session: Session, *, limits: Limits) -> list[Call[Any]]:
     return calls
 
 
-def unindex(home: str, indexes: Sequence[str], entries: Sequence[Entry]) -> list[Call[None]]:
+def unindex(home: str, indexes: Sequence[str], entries: Iterable[Entry]) -> list[Call[None]]:
     """Drop records that are gone, and have not come again, from indexes of one shard, the first by last activity.
 
     One script drops 25 at most, so that others need not wait for it.
     """
-    return [
-        Call(
-            UNINDEX,
-            home,
-            (keys.GONE, *indexes),
-            (GONE_MS, *(part for each in some for part in (bytes.fromhex(each.fingerprint), each.active_ms))),
-            _nothing,
-        )
-        for start in range(0, len(entries), MOST_UNINDEXED)
-        for some in [entries[start : start + MOST_UNINDEXED]]
-    ]
+    return _unindex(home, [(indexes, each) for each in entries])
 
 
 def unindex_each(indexes: Sequence[str], entries: Sequence[Entry]) -> list[Call[None]]:
@@ -177,14 +167,31 @@ def unindex_each(indexes: Sequence[str], entries: Sequence[Entry]) -> list[Call[
 
 def unindex_all(sessions: Iterable[Session], *, shards: int) -> list[Call[None]]:
     """Drop records that ended, and have not come again, from all of their indexes."""
-    entries: dict[tuple[str, Sequence[str]], list[Entry]] = {}
     homes = keys.homes(shards)
+    found: dict[str, list[tuple[Sequence[str], Entry]]] = {}
     for session in sessions:
-        for place in places(session.fingerprint, session.handshake, session.principal):
+        entry = Entry(session.fingerprint, session.last_activity_ms)
+        for place in places(session.fingerprint, session.handshake, session.principal, together=shards == 1):
             home = homes[keys.shard_of(place.home[len(keys.SHARD) :], shards)]
-            entry = Entry(session.fingerprint, session.last_activity_ms)
-            entries.setdefault((home, place.names), []).append(entry)
-    return [call for (home, names), some in entries.items() for call in unindex(home, names, some)]
+            found.setdefault(home, []).append((place.names, entry))
+    return [call for home, some in found.items() for call in _unindex(home, some)]
+
+
+def _unindex(home: str, entries: Sequence[tuple[Sequence[str], Entry]]) -> list[Call[None]]:
+    """Drop records from indexes of one shard; the first of those of each is one by last activity."""
+    calls = []
+    for start in range(0, len(entries), MOST_UNINDEXED):
+        some = entries[start : start + MOST_UNINDEXED]
+        # KEYS of the script, from 1; the first is the index of those that are gone.
+        numbers = {
+            name: n for n, name in enumerate(dict.fromkeys(name for names, _ in some for name in names), 2)
+        }
+        arguments: list[Any] = [GONE_MS]
+        for names, entry in some:
+            where = " ".join([str(numbers[name]) for name in names])
+            arguments += (bytes.fromhex(entry.fingerprint), entry.active_ms, where)
+        calls.append(Call(UNINDEX, home, (keys.GONE, *numbers), arguments, _nothing))
+    return calls
 
 
 def count(*, limits: Limits, kind: Kind = "session") -> Operation[int]:

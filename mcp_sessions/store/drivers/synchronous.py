@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 from redis import Redis
 
 from mcp_sessions.connections.defaults import REDIS_ERRORS, log
-from mcp_sessions.connections.round_trips import Job, NoReply, round_trips
+from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, round_trips
 from mcp_sessions.connections.sync_cluster import cluster_replies
 from mcp_sessions.connections.sync_connections import execute, replies_of
 from mcp_sessions.errors import StoreUnavailable
@@ -131,6 +131,7 @@ class SyncRedisStore(SyncRunner):
     ) -> None:
         super().__init__(keys, clock=clock)
         self._connect = connect
+        self._gathering = Gathering(together=True)
         self.server = connect if server is None else server
 
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
@@ -138,6 +139,11 @@ class SyncRedisStore(SyncRunner):
             client = self._connect()
         except REDIS_ERRORS as error:  # a Cluster's client asks for its nodes
             return [NoReply(error, sent=False)] * len(jobs)
-        if isinstance(client, Redis):
+        if not isinstance(client, Redis):
+            return cluster_replies(client, jobs)
+        script = jobs[0][0]
+        if script.together == 1 or any(each is not script for each, _, _ in jobs):
             return replies_of(round_trips(jobs), partial(execute, client))
-        return cluster_replies(client, jobs)
+        steps = self._gathering.round_trips(jobs, most=script.together)
+        replies = replies_of(steps, partial(execute, client))
+        return [reply if isinstance(reply, Exception) else [reply] for reply in replies]

@@ -1,0 +1,39 @@
+"""Ending what one Django user has: the page that asks, which the page of the user leads to."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+
+from mcp_sessions import conf
+from mcp_sessions.admin import actions
+from mcp_sessions.inventory.listing import SessionQuery
+from mcp_sessions.inventory.principals import principals_of
+from mcp_sessions.models import MCPSession
+from mcp_sessions.store.calls.queries import Query
+
+
+def selected(user: Any) -> SessionQuery:
+    """What a user has at all endpoints, as a user and as the subject of tokens."""
+    aliases = conf.aliases()
+    principals = dict.fromkeys(each for alias in aliases for each in principals_of(user, alias))
+    return SessionQuery(aliases=aliases, matches=tuple(Query(principal=each) for each in principals))
+
+
+def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, user_id: str) -> HttpResponse:
+    """Ask for confirmation, then end it, and go back to the page of the user. Raises: StoreUnavailable."""
+    allowed = modeladmin.has_view_permission(request) and request.user.has_perm("mcp_sessions.expire_session")
+    if not allowed:
+        raise PermissionDenied
+    try:
+        user = get_user_model()._default_manager.get(pk=user_id)
+    except (get_user_model().DoesNotExist, ValidationError, ValueError):
+        raise Http404("There is no such user.") from None
+    query = selected(user)
+    if request.method == "POST":
+        return actions.expire(modeladmin, request, query) or HttpResponseRedirect(request.path)
+    page = query.page(limit=actions.MAX_NAMED)
+    shown = MCPSession.from_rows(page.rows)
+    return actions.confirmation(modeladmin, request, shown, counts=page.counts, across=True, action=False)

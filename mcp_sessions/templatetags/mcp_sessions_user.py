@@ -1,0 +1,33 @@
+"""For the page of one of Django's users in the admin: what the user has open."""
+
+from typing import Any
+
+from django import template
+from django.contrib.auth import get_user_model
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def mcp_sessions_of(context: Any, user: Any) -> SafeString | str:
+    """Links to the records of a user, and to the page that ends them, as items of a list; nothing for who may not."""
+    request = getattr(context, "request", None)
+    if request is None or not isinstance(user, get_user_model()):
+        return ""
+    may = request.user.has_perm
+    if not may("mcp_sessions.view_mcpsession"):
+        return ""
+    try:
+        records = reverse("admin:mcp_sessions_mcpsession_changelist")
+        end = reverse("admin:mcp_sessions_mcpsession_expire_user", args=[user.pk])
+    except NoReverseMatch:
+        return ""
+    query = urlencode({"user": user.get_username()})
+    items = format_html('<li><a href="{}?{}">MCP sessions</a></li>', records, query)
+    if may("mcp_sessions.expire_session"):
+        items += format_html('<li><a href="{}">End MCP sessions</a></li>', end)
+    return items

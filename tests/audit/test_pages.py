@@ -1,0 +1,115 @@
+"""The audit and the jobs in the admin: who may see them, what they show, and how they are searched."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from mcp_sessions import audit
+from mcp_sessions.admin.audit import MOST_COUNTED
+from mcp_sessions.audit.models import AuditEntry, EndingJob
+from tests.admin.pages import body, staff
+from tests.support.sessions import Opened, open_sessions
+
+pytestmark = pytest.mark.django_db
+
+ENTRIES = "/admin/mcp_sessions/auditentry/"
+JOBS = "/admin/mcp_sessions/endingjob/"
+
+
+@pytest.fixture(autouse=True)
+def in_memory(settings: LazySettings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    settings.MCP_SESSIONS = {"default": {"SERVER": "project.mcp.server", "NAMESPACE": "audit"}}
+
+
+@pytest.fixture
+def auditor() -> Client:
+    return staff("view_auditentry", "view_endingjob", name="auditor")
+
+
+def shown(response: Any) -> list[str]:
+    return [entry.title for entry in response.context["cl"].result_list]
+
+
+def test_who_may_see_and_nobody_may_change(auditor: Client, admin_client: Client) -> None:
+    audit.record(action="drain", by="ada", title="node 1")
+    entry = AuditEntry.objects.get()
+    assert staff("view_mcpsession").get(ENTRIES).status_code == 403
+    assert shown(auditor.get(ENTRIES)) == ["node 1"]
+    assert auditor.get(f"{ENTRIES}{entry.pk}/change/").status_code == 200
+    assert admin_client.get(f"{ENTRIES}add/").status_code == 403
+    assert admin_client.post(f"{ENTRIES}{entry.pk}/change/", {"by": "bob"}).status_code == 403
+    assert admin_client.post(f"{ENTRIES}{entry.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_entries_are_found_by_record_user_operator_and_principal(auditor: Client) -> None:
+    ada = User.objects.create_user("ada")
+    audit.record(action="block", by="bob", title="one", fingerprint="ab" * 32, principal=f"user:{ada.pk}")
+    audit.record(action="block", by="ada", title="two", fingerprint="abab" + "0" * 60)
+    audit.record(action="block", by="eve", title="three", principal='oauth:[null,"x"]')
+    for text, titles in (
+        ("ab" * 32, ["one"]),
+        ("abab0000", ["two"]),
+        ("ABABABAB", ["one"]),
+        ("ada", ["two", "one"]),
+        ('oauth:[null,"x"]', ["three"]),
+        ("ad", []),
+    ):
+        assert shown(auditor.get(ENTRIES, {"q": text})) == titles, text
+
+
+def test_entries_are_filtered(auditor: Client) -> None:
+    job = EndingJob.objects.create(action="force-expire", by="ada", selection={}, described="all")
+    audit.record(action="block", by="ada", title="old", when=timezone.now() - timedelta(days=3))
+    audit.record(action="force-expire", by="ada", title="new", outcome="gone", kind="handle", job=job)
+    for query, titles in (
+        ({"when": "day"}, ["new"]),
+        ({"when": "week"}, ["new", "old"]),
+        ({"action": "block"}, ["old"]),
+        ({"outcome": "gone"}, ["new"]),
+        ({"kind": "handle", "when": "day"}, ["new"]),
+        ({"job": str(job.pk)}, ["new"]),
+    ):
+        assert shown(auditor.get(ENTRIES, query)) == titles, query
+
+
+def test_pages_count_no_further_than_they_reach(auditor: Client) -> None:
+    auditor.get(ENTRIES)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        auditor.get(ENTRIES)
+    counts = [each["sql"] for each in queries if "COUNT(" in each["sql"]]
+    assert counts
+    assert all(f"LIMIT {MOST_COUNTED}" in each for each in counts)
+
+
+def test_the_page_of_a_user_leads_to_what_the_user_has(admin_client: Client) -> None:
+    ada = User.objects.create_user("ada")
+    mine, other = open_sessions([Opened(principal=f"user:{ada.pk}"), Opened()])
+    page = body(admin_client.get(f"/admin/auth/user/{ada.pk}/change/"))
+    end = f"/admin/mcp_sessions/mcpsession/of-user/{ada.pk}/force-expire/"
+    assert f'href="{end}"' in page
+    assert 'href="/admin/mcp_sessions/mcpsession/?user=ada"' in page
+    asked = body(admin_client.get(end))
+    assert mine.fingerprint[:12] in asked
+    assert other.fingerprint[:12] not in asked
+    assert "already gone" in body(admin_client.post(end, {"post": "yes", "reason": "gone"}, follow=True))
+    assert list(AuditEntry.objects.values_list("fingerprint", "reason")) == [(mine.fingerprint, "gone")]
+
+
+def test_the_page_of_a_user_offers_only_what_is_allowed() -> None:
+    ada = User.objects.create_user("ada")
+    url = f"/admin/auth/user/{ada.pk}/change/"
+    assert "MCP sessions</a>" not in body(staff("view_user", name="one").get(url))
+    viewer = staff("view_user", "view_mcpsession", name="two")
+    assert "End MCP sessions" not in body(viewer.get(url))
+    end = f"/admin/mcp_sessions/mcpsession/of-user/{ada.pk}/force-expire/"
+    assert (viewer.get(end).status_code, viewer.post(end).status_code) == (403, 403)
