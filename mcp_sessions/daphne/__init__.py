@@ -2,7 +2,7 @@
 
 `startup.patch_daphne` puts the same server into the `daphne` command itself.
 
-On SIGTERM or SIGINT it is no longer ready, stops listening, closes WebSockets with code 1001, runs the
+When it listens, it runs the `lifecycle.on_start` hooks. On SIGTERM or SIGINT it is no longer ready, stops listening, closes WebSockets with code 1001, runs the
 `lifecycle.on_drain` hooks, waits up to `--drain-timeout` seconds for these and for the requests in flight, closes idle
 connections, runs the `lifecycle.on_abort` hooks, which answer what is left, waits for those answers, cancels the rest,
 runs the `lifecycle.on_shutdown` hooks and exits with 0. Requests that still arrive on open connections are served, and
@@ -81,6 +81,8 @@ class Server(PacedServer):
         self._ports: list[Any] = []
 
     def listen_success(self, port: Any) -> None:
+        if not self._ports:
+            reactor.callWhenRunning(lambda: asyncio.ensure_future(lifecycle.start()))
         self._ports.append(port)
         if self.verbosity <= 1:
             self.http_factory.log = _write_no_line

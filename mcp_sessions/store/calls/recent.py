@@ -6,6 +6,8 @@ from typing import Any, Final, NamedTuple
 from mcp_sessions.store.call import Call, Script
 from mcp_sessions.store.calls.reading import line
 
+#: The outcomes that count as failures. What its client cancelled, or left, did not fail.
+FAILURES: Final = frozenset({"tool error", "error"})
 #: The key of a record's last requests, which ends with it.
 RECENT: Final = "recent"
 
