@@ -1,6 +1,7 @@
 """What the last requests of a record did: written in batches, behind the answers, and read for people."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from mcp_sessions.store.call import Call, Script
@@ -29,6 +30,10 @@ class Past(NamedTuple):
     node: str
     #: The method, and behind a colon the name of the tool.
     call: str
+
+    @property
+    def ended(self) -> datetime:
+        return datetime.fromtimestamp(self.ended_ms / 1000, UTC)
 
 
 class Recent(NamedTuple):
