@@ -123,7 +123,7 @@ def is_stopping() -> bool:
     return _stopping.is_set()
 
 
-def take_on_nothing(drains: bool) -> None:  # noqa: FBT001 - what an operator asked for
+def take_on_nothing(drains: bool) -> None:
     """An operator drains this process, or lets it take on something again: see `is_draining`."""
     (_draining.set if drains else _draining.clear)()
 

@@ -137,7 +137,9 @@ def in_words(capabilities: Mapping[str, Any]) -> str:
     said = []
     elicitation, sampling = capabilities.get("elicitation"), capabilities.get("sampling")
     if isinstance(elicitation, Mapping):
-        ways = [word for key, word in (("form", "forms"), ("url", "links")) if key in elicitation] or ["forms"]
+        ways = [word for key, word in (("form", "forms"), ("url", "links")) if key in elicitation] or [
+            "forms"
+        ]
         said.append(f"asks its user ({' and '.join(ways)})")
     if isinstance(sampling, Mapping):
         said.append("lets the server use its model" + (" with tools" if "tools" in sampling else ""))

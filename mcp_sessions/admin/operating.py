@@ -150,9 +150,7 @@ def _row(node: ServingNode, usual: str) -> dict[str, Any]:
     }
 
 
-def _drain(
-    modeladmin: "MCPSessionAdmin", request: HttpRequest, found: Sequence[ServingNode]
-) -> HttpResponse:
+def _drain(modeladmin: "MCPSessionAdmin", request: HttpRequest, found: Sequence[ServingNode]) -> HttpResponse:
     """Ask the process that the form names to take on nothing new, or to do so again."""
     if not modeladmin.has_expire_permission(request):
         raise PermissionDenied

@@ -107,15 +107,11 @@ def running_in(found: Iterable[ServingNode]) -> list[RunningCall]:
     """What runs in these nodes, what has run for longest first, with the names of the principals."""
     calls = sorted((call for node in found for call in node.running), key=lambda call: call.began)
     names = names_of({(call.endpoint, call.principal) for call in calls})
-    return [
-        replace(call, principal_name=names[call.endpoint, call.principal].name) for call in calls
-    ]
+    return [replace(call, principal_name=names[call.endpoint, call.principal].name) for call in calls]
 
 
 def _nodes_of(alias: str, store: SyncStore) -> list[ServingNode]:
-    beating, reporting, moment = store.run_all(
-        [nodes.list_nodes(), nodes.reports(), validity.min_created(0)]
-    )
+    beating, reporting, moment = store.run_all([nodes.list_nodes(), nodes.reports(), validity.min_created(0)])
     reports = {entry.id: entry for entry in reporting}
     entries = {**reports, **{entry.id: entry for entry in beating}}
     return [

@@ -5,7 +5,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:session` | string | times, principal, handshake… | MAX_AGE and 15 s at most |
 | `mcp:v1:<namespace>:{<fingerprint>}:features` | hash | log level, enabled tools; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:state` | hash | state names and JSON values; only if any | with the session |
-| `mcp:v1:<namespace>:{<fingerprint>}:recent` | hash | what its last requests did, RECENT_REQUESTS at most | with the session |
+| `mcp:v1:<namespace>:{<fingerprint>}:recent` | hash | what its last requests did | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why and by which call it ended | 10 minutes |
 | `mcp:v1:<namespace>:{<fingerprint>}:ended-record` | string | the record of a session that ended | 1 minute |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the log of one stream | minutes after a sign of life |

@@ -53,7 +53,10 @@ def here(settings: LazySettings, redis_server: RedisServer, pair: list[Process])
     """The admin in the test's process, over the same Redis."""
     settings.CACHES = on_redis(redis_server.url)
     settings.MCP_SESSIONS = {
-        "default": {"SERVER": "tests.served.everything.server", "NAMESPACE": pair[0].environment["MCP_NAMESPACE"]}
+        "default": {
+            "SERVER": "tests.served.everything.server",
+            "NAMESPACE": pair[0].environment["MCP_NAMESPACE"],
+        }
     }
 
 
@@ -100,7 +103,9 @@ def modern_call(url: str, tool: str, **arguments: Any) -> Callable[[], httpx2.Re
 def test_a_process_without_a_request_is_a_node_with_its_version(pair: list[Process]) -> None:
     wait_until(lambda: all(map(node_of, pair)), what="both nodes")
     for process in pair:
-        node = wait_until(lambda process=process: (n := node_of(process)) and n.version and n, what="a report")
+        node = wait_until(
+            lambda process=process: (n := node_of(process)) and n.version and n, what="a report"
+        )
         assert node.version == "0.1.0"
         assert node.memory is None or node.memory > 10 * 1024**2
         assert (node.calls, node.is_silent, node.draining) == (0, False, False)
@@ -227,31 +232,33 @@ def test_a_drained_process_opens_nothing_and_loses_nothing(
 def test_a_process_that_hangs_or_was_killed_stays_in_red_and_one_that_stops_leaves(
     pair: list[Process], operator: Client, tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    shared = environment(redis_server, pair[0].environment["MCP_NAMESPACE"])
-    hung, killed, stopped = (
-        drained_by_ours(daphne(name, tmp_path, **shared)) for name in ("hung", "killed", "stopped")
-    )
-    with started([hung, killed, stopped]):
-        nodes = {each.name: wait_until(lambda each=each: node_of(each)) for each in (hung, killed, stopped)}
-        client = connected(hung.url)
+    hung = pair[1]
+    shared = environment(redis_server, hung.environment["MCP_NAMESPACE"])
+    other = drained_by_ours(daphne("other", tmp_path, **shared))
+    with started([other]):
+        stopped = wait_until(lambda: node_of(other), what="it to be a node")
+        other.stop()
+        assert stopped.id not in {node.id for node in nodes_of(["default"])}
+        other.start()
+        killed = wait_until(lambda: node_of(other), what="it to be a node again")
+        client, hanging = connected(hung.url), node_of(hung)
+        assert hanging is not None
         with gate(tmp_path) as at, answering(call_of(client, hung.url, "wait", gate=at.path)) as answers:
             at.reached()
             wait_until(lambda: running("wait"), what="the call to be reported")
             hung.pause()
-            killed.kill()
-            stopped.stop()
-            silent = wait_until(
-                lambda: found if len(found := silent_nodes()) == 2 else None, seconds=20, what="red"
-            )
-            assert set(silent) == {nodes["hung"].id, nodes["killed"].id}
-            assert nodes["stopped"].id not in {node.id for node in nodes_of(["default"])}
-            page = operator.get(NODES).content.decode()
-            assert page.count('<tr class="mcp-silent">') == 2
-            assert "2 nodes give no sign of life" in page
-            [call] = running("wait")
-            assert call.is_silent
-            hung.resume()
-            wait_until(lambda: nodes["hung"].id not in silent_nodes(), what="it to be back")
+            other.kill()
+            try:
+                silent = wait_until(lambda: len(found := silent_nodes()) == 2 and found, what="red")
+                assert set(silent) == {hanging.id, killed.id}
+                page = operator.get(NODES).content.decode()
+                assert page.count('<tr class="mcp-silent">') == 2
+                assert "2 nodes give no sign of life" in page
+                [call] = running("wait")
+                assert call.is_silent
+            finally:
+                hung.resume()
+            wait_until(lambda: hanging.id not in silent_nodes(), what="it to be back")
             at.open()
         assert answers[0].status_code == 200
 
@@ -289,4 +296,3 @@ def test_drained_under_load_no_call_is_lost(pair: list[Process]) -> None:
         thread.join(30)
     assert done[0] > 20
     assert failed == []
-

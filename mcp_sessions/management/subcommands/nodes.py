@@ -31,11 +31,28 @@ def _nodes(command: BaseCommand, *, endpoint: str | None, json: bool, **_: Any) 
     found = nodes_of(aliases_of(endpoint))
     if json:
         return _write(command, [_node(node) for node in found])
-    head = ("NODE", "HOST", "PROCESS", "STATE", "VERSION", "CALLS", "STREAMS", "LISTENERS", "LAG MS", "ENDPOINT")
+    head = (
+        "NODE",
+        "HOST",
+        "PROCESS",
+        "STATE",
+        "VERSION",
+        "CALLS",
+        "STREAMS",
+        "LISTENERS",
+        "LAG MS",
+        "ENDPOINT",
+    )
     command.stdout.write(_NODE.format(*head))
     for node in found:
         state = f"silent {display.lasting(node.seen)}" if node.is_silent else display.ago(node.seen)
-        row = (node.id, node.host, node.pid, "draining" if node.draining else state, node.version or "unknown")
+        row = (
+            node.id,
+            node.host,
+            node.pid,
+            "draining" if node.draining else state,
+            node.version or "unknown",
+        )
         numbers = (node.calls, node.streams, node.listeners, node.lag_ms, node.endpoint)
         command.stdout.write(_NODE.format(*row, *numbers))
     return None
@@ -45,7 +62,9 @@ def _now(command: BaseCommand, *, endpoint: str | None, tool: str | None, json: 
     calls = [call for call in running_in(nodes_of(aliases_of(endpoint))) if tool in (None, call.tool)]
     if json:
         return _write(command, [asdict(call) | {"tool": call.tool} for call in calls])
-    command.stdout.write(_CALL.format("FOR", "TOOL OR METHOD", "RECORD", "CLIENT", "USER", "NODE", "ENDPOINT"))
+    command.stdout.write(
+        _CALL.format("FOR", "TOOL OR METHOD", "RECORD", "CLIENT", "USER", "NODE", "ENDPOINT")
+    )
     for call in calls:
         command.stdout.write(_CALL.format(*_cells(call)))
     return None
