@@ -146,6 +146,11 @@ def verify(text: str, principal: str, namespace: str) -> SignedId:
     raise SessionGone("no id of this principal")
 
 
+def looks_like_one(text: str) -> bool:
+    """Whether a text has the form of an id, whoever minted it."""
+    return _ID.match(text) is not None
+
+
 def fingerprint(text: str) -> str:
     """The SHA-256 of an id, in hexadecimal."""
     return hashlib.sha256(text.encode("ascii")).hexdigest()

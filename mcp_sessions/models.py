@@ -63,6 +63,7 @@ class MCPSession(models.Model):
         permissions = (
             ("expire_session", "Can force-expire MCP sessions"),
             ("view_session_state", "Can view the state of MCP sessions"),
+            ("export_session", "Can export MCP sessions, and read them through the API"),
         )
 
     def __str__(self) -> str:

@@ -12,12 +12,14 @@ from django.contrib.admin.views.main import ChangeList
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from mcp_sessions import conf
-from mcp_sessions.admin import common, ending_all, filters, operating
+from mcp_sessions.admin import common, ending_all, exporting, filters, finding, operating
 from mcp_sessions.admin.actions import force_expire
+from mcp_sessions.admin.changelist import RecordChangeList
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
 from mcp_sessions.admin.live_columns import LiveColumns
 from mcp_sessions.admin.tokens import PersonalTokenAdmin
@@ -34,20 +36,6 @@ if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[MCPSession]
 else:
     ModelAdmin = admin.ModelAdmin
-
-
-class RecordChangeList(ChangeList):
-    """Reads the page and the total together, so that a page costs the same however many records there are."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        limit = self.list_max_show_all if self.show_all else self.list_per_page
-        offset = 0 if self.show_all else max(0, self.page_num - 1) * limit
-        self.queryset = self.queryset.read(offset=offset, limit=limit)
-        super().get_results(request)
-        self.show_admin_actions = self.result_count > 0
-        if not self.query and not self.has_active_filters:
-            # Nothing is left out, so "Show all" has nothing to offer.
-            self.full_result_count = self.result_count
 
 
 #: The kinds of records in words, and what each is.
@@ -77,10 +65,10 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         filters.LabelFilter,
         filters.ClientFilter,
         filters.ProtocolFilter,
+        filters.UserFilter,
         filters.ActivityFilter,
     )
     list_per_page = 50
-    list_max_show_all = 200
     ordering = ("-last_activity",)
     search_fields = ("fingerprint", "client_name", "principal")
     search_help_text = search.HELP
@@ -90,6 +78,7 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
 
     class Media:
         css: Final = {"all": ("mcp_sessions/admin.css",)}
+        js: Final = ("mcp_sessions/refresh.js",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -102,6 +91,10 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
 
     def has_expire_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("mcp_sessions.expire_session")
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        """Also for the API."""
+        return self.has_view_permission(request) and request.user.has_perm("mcp_sessions.export_session")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return RecordChangeList
@@ -121,7 +114,9 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         text = search_term.strip()
         if not text:
             return queryset, False
-        found = search.search(text, filters.chosen_aliases(request))
+        chosen = filters.chosen_aliases(request)
+        seen = [name for each in filters.surroundings_of(request).values() for name in each.clients]
+        found = search.search(text, chosen, seen)
         if found.ambiguous:
             self.message_user(request, "More clients or users match than are shown. Type more of the name.")
         return queryset.matching(found.matches), False
@@ -148,13 +143,17 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
             "local_only": local,
             "explanations": _EXPLANATIONS,
             "can_expire": self.has_expire_permission(request),
+            "can_export": self.has_export_permission(request),
+            "title": "MCP sessions",
         }
+        if request.method == "GET":
+            for problem in filters.problems(request):
+                self.message_user(request, problem, messages.WARNING)
         try:
             return super().changelist_view(request, {**context, **(extra_context or {})})
         except UnsupportedLookup as error:
-            address, consequence = filters.fallback(request)
-            self.message_user(request, f"{error} {consequence}", messages.WARNING)
-            return HttpResponseRedirect(address)
+            self.message_user(request, f"{error} The filters were cleared.", messages.WARNING)
+            return HttpResponseRedirect(request.path)
 
     @common.explains_store_outages
     def change_view(
@@ -187,6 +186,13 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
             path("processes/", self.admin_site.admin_view(self.nodes_view), name=name),
             path("now/", self.admin_site.admin_view(self.now_view), name=f"{self._url_name}_now"),
             path("end-all/", self.admin_site.admin_view(self.end_all_view), name=f"{self._url_name}_end_all"),
+            path("find/", self.admin_site.admin_view(self.find_view), name=f"{self._url_name}_find"),
+            path(
+                "export/<str:format>/",
+                self.admin_site.admin_view(self.export_view),
+                name=f"{self._url_name}_export",
+            ),
+            path("api/records/", self.admin_site.admin_view(self.api_view), name=f"{self._url_name}_api"),
         ]
         return [*own, *super().get_urls()]
 
@@ -194,6 +200,20 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
     def end_all_view(self, request: HttpRequest) -> HttpResponse:
         """End every session that was opened before now."""
         return ending_all.view(self, request)
+
+    @common.explains_store_outages
+    def find_view(self, request: HttpRequest) -> HttpResponse:
+        """Look up what was typed into the search box."""
+        return finding.view(self, request)
+
+    @common.explains_store_outages
+    def export_view(self, request: HttpRequest, format: str) -> HttpResponseBase:  # noqa: A002 - of the address
+        """The filtered list as a file."""
+        return exporting.export(self, request, format)
+
+    def api_view(self, request: HttpRequest) -> HttpResponse:
+        """A page of the filtered list as JSON."""
+        return exporting.api(self, request)
 
     @common.explains_store_outages
     def nodes_view(self, request: HttpRequest) -> HttpResponse:

@@ -118,8 +118,8 @@ class RecordColumns:
         return display.timed(display.remaining(obj.record.expires), obj.record.expires)
 
     @admin.display(description="requests")
-    def requests(self, obj: MCPSession) -> int:
-        return obj.record.requests
+    def requests(self, obj: MCPSession) -> str:
+        return f"{obj.record.requests:,}"
 
     @admin.display(description="phase")
     def phase(self, obj: MCPSession) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar, cast
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 
 from mcp_sessions import conf
@@ -14,7 +15,7 @@ from mcp_sessions.errors import StoreUnavailable
 
 logger: Final = logging.getLogger(__name__)
 
-View = TypeVar("View", bound=Callable[..., HttpResponse])
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 
 def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: str) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def explains_store_outages(view: View) -> View:
     @wraps(view)
     def guarded(
         self: "admin.ModelAdmin[Any]", request: HttpRequest, *args: Any, **kwargs: Any
-    ) -> HttpResponse:
+    ) -> HttpResponseBase:
         try:
             return view(self, request, *args, **kwargs)
         except StoreUnavailable as error:

@@ -1,30 +1,34 @@
-"""The filters beside the list of records. Each is one that an index serves."""
+"""The filters beside the list of records. They combine; each is one that an index serves."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
 from django.contrib.admin import SimpleListFilter
-from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 from django.utils import timezone
 
 from mcp_sessions import conf
-from mcp_sessions.inventory.display import printable
-from mcp_sessions.inventory.kinds import LABELLED, listed
-from mcp_sessions.records import KINDS, WORDS, Kind
-from mcp_sessions.store.calls import indexes, queries
-from mcp_sessions.store.calls.queries import Query
-from mcp_sessions.store.factory import sync_store_for
+from mcp_sessions.inventory.display import duration, printable
+from mcp_sessions.inventory.kinds import LABELLED
+from mcp_sessions.inventory.principals import is_known_principal, principal_named
+from mcp_sessions.inventory.surroundings import Surroundings, surroundings
+from mcp_sessions.records import ANONYMOUS, KINDS, WORDS, Kind
 
 #: Clients offered as a filter, last seen first. The others can be searched for.
 MAX_CLIENTS: Final = 15
 
-#: How many of the last used records the labels are taken from that are offered.
-LABELS_DEPTH: Final = 200
-
 ENDPOINT: Final = "endpoint"
 KIND: Final = "kind"
+USER: Final = "user"
+ACTIVITY: Final = "activity"
+
+#: "last-900": used within so many seconds; "idle-900": not used within them.
+_WINDOW: Final = re.compile(r"(last|idle)-([0-9]{1,9})\Z")
+#: Where what was read for a request is kept.
+_KEPT: Final = "_mcp_sessions_surroundings"
 
 
 def chosen_aliases(request: HttpRequest) -> tuple[str, ...]:
@@ -33,54 +37,55 @@ def chosen_aliases(request: HttpRequest) -> tuple[str, ...]:
     return tuple(alias for alias in conf.aliases() if chosen in (None, alias))
 
 
-def fallback(request: HttpRequest) -> tuple[str, str]:
-    """The address to show instead of one that no index serves, and a sentence about what it leaves out.
+def surroundings_of(request: HttpRequest) -> Mapping[str, Surroundings]:
+    """What is at each endpoint, read once for a request. Raises: StoreUnavailable."""
+    known: Mapping[str, Surroundings] | None = getattr(request, _KEPT, None)
+    if known is None:
+        # All of them, unless one is chosen: that of the others may be down.
+        known = surroundings(chosen_aliases(request))
+        setattr(request, _KEPT, known)
+    return known
 
-    The filters by client, protocol and label exclude each other and most searches. They are removed, and the search
-    stays. If there are none, the page is too deep. Otherwise the address is wrong in some other way, and nothing of it
-    stays.
-    """
-    query = request.GET.copy()
-    filters = (ClientFilter, ProtocolFilter, LabelFilter)
-    dropped = [each.parameter_name for each in filters if each.parameter_name in query]
-    if dropped:
-        were = "filter by {} was" if len(dropped) == 1 else "filters by {} were"
-        consequence = f"The {were.format(listed(dropped))} removed."
-    elif PAGE_VAR in query:
-        consequence = "This is the first page. To go on to the end, choose one kind and one endpoint."
-    else:
-        return request.path, "The filters were cleared."
-    for name in (*dropped, PAGE_VAR):
-        query.pop(name, None)
-    return f"{request.path}?{query.urlencode()}".rstrip("?"), consequence
+
+def problems(request: HttpRequest) -> Iterator[str]:
+    """What is wrong with the filters in the address, in sentences."""
+    endpoint, user = request.GET.get(ENDPOINT), request.GET.get(USER)
+    if endpoint is not None and endpoint not in conf.aliases():
+        yield f"There is no endpoint “{printable(endpoint, 60)}”."
+    if user and not is_known_principal(principal_named(user)):
+        yield f"There is no user “{printable(user, 60)}”."
+    if (activity := request.GET.get(ACTIVITY)) is not None and not _WINDOW.match(activity):
+        yield f"There is no filter by activity “{printable(activity, 60)}”."
 
 
 class _Filter(SimpleListFilter):
     """One condition in the address; offered only if there is a choice."""
 
-    #: The parameter in the address, those that a choice here removes from it, and those that "All" removes.
+    #: The parameter in the address, and those that a choice here removes from it.
     parameter_name: str
     replaces: tuple[str, ...] = ()
-    clears: tuple[str, ...] = ()
     #: The lookup that the chosen value is for.
     lookup: str
+
+    def has_output(self) -> bool:
+        """Also if the address has a value that is not offered: it counts, and is shown."""
+        return self.value() is not None or super().has_output()
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         value = self.value()
         return queryset if value is None else queryset.filter(**{self.lookup: value})
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        removed = [self.parameter_name, *self.replaces]
         yield {
             "selected": self.value() is None,
-            "query_string": changelist.get_query_string(remove=[self.parameter_name, *self.clears]),
+            "query_string": changelist.get_query_string(remove=removed),
             "display": "All",
         }
         for value, title in self.lookup_choices:
             yield {
                 "selected": self.value() == value,
-                "query_string": changelist.get_query_string(
-                    {self.parameter_name: value}, remove=[*self.replaces]
-                ),
+                "query_string": changelist.get_query_string({self.parameter_name: value}, remove=removed),
                 "display": title,
             }
 
@@ -93,8 +98,9 @@ class EndpointFilter(_Filter):
     lookup = "endpoint"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        aliases = conf.aliases()
-        return [(alias, alias) for alias in aliases] if len(aliases) > 1 else []
+        aliases, value = conf.aliases(), request.GET.get(ENDPOINT)
+        offered = aliases if len(aliases) > 1 or value is not None else ()
+        return [(alias, printable(alias, 40)) for alias in _with_current(offered, value)]
 
 
 class KindFilter(_Filter):
@@ -102,7 +108,7 @@ class KindFilter(_Filter):
 
     title = "kind"
     parameter_name = KIND
-    replaces = clears = ("label",)
+    replaces = ("label",)
     lookup = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -110,26 +116,32 @@ class KindFilter(_Filter):
 
 
 class LabelFilter(_Filter):
-    """Which kind of handle, or which key of conversations; those of records that were used lately are offered.
+    """Which kind of handle, or which key of conversations; those of the records on the page are offered.
 
     Hidden unless one of these kinds was chosen.
     """
 
     title = "label"
     parameter_name = "label"
-    replaces = ("client", "protocol")  # no index serves two of them
     lookup = "label"
     #: Kind of record -> what the label is for it.
     titles: Final[dict[Kind, str]] = {"handle": "kind of handle", "conversation": "key"}
+    is_offered = False
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        labels: dict[str, None] = {}
         for kind in LABELLED:
             if request.GET.get(KIND) == kind:
-                self.title = self.titles[kind]
-                labels = dict.fromkeys(_labels_of(kind, chosen_aliases(request)))
-        shown = _with_current(sorted(label for label in labels if _fits_address(label)), self.value())
-        return [(label, printable(label, 40)) for label in shown]
+                self.title, self.is_offered = self.titles[kind], True
+        return []
+
+    def has_output(self) -> bool:
+        return self.is_offered or self.value() is not None
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        labels = {row.record.label for row in changelist.result_list}
+        offered = _with_current(sorted(label for label in labels if _fits_address(label)), self.value())
+        self.lookup_choices = [(label, printable(label, 40)) for label in offered]
+        return super().choices(changelist)
 
 
 class ClientFilter(_Filter):
@@ -137,15 +149,19 @@ class ClientFilter(_Filter):
 
     title = "client"
     parameter_name = "client"
-    replaces = ("protocol", "label")  # no index serves two of them
     lookup = "client_name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        seen: list[str] = []
-        for alias in chosen_aliases(request):
-            seen += sync_store_for(alias).run(indexes.clients(limits=conf.endpoint(alias).limits))
+        chosen = chosen_aliases(request)
+        seen = [
+            name
+            for alias, each in surroundings_of(request).items()
+            if alias in chosen
+            for name in each.clients
+        ]
         names = list(dict.fromkeys(name for name in seen if _fits_address(name)))[:MAX_CLIENTS]
-        return [(name, printable(name, 30) or "(no name)") for name in _with_current(names, self.value())]
+        current = request.GET.get(self.parameter_name)
+        return [(name, printable(name, 30) or "(no name)") for name in _with_current(names, current)]
 
 
 class ProtocolFilter(_Filter):
@@ -153,7 +169,6 @@ class ProtocolFilter(_Filter):
 
     title = "protocol"
     parameter_name = "protocol"
-    replaces = ("client", "label")
     lookup = "protocol_version"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -161,43 +176,78 @@ class ProtocolFilter(_Filter):
         from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 
         newest_first = reversed(KNOWN_PROTOCOL_VERSIONS)
-        return [(version, printable(version, 30)) for version in _with_current(newest_first, self.value())]
+        current = request.GET.get(self.parameter_name)
+        return [(version, printable(version, 30)) for version in _with_current(newest_first, current)]
+
+
+class UserFilter(_Filter):
+    """Whose records: of exactly one user, by name, or of one other principal as a record's page shows it."""
+
+    title = "user"
+    parameter_name = USER
+    lookup = "principal"
+    template = "admin/mcp_sessions/mcpsession/user_filter.html"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        offered = _with_current([ANONYMOUS], request.GET.get(USER) or None)
+        return [
+            (name, printable(name, 40).capitalize() if name == ANONYMOUS else printable(name, 40))
+            for name in offered
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        value = self.value()
+        return queryset if not value else queryset.filter(principal=principal_named(value))
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        yield from super().choices(changelist)
+        #: For the form, which keeps the other filters, the search and the order.
+        self.kept = [
+            (name, value)
+            for name, value in changelist.params.items()
+            if name not in (USER, "after", "before")
+        ]
 
 
 class ActivityFilter(_Filter):
-    """When the record was last used."""
+    """When the record was last used, in parts of the idle TTL: a session that is older than that is over."""
 
     title = "last activity"
-    parameter_name = "activity"
-
-    #: Value in the address -> title, lookup, age.
-    ages: Final = {
-        "5m": ("Last 5 minutes", "last_activity__gte", timedelta(minutes=5)),
-        "1h": ("Last hour", "last_activity__gte", timedelta(hours=1)),
-        "1d": ("Last day", "last_activity__gte", timedelta(days=1)),
-        "idle": ("More than an hour ago", "last_activity__lt", timedelta(hours=1)),
-    }
+    parameter_name = ACTIVITY
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(value, title) for value, (title, _, _) in self.ages.items()]
+        chosen = chosen_aliases(request) or conf.aliases()
+        idle = max((conf.endpoint(alias).limits.idle_ms for alias in chosen), default=3_600_000) // 1000
+        offered = [
+            *(f"last-{seconds}" for seconds in dict.fromkeys(_round(idle / part) for part in (60, 12, 4))),
+            f"idle-{_round(idle / 2)}",
+        ]
+        current = request.GET.get(ACTIVITY)
+        return [(each, _window_title(each)) for each in _with_current(offered, current)]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         value = self.value()
         if value is None:
             return queryset
-        if value not in self.ages:
+        window = _WINDOW.match(value)
+        if window is None:
             return queryset.none()
-        _, lookup, age = self.ages[value]
-        return queryset.filter(**{lookup: timezone.now() - age})
+        lookup = "last_activity__gte" if window[1] == "last" else "last_activity__lt"
+        return queryset.filter(**{lookup: timezone.now() - timedelta(seconds=int(window[2]))})
 
 
-def _labels_of(kind: Kind, aliases: Iterable[str]) -> Iterator[str]:
-    for alias in aliases:
-        read = queries.page(
-            Query(kind=kind), limits=conf.endpoint(alias).limits, offset=0, limit=LABELS_DEPTH
-        )
-        for record in sync_store_for(alias).run(read).sessions:
-            yield record.label
+def _round(seconds: float) -> int:
+    """A duration as people say it: whole minutes, hours or days, if it is that long."""
+    unit = next((unit for unit in (86_400, 3_600, 60) if seconds >= unit), 1)
+    return max(1, round(seconds / unit)) * unit
+
+
+def _window_title(value: str) -> str:
+    window = _WINDOW.match(value)
+    if window is None:
+        return printable(value, 30)
+    words = duration(timedelta(seconds=int(window[2])))
+    return f"In the last {words}" if window[1] == "last" else f"Not in the last {words}"
 
 
 def _with_current(values: Iterable[str], current: str | None) -> list[str]:

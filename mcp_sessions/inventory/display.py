@@ -39,7 +39,7 @@ def client(name: str, version: str) -> str:
 
 def ago(moment: datetime) -> str:
     """How long ago that was: "12 s ago", "4 min ago", "3 h ago", "2 d ago"."""
-    return f"{_duration(timezone.now() - moment)} ago"
+    return f"{duration(timezone.now() - moment)} ago"
 
 
 def lasting(since: datetime) -> str:
@@ -50,11 +50,11 @@ def lasting(since: datetime) -> str:
 def remaining(moment: datetime) -> str:
     """How long until then: "48 s", "59 min", or "now" if the time has come."""
     left = moment - timezone.now()
-    return _duration(left) if left > timedelta() else "now"
+    return duration(left) if left > timedelta() else "now"
 
 
-def _duration(delta: timedelta) -> str:
-    """In the largest unit that fits, rounded down."""
+def duration(delta: timedelta) -> str:
+    """How long, in the largest unit that fits, rounded down."""
     seconds = max(0, int(delta.total_seconds()))
     for unit, size in _UNITS:
         if seconds >= size:

@@ -73,6 +73,11 @@ def principal_named(text: str) -> str:
     return text if found is None or text == ANONYMOUS else f"{USER}{found}"
 
 
+def is_known_principal(principal: str) -> bool:
+    """Whether a principal may have records: it is not just a name that no user has."""
+    return principal == ANONYMOUS or ":" in principal
+
+
 def _name(principal: str, user_names: Mapping[Any, str]) -> str:
     if principal == ANONYMOUS:
         return "anonymous"

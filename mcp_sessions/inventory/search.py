@@ -4,18 +4,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mcp_sessions import conf
+from mcp_sessions import conf, ids
 from mcp_sessions.inventory.listing import Match
 from mcp_sessions.inventory.lookups import Lookup, Named, Prefix, may_be_handle
 from mcp_sessions.inventory.principals import principals_of_tokens, principals_of_users
 from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX
-from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.queries import Query
-from mcp_sessions.store.factory import sync_store_for
 
 HELP: Final = (
-    "A handle, the first 8 or more digits of a fingerprint, (part of) a client’s name, (part of) a user name, a "
-    "token’s subject, or “anonymous”."
+    "A session id, a handle, the first 8 or more digits of a fingerprint, (part of) a client’s name, (part of) a user "
+    "name, a token’s subject, or “anonymous”. Session ids and handles are never put into an address."
 )
 #: Clients, and users, that one text may stand for. Each of them costs a read.
 MAX_MEANINGS: Final = 10
@@ -30,10 +28,11 @@ class Search:
     ambiguous: bool
 
 
-def search(text: str, aliases: Iterable[str]) -> Search:
-    """Everything that the text may mean at these endpoints. Raises: StoreUnavailable."""
+def search(text: str, aliases: Iterable[str], seen: Iterable[str]) -> Search:
+    """Everything that the text may mean at these endpoints, given the names of the clients that were seen lately."""
     aliases = tuple(aliases)
-    clients = _client_names(text, aliases)
+    # The text itself may be a client that was not seen lately.
+    clients = list(dict.fromkeys([text, *(name for name in seen if text.casefold() in name.casefold())]))
     users = principals_of_users(text, limit=MAX_MEANINGS + 1)
     principals = dict.fromkeys([*users[:MAX_MEANINGS], *_other_principals(text, aliases)])
     return Search(
@@ -46,22 +45,22 @@ def search(text: str, aliases: Iterable[str]) -> Search:
     )
 
 
+def id_in(text: str) -> str | None:
+    """The session id that a text is, perhaps behind the name of its header; None if it is none."""
+    last = text.split()[-1:]
+    return last[0] if last and ids.looks_like_one(last[0]) else None
+
+
 def lookups(text: str) -> list[Lookup]:
-    """The lookups of a text that identifies a record: a fingerprint or its beginning, or a handle."""
+    """The lookups of a text that identifies a record: a session id, a fingerprint or its beginning, or a handle."""
+    if (session_id := id_in(text)) is not None:
+        return [Prefix(digits=ids.fingerprint(session_id))]
     digits = text.strip().lower()
     found: list[Lookup] = [Prefix(digits=digits)] if FINGERPRINT_PREFIX.match(digits) else []
     # Digits alone may be either; with hexadecimal letters among them, they are a fingerprint.
     if may_be_handle(text) and (not found or digits.isdecimal()):
         found.append(Named(text=text))
     return found
-
-
-def _client_names(text: str, aliases: Sequence[str]) -> list[str]:
-    """The text itself, and the names of recently seen clients that contain it."""
-    seen: list[str] = []
-    for alias in aliases:
-        seen += sync_store_for(alias).run(indexes.clients(limits=conf.endpoint(alias).limits))
-    return list(dict.fromkeys([text, *(name for name in seen if text.casefold() in name.casefold())]))
 
 
 def _other_principals(text: str, aliases: Sequence[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("mcp_sessions", "0004_audit")]
+    dependencies: ClassVar = [("mcp_sessions", "0004_audit"), ("mcp_sessions", "0007_export_permission")]
 
     operations: ClassVar = [
         migrations.AlterModelOptions(
@@ -19,6 +19,7 @@ class Migration(migrations.Migration):
                 "permissions": (
                     ("expire_session", "Can force-expire MCP sessions"),
                     ("view_session_state", "Can view the state of MCP sessions"),
+                    ("export_session", "Can export MCP sessions, and read them through the API"),
                 ),
                 "verbose_name": "record",
                 "verbose_name_plural": "records",

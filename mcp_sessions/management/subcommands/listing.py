@@ -2,13 +2,17 @@
 
 import json
 from argparse import _SubParsersAction
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand
 
 from mcp_sessions.inventory import display
+from mcp_sessions.inventory.documents import summary
 from mcp_sessions.inventory.kinds import WITH_STATE, counted
+from mcp_sessions.inventory.listing import BATCH, LocatedPage, SessionQuery
 from mcp_sessions.management.subcommands.selection import add_filters, add_records, chosen, only
 from mcp_sessions.models import MCPSession
 from mcp_sessions.store.calls import state
@@ -30,7 +34,16 @@ _HEAD: Final = (
 
 def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     list_ = commands.add_parser("list", help="list the records, most recently active first")
-    list_.add_argument("--limit", type=int, default=50, help="records to list at most; default 50")
+    list_.add_argument("--limit", type=_limit, default=50, help="records to list at most; default 50")
+    list_.add_argument(
+        "--oldest-first", action="store_true", help="begin with those that were used longest ago"
+    )
+    list_.add_argument(
+        "--json",
+        dest="as_json",
+        action="store_true",
+        help="an array of objects, each on a line of its own, without a total",
+    )
     add_filters(list_)
     list_.set_defaults(run=_list)
     show = commands.add_parser("show", help="show everything about one record, as JSON")
@@ -39,17 +52,54 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     show.set_defaults(run=_show)
 
 
-def _list(command: BaseCommand, *, limit: int, **options: Any) -> None:
-    page = chosen(**options).page(offset=0, limit=max(1, limit))
+def _list(command: BaseCommand, *, limit: int, oldest_first: bool, as_json: bool, **options: Any) -> None:
+    query = chosen(**options)
+    pages = _pages(replace(query, filters=replace(query.filters, ascending=oldest_first)), limit)
+    first = next(pages)
+    write = _write_json if as_json else _write_table
+    write(command, chain([first], pages))
+    if not as_json:
+        command.stdout.write(counted(first.counts) if first.exact else f"at least {counted(first.counts)}")
+
+
+def _pages(query: SessionQuery, limit: int) -> Iterator[LocatedPage]:
+    """The first records in parts, each read when it is its turn: so many that no command of Redis takes long."""
+    page = query.page(limit=min(limit, BATCH))
+    yield page
+    left = limit - len(page.rows)
+    while left > 0 and page.after is not None:
+        page = query.page(limit=min(left, BATCH), after=page.after)
+        yield page
+        left -= len(page.rows)
+
+
+def _write_table(command: BaseCommand, pages: Iterable[LocatedPage]) -> None:
     command.stdout.write(_ROW.format(*_HEAD))
-    for session in MCPSession.from_rows(page.rows):
-        command.stdout.write(_ROW.format(*_cells(session)))
-    command.stdout.write(counted(page.counts))
+    for page in pages:
+        for session in MCPSession.from_rows(page.rows):
+            command.stdout.write(_ROW.format(*_cells(session)))
+
+
+def _write_json(command: BaseCommand, pages: Iterable[LocatedPage]) -> None:
+    """One array, with an object in each line."""
+    before = "["
+    for page in pages:
+        for session in MCPSession.from_rows(page.rows):
+            command.stdout.write(f"{before}\n{json.dumps(summary(session))}", ending="")
+            before = ","
+    command.stdout.write("[]" if before == "[" else "\n]")
 
 
 def _show(command: BaseCommand, *, records: list[str], **options: Any) -> None:
     session = only(chosen(**options), records[0])
     command.stdout.write(json.dumps(_document(session), indent=2, default=str))
+
+
+def _limit(text: str) -> int:
+    """Raises: ValueError, which the parser reports."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
 
 
 def _cells(session: MCPSession) -> Iterator[Any]:

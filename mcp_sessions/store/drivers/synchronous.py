@@ -1,7 +1,7 @@
 """Calls on Redis from any thread, with the connections of `clients.sync_client`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -14,6 +14,7 @@ from mcp_sessions.connections.sync_connections import execute, replies_of
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, check_unused, failure
 from mcp_sessions.store.clients import SyncClient
+from mcp_sessions.store.drivers import SyncStore
 from mcp_sessions.store.keys import Keys
 
 T = TypeVar("T")
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 class SyncRunner(ABC):
     """Drives calls and operations over whatever gives the replies of jobs."""
+
+    #: Equal for stores whose calls can share a round trip.
+    server: Hashable
 
     def __init__(self, keys: Keys, *, clock: Callable[[], int] | None = None) -> None:
         self._keys = keys
@@ -48,15 +52,23 @@ class SyncRunner(ABC):
             return cast("T", stop.value)
 
     def run_all(self, calls: Iterable[Call[Any]], /) -> list[Any]:
-        calls = list(calls)
+        return self.run_beside([(self, list(calls))])[0]
+
+    def run_beside(self, asked: "Sequence[tuple[SyncRunner, Sequence[Call[Any]]]]") -> list[list[Any]]:
+        """The results of calls on stores whose `server` is that of this one, in one round trip."""
+        jobs = [job for store, calls in asked for job in store.jobs(calls)]
+        replies = iter(self._replies(jobs) if jobs else ())
+        return [[store.result(call, next(replies)) for call in calls] for store, calls in asked]
+
+    def jobs(self, calls: Iterable[Call[Any]]) -> list[Job]:
+        """What is sent for calls."""
         now = "" if self._clock is None else self._clock()
-        jobs: list[Job] = [
+        return [
             (call.script, self._keys.resolve(call.home, call.parts), (now, *call.arguments)) for call in calls
         ]
-        replies = self._replies(jobs) if jobs else []
-        return [self._result(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
-    def _result(self, call: Call[Any], reply: Any) -> Any:
+    def result(self, call: Call[Any], reply: Any) -> Any:
+        """What the reply to a call means. Raises: StoreUnavailable."""
         if call.script.takes_many and isinstance(reply, list):
             [reply] = reply
         error = failure(call, reply) if isinstance(reply, Exception) else None
@@ -74,16 +86,52 @@ class SyncRunner(ABC):
         return result
 
 
+def run_together(works: Sequence[tuple[SyncStore, Operation[T]]]) -> list[T]:
+    """The results of operations on several stores, side by side.
+
+    What they wait for at the same time shares a round trip where the stores share a server. Raises: StoreUnavailable.
+    """
+    results: dict[int, T] = {}
+    answers: dict[int, list[Any] | None] = dict.fromkeys(range(len(works)))
+    while answers:
+        asked: dict[int, Sequence[Call[Any]]] = {}
+        for number, answer in answers.items():
+            try:
+                asked[number] = works[number][1].send(answer)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration as stop:
+                results[number] = stop.value
+        answers = {}
+        by_server: dict[Hashable, list[int]] = {}
+        for number in asked:
+            store = works[number][0]
+            by_server.setdefault(getattr(store, "server", id(store)), []).append(number)
+        for numbers in by_server.values():
+            first = works[numbers[0]][0]
+            if isinstance(first, SyncRunner):
+                runners = [(cast("SyncRunner", works[number][0]), asked[number]) for number in numbers]
+                answers.update(zip(numbers, first.run_beside(runners), strict=True))
+            else:
+                found = iter(first.run_all([call for number in numbers for call in asked[number]]))
+                answers.update({number: [next(found) for _ in asked[number]] for number in numbers})
+    return [results[number] for number in range(len(works))]
+
+
 class SyncRedisStore(SyncRunner):
     """See `drivers.SyncStore`."""
 
     shared = True
 
     def __init__(
-        self, keys: Keys, connect: Callable[[], SyncClient], *, clock: Callable[[], int] | None = None
+        self,
+        keys: Keys,
+        connect: Callable[[], SyncClient],
+        *,
+        clock: Callable[[], int] | None = None,
+        server: Hashable = None,
     ) -> None:
         super().__init__(keys, clock=clock)
         self._connect = connect
+        self.server = connect if server is None else server
 
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
         try:

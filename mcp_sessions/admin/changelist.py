@@ -1,0 +1,124 @@
+"""The list of records as Django's admin shows it: pages by cursors, counts that say whether they are exact."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
+from django.db.models.expressions import Combinable
+from django.http import HttpRequest
+
+from mcp_sessions.admin import filters
+from mcp_sessions.inventory.kinds import counted
+from mcp_sessions.inventory.listing import LocatedPage, entry_of, entry_text
+from mcp_sessions.records import Kind
+
+#: In the address: behind, and before, which record the page is.
+AFTER: Final = "after"
+BEFORE: Final = "before"
+
+
+class RecordChangeList(ChangeList):
+    """Reads the page and its total together, so that a page costs the same however many records there are."""
+
+    #: The page that is shown, and for whom.
+    page: LocatedPage
+    request: HttpRequest
+
+    def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        found: dict[str, Any] = super().get_filters_params(params)
+        return {name: value for name, value in found.items() if name not in (AFTER, BEFORE)}
+
+    def get_query_string(
+        self, new_params: dict[str, Any] | None = None, remove: Iterable[str] | None = None
+    ) -> str:
+        """The same list from its beginning, unless the new parameters say which page."""
+        # `remove` drops everything that begins so.
+        params = {AFTER: None, BEFORE: None, **(new_params or {})}
+        return super().get_query_string(params, list(remove or ()))
+
+    def get_ordering(self, request: HttpRequest, queryset: Any) -> list[str | Combinable]:
+        """By last activity, whatever else an address asks for."""
+        ascending = request.GET.get(ORDER_VAR) == str(self._activity_column)
+        return ["last_activity" if ascending else "-last_activity"]
+
+    def get_ordering_field_columns(self) -> dict[int, Literal["desc", "asc"]]:
+        ascending = self.params.get(ORDER_VAR) == str(self._activity_column)
+        return {self._activity_column: "asc" if ascending else "desc"}
+
+    def get_results(self, request: HttpRequest) -> None:
+        after, before = (entry_of(request.GET.get(name)) for name in (AFTER, BEFORE))
+        limit = self.list_per_page
+        found = self.queryset.read_page(limit=limit, after=after, before=before)
+        if before is not None and found.of.before is None and len(found.rows) < limit:
+            # The first page, which is full if there is more.
+            found = self.queryset.read_page(limit=limit)
+        self.request = request
+        self.page = found.of
+        self.result_list = found.rows
+        self.result_count = found.of.total
+        self.full_result_count = None
+        self.show_admin_actions = bool(found.rows)
+        self.can_show_all = False
+        self.multi_page = found.of.before is not None or found.of.after is not None
+
+    @property
+    def _activity_column(self) -> int:
+        return list(self.list_display).index("activity")
+
+    @property
+    def is_narrowed(self) -> bool:
+        return bool(self.query or self.has_active_filters)
+
+    @property
+    def counted(self) -> str:
+        """How many records match, in words."""
+        total = self.page.total
+        words = counted(self.page.counts) if total else "0 records"
+        return words if self.page.exact else f"at least {words}"
+
+    @property
+    def everything(self) -> str:
+        """How many records there are, whatever the filters."""
+        counts: Counter[Kind] = Counter()
+        for each in filters.surroundings_of(self.request).values():
+            counts.update(each.counts)
+        return counted(counts)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether this page is not full although the search has not come to an end."""
+        return self.page.after is not None and len(self.page.rows) < self.list_per_page
+
+    @property
+    def first_address(self) -> str:
+        """The query string of the list from its beginning."""
+        return self.get_query_string()
+
+    @property
+    def unsearched(self) -> str:
+        """The query string of the list without the search."""
+        return self.get_query_string(remove=[SEARCH_VAR])
+
+    @property
+    def first_page(self) -> str:
+        """The address of the first page; empty on it."""
+        return "" if self.page.before is None else self.get_query_string()
+
+    @property
+    def previous_page(self) -> str:
+        before = self.page.before
+        return "" if before is None else self.get_query_string({BEFORE: entry_text(before)})
+
+    @property
+    def next_page(self) -> str:
+        after = self.page.after
+        return "" if after is None else self.get_query_string({AFTER: entry_text(after)})
+
+    @property
+    def other_order(self) -> tuple[str, str]:
+        """The address of the list in the other order, and what that is called."""
+        column = self._activity_column
+        if self.get_ordering_field_columns()[column] == "asc":
+            return self.get_query_string(remove=[ORDER_VAR]), "Newest first"
+        return self.get_query_string({ORDER_VAR: str(column)}), "Oldest first"

@@ -1,0 +1,53 @@
+"""Records as JSON values: the objects of the shell's `list --json`, of exports, and of the API."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp_sessions.inventory.display import printable
+
+if TYPE_CHECKING:
+    from mcp_sessions.models import MCPSession
+
+#: The fields of `summary`, in order.
+FIELDS: Final = (
+    "fingerprint",
+    "kind",
+    "label",
+    "endpoint",
+    "client",
+    "client_version",
+    "protocol",
+    "user",
+    "principal",
+    "created",
+    "last_activity",
+    "expires",
+    "requests",
+    "last_call",
+    "errors",
+)
+
+
+def summary(session: "MCPSession") -> dict[str, Any]:
+    """What lists say of a record. Times are ISO 8601 in UTC.
+
+    `user` is the principal for people, such as a user name; `expires` is when the record ends if it is not used;
+    `errors` is null where errors are not counted.
+    """
+    record = session.record
+    return {
+        "fingerprint": record.fingerprint,
+        "kind": record.kind,
+        "label": record.label,
+        "endpoint": session.endpoint,
+        "client": printable(record.handshake.client_name, 100),
+        "client_version": printable(record.handshake.client_version, 100),
+        "protocol": printable(record.handshake.protocol_version, 100),
+        "user": session.principal_name,
+        "principal": record.principal,
+        "created": record.created.isoformat(timespec="milliseconds"),
+        "last_activity": record.last_activity.isoformat(timespec="milliseconds"),
+        "expires": record.expires.isoformat(timespec="milliseconds"),
+        "requests": record.requests,
+        "last_call": record.last_call,
+        "errors": None,
+    }

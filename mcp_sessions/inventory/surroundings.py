@@ -1,0 +1,40 @@
+"""What a page of the list says beside its rows: how many records there are, and which clients were seen lately."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mcp_sessions import conf
+from mcp_sessions.inventory.lookups import together
+from mcp_sessions.records import KINDS, Kind
+from mcp_sessions.store.call import Operation
+from mcp_sessions.store.calls import indexes, ranges
+from mcp_sessions.store.calls.queries import Query, stretches
+from mcp_sessions.store.drivers.synchronous import run_together
+from mcp_sessions.store.factory import sync_store_for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is at an endpoint."""
+
+    #: Records of each kind, as the indexes know it.
+    counts: Mapping[Kind, int]
+    #: Names of clients, those seen last first.
+    clients: Sequence[str]
+
+
+def surroundings(aliases: Sequence[str]) -> dict[str, Surroundings]:
+    """Of each endpoint; one round trip for each server. Raises: StoreUnavailable."""
+    limits = {alias: conf.endpoint(alias).limits for alias in aliases}
+    found = run_together(
+        [(sync_store_for(alias), _of_endpoint(limits[alias])) for alias in aliases],
+    )
+    return dict(zip(aliases, found, strict=True))
+
+
+def _of_endpoint(limits: conf.Limits) -> Operation[Surroundings]:
+    everything = [stretches(Query(kind=kind), limits)[0] for kind in KINDS]
+    asked: list[Operation[Any]] = [ranges.sizes(everything), indexes.clients(limits=limits)]
+    counts, names = yield from together(asked)
+    return Surroundings(counts=dict(zip(KINDS, counts, strict=True)), clients=names)
