@@ -55,6 +55,9 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         "kind",
         "client_shown",
         "principal_name",
+        "state_now",
+        "last_ended",
+        "errors",
         "activity",
         "expires_in",
         "requests",
@@ -67,6 +70,7 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         filters.ProtocolFilter,
         filters.UserFilter,
         filters.ActivityFilter,
+        filters.DoingFilter,
     )
     list_per_page = 50
     ordering = ("-last_activity",)

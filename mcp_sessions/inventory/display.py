@@ -44,7 +44,7 @@ def ago(moment: datetime) -> str:
 
 def lasting(since: datetime) -> str:
     """How long something has lasted: "12 s", "4 min"."""
-    return _duration(timezone.now() - since)
+    return duration(timezone.now() - since)
 
 
 def remaining(moment: datetime) -> str:

@@ -8,9 +8,10 @@ from typing import Any, Final, NamedTuple
 from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS
 from mcp_sessions.inventory.principals import names_of
 from mcp_sessions.records import KINDS, Kind
+from mcp_sessions.store.call import Operation
 from mcp_sessions.store.calls import nodes, validity
 from mcp_sessions.store.calls.nodes import NodeEntry
-from mcp_sessions.store.drivers import SyncStore
+from mcp_sessions.store.drivers.synchronous import run_together
 from mcp_sessions.store.factory import sync_store_for
 
 #: Seconds without a sign of life after which a node hangs, or is dead: to the other nodes it is dead then.
@@ -92,15 +93,18 @@ class ServingNode:
     listeners: int = 0
     running: Sequence[RunningCall] = ()
     open: Sequence[OpenStream] = ()
+    #: Fingerprints of records of which requests failed there lately.
+    failing: Sequence[str] = ()
 
 
 def nodes_of(aliases: Iterable[str]) -> Sequence[ServingNode]:
-    """The nodes of these endpoints: one round trip for each endpoint.
+    """The nodes of these endpoints: one round trip for each server.
 
     A node that stops is not among them any more. One that hangs or was killed stays for ten minutes, silent.
     Raises: StoreUnavailable.
     """
-    return [node for alias in aliases for node in _nodes_of(alias, sync_store_for(alias))]
+    found = run_together([(sync_store_for(alias), reading(alias)) for alias in aliases])
+    return [node for nodes in found for node in nodes]
 
 
 def running_in(found: Iterable[ServingNode]) -> list[RunningCall]:
@@ -110,8 +114,9 @@ def running_in(found: Iterable[ServingNode]) -> list[RunningCall]:
     return [replace(call, principal_name=names[call.endpoint, call.principal].name) for call in calls]
 
 
-def _nodes_of(alias: str, store: SyncStore) -> list[ServingNode]:
-    beating, reporting, moment = store.run_all([nodes.list_nodes(), nodes.reports(), validity.min_created(0)])
+def reading(alias: str) -> Operation[list[ServingNode]]:
+    """Read the nodes of one endpoint."""
+    beating, reporting, moment = yield [nodes.list_nodes(), nodes.reports(), validity.min_created(0)]
     reports = {entry.id: entry for entry in reporting}
     entries = {**reports, **{entry.id: entry for entry in beating}}
     return [
@@ -159,6 +164,7 @@ def _reported(node: ServingNode, told: Mapping[str, Any]) -> ServingNode:
         streams=_number(told.get("streams")),
         listeners=_number(told.get("listeners")),
         running=[call for each in _list(told, "running") if (call := _call(node, each))],
+        failing=[str(each) for each in failing] if isinstance(failing := told.get("failing"), list) else (),
         open=[OpenStream(str(each[0]), str(each[1])) for each in _list(told, "open") if len(each) == 2],
     )
 

@@ -17,6 +17,9 @@ WRITE_SECONDS: Final = 3.0
 MOST_RECORDS: Final = 20_000
 #: Digits of a node's id that are written.
 NODE_DIGITS: Final = 8
+#: For how long a record counts as one that fails after a request of it has failed, and how many are known.
+FAILING_SECONDS: Final = 300.0
+MOST_FAILING: Final = 200
 
 
 class PastRequests:
@@ -26,6 +29,8 @@ class PastRequests:
         self._context = context
         self._waiting: dict[str, list[Past]] = {}
         self._failed: dict[str, int] = {}
+        #: When a request of a record failed last, by `time.monotonic()`; the last one that did is the last.
+        self._failing: dict[str, float] = {}
         self._due = time.monotonic() + WRITE_SECONDS
 
     def hear(self, ended: Sequence[Ended]) -> None:
@@ -42,6 +47,15 @@ class PastRequests:
             self._waiting.setdefault(fingerprint, []).append(past)
             if outcome in recent.FAILURES:
                 self._failed[fingerprint] = self._failed.get(fingerprint, 0) + 1
+                self._failing.pop(fingerprint, None)
+                self._failing[fingerprint] = each.ended
+
+    def failing(self) -> list[str]:
+        """The records of which requests failed lately, the newest MOST_FAILING."""
+        since = time.monotonic() - FAILING_SECONDS
+        last = [each for each in self._failing.items() if each[1] >= since][-MOST_FAILING:]
+        self._failing = dict(last)
+        return list(self._failing)
 
     def writes(self) -> Sequence[Call[Any]]:
         now, most = time.monotonic(), self._context.conf().recent_requests

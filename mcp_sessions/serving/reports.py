@@ -47,14 +47,18 @@ class Reports:
         *,
         running: Callable[[], Iterable[Begun]],
         take_lag: Callable[[], float],
+        failing: Callable[[], list[str]],
     ) -> None:
-        """`take_lag` gives the longest that the event loop kept others waiting since the last call, in seconds."""
+        """`failing` gives the records of which requests failed lately.
+
+        `take_lag` gives the longest that the event loop kept others waiting since the last call, in seconds."""
         self._context = context
         self._admission = admission
         self._open_streams = open_streams
         self._listeners = listeners
         self._running = running
         self._take_lag = take_lag
+        self._failing = failing
         self._process, self._started = _this_process()
         self._reported = 0.0
         #: Whether the last report named a call.
@@ -91,6 +95,7 @@ class Reports:
             "listeners": len(self._listeners),
             "running": [_call(each, now_ms - round((now - each.began) * 1000)) for each in longest],
             "open": streams[:MOST_STREAMS],
+            "failing": self._failing(),
         }
 
     def _streaming(self) -> Iterator[Any]:

@@ -89,8 +89,9 @@ class Runtime:
             self.outage,
             self.operating,
         )
+        past = PastRequests(self.context)
         self.observing.observers += (
-            PastRequests(self.context),
+            past,
             Reports(
                 self.context,
                 self.admission,
@@ -98,6 +99,7 @@ class Runtime:
                 self.listeners,
                 running=self.running,
                 take_lag=self.observing.take_lag,
+                failing=past.failing,
             ),
         )
         self.deadlines = Deadlines(

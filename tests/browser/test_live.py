@@ -33,12 +33,7 @@ def taking_inventory(process: Process) -> Iterator[tuple[RawClient, list[httpx2.
 
 def test_an_operator_on_one_process_cancels_a_call_of_another(admin: Admin, processes: list[Process]) -> None:
     with taking_inventory(processes[1]) as (client, answers):
-        admin.open("now/")
-        # The page refreshes itself, and shows the call when its process has reported it.
-        row = wait_until(
-            lambda: next((each.text for each in rows(admin) if client.fingerprint[:12] in each.text), ""),
-            what="the call",
-        )
+        row = wait_until(lambda: row_of(admin, client.fingerprint), what="the call")
         assert "take_inventory" in row
         assert "raw-client 1.0" in row
         admin.press('button[name="cancel"]')
@@ -65,14 +60,16 @@ def test_the_page_of_a_session_shows_its_call_and_what_it_did(admin: Admin, proc
         admin.open("now/")
         admin.press('button[name="_selected_action"]')
         assert "force-expire this session?" in admin.text
-        admin.open("now/")
-        wait_until(lambda: rows(admin), what="the call")
+        wait_until(lambda: row_of(admin, client.fingerprint), what="the call")
         admin.press('button[name="cancel"]')
         wait_until(lambda: answers, what="the answer")
 
 
-def rows(admin: Admin) -> list[object]:
-    return list(admin.driver.find_elements(By.CSS_SELECTOR, ".mcp-live-table tbody tr"))
+def row_of(admin: Admin, fingerprint: str) -> str:
+    """What the page of what runs now says of a session; empty if it says nothing."""
+    admin.open("now/")
+    found = admin.driver.find_elements(By.CSS_SELECTOR, ".mcp-live-table tbody tr")
+    return next((each.text for each in found if fingerprint[:12] in each.text), "")
 
 
 def nodes_that_name(fingerprint: str) -> bool:
