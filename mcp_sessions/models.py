@@ -9,6 +9,7 @@ from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.authentication.models import PersonalToken
 from mcp_sessions.errors import MCPSessionsError
 from mcp_sessions.inventory import display, kinds
+from mcp_sessions.inventory.doing import Doing
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.inventory.principals import Named, names_of
 from mcp_sessions.inventory.queryset import SessionQuerySet
@@ -48,6 +49,8 @@ class MCPSession(models.Model):
     principal_name: str
     #: The primary key of the Django user who is the principal; None if there is none.
     principal_user: Any = None
+    #: What it does now; only of the rows of a list.
+    doing: Doing
     #: What it is, on one line.
     _title: str = ""
 
@@ -62,6 +65,7 @@ class MCPSession(models.Model):
         default_permissions = ("view",)
         permissions = (
             ("expire_session", "Can force-expire MCP sessions"),
+            ("view_session_state", "Can view the state of MCP sessions"),
             ("export_session", "Can export MCP sessions, and read them through the API"),
         )
 

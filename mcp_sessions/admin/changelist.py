@@ -9,6 +9,7 @@ from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 
 from mcp_sessions.admin import filters
+from mcp_sessions.inventory.doing import doing_of
 from mcp_sessions.inventory.kinds import counted
 from mcp_sessions.inventory.listing import LocatedPage, entry_of, entry_text
 from mcp_sessions.records import Kind
@@ -56,6 +57,9 @@ class RecordChangeList(ChangeList):
         self.request = request
         self.page = found.of
         self.result_list = found.rows
+        doing = doing_of((each.endpoint, each.pk) for each in found.rows)
+        for each in found.rows:
+            each.doing = doing[each.pk]
         self.result_count = found.of.total
         self.full_result_count = None
         self.show_admin_actions = bool(found.rows)

@@ -12,8 +12,12 @@ from django.template.response import TemplateResponse
 
 from mcp_sessions import conf
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.repeats import Repeats
 
 logger: Final = logging.getLogger(__name__)
+
+#: Pages refresh themselves: one line for an outage, not for each.
+_away: Final = Repeats(logger, "Pages of the admin without a session store")
 
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
@@ -40,7 +44,7 @@ def explains_store_outages(view: View) -> View:
         try:
             return view(self, request, *args, **kwargs)
         except StoreUnavailable as error:
-            logger.warning("The admin cannot reach a session store: %s", error)
+            _away.add("The admin cannot reach a session store: %s", error)
             return _store_unavailable(self, request)
 
     return cast("View", guarded)

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from mcp_sessions import conf
 from mcp_sessions.inventory.display import duration, printable
+from mcp_sessions.inventory.doing import NARROWED, narrowed
 from mcp_sessions.inventory.kinds import LABELLED
 from mcp_sessions.inventory.principals import is_known_principal, principal_named
 from mcp_sessions.inventory.surroundings import Surroundings, surroundings
@@ -234,6 +235,24 @@ class ActivityFilter(_Filter):
             return queryset.none()
         lookup = "last_activity__gte" if window[1] == "last" else "last_activity__lt"
         return queryset.filter(**{lookup: timezone.now() - timedelta(seconds=int(window[2]))})
+
+
+class DoingFilter(_Filter):
+    """What the record does now, as far as the nodes report it by name."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(word, title) for word, (title, _) in NARROWED.items()]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        value = self.value()
+        if value is None:
+            return queryset
+        if value not in NARROWED:
+            return queryset.none()
+        return queryset.among(narrowed(value, chosen_aliases(request)))
 
 
 def _round(seconds: float) -> int:

@@ -5,7 +5,7 @@ Nothing here decides whether a session exists; the store does, on every request.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -23,7 +23,11 @@ from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.modern import ModernExchange
+from mcp_sessions.serving.observing import Begun, Observing
+from mcp_sessions.serving.operating import Operating
 from mcp_sessions.serving.outage import Outage
+from mcp_sessions.serving.past import PastRequests
+from mcp_sessions.serving.reports import Reports
 from mcp_sessions.store.factory import store_for
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -39,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 class Runtime:
-    """Builds the parts. Daphne tells nobody that a process starts: the first request makes it."""
+    """Builds the parts. The server makes it when it starts to listen, or else the first request does."""
 
     def __init__(self, alias: str) -> None:
         conf = endpoint(alias)
@@ -58,6 +62,7 @@ class Runtime:
             pause=partial(seconds_between, alias),
         )
         self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
+        self.observing = Observing(self.context)
         self.admission, self.outage = Admission(self.context.conf), Outage(self.context)
         #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
         self.modern: set[ModernExchange] = set()
@@ -67,11 +72,35 @@ class Runtime:
             store, node, conf=self.context.conf, spawn=self.spawn, is_dead=orphans.is_dead
         )
         self.new_exchange = partial(
-            Exchange, context=self.context, kernel=self.server.kernel, client_requests=self.client_requests
+            Exchange,
+            context=self.context,
+            kernel=self.server.kernel,
+            client_requests=self.client_requests,
+            note=self.observing.note,
         )
         self.listeners, self.callers = Listeners(self.context, self.server.bus), Callers(self.context)
+        self.operating = Operating(self.context, self.admission, self.modern, self.listen_no_more)
         self.inbox = Inbox(
-            self.context, self.admission, self.open_streams, self.client_requests, self.listeners, self.outage
+            self.context,
+            self.admission,
+            self.open_streams,
+            self.client_requests,
+            self.listeners,
+            self.outage,
+            self.operating,
+        )
+        past = PastRequests(self.context)
+        self.observing.observers += (
+            past,
+            Reports(
+                self.context,
+                self.admission,
+                self.open_streams,
+                self.listeners,
+                running=self.running,
+                take_lag=self.observing.take_lag,
+                failing=past.failing,
+            ),
         )
         self.deadlines = Deadlines(
             alias,
@@ -99,23 +128,34 @@ class Runtime:
                 await self.server.start()
                 await self.context.node.start()
                 subscriptions.attach(self.context.conf().alias, self.context.node.broadcast)
+                self.spawn(self.observing.run())
                 self.started = True
+
+    def running(self) -> Iterator[Begun]:
+        """The requests of both eras that have no answer yet."""
+        for exchange in (*self.admission, *self.modern):
+            if exchange.response is None:
+                yield exchange.begun
 
     def listen(self) -> Rejection | None:
         """Count one more stream that never ends by itself, until `admission.close_stream`; or why there may be none."""
-        if self.draining:
+        if self.draining or lifecycle.is_draining():
             return rejections.STOPPED
         return None if self.admission.open_stream() else rejections.TOO_MANY_STREAMS
 
     async def drain(self) -> None:
         """Close the streams that never end by themselves, and wait for all handlers, also of clients that have left."""
         self.draining = True
+        self.listen_no_more()
+        while running := self.admission.tasks:
+            await asyncio.wait(running)
+
+    def listen_no_more(self) -> None:
+        """Close the streams that never end by themselves. Their clients come back, to a process that lets them."""
         self.listeners.close()
         self.outage.close_streams()
         for reader in self.open_streams:
             reader.disconnect()
-        while running := self.admission.tasks:
-            await asyncio.wait(running)
 
     async def abort(self) -> None:
         """Cancel every handler, and answer every request. The answers are logged, and sent where somebody waits."""
@@ -145,6 +185,7 @@ class Runtime:
         """Cancel what still runs, leave the server's lifespan and close connections, at the end of the process."""
         await self._cancel_handlers()
         subscriptions.detach(self.context.conf().alias, self.context.node.broadcast)
+        await self.observing.tell()
         await self.context.node.stop()
         for task in tuple(self._tasks):
             task.cancel()
@@ -176,6 +217,8 @@ class Runtime:
         return exchange.response or exchange.interrupted()
 
 
+#: The endpoints that this process serves.
+served: Final[set[str]] = set()
 _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runtime]] = WeakKeyDictionary()
 
 
@@ -193,6 +236,12 @@ async def runtime_for(alias: str) -> Runtime:
 def runtimes_of(alias: str) -> list[Runtime]:
     """The runtimes of an endpoint, of all event loops of this process; from any thread."""
     return [runtimes[alias] for runtimes in list(_runtimes.values()) if alias in runtimes]
+
+
+@lifecycle.on_start
+async def start_runtimes() -> None:
+    """Start every endpoint that this process serves, so that the others know it before its first request."""
+    await asyncio.gather(*map(runtime_for, sorted(served)))
 
 
 @lifecycle.on_drain

@@ -13,7 +13,7 @@ from typing import Final
 from mcp_sessions.transport import sse
 from mcp_sessions.transport.asgi import Receive, Scope, Send
 
-#: Seconds of silence after which a comment line is sent: common proxies end a silent connection after 30 s at the soonest.
+#: Seconds of silence after which a comment line is sent. Common proxies end a silent connection after 30 s or more.
 KEEP_ALIVE_SECONDS: Final = 25.0
 #: Bytes that may wait for a slow reader before its stream is closed.
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024

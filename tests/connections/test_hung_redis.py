@@ -79,7 +79,7 @@ async def test_a_process_that_stalls_again_and_again_gives_up_all_the_same(
     call, stalls = asyncio.create_task(failing(harness, opened)), 0
     await asyncio.sleep(0)
     while not call.done() and stalls < 6:
-        time.sleep(TIMEOUT + 2 * pipelines.STALL)  # the loop stands still
+        time.sleep(TIMEOUT + 2 * pipelines.STALL)  # noqa: ASYNC251 - the loop stands still
         stalls += 1
         for _ in range(10):
             await asyncio.sleep(0)
