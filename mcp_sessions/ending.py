@@ -12,18 +12,22 @@ line and a signal come twice.
 
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final
 
+from mcp_sessions import counting
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import MinCreatedRaised, SessionsEnded
 from mcp_sessions.conf import Limits, endpoint
 from mcp_sessions.conf.rules import REVIVE, SERVE
+from mcp_sessions.counting import Counts
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.calls import endings, queries, sessions, streams, sweeps, validity
+from mcp_sessions.store.call import Operation
+from mcp_sessions.store.calls import counts, endings, queries, sessions, streams, sweeps, validity
 from mcp_sessions.store.calls.endings import Ending
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import EndReason
@@ -108,11 +112,19 @@ def _end(
             session_ended.send_robust(sender=Session, **facts)
     try:
         store.run(streams.forget(_with_streams(ended)))
-        if not failures:
-            store.run(endings.finish(token))
+        store.run(_done(token, ended, reason, finished=not failures))
     except StoreUnavailable as error:
         logger.warning("Ends of sessions may be announced again: %s", error)
     return ended, failures[0] if failures else None
+
+
+def _done(
+    token: str, ended: Sequence[Session], reason: EndReason, *, finished: bool
+) -> Operation[counts.Added]:
+    """Count the ends at once, because a command has nobody who does so later, and forget the intention."""
+    number = Counts({f"sessions_ended:{reason}": len(_with_streams(ended))})
+    beside = [endings.finish(token)] if finished else []
+    return counts.add(number, by=token, batch=token, now_ms=round(time.time() * 1000), beside=beside)
 
 
 def _sorted(
@@ -181,6 +193,7 @@ async def end_over(node: Node, alias: str, fingerprints: Sequence[str], *, token
     for session in signalled:
         reason: EndReason = "max_age" if session.expires_ms == session.deadline_ms else "idle"
         _log([session], reason, "time")
+        counting.count(alias, "sessions_ended", len(_with_streams([session])), reason=reason)
         for facts in _signals([session], alias, reason):
             await session_ended.asend_robust(sender=Session, **facts)
     await forget(node, _with_streams(swept.ended))
@@ -238,6 +251,7 @@ async def _go_on(end: Callable[[], Awaitable[Session | None]], fingerprint: str)
 async def _announce(node: Node, alias: str, ended: Sequence[Session], *, reason: EndReason, by: str) -> None:
     """Log and signal ends, and tell every node."""
     _log(ended, reason, by)
+    counting.count(alias, "sessions_ended", len(_with_streams(ended)), reason=reason)
     notification = _notification(ended)
     node.notify(node.id, notification)
     # Before the others are told, which takes round trips: a request that is cancelled there has sent the signals.

@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from mcp_sessions import ids
+from mcp_sessions import counting, ids
 from mcp_sessions.conf.rules import REVIVE
 from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions
 from mcp_sessions.ids import SignedId
@@ -104,6 +104,7 @@ async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: 
         found = await context.store.run(reviving)
     except TooManySessions as error:
         _refused.add("Did not revive a session of endpoint %r: %s", conf.alias, error)
+        counting.count(conf.alias, "sessions_refused")
         return rejections.TOO_MANY_SESSIONS
     except StoreUnavailable as error:
         if not session_id.unwritten:
@@ -113,6 +114,7 @@ async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: 
         return not_found(session_id.fingerprint)
     if found.opened:
         session = found.session
+        counting.count(conf.alias, "sessions_revived")
         logger.info(
             "Session %.12s was revived for %s.", session.fingerprint, shown(session.handshake.client_name)
         )

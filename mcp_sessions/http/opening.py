@@ -5,7 +5,7 @@ from typing import Final
 
 from mcp_types import INVALID_PARAMS
 
-from mcp_sessions import ids
+from mcp_sessions import counting, ids
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http.headers import SESSION_ID
@@ -65,10 +65,12 @@ async def initialize(
         session = await runtime.context.store.run(create)
     except TooManySessions as error:
         _refused.add("Refused a new session on endpoint %r: %s", conf.alias, error)
+        counting.count(conf.alias, "sessions_refused")
         return await reject(send, rejections.TOO_MANY_SESSIONS)
     except StoreUnavailable as error:
         session_id, session = runtime.outage.open(handshake, identity.principal, error)
         minted[session.fingerprint] = session_id.text
+    counting.count(conf.alias, "sessions_opened")
     logger.info("Session %.12s initialized by %s.", session.fingerprint, shown(handshake.client_name))
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
     headers = ((SESSION_ID, minted[session.fingerprint].encode("ascii")),)

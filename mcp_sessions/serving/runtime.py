@@ -18,6 +18,7 @@ from mcp_sessions.records import Session
 from mcp_sessions.sdk.server import HostedServer, load_server
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.callers import Callers
+from mcp_sessions.serving.counts import CountsWriter
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
@@ -41,9 +42,10 @@ logger = logging.getLogger(__name__)
 class Runtime:
     """Builds the parts. Daphne tells nobody that a process starts: the first request makes it."""
 
+    started = False
+
     def __init__(self, alias: str) -> None:
         conf = endpoint(alias)
-        self.started = False
         #: Whether the process has been told to stop: what would never end by itself is no longer begun.
         self.draining = False
         self._starting, self._tasks = asyncio.Lock(), set[asyncio.Task[Any]]()
@@ -70,6 +72,7 @@ class Runtime:
             Exchange, context=self.context, kernel=self.server.kernel, client_requests=self.client_requests
         )
         self.listeners, self.callers = Listeners(self.context, self.server.bus), Callers(self.context)
+        self.counts = CountsWriter(self.context, streams=lambda: self.admission.streams)
         self.inbox = Inbox(
             self.context, self.admission, self.open_streams, self.client_requests, self.listeners, self.outage
         )
@@ -99,6 +102,7 @@ class Runtime:
                 await self.server.start()
                 await self.context.node.start()
                 subscriptions.attach(self.context.conf().alias, self.context.node.broadcast)
+                self.spawn(self.counts.run())
                 self.started = True
 
     def listen(self) -> Rejection | None:
@@ -145,6 +149,7 @@ class Runtime:
         """Cancel what still runs, leave the server's lifespan and close connections, at the end of the process."""
         await self._cancel_handlers()
         subscriptions.detach(self.context.conf().alias, self.context.node.broadcast)
+        await self.counts.write()
         await self.context.node.stop()
         for task in tuple(self._tasks):
             task.cancel()
