@@ -9,10 +9,10 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-#: How a call of a tool ended: with a result, a result that is an error, or a JSON-RPC error; cancelled by its client,
-#: or ended by the server before it was done.
-Outcome = Literal["ok", "tool_error", "protocol_error", "cancelled", "interrupted"]
-OUTCOMES: Final[tuple[Outcome, ...]] = ("ok", "tool_error", "protocol_error", "cancelled", "interrupted")
+#: How a request ended: with a result; with the result of a tool that failed; with a JSON-RPC error; cancelled by its
+#: client or an operator; or because its process, its session or its client was gone before the answer.
+Outcome = Literal["ok", "tool error", "error", "cancelled", "interrupted"]
+OUTCOMES: Final[tuple[Outcome, ...]] = ("ok", "tool error", "error", "cancelled", "interrupted")
 #: The upper bounds of the buckets of durations, in seconds; a last one has what took longer.
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 #: Of each tool: its calls by outcome, by duration, and the sum of their durations in milliseconds.

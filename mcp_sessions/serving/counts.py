@@ -1,76 +1,90 @@
-"""Writes what this process has counted to the store, once a second, behind the requests.
+"""Counts requests, and writes what this process has counted to the store, once a second, behind the requests.
 
 While the store is away, what was counted waits for it, added up. It then counts for the moment when the store is back.
-A process that stops writes the rest; one that is killed loses what it counted in the last second, and what waited.
+A process that stops writes the rest; one that is killed loses what it counted since it last wrote.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mcp_sessions import counting
-from mcp_sessions.counting import Counts
+from mcp_sessions.counting import MOST_TOOLS, UNKNOWN, Counts
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.serving.observing import Ended
 from mcp_sessions.store import servers
+from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import counts, indexes
 from mcp_sessions.streams.context import Context
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two writes.
-WRITE_SECONDS: Final = 1.0
-
 
 class CountsWriter:
-    """What one endpoint's runtime in one event loop writes."""
+    """Observes the requests of one endpoint in one event loop."""
 
-    def __init__(self, context: Context, *, streams: Callable[[], int]) -> None:
-        """`streams` says how many are open."""
+    def __init__(
+        self, context: Context, has_tool: Callable[[str], bool | None], streams: Callable[[], int]
+    ) -> None:
+        """`has_tool` says whether the server has a tool, None for unknown; `streams` how many streams are open."""
         self._context = context
+        self._has_tool = has_tool
         self._streams = streams
-        #: Those that the store has not confirmed, with their names, oldest first.
+        #: Tools that have succeeded, of a server whose tools are not known otherwise.
+        self._seen: set[str] = set()
+        #: What the store has not confirmed, with the name of each batch, oldest first.
         self._batches: list[tuple[str, Counts]] = []
-        self._written = 0
-        #: The last minute of the store in which this process said how many streams it has.
+        self._made = 0
+        #: The last minute of the store in which this process has told how many streams it has.
         self._minute = 0
         self._writing = asyncio.Lock()
 
-    async def run(self) -> None:
-        """Write until cancelled."""
-        while True:
-            await asyncio.sleep(WRITE_SECONDS)
-            try:
-                await self.write()
-            except Exception:
-                # A fan-out: nothing that is counted may end the counting of the rest.
-                logger.exception("What was counted is written later.")
-
-    async def write(self) -> None:
-        """Write what was counted. What the store does not take waits for the next time."""
-        async with self._writing:
-            self._take()
-            try:
-                while self._batches:
-                    batch, some = self._batches[0]
-                    await self._write(batch, some)
-                    self._batches.pop(0)
-            except StoreUnavailable as error:
-                logger.debug("What was counted is written later: %s", error)
-
-    def _take(self) -> None:
-        """Make batches of what is new. While the store is away, it stays with those that count."""
+    def hear(self, ended: Sequence[Ended]) -> None:
+        """Count requests, and write in the background what was counted by then."""
         alias = self._context.conf().alias
+        for outcome, number in Counter(each.outcome for each in ended).items():
+            counting.count(alias, "requests", number, outcome=outcome)
+        for each in ended:
+            if each.request.tool:
+                tool = self._counted_as(each)
+                counting.count_call(alias, tool, milliseconds=each.ms, outcome=each.outcome)
         minute = self._context.node.validity.now_ms() // counts.HOUR.step_ms
         if minute > self._minute:
             self._minute = minute
             counting.count(alias, "nodes")
             counting.count(alias, "streams", self._streams())
-        if self._batches:
-            return
-        for part in counts.parts_of(counting.take(alias)):
-            self._written += 1
-            self._batches.append((f"{self._written}", part))
+        if not self._writing.locked():
+            self._context.spawn(self.write())
+
+    def writes(self) -> Sequence[Call[Any]]:
+        """Nothing: what the store does not take is not lost, so it is written in another way."""
+        return ()
+
+    def _counted_as(self, call: Ended) -> str:
+        """The name of its tool. Clients can call names that no tool has; those are counted as one."""
+        tool, known = call.request.tool, self._has_tool(call.request.tool)
+        if known is None:
+            if call.outcome == "ok" and len(self._seen) < MOST_TOOLS:
+                self._seen.add(tool)
+            known = tool in self._seen
+        return tool if known else UNKNOWN
+
+    async def write(self) -> None:
+        """Write what was counted. What the store does not take waits for the next time."""
+        alias = self._context.conf().alias
+        async with self._writing:
+            if not self._batches:  # while there are some, what is new stays with those that count
+                for part in counts.parts_of(counting.take(alias)):
+                    self._made += 1
+                    self._batches.append((str(self._made), part))
+            try:
+                while self._batches:
+                    await self._write(*self._batches[0])
+                    self._batches.pop(0)
+            except StoreUnavailable as error:
+                logger.debug("What was counted is written later: %s", error)
 
     async def _write(self, batch: str, some: Counts) -> None:
         """Raises: StoreUnavailable."""
