@@ -17,7 +17,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from mcp_sessions import conf
-from mcp_sessions.admin import common, ending_all, filters
+from mcp_sessions.admin import common, ending_all, filters, overview
 from mcp_sessions.admin.actions import force_expire
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
 from mcp_sessions.admin.tokens import PersonalTokenAdmin
@@ -179,9 +179,16 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
         name = f"{self._url_name}_processes"
         own = [
             path("processes/", self.admin_site.admin_view(self.nodes_view), name=name),
+            path(
+                "overview/", self.admin_site.admin_view(self.overview_view), name=f"{self._url_name}_overview"
+            ),
             path("end-all/", self.admin_site.admin_view(self.end_all_view), name=f"{self._url_name}_end_all"),
         ]
         return [*own, *super().get_urls()]
+
+    def overview_view(self, request: HttpRequest) -> HttpResponse:
+        """What is wrong, and what happened lately. A store that does not answer is one of the things."""
+        return overview.view(self, request)
 
     @common.explains_store_outages
     def end_all_view(self, request: HttpRequest) -> HttpResponse:

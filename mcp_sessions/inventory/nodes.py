@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mcp_sessions.store.calls import nodes
+from mcp_sessions.store.calls.nodes import NodeEntry
 from mcp_sessions.store.factory import sync_store_for
 
 
@@ -29,20 +30,25 @@ def nodes_of(aliases: Iterable[str]) -> Sequence[ServingNode]:
 
     Raises: StoreUnavailable.
     """
+    return [
+        node for alias in aliases for node in serving(alias, sync_store_for(alias).run(nodes.list_nodes()))
+    ]
+
+
+def serving(alias: str, entries: Sequence[NodeEntry]) -> list[ServingNode]:
+    """What the store knows of the nodes of an endpoint, for people."""
     found = []
-    for alias in aliases:
-        entries = sync_store_for(alias).run(nodes.list_nodes())
-        for node in entries:
-            told, keys = node.told(), node.keys
-            found.append(
-                ServingNode(
-                    endpoint=alias,
-                    id=node.id,
-                    host=told.get("host", "?"),
-                    pid=told.get("pid", 0),
-                    seen=datetime.fromtimestamp(node.seen_ms / 1000, UTC),
-                    key=keys[0] if keys else "",
-                    is_stranger=bool(keys) and not all(other.shares_keys(keys) for other in entries),
-                )
+    for node in entries:
+        told, keys = node.told(), node.keys
+        found.append(
+            ServingNode(
+                endpoint=alias,
+                id=node.id,
+                host=told.get("host", "?"),
+                pid=told.get("pid", 0),
+                seen=datetime.fromtimestamp(node.seen_ms / 1000, UTC),
+                key=keys[0] if keys else "",
+                is_stranger=bool(keys) and not all(other.shares_keys(keys) for other in entries),
             )
+        )
     return found

@@ -89,7 +89,10 @@ class Runtime:
             horizon=lambda: 2 * seconds_between(alias),
             spawn=self.spawn,
         )
-        self._heartbeat = Heartbeat(
+        self._heartbeat = self._make_heartbeat(orphans)
+
+    def _make_heartbeat(self, orphans: Orphans) -> Heartbeat:
+        return Heartbeat(
             self.context,
             self.admission,
             self.open_streams,
