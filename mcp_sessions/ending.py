@@ -12,19 +12,22 @@ line and a signal come twice.
 
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, cast
 
+from mcp_sessions import counting
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import MinCreatedRaised, SessionsEnded
 from mcp_sessions.conf import Limits, endpoint
 from mcp_sessions.conf.rules import REVIVE, SERVE
+from mcp_sessions.counting import Counts
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.call import Operation
-from mcp_sessions.store.calls import endings, sessions, streams, sweeps, validity
+from mcp_sessions.store.calls import counts, endings, sessions, streams, sweeps, validity
 from mcp_sessions.store.calls.endings import Ending
 from mcp_sessions.store.calls.sessions import EndReason, Ends
 from mcp_sessions.store.calls.validity import Moment
@@ -122,18 +125,29 @@ def end_batch(
     store.run(endings.begin(ending))
     ends = store.run(_ends(alias, ending))
     if ends.ended:
-        _log(ends.ended, reason, by, why)
+        _log(alias, ends.ended, reason, by, why)
         outside.notify_all(alias, _notification(ends.ended))
         for facts in _signals(ends.ended, alias, reason):
             session_ended.send_robust(sender=Session, **facts)
     try:
         if ends.with_streams:
             store.run(streams.forget(ends.with_streams))
-        if ends.failure is None:
-            store.run(endings.finish(ending.token))
+        store.run(_done(ending, ends))
     except StoreUnavailable as error:
         logger.warning("Ends of sessions may be announced again: %s", error)
     return ends
+
+
+def _done(ending: Ending, ends: Ends) -> Operation[counts.Added]:
+    """Count the ends at once, because a command has nobody who does so later, and forget the intention."""
+    number = Counts({f"sessions_ended:{ending.reason}": len(_with_streams(ends.ended))})
+    return counts.add(
+        number,
+        by=ending.token,
+        batch=ending.token,
+        now_ms=round(time.time() * 1000),
+        beside=[endings.finish(ending.token)] if ends.failure is None else [],
+    )
 
 
 def _ends(alias: str, ending: Ending) -> Operation[Ends]:
@@ -187,7 +201,8 @@ async def end_over(node: Node, alias: str, fingerprints: Sequence[str], *, token
     signalled = [each for each in swept.ended if each.kind in SIGNALLED]
     for session in signalled:
         reason: EndReason = "max_age" if session.expires_ms == session.deadline_ms else "idle"
-        _log([session], reason, "time")
+        _log(alias, [session], reason, "time")
+        counting.count(alias, "sessions_ended", len(_with_streams([session])), reason=reason)
         for facts in _signals([session], alias, reason):
             await session_ended.asend_robust(sender=Session, **facts)
     await forget(node, _with_streams(swept.ended))
@@ -246,7 +261,8 @@ async def _announce(
     node: Node, alias: str, ended: Sequence[Session], *, reason: EndReason, by: str, why: str = ""
 ) -> None:
     """Log and signal ends, and tell every node."""
-    _log(ended, reason, by, why)
+    _log(alias, ended, reason, by, why)
+    counting.count(alias, "sessions_ended", len(_with_streams(ended)), reason=reason)
     notification = _notification(ended)
     node.notify(node.id, notification)
     # Before the others are told, which takes round trips: a request that is cancelled there has sent the signals.
@@ -299,8 +315,16 @@ def _signals(ended: Sequence[Session], alias: str, reason: EndReason) -> list[di
     ]
 
 
-def _log(ended: Sequence[Session], reason: EndReason, by: str, why: str = "") -> None:
+def _log(alias: str, ended: Sequence[Session], reason: EndReason, by: str, why: str = "") -> None:
     said = f": {why!r}" if why else ""
     for each in ended:
         what = WORDS[each.kind][0].capitalize()
-        logger.info("%s %.12s ended: %s, by %r%s.", what, each.fingerprint, reason, by, said)
+        facts = {
+            "event": "session.ended",
+            "endpoint": alias,
+            "fingerprint": each.fingerprint,
+            "kind": each.kind,
+            "reason": reason,
+            "by": by,
+        }
+        logger.info("%s %.12s ended: %s, by %r%s.", what, each.fingerprint, reason, by, said, extra=facts)

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern, re_path
 
+from mcp_sessions import counting
 from mcp_sessions.authentication.loading import Wrap
 from mcp_sessions.conf import Endpoint, aliases, endpoint
 from mcp_sessions.http.access import host_allowed
@@ -71,7 +73,7 @@ def applications(authenticate: Authenticate = None) -> dict[str, Application]:
         _import_server(conf)
         around = authenticate.get(conf.alias) if isinstance(authenticate, Mapping) else authenticate
         served = MCPEndpoint(conf.alias, authenticate=around)
-        found[conf.path] = Guard(served)
+        found[conf.path] = Guard(served, refused=partial(counting.count_refusal, conf.alias))
         for each in served.authenticators:
             found |= each.metadata()
     return found

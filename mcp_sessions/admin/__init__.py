@@ -17,7 +17,16 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from mcp_sessions import conf
-from mcp_sessions.admin import common, ending_all, exporting, filters, finding, of_user, operating
+from mcp_sessions.admin import (
+    common,
+    ending_all,
+    exporting,
+    filters,
+    finding,
+    of_user,
+    operating,
+    overview,
+)
 from mcp_sessions.admin.actions import force_expire
 from mcp_sessions.admin.audit import AuditEntryAdmin, EndingJobAdmin
 from mcp_sessions.admin.changelist import RecordChangeList
@@ -199,6 +208,9 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
                 non_atomic_requests(self.admin_site.admin_view(self.expire_user_view)),
                 name=f"{self._url_name}_expire_user",
             ),
+            path(
+                "overview/", self.admin_site.admin_view(self.overview_view), name=f"{self._url_name}_overview"
+            ),
             path("now/", self.admin_site.admin_view(self.now_view), name=f"{self._url_name}_now"),
             path("end-all/", self.admin_site.admin_view(self.end_all_view), name=f"{self._url_name}_end_all"),
             path("find/", self.admin_site.admin_view(self.find_view), name=f"{self._url_name}_find"),
@@ -210,6 +222,10 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
             path("api/records/", self.admin_site.admin_view(self.api_view), name=f"{self._url_name}_api"),
         ]
         return [*own, *super().get_urls()]
+
+    def overview_view(self, request: HttpRequest) -> HttpResponse:
+        """What is wrong, and what happened lately. A store that does not answer is one of the things."""
+        return overview.view(self, request)
 
     @common.explains_store_outages
     def end_all_view(self, request: HttpRequest) -> HttpResponse:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from mcp_sessions import counting
 from mcp_sessions.authentication.identity import NOBODY, Identity, identity_of
 from mcp_sessions.authentication.loading import Wrap, authenticators_for, gated
 from mcp_sessions.authentication.recheck import ended_with
@@ -75,7 +76,7 @@ class MCPEndpoint:
     @classmethod
     def as_asgi(cls, alias: str, *, authenticate: Wrap | None = None) -> Application:
         """The application for a URLRouter; no exception escapes from it into the server."""
-        return Guard(cls(alias, authenticate=authenticate))
+        return Guard(cls(alias, authenticate=authenticate), refused=partial(counting.count_refusal, alias))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = scope["headers"]

@@ -9,10 +9,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from mcp_types import CONNECTION_CLOSED
 
+from mcp_sessions.counting import Outcome
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import SHOWN_CHARS, Kind, record_fingerprint
 from mcp_sessions.store.call import Call
@@ -28,9 +29,6 @@ MOST_NOTED: Final = 100_000
 WRITTEN_TOGETHER: Final = 50
 #: JSON-RPC error code that the SDK answers cancelled requests with.
 REQUEST_CANCELLED: Final = -32800
-#: How a request ended: with a result; with the result of a tool that failed; with a JSON-RPC error; cancelled by its
-#: client or an operator; or because its process, its session or its client was gone before the answer.
-Outcome = Literal["ok", "tool error", "error", "cancelled", "interrupted"]
 _OUTCOMES: Final[dict[int, Outcome]] = {REQUEST_CANCELLED: "cancelled", CONNECTION_CLOSED: "interrupted"}
 #: Gives the requests of this process their numbers.
 next_number: Final = count(1).__next__

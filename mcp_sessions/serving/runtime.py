@@ -18,12 +18,13 @@ from mcp_sessions.records import Session
 from mcp_sessions.sdk.server import HostedServer, load_server
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.callers import Callers
+from mcp_sessions.serving.counts import CountsWriter
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.modern import ModernExchange
-from mcp_sessions.serving.observing import Begun, Observing
+from mcp_sessions.serving.observing import Begun, Observer, Observing
 from mcp_sessions.serving.operating import Operating
 from mcp_sessions.serving.outage import Outage
 from mcp_sessions.serving.past import PastRequests
@@ -45,11 +46,12 @@ logger = logging.getLogger(__name__)
 class Runtime:
     """Builds the parts. The server makes it when it starts to listen, or else the first request does."""
 
+    started = False
+    #: Whether the process has been told to stop: what would never end by itself is no longer begun.
+    draining = False
+
     def __init__(self, alias: str) -> None:
         conf = endpoint(alias)
-        self.started = False
-        #: Whether the process has been told to stop: what would never end by itself is no longer begun.
-        self.draining = False
         self._starting, self._tasks = asyncio.Lock(), set[asyncio.Task[Any]]()
         self.server = HostedServer(
             load_server(conf.server), json_only=conf.response == "json", max_body=conf.max_body
@@ -62,11 +64,10 @@ class Runtime:
             pause=partial(seconds_between, alias),
         )
         self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
-        self.observing = Observing(self.context)
         self.admission, self.outage = Admission(self.context.conf), Outage(self.context)
         #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
         self.modern: set[ModernExchange] = set()
-        self.open_streams = OpenStreams(self.context)
+        self.observing, self.open_streams = Observing(self.context), OpenStreams(self.context)
         orphans = Orphans(self.context, self.open_streams, run_again=self._run_again)
         self.client_requests = ClientRequests(
             store, node, conf=self.context.conf, spawn=self.spawn, is_dead=orphans.is_dead
@@ -79,6 +80,7 @@ class Runtime:
             note=self.observing.note,
         )
         self.listeners, self.callers = Listeners(self.context, self.server.bus), Callers(self.context)
+        self.counts = CountsWriter(self.context, self.server.kernel.has_tool, lambda: self.admission.streams)
         self.operating = Operating(self.context, self.admission, self.modern, self.listen_no_more)
         self.inbox = Inbox(
             self.context,
@@ -89,8 +91,21 @@ class Runtime:
             self.outage,
             self.operating,
         )
+        self.observing.observers += self._observers()
+        self.deadlines = Deadlines(
+            alias,
+            node,
+            is_held=partial(keeps, self.admission, self.open_streams),
+            horizon=lambda: 2 * seconds_between(alias),
+            spawn=self.spawn,
+        )
+        self._heartbeat = self._make_heartbeat(orphans)
+
+    def _observers(self) -> tuple[Observer, ...]:
+        """Who is told what requests did."""
         past = PastRequests(self.context)
-        self.observing.observers += (
+        return (
+            self.counts,
             past,
             Reports(
                 self.context,
@@ -102,14 +117,9 @@ class Runtime:
                 failing=past.failing,
             ),
         )
-        self.deadlines = Deadlines(
-            alias,
-            node,
-            is_held=partial(keeps, self.admission, self.open_streams),
-            horizon=lambda: 2 * seconds_between(alias),
-            spawn=self.spawn,
-        )
-        self._heartbeat = Heartbeat(
+
+    def _make_heartbeat(self, orphans: Orphans) -> Heartbeat:
+        return Heartbeat(
             self.context,
             self.admission,
             self.open_streams,
@@ -186,6 +196,7 @@ class Runtime:
         await self._cancel_handlers()
         subscriptions.detach(self.context.conf().alias, self.context.node.broadcast)
         await self.observing.tell()
+        await self.counts.write()
         await self.context.node.stop()
         for task in tuple(self._tasks):
             task.cancel()

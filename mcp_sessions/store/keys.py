@@ -35,6 +35,12 @@
 | `mcp:v1:{<namespace>}:endings` | hash | sessions that an operator is ending | until done, 1 hour at most |
 | `mcp:v1:{<namespace>}:tombstones:<n>` | set | sessions that ended, if ids can revive them | MAX_AGE of the last |
 | `mcp:v1:{<namespace>}:min-created` | string | before when no session counts | a year after the last heartbeat |
+| `mcp:v1:{<namespace>}:counts:<span>:<step>` | hash | what was counted in one step of a span | a span longer |
+| `mcp:v1:{<namespace>}:tool-counts:<span>:<step>` | hash | the calls of each tool, in longer steps | a span longer |
+| `mcp:v1:{<namespace>}:totals` | hash | all that was counted | 8 days after the last count |
+| `mcp:v1:{<namespace>}:tool-totals` | hash | all calls of each tool | as above |
+| `mcp:v1:{<namespace>}:tool-names` | sorted set | tools by their last call, at most 200 | as above |
+| `mcp:v1:{<namespace>}:counted-by:<node>` | string | the last counts that a node wrote | 10 minutes |
 
 Each name goes through the cache's `make_key`, so that KEY_PREFIX and VERSION apply. The braces are Redis Cluster
 hash tags: all of a session is in one slot, all of a shard of the indexes in another, so that a script can be atomic.

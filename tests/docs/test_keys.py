@@ -12,11 +12,13 @@ from django.test import override_settings
 from redis import Redis
 
 from mcp_sessions import conf
+from mcp_sessions.counting import Counts
 from mcp_sessions.current import current_request
 from mcp_sessions.handles.handle import StateHandle
 from mcp_sessions.records import Handshake
 from mcp_sessions.store import keys
 from mcp_sessions.store.calls import (
+    counts,
     endings,
     nodes,
     recent,
@@ -115,6 +117,9 @@ async def leave_every_key() -> None:
 def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
     limits = conf.StreamLimits(max_events=10, max_bytes=1000, ttl_ms=60_000)
     yield validity.end_all_before_now()
+    called = Counts({"sessions_opened": 1})
+    called.add_call("add", 1, "ok")
+    yield counts.add(called, by="node1", batch="1", now_ms=0)
     yield nodes.beat("node1", about="{}", forget_after_ms=60_000)
     yield nodes.report("node1", told="{}")
     yield nodes.notify_all(b"look")

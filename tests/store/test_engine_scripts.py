@@ -9,6 +9,7 @@ import pytest
 
 from mcp_sessions.store.call import Script
 from mcp_sessions.store.calls import (
+    counts,
     indexes,
     nodes,
     queries,
@@ -402,3 +403,21 @@ def test_an_error_ends_the_script_where_it_is(store: Store) -> None:
     store.both.line("ZADD {s}:activity 1 other")
     store.run(indexes.RESERVE, "gone new activity clients ends", *arguments)
     store.both.line("ZRANGE {s}:activity 0 -1 WITHSCORES")
+
+
+def test_counts_are_the_same(store: Store) -> None:
+    run, keys = store.run, "batch names totals tools hour hour-tools"
+    steps = (store.now // 60_000, 60_000, 90_000, store.now // 300_000, 300_000, 900_000)
+    for batch in (1, 1, 2):
+        run(
+            counts.ADD, keys, batch, 2, DAY, 1, *steps, "seen", 3, "add", "1 0 20", "b", "0 1 7", "c", "1 0 5"
+        )
+    run(counts.SET, "hour", 90_000, "sessions", 5, "memory", 7)
+    run(counts.READ, "totals tools hour hour-tools nothing")
+    store.now += 60_000
+    assert len(run(counts.ADD, keys, 3, 2, DAY, 1, *steps, "seen", 3)) == 1
+    store.now += DAY
+    steps = (store.now // 60_000, 60_000, 90_000, store.now // 300_000, 300_000, 900_000)
+    run(counts.ADD, keys, 4, 2, DAY, 0, *steps, "c", "1 0 5 9")
+    run(counts.READ, "totals tools hour hour-tools")
+    assert store.ran == {"counts_add", "counts_set", "counts_read"}
