@@ -4,6 +4,7 @@ import logging
 from typing import Final
 
 from mcp_sessions import ids
+from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.conf.rules import REVIVE
 from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions
 from mcp_sessions.ids import SignedId
@@ -36,11 +37,15 @@ async def touch(
         call=call,
         initialized=initialized,
     )
+    found: Session | Rejection | None
     try:
-        session = await context.store.run(touching)
+        found = await context.store.run(touching)
     except StoreUnavailable as error:
-        return _served(runtime, session_id, principal, error)
-    return session or await _missed(runtime, session_id, principal, call)
+        found = _served(runtime, session_id, principal, error)
+    found = found or await _missed(runtime, session_id, principal, call)
+    if runtime.blocks.any and isinstance(found, Session) and _is_blocked(runtime, found):
+        return rejections.BLOCKED
+    return found
 
 
 async def refusal(runtime: Runtime, header: bytes | None, *, principal: str) -> Rejection | None:
@@ -77,6 +82,11 @@ def not_found(digest: str) -> Rejection:
     """A client that reads 404 must initialize again (Session Management, rule 4)."""
     logger.info("Session %.12s is unknown, over, or another principal's: answered 404.", digest)
     return rejections.SESSION_NOT_FOUND
+
+
+def _is_blocked(runtime: Runtime, session: Session) -> bool:
+    """Whether the name is blocked that the client of a session calls itself."""
+    return runtime.blocks.refuse(Asker(client=session.handshake.client_name))
 
 
 def _served(

@@ -3,6 +3,8 @@
 from math import inf
 from typing import Final
 
+from mcp_sessions.authentication.addresses import client_address
+from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import NOBODY, identity_of
 from mcp_sessions.current import current_request
 from mcp_sessions.errors import TooManySessions
@@ -10,7 +12,7 @@ from mcp_sessions.http.headers import accepts, post_rejection
 from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.http.sessionless import SessionlessRequest
 from mcp_sessions.sdk.channel import NoChannel
-from mcp_sessions.sdk.envelope import status_of
+from mcp_sessions.sdk.envelope import client_info_of, status_of
 from mcp_sessions.sdk.listening import LISTEN
 from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.runtime import Runtime
@@ -58,6 +60,8 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
     identity = identity_of(scope) if "user" in scope else NOBODY
     current = SessionlessRequest(conf, runtime.context.store, identity, message)
+    if runtime.blocks.any and runtime.blocks.refuse(_asker(current)):
+        return await reject(send, rejections.BLOCKED)
     listens = isinstance(message, jsonrpc.Request) and message.method == LISTEN
     if isinstance(message, jsonrpc.Request) and listens and runtime.listeners.accepts and accepts(accept)[1]:
         listening = _listen(runtime, message, current, scope, receive, send)
@@ -85,6 +89,11 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         runtime.modern.discard(exchange)
 
 
+def _asker(current: SessionlessRequest, address: str | None = None) -> Asker:
+    """Who sends a request, as far as it says so."""
+    return Asker(current.principal, str(client_info_of(current.meta).get("name", "")), address)
+
+
 async def _listen(
     runtime: Runtime,
     request: jsonrpc.Request,
@@ -107,6 +116,7 @@ async def _listen(
         receive,
         send,
         identity=current.identity,
+        asker=_asker(current, client_address(scope, current.conf.trusted_proxies)),
         handshake=current.handshake,
         max_bytes=max_bytes(scope),
     )

@@ -6,6 +6,7 @@ from typing import Final
 from mcp_types import INVALID_PARAMS
 
 from mcp_sessions import ids
+from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http.headers import SESSION_ID
@@ -43,6 +44,8 @@ async def initialize(
         message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
         error = jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
         return await send_message(send, error, as_stream=as_stream)
+    if runtime.blocks.any and runtime.blocks.refuse(Asker(client=handshake.client_name)):
+        return await reject(send, rejections.BLOCKED)
     validity, minted = runtime.context.node.validity, dict[str, str]()
     recorded = handshake.opened_with(identity.credential) if identity.credential else handshake
 

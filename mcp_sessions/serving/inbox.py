@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcp_sessions import subscriptions
+from mcp_sessions.authentication.blocking import blocks_of
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.notifications import (
     Announced,
+    BlocksChanged,
     Cancelled,
     MinCreatedRaised,
     Notification,
@@ -70,6 +72,8 @@ class Inbox:
                     self._listeners.end(fingerprint)
             case MinCreatedRaised(min_created_ms=min_created_ms):
                 self._context.node.validity.raise_to(min_created_ms)
+            case BlocksChanged():
+                self._context.spawn(blocks_of(self._context.conf().alias).load())
             case Announced(method=method, uri=uri):
                 subscriptions.hear(self._context.conf().alias, notification)
                 listening = self._open_streams.listening

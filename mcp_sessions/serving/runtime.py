@@ -11,6 +11,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from mcp_sessions import lifecycle, subscriptions
+from mcp_sessions.authentication.blocking import blocks_of
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.conf import endpoint
@@ -46,6 +47,7 @@ class Runtime:
         self.started = False
         #: Whether the process has been told to stop: what would never end by itself is no longer begun.
         self.draining = False
+        self.blocks = blocks_of(alias)
         self._starting, self._tasks = asyncio.Lock(), set[asyncio.Task[Any]]()
         self.server = HostedServer(
             load_server(conf.server), json_only=conf.response == "json", max_body=conf.max_body
