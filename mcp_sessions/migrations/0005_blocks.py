@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("mcp_sessions", "0003_personal_tokens"),
+        ("mcp_sessions", "0004_audit"),
     ]
 
     operations = [
