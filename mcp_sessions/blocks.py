@@ -8,7 +8,7 @@ from functools import partial
 from django.db import router, transaction
 from django.utils import timezone
 
-from mcp_sessions import conf
+from mcp_sessions import audit, conf
 from mcp_sessions.authentication.blocks import BLOCK_KINDS, Block, BlockKind, checked
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import BlocksChanged
@@ -31,7 +31,7 @@ def block(
     """Refuse whoever is meant, in both eras and on every process, within a second; None: until the block is lifted.
 
     Their requests get 403, and their open streams end. What they have stays: end it with `ending.end_sessions`. An
-    `endpoint` of "" stands for every endpoint. `by` is who blocks, for the log. Several blocks may hold for the same
+    `endpoint` of "" stands for every endpoint. `by` is who blocks, for the audit. Several blocks may hold for the same
     value; the last to end counts.
 
     While the store is away, processes notice the block within half a minute. In a transaction, it begins with the
@@ -52,8 +52,10 @@ def block(
 
 
 def save(made: Block) -> None:
-    """Save a block that was made elsewhere, and tell every process."""
-    made.save()
+    """Save a block that a form has made, and tell every process."""
+    with transaction.atomic(using=router.db_for_write(Block)):
+        made.save()
+        _write_down("block", made, made.by, made.reason)
     until = "until it is lifted" if made.expires is None else f"until {made.expires.isoformat()}"
     logger.warning("Blocked %s %r %s, by %r: %s", made.kind, made.value, until, made.by, made.reason)
     _tell([made.endpoint])
@@ -65,7 +67,9 @@ def unblock(blocks: Sequence[Block], *, by: str = "code") -> int:
     for each in blocks:
         if each.state == "active":
             each.lifted = timezone.now()
-            each.save(update_fields=["lifted"])
+            with transaction.atomic(using=router.db_for_write(Block)):
+                each.save(update_fields=["lifted"])
+                _write_down("unblock", each, by, "")
             logger.warning("Lifted the block of %s %r, by %r.", each.kind, each.value, by)
             lifted += 1
     if lifted:
@@ -76,6 +80,20 @@ def unblock(blocks: Sequence[Block], *, by: str = "code") -> int:
 def active() -> Sequence[Block]:
     """The blocks that hold now, newest first."""
     return list(Block.objects.using(router.db_for_write(Block)).active())
+
+
+def _write_down(action: str, about: Block, by: str, reason: str) -> None:
+    """Write an act to the audit table."""
+    audit.record(
+        action=action,
+        by=by,
+        reason=reason,
+        endpoint=about.endpoint,
+        title=str(about),
+        kind="block",
+        principal=about.value if about.kind == "principal" else "",
+        client=about.value if about.kind == "client" else "",
+    )
 
 
 def _tell(endpoints: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from django.urls import URLPattern, path, reverse
 from mcp_sessions import conf
 from mcp_sessions.admin import common, ending_all, filters
 from mcp_sessions.admin.actions import force_expire
+from mcp_sessions.admin.blocks import BlockAdmin, force_expire_and_block
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
 from mcp_sessions.admin.tokens import PersonalTokenAdmin
 from mcp_sessions.errors import UnsupportedLookup
@@ -29,7 +30,7 @@ from mcp_sessions.models import MCPSession
 from mcp_sessions.records import KINDS, WORDS
 from mcp_sessions.store.factory import sync_store_for
 
-__all__ = ["MCPSessionAdmin", "PersonalTokenAdmin"]
+__all__ = ["BlockAdmin", "MCPSessionAdmin", "PersonalTokenAdmin"]
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[MCPSession]
@@ -57,9 +58,9 @@ _EXPLANATIONS: Final = [(WORDS[kind][0], EXPLANATIONS[kind].is_) for kind in KIN
 
 @admin.register(MCPSession)
 class MCPSessionAdmin(RecordColumns, ModelAdmin):
-    """Viewing needs `view_mcpsession`; force-expiring also needs `expire_session`."""
+    """Viewing needs `view_mcpsession`; force-expiring also needs `expire_session`, and blocking `add_block`."""
 
-    actions = (force_expire,)
+    actions = (force_expire, force_expire_and_block)
     list_display = (
         "record",
         "kind",
@@ -100,6 +101,9 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
 
     def has_expire_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("mcp_sessions.expire_session")
+
+    def has_block_permission(self, request: HttpRequest) -> bool:
+        return self.has_expire_permission(request) and request.user.has_perm("mcp_sessions.add_block")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return RecordChangeList

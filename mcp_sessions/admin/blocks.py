@@ -1,4 +1,4 @@
-"""Blocks in the admin: the list with their ends, making one, lifting some, and blocking those whose records are ended."""
+"""Blocks in the admin: their list, making one, lifting some, and blocking those whose records are ended."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +11,6 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from mcp_sessions import blocks, conf
-from mcp_sessions.admin import common
 from mcp_sessions.admin.actions import force_expire
 from mcp_sessions.models import Block, MCPSession
 from mcp_sessions.records import ANONYMOUS
@@ -94,28 +93,23 @@ def force_expire_and_block(
     In this order, so that nobody comes back in between. Raises: StoreUnavailable, as `force_expire`; the blocks hold.
     """
     kind = request.POST.get("block", "")
-    page = force_expire(modeladmin, request, queryset) if kind not in ("principal", "client") else None
-    if page is not None:
-        page.context_data |= {
-            "action": force_expire_and_block.__name__,
-            "durations": list(_DURATIONS),
-            "has_anonymous": any(each.principal == ANONYMOUS for each in queryset[:MOST_AT_ONCE]),
-        }
-        return page
-    _block(modeladmin, request, queryset, kind)
-    force_expire(modeladmin, request, queryset)
-    return None
+    if kind in ("principal", "client"):
+        _block(modeladmin, request, queryset, kind)
+    page = force_expire(modeladmin, request, queryset)
+    if isinstance(page, TemplateResponse) and page.context_data is not None:
+        page.context_data |= {"action": force_expire_and_block.__name__, "durations": list(_DURATIONS)}
+    return page
 
 
 def _block(
     modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, queryset: Any, kind: str
 ) -> None:
-    """Block the principals, or the clients' names, of the records."""
+    """Block the principals, or the clients' names, of the records. Anonymous clients have no principal to block."""
     duration = _DURATIONS.get(request.POST.get("duration", ""), timedelta(hours=1))
     whom = {(each.endpoint, each.principal if kind == "principal" else each.client_name) for each in queryset}
     wanted = sorted((alias, value) for alias, value in whom if value and value != ANONYMOUS)
     for alias, value in wanted[:MOST_AT_ONCE]:
-        made = blocks.block(
+        blocks.block(
             "principal" if kind == "principal" else "client",
             value,
             duration=duration,
@@ -123,8 +117,10 @@ def _block(
             reason=request.POST.get("reason", ""),
             by=request.user.get_username(),
         )
-        modeladmin.log_addition(request, made, [{"added": {}}])  # type: ignore[arg-type] # an entry of the block's
     modeladmin.message_user(request, f"Blocked: {min(len(wanted), MOST_AT_ONCE)}.", messages.SUCCESS)
-    if len(wanted) > MOST_AT_ONCE or len(wanted) < len(whom):
-        left = "Not blocked: anonymous clients, clients without a name, and more than "
-        modeladmin.message_user(request, f"{left}{MOST_AT_ONCE} at a time.", messages.WARNING)
+    if len(wanted) < len(whom):
+        text = "Clients that are anonymous, or have no name, were not blocked."
+        modeladmin.message_user(request, text, messages.WARNING)
+    if len(wanted) > MOST_AT_ONCE:
+        text = f"{MOST_AT_ONCE} are blocked at a time. The others were not."
+        modeladmin.message_user(request, text, messages.WARNING)

@@ -1,11 +1,9 @@
 """Where a request comes from: the client's address, as trusted proxies tell it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
-
-from mcp_sessions.transport.asgi import Scope
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -13,7 +11,7 @@ Network = IPv4Network | IPv6Network
 _FORWARDED: Final = b"x-forwarded-for"
 
 
-def client_address(scope: Scope, trusted: Sequence[str]) -> str | None:
+def client_address(scope: Mapping[str, Any], trusted: Sequence[str]) -> str | None:
     """The address of the client; None if the connection has none, as one through a Unix socket.
 
     That is the connection's own address, unless it is a proxy in `trusted` (TRUSTED_PROXIES). Each such proxy appends

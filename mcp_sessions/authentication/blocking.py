@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error as DatabaseError
 from django.db import router
 
 from mcp_sessions.authentication.addresses import Network, is_within, parsed
 from mcp_sessions.authentication.threads import in_thread
-from mcp_sessions.errors import AuthenticationUnavailable
 from mcp_sessions.ids import NAME_CHARS
 from mcp_sessions.repeats import Repeats
 
@@ -97,11 +97,10 @@ class Blocks:
                 found = await in_thread(partial(_active, self._alias))
             except ImproperlyConfigured as error:
                 logger.debug("There is no database, and so no block: %s", error)
-            except AuthenticationUnavailable as error:
-                self._failures.add(
-                    "The blocks of endpoint %r cannot be read: %s", self._alias, error.__cause__
-                )
+            except Exception as error:  # noqa: BLE001 - whatever it is, requests go on with what is known
+                self._failures.add("The blocks of endpoint %r cannot be read: %s", self._alias, error)
             else:
+                self._failures.end()
                 self._take(found)
                 self._due = time.monotonic() + REREAD_SECONDS
             self._answered, self.known = begun, True
@@ -133,13 +132,17 @@ def blocks_of(alias: str) -> Blocks:
 
 
 def _active(alias: str) -> list[tuple[str, str, float]]:
-    """What is blocked, and until when, in the database that is written to: a replica may not know yet."""
+    """What is blocked, and until when, in the database that is written to: a replica may not know yet.
+
+    Raises: RuntimeError if it cannot be read.
+    """
     from mcp_sessions.authentication.blocks import Block  # not before the apps are loaded
 
     rows = (
         Block.objects.using(router.db_for_write(Block)).active().filter(endpoint__in=("", alias)).order_by()
     )
-    return [
-        (kind, value, inf if expires is None else expires.timestamp())
-        for kind, value, expires in rows.values_list("kind", "value", "expires")
-    ]
+    try:
+        found = list(rows.values_list("kind", "value", "expires"))
+    except DatabaseError as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+    return [(kind, value, inf if expires is None else expires.timestamp()) for kind, value, expires in found]

@@ -28,7 +28,7 @@ class Block(models.Model):
 
     kind = models.CharField("what", max_length=16, choices=[(each, each) for each in BLOCK_KINDS])
     value = models.TextField(
-        help_text="A principal as records show it, a client's name to the letter, an IP address or a network."
+        help_text="A principal as records show it, a client's exact name, an IP address or a network."
     )
     endpoint = models.CharField(
         max_length=255, blank=True, help_text="The key in MCP_SESSIONS. Empty: every endpoint."

@@ -7,6 +7,8 @@ from ipaddress import ip_network
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+from mcp_sessions.conf.rates import are_limits
+
 Response = Literal["auto", "sse", "json"]
 RESPONSES: Final = ("auto", "sse", "json")
 OnMiss = Literal["404", "revive"]
@@ -153,6 +155,12 @@ _RULES: Final[Mapping[str, Rule]] = {
     "JWT_ALGORITHMS": (
         lambda value: _is_strings(value) and value and set(value) <= set(ASYMMETRIC),
         f"a list of some of {', '.join(ASYMMETRIC)}",
+    ),
+    "RATE_LIMITS": (
+        are_limits,
+        'a dictionary such as {"requests per principal": "600/m", "tool search per address": "100/10s"}; what may be '
+        'counted is "requests" and "streams" per principal, session or address, "initialize" and "handles" per '
+        'principal or address, and "tool NAME" per any of the three',
     ),
     "TRUSTED_PROXIES": (_are_networks, "a list of IP addresses and networks"),
     "PROXY_USER_HEADER": (

@@ -5,7 +5,7 @@ A plain callable under Channels' URLRouter: it sees a client leave while it stre
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -18,6 +18,7 @@ from mcp_sessions.authentication.identity import NOBODY, Identity, identity_of
 from mcp_sessions.authentication.loading import Wrap, authenticators_for, gated
 from mcp_sessions.authentication.recheck import ended_with
 from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.conf.rates import REQUESTS, STREAMS
 from mcp_sessions.conf.rules import HANDSHAKE, MODERN
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.http import access, lookup
@@ -41,6 +42,7 @@ from mcp_sessions.http.responses import preflight, reject, respond, with_cors
 from mcp_sessions.records import Session
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.server import HANDSHAKE_VERSIONS
+from mcp_sessions.serving.limits import counted_as
 from mcp_sessions.serving.runtime import Runtime, runtime_for
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.reader import StreamReader
@@ -181,6 +183,7 @@ class _HandshakeRequest:
                 call=jsonrpc.call_name(message),
                 initialized=isinstance(message, jsonrpc.Notification)
                 and message.method == "notifications/initialized",
+                counts=self._counts(counted_as(message)) if self.conf.rates else None,
             )
         finally:
             admission.waiting -= 1
@@ -260,7 +263,11 @@ class _HandshakeRequest:
             return await reject(self.send, rejection)
         try:
             session = await lookup.touch(
-                runtime, self.headers.get(SESSION_ID), principal=self.identity.principal, call="GET"
+                runtime,
+                self.headers.get(SESSION_ID),
+                principal=self.identity.principal,
+                call="GET",
+                counts=self._counts((REQUESTS, STREAMS)) if self.conf.rates else None,
             )
             if isinstance(session, rejections.Rejection):
                 return await reject(self.send, session)
@@ -303,6 +310,9 @@ class _HandshakeRequest:
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""
         await delete(self.runtime, self.headers.get(SESSION_ID), self.identity.principal, self.send)
+
+    def _counts(self, whats: Sequence[str]) -> lookup.Counts:
+        return lookup.Counts(whats, client_address(self.scope, self.conf.trusted_proxies))
 
     async def _large_body_rejection(self) -> rejections.Rejection | None:
         """Why a body that takes long to parse is refused: only sessions that exist may send one."""

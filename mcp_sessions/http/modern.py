@@ -7,15 +7,17 @@ from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import NOBODY, identity_of
 from mcp_sessions.current import current_request
-from mcp_sessions.errors import TooManySessions
+from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http.headers import accepts, post_rejection
 from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.http.sessionless import SessionlessRequest
 from mcp_sessions.sdk.channel import NoChannel
 from mcp_sessions.sdk.envelope import client_info_of, status_of
 from mcp_sessions.sdk.listening import LISTEN
+from mcp_sessions.serving.limits import counted_as
 from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.runtime import Runtime
+from mcp_sessions.store.calls.rates import Who
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Message, Receive, Scope, Send
 from mcp_sessions.transport.event_stream import max_bytes
@@ -60,6 +62,11 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
     identity = identity_of(scope) if "user" in scope else NOBODY
     current = SessionlessRequest(conf, runtime.context.store, identity, message)
+    if conf.rates:
+        current.address = client_address(scope, conf.trusted_proxies)
+        rejection = await _beyond_limits(runtime, message, current)
+        if rejection is not None:
+            return await reject(send, rejection)
     if runtime.blocks.any and runtime.blocks.refuse(_asker(current)):
         return await reject(send, rejections.BLOCKED)
     listens = isinstance(message, jsonrpc.Request) and message.method == LISTEN
@@ -87,6 +94,18 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         await exchange.run()
     finally:
         runtime.modern.discard(exchange)
+
+
+async def _beyond_limits(
+    runtime: Runtime, message: jsonrpc.Message, current: SessionlessRequest
+) -> Rejection | None:
+    """Why a request is refused by RATE_LIMITS. While the store is away, they refuse nothing."""
+    try:
+        return await runtime.limits.refusal(
+            counted_as(message), Who(current.principal, None, current.address)
+        )
+    except StoreUnavailable:
+        return None
 
 
 def _asker(current: SessionlessRequest, address: str | None = None) -> Asker:

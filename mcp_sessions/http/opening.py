@@ -6,6 +6,7 @@ from typing import Final
 from mcp_types import INVALID_PARAMS
 
 from mcp_sessions import ids
+from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
@@ -14,9 +15,11 @@ from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.records import Handshake, Session, shown
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.kernel import Refused
+from mcp_sessions.serving.limits import counted_as
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.signals import session_created
 from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls.rates import Who
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Scope, Send
 
@@ -36,6 +39,11 @@ async def initialize(
     """
     conf = runtime.context.conf()
     as_stream = conf.response == "sse"
+    if conf.rates:
+        who = Who(identity.principal, None, client_address(scope, conf.trusted_proxies))
+        rejection = await runtime.limits.refusal(counted_as(request), who)
+        if rejection is not None:
+            return await reject(send, rejection)
     try:
         response, handshake = await runtime.server.kernel.initialize(request, scope)
     except Refused as refused:

@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                 (
                     "value",
                     models.TextField(
-                        help_text="A principal as records show it, a client's name to the letter, an IP address or a network."
+                        help_text="A principal as records show it, a client's exact name, an IP address or a network."
                     ),
                 ),
                 (

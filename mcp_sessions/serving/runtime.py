@@ -22,6 +22,7 @@ from mcp_sessions.serving.callers import Callers
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
+from mcp_sessions.serving.limits import RateLimits
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.outage import Outage
@@ -61,6 +62,7 @@ class Runtime:
         )
         self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
         self.admission, self.outage = Admission(self.context.conf), Outage(self.context)
+        self.limits = RateLimits(self.context)
         #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
         self.modern: set[ModernExchange] = set()
         self.open_streams = OpenStreams(self.context)
