@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from project.environment import boolean, cap, count, moment, read, seconds, words
+from project.environment import boolean, cap, count, moment, pairs, read, seconds, words
 
 #: Setting -> how to read its variable, MCP_<setting>.
 READERS: Final[dict[str, Callable[[str], object]]] = {
@@ -40,6 +40,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "MAX_REQUESTS_PER_SESSION": count,
     "MAX_LISTENERS_PER_PRINCIPAL": cap,
     "INVENTORY": boolean,
+    "RATE_LIMITS": pairs,
     "MAX_SUBSCRIPTIONS": count,
     "RERUN_LOST_CALLS": boolean,
     "ALLOWED_ORIGINS": words,
