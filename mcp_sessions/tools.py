@@ -1,6 +1,4 @@
-"""Tools that not everybody sees: opt-in tools, which a session enables, and restricted ones, which ask for a permission or
-a scope.
-"""
+"""Tools that not everybody sees: those that a session enables, and those that ask for a permission or a scope."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -97,8 +95,9 @@ class Requirement(NamedTuple):
 class RestrictedTools:
     """The tools of one server that only those see and can call who have a Django permission or a scope, in both eras.
 
-    For everybody else they are not listed, and a call is refused as that of an unknown tool. What somebody may do is looked up in each request. With an MCPServer, decorate with `tool` of this class in the place of
-    the server's; with a low-level server, pass `requirements` for tools that its own handlers list and call.
+    For everybody else they are not listed, and a call is refused as that of an unknown tool. What somebody may do is
+    looked up in each request. With an MCPServer, decorate with `tool` of this class in the place of the server's; with
+    a low-level server, pass `requirements` for tools that its own handlers list and call.
     """
 
     def __init__(

@@ -62,13 +62,10 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
     identity = identity_of(scope) if "user" in scope else NOBODY
     current = SessionlessRequest(conf, runtime.context.store, identity, message)
-    if conf.rates:
-        current.address = client_address(scope, conf.trusted_proxies)
-        rejection = await _beyond_limits(runtime, message, current)
+    if runtime.blocks.any or conf.rates:
+        rejection = await _refusal(runtime, message, current, scope)
         if rejection is not None:
             return await reject(send, rejection)
-    if runtime.blocks.any and runtime.blocks.refuse(_asker(current)):
-        return await reject(send, rejections.BLOCKED)
     listens = isinstance(message, jsonrpc.Request) and message.method == LISTEN
     if isinstance(message, jsonrpc.Request) and listens and runtime.listeners.accepts and accepts(accept)[1]:
         listening = _listen(runtime, message, current, scope, receive, send)
@@ -96,10 +93,16 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         runtime.modern.discard(exchange)
 
 
-async def _beyond_limits(
-    runtime: Runtime, message: jsonrpc.Message, current: SessionlessRequest
+async def _refusal(
+    runtime: Runtime, message: jsonrpc.Message, current: SessionlessRequest, scope: Scope
 ) -> Rejection | None:
-    """Why a request is refused by RATE_LIMITS. While the store is away, they refuse nothing."""
+    """Why a request is refused: its client is blocked, or it is beyond RATE_LIMITS.
+
+    While the store is away, these refuse nothing.
+    """
+    if runtime.blocks.any and runtime.blocks.refuse(_asker(current)):
+        return rejections.BLOCKED
+    current.address = client_address(scope, current.conf.trusted_proxies)
     try:
         return await runtime.limits.refusal(
             counted_as(message), Who(current.principal, None, current.address)

@@ -39,11 +39,8 @@ async def initialize(
     """
     conf = runtime.context.conf()
     as_stream = conf.response == "sse"
-    if conf.rates:
-        who = Who(identity.principal, None, client_address(scope, conf.trusted_proxies))
-        rejection = await runtime.limits.refusal(counted_as(request), who)
-        if rejection is not None:
-            return await reject(send, rejection)
+    if (beyond := await _beyond_limits(runtime, request, identity, scope)) is not None:
+        return await reject(send, beyond)
     try:
         response, handshake = await runtime.server.kernel.initialize(request, scope)
     except Refused as refused:
@@ -84,3 +81,14 @@ async def initialize(
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
     headers = ((SESSION_ID, minted[session.fingerprint].encode("ascii")),)
     await send_message(send, response, headers, as_stream=as_stream)
+
+
+async def _beyond_limits(
+    runtime: Runtime, request: jsonrpc.Request, identity: Identity, scope: Scope
+) -> rejections.Rejection | None:
+    """Why RATE_LIMITS refuse a new session. While the store is away, they refuse none."""
+    conf = runtime.context.conf()
+    if not conf.rates:
+        return None
+    who = Who(identity.principal, None, client_address(scope, conf.trusted_proxies))
+    return await runtime.limits.refusal(counted_as(request), who)

@@ -48,7 +48,6 @@ class Runtime:
         self.started = False
         #: Whether the process has been told to stop: what would never end by itself is no longer begun.
         self.draining = False
-        self.blocks = blocks_of(alias)
         self._starting, self._tasks = asyncio.Lock(), set[asyncio.Task[Any]]()
         self.server = HostedServer(
             load_server(conf.server), json_only=conf.response == "json", max_body=conf.max_body
@@ -62,7 +61,7 @@ class Runtime:
         )
         self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
         self.admission, self.outage = Admission(self.context.conf), Outage(self.context)
-        self.limits = RateLimits(self.context)
+        self.blocks, self.limits = blocks_of(alias), RateLimits(self.context)
         #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
         self.modern: set[ModernExchange] = set()
         self.open_streams = OpenStreams(self.context)
