@@ -7,7 +7,7 @@ from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import NOBODY, identity_of
 from mcp_sessions.current import current_request
-from mcp_sessions.errors import StoreUnavailable, TooManySessions
+from mcp_sessions.errors import TooManySessions
 from mcp_sessions.http.headers import accepts, post_rejection
 from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.http.sessionless import SessionlessRequest
@@ -103,12 +103,9 @@ async def _refusal(
     if runtime.blocks.any and runtime.blocks.refuse(_asker(current)):
         return rejections.BLOCKED
     current.address = client_address(scope, current.conf.trusted_proxies)
-    try:
-        return await runtime.limits.refusal(
-            counted_as(message), Who(current.principal, None, current.address)
-        )
-    except StoreUnavailable:
+    if not current.conf.rates:
         return None
+    return await runtime.limits.refusal(counted_as(message), Who(current.principal, None, current.address))
 
 
 def _asker(current: SessionlessRequest, address: str | None = None) -> Asker:

@@ -39,8 +39,8 @@ async def initialize(
     """
     conf = runtime.context.conf()
     as_stream = conf.response == "sse"
-    if (beyond := await _beyond_limits(runtime, request, identity, scope)) is not None:
-        return await reject(send, beyond)
+    if (refusal := await _refusal(runtime, request, identity, scope)) is not None:
+        return await reject(send, refusal)
     try:
         response, handshake = await runtime.server.kernel.initialize(request, scope)
     except Refused as refused:
@@ -49,8 +49,6 @@ async def initialize(
         message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
         error = jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
         return await send_message(send, error, as_stream=as_stream)
-    if runtime.blocks.any and runtime.blocks.refuse(Asker(client=handshake.client_name)):
-        return await reject(send, rejections.BLOCKED)
     validity, minted = runtime.context.node.validity, dict[str, str]()
     recorded = handshake.opened_with(identity.credential) if identity.credential else handshake
 
@@ -83,11 +81,17 @@ async def initialize(
     await send_message(send, response, headers, as_stream=as_stream)
 
 
-async def _beyond_limits(
+async def _refusal(
     runtime: Runtime, request: jsonrpc.Request, identity: Identity, scope: Scope
 ) -> rejections.Rejection | None:
-    """Why RATE_LIMITS refuse a new session. While the store is away, they refuse none."""
-    conf = runtime.context.conf()
+    """Why there is no new session: its client is blocked, or RATE_LIMITS are reached.
+
+    While the store is away, these refuse nothing.
+    """
+    conf, blocks = runtime.context.conf(), runtime.blocks
+    info = (request.params or {}).get("clientInfo")
+    if blocks.any and isinstance(info, dict) and blocks.refuse(Asker(client=str(info.get("name", "")))):
+        return rejections.BLOCKED
     if not conf.rates:
         return None
     who = Who(identity.principal, None, client_address(scope, conf.trusted_proxies))

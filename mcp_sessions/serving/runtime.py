@@ -45,9 +45,8 @@ class Runtime:
 
     def __init__(self, alias: str) -> None:
         conf = endpoint(alias)
-        self.started = False
-        #: Whether the process has been told to stop: what would never end by itself is no longer begun.
-        self.draining = False
+        #: `draining`: the process has been told to stop. What would never end by itself is no longer begun.
+        self.started = self.draining = False
         self._starting, self._tasks = asyncio.Lock(), set[asyncio.Task[Any]]()
         self.server = HostedServer(
             load_server(conf.server), json_only=conf.response == "json", max_body=conf.max_body
