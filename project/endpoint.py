@@ -26,6 +26,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "INDEX_SHARDS": count,
     "MAX_BODY": count,
     "STATE_MAX_BYTES": count,
+    "ENCRYPTION_KEYS": words,
     "MAX_HANDLES": cap,
     "USER_STATE_TTL": seconds,
     "CONVERSATION_KEYS": words,

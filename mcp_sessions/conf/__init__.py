@@ -109,6 +109,9 @@ class Endpoint:
     max_body: int = 4 * 1024 * 1024
     #: Bytes of state names and values in one session.
     state_max_bytes: int = 256 * 1024
+    #: Texts with which state, messages and what clients say of themselves are encrypted in the store: the first
+    #: encrypts, all decrypt. Empty: nothing is encrypted.
+    encryption_keys: Sequence[str] = field(default=(), repr=False)
     #: State handles of the endpoint, of all kinds; None for no limit. At the limit, tools create no more.
     max_handles: int | None = 100_000
     #: The state of a user (`current_user().state`) ends after this time without use, at most 365 days.

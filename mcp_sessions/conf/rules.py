@@ -20,6 +20,8 @@ ERAS: Final = (HANDSHAKE, MODERN)
 OnStoreDown = Literal["503", "serve"]
 SERVE: Final = "serve"
 ON_STORE_DOWN: Final = ("503", SERVE)
+#: Characters of a key for encryption at least.
+SHORTEST_KEY: Final = 32
 #: Every list reads each shard.
 MOST_SHARDS: Final = 256
 #: Signature algorithms whose key for checking cannot make signatures.
@@ -67,7 +69,10 @@ def problem_with(key: str, value: Any) -> str | None:
     if value is None and key in _MAY_BE_NONE:
         return None
     fits, expected = _RULES.get(key, _TEXT)
-    return None if fits(value) else f"must be {expected}, not {value!r}."
+    if fits(value):
+        return None
+    # Keys are secrets: they are not repeated.
+    return f"must be {expected}." if key in _SECRET else f"must be {expected}, not {value!r}."
 
 
 def _is_duration(value: Any, *, least: float = 0.001, most: float = 1e9) -> bool:
@@ -101,6 +106,8 @@ def _are_networks(value: Any) -> bool:
     except ValueError:
         return False
 
+
+_SECRET: Final = frozenset({"ENCRYPTION_KEYS"})
 
 Rule = tuple[Callable[[Any], object], str]
 _DURATION: Final[Rule] = (_is_duration, "seconds above 0 or a timedelta")
@@ -155,6 +162,10 @@ _RULES: Final[Mapping[str, Rule]] = {
     "JWT_ALGORITHMS": (
         lambda value: _is_strings(value) and value and set(value) <= set(ASYMMETRIC),
         f"a list of some of {', '.join(ASYMMETRIC)}",
+    ),
+    "ENCRYPTION_KEYS": (
+        lambda value: _is_strings(value) and all(len(each) >= SHORTEST_KEY for each in value),
+        f"a list of random texts of at least {SHORTEST_KEY} characters",
     ),
     "RATE_LIMITS": (
         are_limits,

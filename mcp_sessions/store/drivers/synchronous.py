@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redis import Redis
 
@@ -16,15 +16,22 @@ from mcp_sessions.store.call import Call, Operation, check_unused, failure
 from mcp_sessions.store.clients import SyncClient
 from mcp_sessions.store.keys import Keys
 
+if TYPE_CHECKING:
+    # It needs a package that few have.
+    from mcp_sessions.store.sealing import Sealer
+
 T = TypeVar("T")
 
 
 class SyncRunner(ABC):
     """Drives calls and operations over whatever gives the replies of jobs."""
 
-    def __init__(self, keys: Keys, *, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, keys: Keys, *, clock: Callable[[], int] | None = None, sealer: "Sealer | None" = None
+    ) -> None:
         self._keys = keys
         self._clock = clock
+        self._sealer = sealer
 
     @abstractmethod
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
@@ -50,8 +57,10 @@ class SyncRunner(ABC):
     def run_all(self, calls: Iterable[Call[Any]], /) -> list[Any]:
         calls = list(calls)
         now = "" if self._clock is None else self._clock()
+        sealed = [call.arguments if self._sealer is None else self._sealer.arguments(call) for call in calls]
         jobs: list[Job] = [
-            (call.script, self._keys.resolve(call.home, call.parts), (now, *call.arguments)) for call in calls
+            (call.script, self._keys.resolve(call.home, call.parts), (now, *arguments))
+            for call, arguments in zip(calls, sealed, strict=True)
         ]
         replies = self._replies(jobs) if jobs else []
         return [self._result(call, reply) for call, reply in zip(calls, replies, strict=True)]
@@ -64,6 +73,8 @@ class SyncRunner(ABC):
             if call.fails_alone:
                 return error
             raise error
+        if self._sealer is not None:
+            reply = self._sealer.opened(call.home, reply)
         result = call.decode(call.home, reply)
         following = () if call.follow_up is None else call.follow_up(result, reply)
         if following:
@@ -80,9 +91,14 @@ class SyncRedisStore(SyncRunner):
     shared = True
 
     def __init__(
-        self, keys: Keys, connect: Callable[[], SyncClient], *, clock: Callable[[], int] | None = None
+        self,
+        keys: Keys,
+        connect: Callable[[], SyncClient],
+        *,
+        clock: Callable[[], int] | None = None,
+        sealer: "Sealer | None" = None,
     ) -> None:
-        super().__init__(keys, clock=clock)
+        super().__init__(keys, clock=clock, sealer=sealer)
         self._connect = connect
 
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
