@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,8 @@ class Target:
 
     port: int
     path: str
+    #: Headers that go with each request.
+    more: tuple[str, ...] = ()
 
     def request(self, body: bytes, *, session: str | None = None, method: str = "POST") -> bytes:
         """One HTTP request as bytes."""
@@ -70,9 +73,21 @@ class Target:
             "Content-Type: application/json",
             "Accept: application/json, text/event-stream",
             f"Content-Length: {length}",
+            *self.more,
             *more,
         ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def initialize_request(target: Target) -> bytes:
+    """A request that opens a session."""
+    return target.request(_INITIALIZE)
+
+
+def invented_request(target: Target) -> bytes:
+    """A call with a session id that nobody has given."""
+    invented = f"1{secrets.token_hex(6)}{secrets.token_urlsafe(60)}"
+    return target.request(_CALL % str(_FIRST_ID).encode(), session=invented)
 
 
 def open_sessions(target: Target, count: int, *, connections: int = 8) -> list[str]:

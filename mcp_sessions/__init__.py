@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["OptInTools", "StateHandle", "__version__", "current_session", "current_user"]
+__all__ = ["OptInTools", "RestrictedTools", "StateHandle", "__version__", "current_session", "current_user"]
 
 if TYPE_CHECKING:
     from mcp_sessions.handles.handle import StateHandle
     from mcp_sessions.session import current_session
-    from mcp_sessions.tools import OptInTools
+    from mcp_sessions.tools import OptInTools, RestrictedTools
     from mcp_sessions.users import current_user
 
 _MODULES = {
     "OptInTools": "mcp_sessions.tools",
+    "RestrictedTools": "mcp_sessions.tools",
     "StateHandle": "mcp_sessions.handles.handle",
     "current_session": "mcp_sessions.session",
     "current_user": "mcp_sessions.users",

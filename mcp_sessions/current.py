@@ -36,6 +36,11 @@ class CurrentRequest(Protocol):
         ...
 
     @property
+    def address(self) -> str | None:
+        """Where the request comes from; None if that is not known, or no limit asks for it."""
+        ...
+
+    @property
     def handshake(self) -> Handshake:
         """The protocol version, the client and its capabilities: of the session, or as the request says."""
         ...

@@ -1,16 +1,18 @@
-"""Opt-in tools: tools that a session sees once it has enabled them."""
+"""Tools that not everybody sees: those that a session enables, and those that ask for a permission or a scope."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
+from asgiref.sync import sync_to_async
 from mcp.server import MCPServer
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
 
-from mcp_sessions.current import current_exchange
+from mcp_sessions.current import CurrentRequest, current_exchange, current_request
+from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.drivers.absent import NOT_NOW
 
 logger = logging.getLogger(__name__)
@@ -79,3 +81,109 @@ class OptInTools:
                 name,
             )
         return enabled & self._names
+
+
+class Requirement(NamedTuple):
+    """What whoever calls a tool must have: all that is named here."""
+
+    #: A permission of Django, "shop.change_price".
+    permission: str | None = None
+    #: A scope of the token. Credentials without scopes, such as a login, allow what their user may do.
+    scope: str | None = None
+
+
+class RestrictedTools:
+    """The tools of one server that only those see and can call who have a Django permission or a scope, in both eras.
+
+    For everybody else they are not listed, and a call is refused as that of an unknown tool. What somebody may do is
+    looked up in each request. With an MCPServer, decorate with `tool` of this class in the place of the server's; with
+    a low-level server, pass `requirements` for tools that its own handlers list and call.
+    """
+
+    def __init__(
+        self, server: MCPServer[Any] | Server[Any], requirements: Mapping[str, Requirement] | None = None
+    ) -> None:
+        """Raises: ValueError for a requirement that names nothing."""
+        self._server = server
+        self._requirements: dict[str, Requirement] = {}
+        for name, requirement in (requirements or {}).items():
+            self._add(name, requirement)
+        server.middleware.append(self)
+
+    def tool(
+        self,
+        name: str | None = None,
+        *,
+        permission: str | None = None,
+        scope: str | None = None,
+        **options: Any,
+    ) -> Callable[[F], F]:
+        """Register a function as a tool with a requirement; takes what `MCPServer.tool` takes.
+
+        Raises: ValueError without a permission and a scope.
+        """
+        if not hasattr(self._server, "tool"):
+            raise TypeError(
+                "RestrictedTools.tool() needs an MCPServer; with a low-level Server pass requirements=…"
+            )
+
+        def register(function: F) -> F:
+            self._add(name or function.__name__, Requirement(permission, scope))
+            self._server.tool(name, **options)(function)  # type: ignore[union-attr]
+            return function
+
+        return register
+
+    def _add(self, name: str, requirement: Requirement) -> None:
+        if not (requirement.permission or requirement.scope):
+            raise ValueError(f"The tool {name} needs a permission, a scope, or both.")
+        self._requirements[name] = requirement
+
+    async def __call__(
+        self,
+        ctx: ServerRequestContext[Any, Any],
+        call_next: Callable[[ServerRequestContext[Any, Any]], Awaitable[Any]],
+    ) -> Any:
+        """The SDK's middleware: hides from whoever asks the tools that they may not use."""
+        name = (ctx.params or {}).get("name")
+        restricted = ctx.method == "tools/call" and isinstance(name, str) and name in self._requirements
+        if restricted and await self._hidden([str(name)]):
+            raise MCPError(code=INVALID_PARAMS, message=f"Unknown tool: {name}")
+        result = await call_next(ctx)
+        if ctx.method == "tools/list" and isinstance(result, dict):
+            listed = [tool["name"] for tool in result["tools"] if tool["name"] in self._requirements]
+            hidden = await self._hidden(listed)
+            result["tools"] = [tool for tool in result["tools"] if tool["name"] not in hidden]
+            if "cacheScope" in result:
+                result["cacheScope"] = "private"  # the list is that of whoever asks
+        return result
+
+    async def _hidden(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of these tools that whoever asks may not use. Raises: what looking up permissions raises."""
+        request = current_request.get(None)
+        if request is None or request.principal == ANONYMOUS:
+            return frozenset(names)
+        scopes = request.identity.scopes
+        wanted = {name: self._requirements[name] for name in names}
+        hidden = {
+            name
+            for name, requirement in wanted.items()
+            if requirement.scope and scopes is not None and requirement.scope not in scopes
+        }
+        asked = {
+            name: requirement.permission
+            for name, requirement in wanted.items()
+            if requirement.permission and name not in hidden
+        }
+        if asked:
+            permitted = await sync_to_async(_permitted)(request, set(asked.values()))
+            hidden |= {name for name, permission in asked.items() if permission not in permitted}
+        return frozenset(hidden)
+
+
+def _permitted(request: CurrentRequest, permissions: Iterable[str]) -> frozenset[str]:
+    """Those of these permissions that the user has on whose behalf a request comes."""
+    user = request.identity.find_user(request.conf)
+    if user is None:
+        return frozenset()
+    return frozenset(permission for permission in permissions if user.has_perm(permission))

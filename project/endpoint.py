@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from project.environment import boolean, cap, count, moment, read, seconds, words
+from project.environment import boolean, cap, count, moment, pairs, read, seconds, words
 
 #: Setting -> how to read its variable, MCP_<setting>.
 READERS: Final[dict[str, Callable[[str], object]]] = {
@@ -26,6 +26,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "INDEX_SHARDS": count,
     "MAX_BODY": count,
     "STATE_MAX_BYTES": count,
+    "ENCRYPTION_KEYS": words,
     "MAX_HANDLES": cap,
     "USER_STATE_TTL": seconds,
     "CONVERSATION_KEYS": words,
@@ -41,6 +42,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "MAX_LISTENERS_PER_PRINCIPAL": cap,
     "INVENTORY": boolean,
     "RECENT_REQUESTS": count,
+    "RATE_LIMITS": pairs,
     "MAX_SUBSCRIPTIONS": count,
     "RERUN_LOST_CALLS": boolean,
     "ALLOWED_ORIGINS": words,

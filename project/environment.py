@@ -77,3 +77,11 @@ def moment(value: str) -> datetime:
 def words(value: str) -> list[str]:
     """A list separated by commas."""
     return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def pairs(value: str) -> dict[str, str]:
+    """Names and what belongs to each, separated by commas."""
+    found = [entry.partition("=") for entry in words(value)]
+    if not all(sign for _, sign, _ in found):
+        raise ValueError("entries such as “requests per principal=600/m”, separated by commas")
+    return {name.strip(): text.strip() for name, _, text in found}

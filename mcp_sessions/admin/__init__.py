@@ -29,6 +29,7 @@ from mcp_sessions.admin import (
 )
 from mcp_sessions.admin.actions import force_expire
 from mcp_sessions.admin.audit import AuditEntryAdmin, EndingJobAdmin
+from mcp_sessions.admin.blocks import BlockAdmin, force_expire_and_block
 from mcp_sessions.admin.changelist import RecordChangeList
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
 from mcp_sessions.admin.live_columns import LiveColumns
@@ -40,7 +41,7 @@ from mcp_sessions.models import AuditEntry, MCPSession
 from mcp_sessions.records import KINDS, WORDS, Kind
 from mcp_sessions.store.factory import sync_store_for
 
-__all__ = ["AuditEntryAdmin", "EndingJobAdmin", "MCPSessionAdmin", "PersonalTokenAdmin"]
+__all__ = ["AuditEntryAdmin", "BlockAdmin", "EndingJobAdmin", "MCPSessionAdmin", "PersonalTokenAdmin"]
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[MCPSession]
@@ -56,10 +57,11 @@ _EXPLANATIONS: Final = [(WORDS[kind][0], EXPLANATIONS[kind].is_) for kind in KIN
 class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
     """Viewing needs `view_mcpsession`, and `view_session_state` to read what tools keep in records.
 
-    Force-expiring, and whatever else an operator asks of clients and processes, also needs `expire_session`.
+    Force-expiring, and whatever else an operator asks of clients and processes, also needs `expire_session`, and
+    blocking clients `add_block`.
     """
 
-    actions = (force_expire,)
+    actions = (force_expire, force_expire_and_block)
     list_display = (
         "record",
         "kind",
@@ -109,6 +111,9 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
     def has_export_permission(self, request: HttpRequest) -> bool:
         """Also for the API."""
         return self.has_view_permission(request) and request.user.has_perm("mcp_sessions.export_session")
+
+    def has_block_permission(self, request: HttpRequest) -> bool:
+        return self.has_expire_permission(request) and request.user.has_perm("mcp_sessions.add_block")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return RecordChangeList

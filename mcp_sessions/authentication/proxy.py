@@ -1,11 +1,9 @@
 """A proxy in front that authenticates, and names the user in a header."""
 
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any
-
 from django.core.exceptions import ImproperlyConfigured
 from mcp.server.auth.provider import AccessToken
 
+from mcp_sessions.authentication.addresses import comes_from, networks_of
 from mcp_sessions.authentication.authenticator import Authenticator
 from mcp_sessions.authentication.identity import Identity, of_token
 from mcp_sessions.conf import Endpoint
@@ -28,12 +26,12 @@ class ProxyAuthenticator(Authenticator):
             raise ImproperlyConfigured(
                 f"MCP_SESSIONS[{conf.alias!r}] authenticates by proxy, and needs TRUSTED_PROXIES."
             )
-        self._networks = [ip_network(each) for each in conf.trusted_proxies]
+        self._networks = networks_of(tuple(conf.trusted_proxies))
         self._header = conf.proxy_user_header.lower().encode("ascii")
 
     async def authenticate(self, scope: Scope) -> Identity | None:
         values = [value for name, value in scope["headers"] if name == self._header]
-        if not values or not _is_within(scope.get("client"), self._networks):
+        if not values or not comes_from(scope.get("client"), self._networks):
             return None
         if len(values) > 1:
             # The proxy has added its line to one that the client sent.
@@ -49,15 +47,3 @@ class ProxyAuthenticator(Authenticator):
         identity = of_token(token)
         identity.scopes = None  # the proxy has decided what may be done
         return identity
-
-
-def _is_within(client: Any, networks: list[IPv4Network | IPv6Network]) -> bool:
-    """Whether a connection comes from one of these networks; one through a Unix socket comes from none."""
-    if not client:
-        return False
-    try:
-        address = ip_address(client[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return any((mapped or address) in network for network in networks)

@@ -80,6 +80,11 @@ class MinCreatedRaised:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlocksChanged:
+    """There are other blocks in the database than the receiving node has read (broadcast)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BroadcastsPosted:
     """There are broadcasts in the store that the receiving node has not read."""
 
@@ -136,6 +141,7 @@ Notification = (
     | ReplyArrived
     | SessionsEnded
     | MinCreatedRaised
+    | BlocksChanged
     | BroadcastsPosted
     | Cancelled
     | CallCancelled

@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from mcp_sessions.conf.caches import is_cluster
+from mcp_sessions.conf.rates import Limit, limits_of
 from mcp_sessions.conf.rules import (
     DURATIONS,
     ERAS,
@@ -108,6 +109,9 @@ class Endpoint:
     max_body: int = 4 * 1024 * 1024
     #: Bytes of state names and values in one session.
     state_max_bytes: int = 256 * 1024
+    #: Texts with which state, messages and what clients say of themselves are encrypted in the store: the first
+    #: encrypts, all decrypt. Empty: nothing is encrypted.
+    encryption_keys: Sequence[str] = field(default=(), repr=False)
     #: State handles of the endpoint, of all kinds; None for no limit. At the limit, tools create no more.
     max_handles: int | None = 100_000
     #: The state of a user (`current_user().state`) ends after this time without use, at most 365 days.
@@ -142,6 +146,9 @@ class Endpoint:
     #: Whether the admin lists who calls without a session, and how often: clients that authenticate, if the store is
     #: shared.
     inventory: bool = True
+    #: How often something may be done, on all processes together: {"requests per principal": "600/m"}. What is beyond
+    #: gets 429.
+    rate_limits: Mapping[str, str] = field(default_factory=dict)
     #: Resources that one session may subscribe to, and that one `subscriptions/listen` may name.
     max_subscriptions: int = 100
     #: What the last requests of each session and caller did is kept for operators: so many; 0 for none.
@@ -176,7 +183,8 @@ class Endpoint:
     jwt_algorithms: Sequence[str] = ("RS256", "ES256")
     #: Audiences of which a token for "jwks" must name one. Empty: RESOURCE_URL.
     jwt_audiences: Sequence[str] = ()
-    #: For "proxy": addresses and networks whose header PROXY_USER_HEADER is believed.
+    #: Addresses and networks of proxies: their `X-Forwarded-For` says where a request comes from and, with "proxy",
+    #: their PROXY_USER_HEADER who sends it.
     trusted_proxies: Sequence[str] = ()
     #: The header in which such a proxy names the user. It must remove what clients send under that name.
     proxy_user_header: str = "X-Forwarded-User"
@@ -188,6 +196,8 @@ class Endpoint:
     limits: Limits = field(init=False, repr=False)
     #: What a stream keeps, in the form that the store needs.
     stream_limits: StreamLimits = field(init=False, repr=False)
+    #: RATE_LIMITS, by what they count.
+    rates: Mapping[str, tuple[Limit, ...]] = field(init=False, repr=False)
     #: MIN_CREATED in milliseconds since the epoch; 0 without one.
     min_created_ms: int = field(init=False, repr=False)
 
@@ -207,6 +217,7 @@ class Endpoint:
             ttl_ms=round(self.stream_ttl * 1000),
         )
         object.__setattr__(self, "stream_limits", stream_limits)
+        object.__setattr__(self, "rates", limits_of(self.rate_limits))
         moment = 0 if self.min_created is None else round(self.min_created.timestamp() * 1000)
         object.__setattr__(self, "min_created_ms", moment)
 

@@ -7,6 +7,8 @@ from ipaddress import ip_network
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+from mcp_sessions.conf.rates import are_limits
+
 Response = Literal["auto", "sse", "json"]
 RESPONSES: Final = ("auto", "sse", "json")
 OnMiss = Literal["404", "revive"]
@@ -20,6 +22,8 @@ SERVE: Final = "serve"
 ON_STORE_DOWN: Final = ("503", SERVE)
 #: What may end the sessions of a user.
 END_ON: Final = ("logout", "password-change", "deactivation", "deletion")
+#: Characters of a key for encryption at least.
+SHORTEST_KEY: Final = 32
 #: Every list reads each shard.
 MOST_SHARDS: Final = 256
 #: Requests that are kept of a record: Redis stores more of them in a form that takes several times the memory.
@@ -70,7 +74,10 @@ def problem_with(key: str, value: Any) -> str | None:
     if value is None and key in _MAY_BE_NONE:
         return None
     fits, expected = _RULES.get(key, _TEXT)
-    return None if fits(value) else f"must be {expected}, not {value!r}."
+    if fits(value):
+        return None
+    # Keys are secrets: they are not repeated.
+    return f"must be {expected}." if key in _SECRET else f"must be {expected}, not {value!r}."
 
 
 def _is_duration(value: Any, *, least: float = 0.001, most: float = 1e9) -> bool:
@@ -104,6 +111,8 @@ def _are_networks(value: Any) -> bool:
     except ValueError:
         return False
 
+
+_SECRET: Final = frozenset({"ENCRYPTION_KEYS"})
 
 Rule = tuple[Callable[[Any], object], str]
 _DURATION: Final[Rule] = (_is_duration, "seconds above 0 or a timedelta")
@@ -162,6 +171,16 @@ _RULES: Final[Mapping[str, Rule]] = {
     "JWT_ALGORITHMS": (
         lambda value: _is_strings(value) and value and set(value) <= set(ASYMMETRIC),
         f"a list of some of {', '.join(ASYMMETRIC)}",
+    ),
+    "ENCRYPTION_KEYS": (
+        lambda value: _is_strings(value) and all(len(each) >= SHORTEST_KEY for each in value),
+        f"a list of random texts of at least {SHORTEST_KEY} characters",
+    ),
+    "RATE_LIMITS": (
+        are_limits,
+        'a dictionary such as {"requests per principal": "600/m", "tool search per address": "100/10s"}; what may be '
+        'counted is "requests" and "streams" per principal, session or address, "initialize" and "handles" per '
+        'principal or address, and "tool NAME" per any of the three',
     ),
     "TRUSTED_PROXIES": (_are_networks, "a list of IP addresses and networks"),
     "PROXY_USER_HEADER": (

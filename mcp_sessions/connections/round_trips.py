@@ -99,7 +99,7 @@ def _fill(replies: list[Any], places: Sequence[int], again: Sequence[Any]) -> No
 
 
 class Gathering:
-    """How calls of one script that takes many travel: in one run where all keys are in one place, else each alone.
+    """How calls of scripts that take many travel: in one run of each where all keys are in one place, else each alone.
 
     One reply instead of many, and one run instead of many, save most of what a batch would cost both sides. A run that
     fails is repeated call by call, so that no call suffers for another's keys. A service that spreads keys over several
@@ -114,16 +114,23 @@ class Gathering:
         if len(jobs) == 1 or not self._together:
             replies = yield from round_trips(jobs)
             return [reply[0] if type(reply) is list else reply for reply in replies]
-        parts = [jobs[start : start + most] for start in range(0, len(jobs), most)]
-        replies = yield from round_trips([_joined(part) for part in parts])
-        found: list[Any] = []
+        by_script: dict[Script, list[int]] = {}
+        for place, job in enumerate(jobs):
+            by_script.setdefault(job[0], []).append(place)
+        parts = [
+            places[start : start + most]
+            for places in by_script.values()
+            for start in range(0, len(places), most)
+        ]
+        replies = yield from round_trips([_joined([jobs[place] for place in part]) for part in parts])
+        found: list[Any] = [None] * len(jobs)
         for part, reply in zip(parts, replies, strict=True):
             if len(part) > 1 and isinstance(reply, ResponseError) and not isinstance(reply, _OF_THE_SERVER):
                 self._together = self._together and not _SLOTS.search(str(reply))
-                alone = yield from round_trips(part)
-                found += [each[0] if isinstance(each, list) else each for each in alone]
+                alone = yield from round_trips([jobs[place] for place in part])
+                _fill(found, part, [each[0] if isinstance(each, list) else each for each in alone])
             else:
-                found += reply if isinstance(reply, list) else [reply] * len(part)
+                _fill(found, part, reply if isinstance(reply, list) else [reply] * len(part))
         return found
 
 

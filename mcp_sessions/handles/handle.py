@@ -24,6 +24,7 @@ from mcp_sessions.handles.record import (
     check,
     duration,
     request_of_handler,
+    take_token,
 )
 from mcp_sessions.records import has_subject
 from mcp_sessions.state import State, SyncState
@@ -188,6 +189,7 @@ class StateHandle(str, State):  # noqa: SLOT000 - the SDK reads `result` from an
     @classmethod
     async def create(cls) -> Self:
         """A new handle of whoever asks. Raises: HandleError at a cap, or without the store."""
+        await take_token(cls._spec)
         form = texts.DIGITS if has_subject(request_of_handler().principal) else texts.SECRET
         minted: dict[str, Self] = {}
 

@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
+from math import ceil
 from typing import Final, TypeVar
 
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
 from mcp_sessions.conf import Limits
+from mcp_sessions.conf.rates import HANDLES
 from mcp_sessions.current import CurrentRequest, current_request
 from mcp_sessions.errors import (
     HandleError,
@@ -23,7 +25,7 @@ from mcp_sessions.handles import text as texts
 from mcp_sessions.records import Handshake, Session, has_subject, record_fingerprint
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.call import Call
-from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls import rates, sessions
 from mcp_sessions.store.drivers import Store
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,25 @@ class Spec:
     def limits(self, principal: str, max_handles: int | None, shards: int) -> Limits:
         """The lifetimes and caps for the store. Callers without a subject share the cap of the endpoint only."""
         return _limits(self, has_subject(principal), max_handles, shards)
+
+
+async def take_token(spec: Spec) -> None:
+    """Count one more handle that is made, as RATE_LIMITS say. Raises: HandleError beyond them."""
+    request = request_of_handler()
+    conf = request.conf
+    if not conf.rates:
+        return
+    who = rates.Who(request.principal, None, request.address)
+    wanted = rates.buckets(conf.rates, (HANDLES,), who, shards=conf.limits.shards)
+    try:
+        verdicts = await request.store.run_all(rates.spend(wanted))
+    except StoreUnavailable as error:  # in a request that is served without the store
+        raise Unreachable(f"A new {spec.noun} cannot be made at the moment; try again.") from error
+    for verdict in verdicts:
+        if isinstance(verdict, rates.Lacking):
+            _refused.add("Refused a new handle on endpoint %r: %s", conf.alias, verdict.bucket.limit)
+            wait = max(1, ceil(verdict.wait_ms / 1000))
+            raise Problem(f"Too many new {spec.noun} handles. Try again in {wait} seconds.")
 
 
 @lru_cache(maxsize=256)

@@ -8,10 +8,14 @@ from mcp_sessions.cluster.notifications import SessionsEnded
 from mcp_sessions.conf.rules import REVIVE
 from mcp_sessions.ending import aend_session
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.http import lookup
+from mcp_sessions.http.responses import reject, respond
 from mcp_sessions.ids import SignedId
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.store.calls import revival
 from mcp_sessions.streams.context import Context
+from mcp_sessions.transport.asgi import Send
+from mcp_sessions.transport.rejections import Rejection
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +23,18 @@ logger = logging.getLogger(__name__)
 CLOSE_SECONDS: Final = 1.0
 
 
-async def end(runtime: Runtime, session_id: SignedId, principal: str) -> bool:
+async def delete(runtime: Runtime, header: bytes | None, principal: str, send: Send) -> None:
+    """Answer a DELETE by its `Mcp-Session-Id`. Raises: StoreUnavailable."""
+    session_id = lookup.identified(runtime.context, header, principal)
+    if isinstance(session_id, Rejection):
+        await reject(send, session_id)
+    elif await _end(runtime, session_id, principal):
+        await respond(send, 204)
+    else:
+        await reject(send, lookup.not_found(session_id.fingerprint))
+
+
+async def _end(runtime: Runtime, session_id: SignedId, principal: str) -> bool:
     """Session Management, rule 5: a client ends its session. False if it has no such session.
 
     When this returns, the session's GET streams in this process are closed: a client that has its answer need not ask
@@ -38,7 +53,7 @@ async def end(runtime: Runtime, session_id: SignedId, principal: str) -> bool:
         raise
     if ended is None:
         if outcome == "revived":
-            return await end(runtime, session_id, principal)
+            return await _end(runtime, session_id, principal)
         return outcome == "buried"
     if streams:
         await asyncio.wait([stream.gone() for stream in streams], timeout=CLOSE_SECONDS)

@@ -5,7 +5,7 @@ A plain callable under Channels' URLRouter: it sees a client leave while it stre
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -13,14 +13,18 @@ from typing import Any, Final
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_sessions import counting
+from mcp_sessions.authentication.addresses import client_address
+from mcp_sessions.authentication.blocking import Asker, blocks_of
 from mcp_sessions.authentication.identity import NOBODY, Identity, identity_of
 from mcp_sessions.authentication.loading import Wrap, authenticators_for, gated
 from mcp_sessions.authentication.recheck import ended_with
 from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.conf.rates import REQUESTS, STREAMS
 from mcp_sessions.conf.rules import HANDSHAKE, MODERN
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.http import access, lookup
-from mcp_sessions.http.closing import end
+from mcp_sessions.http.accepting import accept
+from mcp_sessions.http.closing import delete
 from mcp_sessions.http.eras import era_refusal
 from mcp_sessions.http.guard import Guard
 from mcp_sessions.http.headers import (
@@ -39,10 +43,10 @@ from mcp_sessions.http.responses import preflight, reject, respond, with_cors
 from mcp_sessions.records import Session
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.server import HANDSHAKE_VERSIONS
+from mcp_sessions.serving.limits import counted_as
 from mcp_sessions.serving.runtime import Runtime, runtime_for, served
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.reader import StreamReader
-from mcp_sessions.streams.standalone import StandaloneChannel
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Application, Receive, Scope, Send
 from mcp_sessions.transport.event_ids import STANDALONE, EventId
@@ -71,6 +75,7 @@ class MCPEndpoint:
         conf = endpoint(alias)
         served.add(alias)
         self.authenticators = authenticators_for(conf)
+        self._blocks = blocks_of(alias)
         self._serve = gated(conf, self._dispatch, self.authenticators, authenticate)
 
     @classmethod
@@ -95,8 +100,17 @@ class MCPEndpoint:
             send = with_cors(send, origin)
         if scope["method"] == "OPTIONS":
             return await respond(send, 204, preflight(headers.get(REQUESTED_HEADERS, b"")))
-        del raw, headers  # a stream lives for hours, and the locals of this frame with it
+        blocks = self._blocks
+        if not blocks.known:
+            await blocks.load()
+        # Before authentication, which may ask a database.
+        if blocks.any and blocks.refuse(Asker(address=self._address(scope))):
+            return await reject(send, rejections.BLOCKED)
+        del raw, headers, blocks  # a stream lives for hours, and the locals of this frame with it
         await self._serve(scope, receive, send)
+
+    def _address(self, scope: Scope) -> str | None:
+        return client_address(scope, endpoint(self.alias).trusted_proxies)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request of either era, from an authenticated client."""
@@ -111,6 +125,8 @@ class MCPEndpoint:
         if (MODERN if modern else HANDSHAKE) not in conf.eras:
             body = await _body(headers, receive, LARGE_BODY_BYTES) if method == "POST" else None
             return await reject(send, era_refusal(method, version, body, modern=modern))
+        if self._blocks.any and self._blocks.refuse(Asker(principal=identity_of(scope).principal)):
+            return await reject(send, rejections.BLOCKED)
         try:
             runtime = await runtime_for(self.alias)
             if modern:
@@ -168,6 +184,7 @@ class _HandshakeRequest:
                 call=jsonrpc.call_name(message),
                 initialized=isinstance(message, jsonrpc.Notification)
                 and message.method == "notifications/initialized",
+                counts=self._counts(counted_as(message)) if self.conf.rates else None,
             )
         finally:
             admission.waiting -= 1
@@ -176,7 +193,7 @@ class _HandshakeRequest:
         elif isinstance(message, jsonrpc.Request):
             await self._answer(message, session)
         elif isinstance(message, jsonrpc.Notification):
-            await self._accept(message, session)
+            await accept(self.runtime, message, session, self.scope, self.send)
         elif await self.runtime.client_requests.answer(session.fingerprint, message):
             await respond(self.send, 202)
         else:
@@ -213,7 +230,7 @@ class _HandshakeRequest:
             if exchange.response is not None and exchange.stream is None:
                 await self._send_json(exchange.response)
             else:
-                await self._send_stream(exchange.open().event_stream)
+                await self._send_stream(exchange.open().event_stream, session.handshake.client_name)
         finally:
             if may_stream:
                 runtime.admission.close_stream()
@@ -224,33 +241,17 @@ class _HandshakeRequest:
         await self.send({"type": "http.response.start", "status": 200, "headers": [*JSON_HEADERS, length]})
         await self.send({"type": "http.response.body", "body": body})
 
-    async def _send_stream(self, event_stream: EventStream) -> None:
-        """Send a stream that ends with the credentials of its request."""
-        with ended_with(self.identity, partial(event_stream.close, RECONNECT)):
+    async def _send_stream(self, event_stream: EventStream, client: str) -> None:
+        """Send a stream that ends with the credentials of its request, and when its client is blocked."""
+        asker = Asker(self.identity.principal, client, client_address(self.scope, self.conf.trusted_proxies))
+        end = partial(event_stream.close, RECONNECT)
+        with ended_with(self.identity, end), self.runtime.blocks.ending(asker, end):
             await event_stream.run(
                 self.receive,
                 self.send,
                 max_seconds=min(self.conf.stream_max_age, self.identity.seconds_left()),
                 max_bytes=max_bytes(self.scope),
             )
-
-    async def _accept(self, notification: jsonrpc.Notification, session: Session) -> None:
-        """Store what others wait for, answer 202, and run the server's handler in the background, if it has one."""
-        runtime, params = self.runtime, notification.params or {}
-        if notification.method == "notifications/cancelled":
-            if not await runtime.inbox.cancel(session.fingerprint, params):
-                return await reject(self.send, rejections.TOO_MANY_CANCELLATIONS)
-        elif notification.method == "notifications/progress":
-            await runtime.client_requests.progress(session.fingerprint, params)
-        kernel = runtime.server.kernel
-        if kernel.hears(notification.method):
-            if not runtime.admission.may_run(session.fingerprint):
-                return await reject(self.send, rejections.TOO_MANY_REQUESTS)
-            context = runtime.context if session.is_stored else runtime.outage.context
-            channel = StandaloneChannel(context, runtime.client_requests, session)
-            handling = kernel.notify(notification, self.scope, session, channel)
-            runtime.admission.run_notification(session.fingerprint, handling)
-        await respond(self.send, 202)
 
     async def get(self) -> None:
         """Listening for Messages from the Server, and Resumability and Redelivery."""
@@ -263,22 +264,27 @@ class _HandshakeRequest:
             return await reject(self.send, rejection)
         try:
             session = await lookup.touch(
-                runtime, self.headers.get(SESSION_ID), principal=self.identity.principal, call="GET"
+                runtime,
+                self.headers.get(SESSION_ID),
+                principal=self.identity.principal,
+                call="GET",
+                counts=self._counts((REQUESTS, STREAMS)) if self.conf.rates else None,
             )
             if isinstance(session, rejections.Rejection):
                 return await reject(self.send, session)
             if not session.is_stored:
                 if LAST_EVENT_ID in self.headers:
                     return await reject(self.send, rejections.STORE_UNAVAILABLE)
-                return await self._send_stream(runtime.outage.listen())
+                return await self._send_stream(runtime.outage.listen(), session.handshake.client_name)
             runtime.deadlines.watch(session)
             reader = await self._take_over(session)
             if reader is None:
                 return await self._no_stream(session.fingerprint)
+            client = session.handshake.client_name
             del session  # it would live as long as the stream
             task = runtime.open_streams.start(reader)
             try:
-                await self._send_stream(reader.event_stream)
+                await self._send_stream(reader.event_stream, client)
             finally:
                 runtime.open_streams.stop(reader, task)
         finally:
@@ -304,15 +310,10 @@ class _HandshakeRequest:
 
     async def delete(self) -> None:
         """Session Management, rule 5: the client ends its session."""
-        session_id = lookup.identified(
-            self.runtime.context, self.headers.get(SESSION_ID), self.identity.principal
-        )
-        if isinstance(session_id, rejections.Rejection):
-            await reject(self.send, session_id)
-        elif await end(self.runtime, session_id, self.identity.principal):
-            await respond(self.send, 204)
-        else:
-            await reject(self.send, lookup.not_found(session_id.fingerprint))
+        await delete(self.runtime, self.headers.get(SESSION_ID), self.identity.principal, self.send)
+
+    def _counts(self, whats: Sequence[str]) -> lookup.Counts:
+        return lookup.Counts(whats, client_address(self.scope, self.conf.trusted_proxies))
 
     async def _large_body_rejection(self) -> rejections.Rejection | None:
         """Why a body that takes long to parse is refused: only sessions that exist may send one."""

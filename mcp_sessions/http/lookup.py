@@ -1,9 +1,11 @@
 """Which session a request belongs to, and why it is refused if it belongs to none."""
 
 import logging
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from mcp_sessions import counting, ids
+from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.conf.rules import REVIVE
 from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions
 from mcp_sessions.http import events
@@ -12,7 +14,9 @@ from mcp_sessions.records import Session
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.signals import session_revived
+from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import revival, sessions
+from mcp_sessions.store.calls.rates import Who
 from mcp_sessions.streams.context import Context
 from mcp_sessions.transport import rejections
 from mcp_sessions.transport.rejections import Rejection
@@ -22,14 +26,32 @@ logger = logging.getLogger(__name__)
 _refused: Final = Repeats(logger, "Sessions that were not revived at a cap")
 
 
+class Counts(NamedTuple):
+    """What a request counts as in RATE_LIMITS."""
+
+    whats: Sequence[str]
+    address: str | None
+
+
 async def touch(
-    runtime: Runtime, header: bytes | None, *, principal: str, call: str, initialized: bool = False
+    runtime: Runtime,
+    header: bytes | None,
+    *,
+    principal: str,
+    call: str,
+    initialized: bool = False,
+    counts: Counts | None = None,
 ) -> Session | Rejection:
-    """The session of a request, slid and counted, by its `Mcp-Session-Id`. Raises: StoreUnavailable."""
+    """The session of a request, slid and counted, by its `Mcp-Session-Id`. Raises: StoreUnavailable.
+
+    `counts` is given where there are RATE_LIMITS.
+    """
     context = runtime.context
     session_id = identified(context, header, principal)
     if isinstance(session_id, Rejection):
-        return session_id
+        if counts is None:
+            return session_id
+        return await runtime.limits.refusal(counts.whats, Who(principal, None, counts.address)) or session_id
     touching = sessions.touch(
         session_id.fingerprint,
         principal=principal,
@@ -37,11 +59,20 @@ async def touch(
         call=call,
         initialized=initialized,
     )
+    found: Session | Rejection | None
     try:
-        session = await context.store.run(touching)
+        if counts is None:
+            found = await context.store.run(touching)
+        else:
+            found = await _within_limits(
+                runtime, touching, counts, Who(principal, session_id.fingerprint, counts.address)
+            )
     except StoreUnavailable as error:
-        return _served(runtime, session_id, principal, error)
-    return session or await _missed(runtime, session_id, principal, call)
+        found = _served(runtime, session_id, principal, error)
+    found = found or await _missed(runtime, session_id, principal, call)
+    if runtime.blocks.any and isinstance(found, Session) and _is_blocked(runtime, found):
+        return rejections.BLOCKED
+    return found
 
 
 async def refusal(runtime: Runtime, header: bytes | None, *, principal: str) -> Rejection | None:
@@ -78,6 +109,26 @@ def not_found(digest: str) -> Rejection:
     """A client that reads 404 must initialize again (Session Management, rule 4)."""
     logger.info("Session %.12s is unknown, over, or another principal's: answered 404.", digest)
     return rejections.SESSION_NOT_FOUND
+
+
+async def _within_limits(
+    runtime: Runtime, touching: Call[Session | None], counts: Counts, who: Who
+) -> Session | Rejection | None:
+    """Touch a session, and take tokens for the request in the same round trip. Raises: StoreUnavailable.
+
+    Where the buckets cannot be asked and the session can, the request goes on.
+    """
+    calls = runtime.limits.calls(counts.whats, who)
+    if isinstance(calls, Rejection):
+        return calls
+    session, *verdicts = await runtime.context.store.run_all([touching, *calls])
+    found: Session | None = session
+    return runtime.limits.judge(verdicts) or found
+
+
+def _is_blocked(runtime: Runtime, session: Session) -> bool:
+    """Whether the name is blocked that the client of a session calls itself."""
+    return runtime.blocks.refuse(Asker(client=session.handshake.client_name))
 
 
 def _served(

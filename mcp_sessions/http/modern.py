@@ -4,6 +4,8 @@ from math import inf
 from typing import Final
 
 from mcp_sessions import lifecycle
+from mcp_sessions.authentication.addresses import client_address
+from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import NOBODY, identity_of
 from mcp_sessions.current import current_request
 from mcp_sessions.errors import TooManySessions
@@ -11,10 +13,12 @@ from mcp_sessions.http.headers import accepts, post_rejection
 from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.http.sessionless import SessionlessRequest
 from mcp_sessions.sdk.channel import NoChannel
-from mcp_sessions.sdk.envelope import status_of
+from mcp_sessions.sdk.envelope import client_info_of, status_of
 from mcp_sessions.sdk.listening import LISTEN
+from mcp_sessions.serving.limits import counted_as
 from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.runtime import Runtime
+from mcp_sessions.store.calls.rates import Who
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Message, Receive, Scope, Send
 from mcp_sessions.transport.event_stream import max_bytes
@@ -59,6 +63,10 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
     identity = identity_of(scope) if "user" in scope else NOBODY
     current = SessionlessRequest(conf, runtime.context.store, identity, message)
+    if runtime.blocks.any or conf.rates:
+        rejection = await _refusal(runtime, message, current, scope)
+        if rejection is not None:
+            return await reject(send, rejection)
     listens = isinstance(message, jsonrpc.Request) and message.method == LISTEN
     if isinstance(message, jsonrpc.Request) and listens and runtime.listeners.accepts and accepts(accept)[1]:
         listening = _listen(runtime, message, current, scope, receive, send)
@@ -89,6 +97,26 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         runtime.modern.discard(exchange)
 
 
+async def _refusal(
+    runtime: Runtime, message: jsonrpc.Message, current: SessionlessRequest, scope: Scope
+) -> Rejection | None:
+    """Why a request is refused: its client is blocked, or it is beyond RATE_LIMITS.
+
+    While the store is away, these refuse nothing.
+    """
+    if runtime.blocks.any and runtime.blocks.refuse(_asker(current)):
+        return rejections.BLOCKED
+    current.address = client_address(scope, current.conf.trusted_proxies)
+    if not current.conf.rates:
+        return None
+    return await runtime.limits.refusal(counted_as(message), Who(current.principal, None, current.address))
+
+
+def _asker(current: SessionlessRequest, address: str | None = None) -> Asker:
+    """Who sends a request, as far as it says so."""
+    return Asker(current.principal, str(client_info_of(current.meta).get("name", "")), address)
+
+
 async def _listen(
     runtime: Runtime,
     request: jsonrpc.Request,
@@ -111,6 +139,7 @@ async def _listen(
         receive,
         send,
         identity=current.identity,
+        asker=_asker(current, client_address(scope, current.conf.trusted_proxies)),
         handshake=current.handshake,
         max_bytes=max_bytes(scope),
     )

@@ -6,6 +6,8 @@ from typing import Any, Final
 from mcp_types import INVALID_PARAMS
 
 from mcp_sessions import counting, ids, lifecycle
+from mcp_sessions.authentication.addresses import client_address
+from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http import events
@@ -14,9 +16,11 @@ from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.kernel import Refused
+from mcp_sessions.serving.limits import counted_as
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.signals import session_created
 from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls.rates import Who
 from mcp_sessions.transport import jsonrpc, rejections
 from mcp_sessions.transport.asgi import Scope, Send
 
@@ -41,6 +45,8 @@ async def initialize(
         return await reject(send, rejections.STOPPED)
     conf = runtime.context.conf()
     as_stream = conf.response == "sse"
+    if (refusal := await _refusal(runtime, request, identity, scope)) is not None:
+        return await reject(send, refusal)
     try:
         response, handshake = await runtime.server.kernel.initialize(request, scope)
     except Refused as refused:
@@ -83,3 +89,20 @@ async def initialize(
 def _too_large(request: jsonrpc.Request) -> dict[str, Any]:
     message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
     return jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
+
+
+async def _refusal(
+    runtime: Runtime, request: jsonrpc.Request, identity: Identity, scope: Scope
+) -> rejections.Rejection | None:
+    """Why there is no new session: its client is blocked, or RATE_LIMITS are reached.
+
+    While the store is away, these refuse nothing.
+    """
+    conf, blocks = runtime.context.conf(), runtime.blocks
+    info = (request.params or {}).get("clientInfo")
+    if blocks.any and isinstance(info, dict) and blocks.refuse(Asker(client=str(info.get("name", "")))):
+        return rejections.BLOCKED
+    if not conf.rates:
+        return None
+    who = Who(identity.principal, None, client_address(scope, conf.trusted_proxies))
+    return await runtime.limits.refusal(counted_as(request), who)

@@ -26,6 +26,8 @@ class SessionlessRequest:
         self.store = store
         self.identity = identity
         self.principal = identity.principal
+        #: Where the request comes from; None where no limit asks for that.
+        self.address: str | None = None
         meta = (message.params or {}).get("_meta")
         self.meta: Mapping[str, Any] = meta if isinstance(meta, dict) else {}
 

@@ -1,4 +1,4 @@
-"""A permission of its own to read what tools keep in records."""
+"""Permissions of their own to read what tools keep in records, and to export records."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("mcp_sessions", "0004_audit"), ("mcp_sessions", "0007_export_permission")]
+    dependencies: ClassVar = [("mcp_sessions", "0005_blocks")]
 
     operations: ClassVar = [
         migrations.AlterModelOptions(

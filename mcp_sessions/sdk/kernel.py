@@ -34,7 +34,7 @@ from mcp_sessions.sdk.envelope import EnvelopedConnection, ParameterHeaders, ref
 from mcp_sessions.sdk.registries import annotations_of, tools_of
 from mcp_sessions.sdk.tracebacks import install, is_no_fault, raised
 from mcp_sessions.subscriptions import SharedSubscriptions
-from mcp_sessions.tools import OptInTools
+from mcp_sessions.tools import OptInTools, RestrictedTools
 from mcp_sessions.transport import jsonrpc
 
 logger = logging.getLogger(__name__)
@@ -195,7 +195,8 @@ class Kernel:
         """
         server = self.lowlevel
         return server.get_notification_handler(method) is not None or not all(
-            isinstance(each, (OptInTools, RequestStateBoundary)) for each in server.middleware
+            isinstance(each, (OptInTools, RestrictedTools, RequestStateBoundary))
+            for each in server.middleware
         )
 
     def has_tool(self, name: str) -> bool | None:

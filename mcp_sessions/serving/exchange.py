@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS
 
+from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.identity import Identity, identity_of
 from mcp_sessions.cluster.client_requests import ClientRequest, ClientRequests
 from mcp_sessions.conf import Endpoint
@@ -268,6 +269,10 @@ class Exchange:
     @property
     def identity(self) -> Identity:
         return identity_of(self.scope)
+
+    @property
+    def address(self) -> str | None:
+        return client_address(self.scope, self.context.conf().trusted_proxies)
 
     @property
     def store(self) -> Store:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
+from mcp_sessions.authentication.blocking import blocks_of
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
 from mcp_sessions.conf import endpoint
@@ -58,6 +59,9 @@ class Heartbeat:
     async def beat(self) -> None:
         """Run one heartbeat. Where a part of the store is away, the rest is looked after. Raises: StoreUnavailable."""
         node, alias = self.context.node, self.context.conf().alias
+        blocks = blocks_of(alias)
+        if blocks.due:
+            self.context.spawn(blocks.load())  # not awaited: the database may take its time
         await _all_of(
             self.keep,
             self.listeners.keep,

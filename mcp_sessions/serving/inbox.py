@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcp_sessions import subscriptions
+from mcp_sessions.authentication.blocking import blocks_of
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.notifications import (
     Announced,
+    BlocksChanged,
     CallCancelled,
     Cancelled,
     DrainAsked,
@@ -85,6 +87,8 @@ class Inbox:
                 self._context.node.validity.raise_to(min_created_ms)
             case OperatorActed(by=by, what=what):
                 logger.warning("%s, by %r.", what, by)
+            case BlocksChanged():
+                self._context.spawn(blocks_of(self._context.conf().alias).load())
             case Announced(method=method, uri=uri):
                 subscriptions.hear(self._context.conf().alias, notification)
                 listening = self._open_streams.listening

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from mcp.server.subscriptions import ServerEvent, SubscriptionBus
 
+from mcp_sessions.authentication.blocking import Asker, blocks_of
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.authentication.recheck import ended_with
 from mcp_sessions.conf import Endpoint, Limits
@@ -78,6 +79,7 @@ class Listeners:
         """`bus` announces events; None if the server does not accept listeners in this way."""
         self._context = context
         self._bus = bus
+        self._blocks = blocks_of(context.conf().alias)
         self._open: dict[str, Listener] = {}
 
     def __len__(self) -> int:
@@ -96,10 +98,12 @@ class Listeners:
         send: Send,
         *,
         identity: Identity,
+        asker: Asker,
         handshake: Handshake,
         max_bytes: float,
     ) -> None:
-        """Send what is announced until the client leaves, or the stream ends gracefully: with its credentials at last.
+        """Send what is announced until the client leaves, or the stream ends gracefully: with its credentials at last,
+        or when its client is blocked.
 
         After `max_bytes` it is closed with `retry:`.
 
@@ -115,7 +119,7 @@ class Listeners:
             if identity.expires_at is not None:
                 timer = asyncio.get_running_loop().call_later(identity.seconds_left(), listener.end)
             unsubscribe = self._bus.subscribe(listener.hear) if self._bus is not None else None
-            with ended_with(identity, listener.end):
+            with ended_with(identity, listener.end), self._blocks.ending(asker, listener.end):
                 await listener.stream.run(receive, send, max_seconds=inf, max_bytes=max_bytes)
         except TooManySessions:
             recorded = False

@@ -11,6 +11,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from mcp_sessions import lifecycle, subscriptions
+from mcp_sessions.authentication.blocking import blocks_of
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.conf import endpoint
@@ -22,6 +23,7 @@ from mcp_sessions.serving.counts import CountsWriter
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
+from mcp_sessions.serving.limits import RateLimits
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.observing import Begun, Observer, Observing
@@ -65,6 +67,7 @@ class Runtime:
         )
         self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
         self.admission, self.outage = Admission(self.context.conf), Outage(self.context)
+        self.blocks, self.limits = blocks_of(alias), RateLimits(self.context)
         #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
         self.modern: set[ModernExchange] = set()
         self.observing, self.open_streams = Observing(self.context), OpenStreams(self.context)

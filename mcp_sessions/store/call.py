@@ -71,6 +71,8 @@ class Call(NamedTuple, Generic[T_co]):
     follow_up: "Callable[[Any, Any], Sequence[Call[Any]]] | None" = None
     #: Whether an error reply, as StoreUnavailable, is this call's result, and not a failure of the calls beside it.
     fails_alone: bool = False
+    #: Which of the arguments are sealed where there are ENCRYPTION_KEYS.
+    secrets: Sequence[int] = ()
 
 
 #: The version of the records that this release writes and reads.

@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from mcp_sessions.conf import Endpoint, endpoint
@@ -15,6 +17,9 @@ from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
 from mcp_sessions.store.drivers.synchronous import SyncRedisStore
 from mcp_sessions.store.keys import Keys
+
+if TYPE_CHECKING:
+    from mcp_sessions.store.sealing import Sealer
 
 _lock = threading.Lock()
 #: By alias of the endpoint; forgotten when a setting changes.
@@ -69,13 +74,30 @@ def _make(entry: Endpoint) -> tuple[Store, SyncStore]:
             _embedded[entry.namespace, shards] = in_memory(entry.namespace, shards=shards)
         return _embedded[entry.namespace, shards]
     keys = Keys(entry.namespace, make_key_of(entry.cache), shards=shards)
-    identity = repr((settings.CACHES[entry.cache], entry.cache, entry.namespace, shards))
+    sealer = _sealer_of(entry)
+    identity = repr(
+        (settings.CACHES[entry.cache], entry.cache, entry.namespace, shards, entry.encryption_keys)
+    )
     store = _redis.get(identity)
     if store is None:
         store = _redis[identity] = RedisStore(
-            keys, lambda timeout: make_async_client(entry.cache, socket_timeout=timeout)
+            keys, lambda timeout: make_async_client(entry.cache, socket_timeout=timeout), sealer=sealer
         )
-    return store, SyncRedisStore(keys, lambda: sync_client(entry.cache), server=entry.cache)
+    server = entry.cache
+    return store, SyncRedisStore(keys, lambda: sync_client(entry.cache), server=server, sealer=sealer)
+
+
+def _sealer_of(entry: Endpoint) -> "Sealer | None":
+    """What encrypts for an endpoint. Raises: ImproperlyConfigured if the package for that is missing."""
+    if not entry.encryption_keys:
+        return None
+    if find_spec("cryptography") is None:
+        raise ImproperlyConfigured(
+            f'MCP_SESSIONS[{entry.alias!r}] has ENCRYPTION_KEYS. Run pip install "mcp-sessions[encryption]".'
+        )
+    from mcp_sessions.store.sealing import Sealer
+
+    return Sealer(entry.encryption_keys)
 
 
 def _forget(*, setting: str, **_: Any) -> None:

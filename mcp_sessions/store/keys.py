@@ -26,6 +26,7 @@
 | `mcp:v1:{<shard>}:index:<kind>:owner:<digest>:<label>` | sorted set | those of one principal | as their records |
 | `mcp:v1:{<shard>}:clients` | sorted set | client names by their last `initialize`, at most 100 | MAX_AGE |
 | `mcp:v1:{<shard>}:sweeper` | string | the node that drops what is over | 3 s |
+| `mcp:v1:{<shard>}:rate:<digest>` | string | when a bucket of RATE_LIMITS is full again | until then |
 | `mcp:v1:{<namespace>}:nodes` | sorted set | the nodes by last heartbeat | until nodes are forgotten |
 | `mcp:v1:{<namespace>}:nodes:about` | hash | what each of them tells about itself | as above |
 | `mcp:v1:{<namespace>}:inbox:<node>` | stream | notifications for one node, at most about 10,000 | as above |

@@ -100,6 +100,7 @@ class _Request:
     store: Store
     identity: Identity
     meta: Mapping[str, Any] = field(default_factory=dict)
+    address: str | None = None
 
     @property
     def principal(self) -> str:

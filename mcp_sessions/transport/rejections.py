@@ -80,6 +80,7 @@ AUTHENTICATION_UNAVAILABLE: Final = Rejection(
     extra=((b"retry-after", str(RETRY_AFTER).encode()),),
 )
 NOT_AWAITED: Final = Rejection(status=400, message="Bad Request: nobody waits for this response")
+BLOCKED: Final = Rejection(status=403, message="Forbidden: an operator has blocked this client for a time")
 BAD_ORIGIN: Final = Rejection(status=403, message="Forbidden: this Origin is not allowed")
 BAD_HOST: Final = Rejection(status=421, message="Misdirected Request: this Host is not served here")
 BAD_VERSION: Final = Rejection(status=400, message="Bad Request: unsupported MCP-Protocol-Version")

@@ -7,6 +7,7 @@ import pytest
 
 from mcp_sessions.cluster.notifications import (
     Announced,
+    BlocksChanged,
     BroadcastsPosted,
     Cancelled,
     Envelope,
@@ -32,6 +33,7 @@ EACH: tuple[Notification, ...] = (
     ReplyArrived(fingerprint=SESSION, request_id="q0123456789abcdef"),
     SessionsEnded(fingerprints=(SESSION, "e" * 64)),
     MinCreatedRaised(min_created_ms=1_796_000_000_000),
+    BlocksChanged(),
     BroadcastsPosted(),
     Cancelled(requests=(f"{SESSION}:00", f"{SESSION}:01")),
     Announced(method="notifications/tools/list_changed", uri=None),

@@ -18,6 +18,7 @@ _TYPES: Final = {
     "bool": "`True` or `False`",
     "bool | None": "`True`, `False` or `None`",
     "Sequence[str]": "list of texts",
+    "Mapping[str, str]": "dictionary of texts",
     "OnStoreDown": " ".join(f'`"{value}"`' for value in rules.ON_STORE_DOWN),
     "OnMiss": " ".join(f'`"{value}"`' for value in rules.ON_MISSES),
     "datetime | None": "`datetime` or `None`",
@@ -28,7 +29,10 @@ _FIELD: Final = re.compile(r"((?:^    #: .*\n)+)    (\w+): ([^=\n]+?)(?: = .*)?$
 
 def rows() -> list[list[str]]:
     """One row for each setting, from the fields of `conf.Endpoint` and the comments above them."""
-    defaults = {field.name: field.default for field in fields(conf.Endpoint)}
+    defaults = {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields(conf.Endpoint)
+    }
     found = _FIELD.findall(inspect.getsource(conf.Endpoint))
     return [
         [f"`{name.upper()}`", _TYPES[kind], _default(name, defaults[name]), _meaning(comment)]

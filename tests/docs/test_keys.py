@@ -12,6 +12,7 @@ from django.test import override_settings
 from redis import Redis
 
 from mcp_sessions import conf
+from mcp_sessions.conf.rates import limits_of
 from mcp_sessions.counting import Counts
 from mcp_sessions.current import current_request
 from mcp_sessions.handles.handle import StateHandle
@@ -21,6 +22,7 @@ from mcp_sessions.store.calls import (
     counts,
     endings,
     nodes,
+    rates,
     recent,
     requests,
     sessions,
@@ -125,6 +127,8 @@ def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
     yield nodes.notify_all(b"look")
     yield nodes.broadcast(b"hear")
     yield sweeps.over("@0000", node="node1")
+    limited = limits_of({"requests per principal": "10/h"})
+    yield from rates.spend(rates.buckets(limited, ("requests",), rates.Who("user:1"), shards=1))
     yield endings.begin(endings.Ending(token="a", fingerprints=[fingerprint], reason="deleted", by="ann"))
     for stream, last in (("aa", False), ("bb", True)):
         yield streams.open_stream(fingerprint, stream, node="node1", request_id="1", limits=limits)

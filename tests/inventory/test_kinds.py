@@ -59,13 +59,13 @@ def test_one_kind_is_read_alone(mixed: Stores) -> None:
 
 def test_a_list_can_be_paged_to_its_end_and_back(mixed: Stores) -> None:
     for order in ("-last_activity", "last_activity"):
-        shown, page = [], sessions().order_by(order).read_page(limit=7)
-        pages = [page]
+        pages = [sessions().order_by(order).read_page(limit=7)]
         while pages[-1].of.after is not None:
             pages.append(sessions().order_by(order).read_page(limit=7, after=pages[-1].of.after))
         shown = [numbers(page.rows) for page in pages]
-        assert sorted(sum(shown, [])) == list(range(60))
-        assert sum(shown, []) == sorted(sum(shown, []), reverse=order == "last_activity")
+        flat = [number for some in shown for number in some]
+        assert sorted(flat) == list(range(60))
+        assert flat == sorted(flat, reverse=order == "last_activity")
         assert [page.of.total for page in pages] == [60] * len(pages)
         for number in range(len(pages) - 1, 0, -1):
             back = sessions().order_by(order).read_page(limit=7, before=pages[number].of.before)

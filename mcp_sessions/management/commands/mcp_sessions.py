@@ -1,4 +1,4 @@
-"""`manage.py mcp_sessions`: list, show and force-expire sessions and other records, list nodes, and manage tokens."""
+"""`manage.py mcp_sessions`: list, show and force-expire records, block clients, list nodes, and manage tokens."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,19 +6,29 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
-from mcp_sessions.management.subcommands import doctor, ends, jobs, listing, nodes, selection, token, watching
+from mcp_sessions.management.subcommands import (
+    blocks,
+    doctor,
+    ends,
+    jobs,
+    listing,
+    nodes,
+    selection,
+    token,
+    watching,
+)
 from mcp_sessions.store.factory import sync_store_for
 
 
 class Command(BaseCommand):
     help = (
-        "List, show and force-expire the MCP sessions and other records of this project, list its nodes, and make and "
-        "revoke personal access tokens."
+        "List, show and force-expire the MCP sessions and other records of this project, block clients, list its "
+        "nodes, and make and revoke personal access tokens."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="subcommand", required=True)
-        for group in (listing, ends, jobs, nodes, token, watching, doctor):
+        for group in (listing, ends, jobs, blocks, nodes, token, watching, doctor):
             group.add_arguments(commands)
 
     def handle(

@@ -34,7 +34,7 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     )
     create.add_argument(
         "--expires",
-        type=_moment,
+        type=moment,
         default=DEFAULT_LIFETIME,
         help=f"12h, 30d, a date, or never; default {DEFAULT_LIFETIME.days}d",
     )
@@ -111,7 +111,7 @@ def _until(token: PersonalToken) -> str:
     return "never expires" if token.expires is None else f"until {token.expires:%Y-%m-%d %H:%M %Z}"
 
 
-def _moment(text: str) -> timedelta | datetime | None:
+def moment(text: str) -> timedelta | datetime | None:
     """A lifetime, a moment, or None for never. Raises: ArgumentTypeError."""
     if text == "never":
         return None
@@ -119,12 +119,12 @@ def _moment(text: str) -> timedelta | datetime | None:
         number = int(lifetime[1])
         return timedelta(hours=number) if lifetime[2] == "h" else timedelta(days=number)
     try:
-        moment = parse_datetime(text) if parse_date(text) is None else datetime.fromisoformat(text)
+        found = parse_datetime(text) if parse_date(text) is None else datetime.fromisoformat(text)
     except ValueError:
-        moment = None
-    if moment is None:
+        found = None
+    if found is None:
         raise ArgumentTypeError(f"12h, 30d, a date such as 2027-01-31, or never; not {text!r}")
-    aware = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+    aware = timezone.make_aware(found) if timezone.is_naive(found) else found
     if aware <= timezone.now():
         raise ArgumentTypeError(f"a time that is not over, not {text}")
     return aware

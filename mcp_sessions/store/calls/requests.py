@@ -48,7 +48,7 @@ def answer(fingerprint: str, request: str, *, payload: bytes) -> Call[str | None
 
     Of several answers exactly one wins, so the repetition of one that came through gets None as well.
     """
-    return Call(ANSWER, fingerprint, _parts(request), (payload,), _node)
+    return Call(ANSWER, fingerprint, _parts(request), (payload,), _node, secrets=(0,))
 
 
 def progress(fingerprint: str, request: str, *, payload: bytes) -> Call[str | None]:
@@ -56,7 +56,7 @@ def progress(fingerprint: str, request: str, *, payload: bytes) -> Call[str | No
 
     The newest twenty are kept. A payload that equals the one before it is taken for a repeated call.
     """
-    return Call(PROGRESS, fingerprint, _parts(request), (payload, MOST_PROGRESS), _node)
+    return Call(PROGRESS, fingerprint, _parts(request), (payload, MOST_PROGRESS), _node, secrets=(0,))
 
 
 def replies(fingerprint: str, request: str, *, after: int, kept_ms: int) -> Call[Replies | None]:

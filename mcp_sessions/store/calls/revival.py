@@ -67,6 +67,7 @@ def revive(
             arguments,
             _found,
             partial(_index_if_due, limits),
+            secrets=(1,),
         )
     ]
     if found is None:

@@ -70,7 +70,7 @@ def create(
         "again" if again else "",
     )
     try:
-        [created] = yield [Call(CREATE, fingerprint, ("session", "ended"), arguments, _created)]
+        [created] = yield [Call(CREATE, fingerprint, ("session", "ended"), arguments, _created, secrets=(1,))]
     except StoreUnavailable:
         yield from places.give_back(fingerprint, principal, handshake)
         raise

@@ -30,7 +30,8 @@ def get(fingerprint: str, names: Sequence[str]) -> Call[list[str | None]]:
 def set_values(fingerprint: str, values: Mapping[str, str], *, max_bytes: int) -> Call[None]:
     """Set all values or none. Raises StateTooLarge: the total of names and values in bytes of UTF-8."""
     texts = [text for pair in values.items() for text in pair]
-    return Call(SET, fingerprint, _PARTS, (max_bytes, *_utf8(texts)), _value)
+    arguments = (max_bytes, *_utf8(texts))
+    return Call(SET, fingerprint, _PARTS, arguments, _value, secrets=range(2, len(arguments), 2))
 
 
 def delete(fingerprint: str, names: Sequence[str]) -> Call[int]:
@@ -50,7 +51,9 @@ def incr(fingerprint: str, name: str, amount: int | float, *, max_bytes: int) ->
 def append(fingerprint: str, name: str, item: str, *, max_bytes: int) -> Call[int]:
     """Append a JSON text to a list (empty if not set), return its length. Raises StateError if it is not a list."""
     arguments = (max_bytes, *_utf8([name, item]))
-    return Call(APPEND, fingerprint, _PARTS, arguments, lambda *reply: len(json.loads(_value(*reply))))
+    return Call(
+        APPEND, fingerprint, _PARTS, arguments, lambda *reply: len(json.loads(_value(*reply))), secrets=(2,)
+    )
 
 
 def names(fingerprint: str) -> Call[list[str]]:

@@ -133,7 +133,7 @@ def open_stream(
     `stream` is a new random name: for one that exists, its first claim is returned and nothing is changed.
     """
     arguments = (node, request_id, limits.ttl_ms)
-    return Call(OPEN, fingerprint, _parts(stream), arguments, _opened)
+    return Call(OPEN, fingerprint, _parts(stream), arguments, _opened, secrets=(1,))
 
 
 def append(
@@ -153,7 +153,7 @@ def append(
     """
     bounds = (limits.max_events, limits.max_bytes, limits.ttl_ms)
     arguments = (node, first, "1" if last else "", *bounds, *payloads)
-    return Call(APPEND, fingerprint, _parts(stream), arguments, _appended)
+    return Call(APPEND, fingerprint, _parts(stream), arguments, _appended, secrets=range(6, len(arguments)))
 
 
 def publish(
@@ -166,7 +166,8 @@ def publish(
     """
     bounds = (limits.max_events, limits.max_bytes, limits.ttl_ms)
     arguments = (key, PUBLISHED_MS, MOST_PUBLISHED, *bounds, *payloads)
-    return Call(PUBLISH, fingerprint, (*_parts(STANDALONE), "published"), arguments, _appended)
+    parts, secrets = (*_parts(STANDALONE), "published"), range(6, len(arguments))
+    return Call(PUBLISH, fingerprint, parts, arguments, _appended, secrets=secrets)
 
 
 def claim(fingerprint: str, stream: str, *, node: str, after: int | None, ttl_ms: int) -> Call[Taken | None]:
@@ -214,7 +215,7 @@ def close_orphan(
     exchange. From then on the appends of its own node are refused. None if the session or the stream is gone.
     """
     arguments = (origin, after, limits.max_events, limits.max_bytes, limits.ttl_ms, payload)
-    return Call(CLOSE, fingerprint, _parts(stream), arguments, _closed)
+    return Call(CLOSE, fingerprint, _parts(stream), arguments, _closed, secrets=(5,))
 
 
 def rerun(fingerprint: str, stream: str, *, dead: str, node: str, most: int) -> Call[Rerun | None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redis.exceptions import ResponseError
 
@@ -17,6 +17,10 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, check_unused, failure
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.keys import Keys
+
+if TYPE_CHECKING:
+    # It needs a package that few have.
+    from mcp_sessions.store.sealing import Sealer
 
 T = TypeVar("T")
 #: Makes a client; the socket timeout in seconds is None for that of the settings.
@@ -47,16 +51,25 @@ class RedisStore:
     shared = True
 
     def __init__(
-        self, keys: Keys, make_client: MakeClient, *, clock: Callable[[], int] | None = None
+        self,
+        keys: Keys,
+        make_client: MakeClient,
+        *,
+        clock: Callable[[], int] | None = None,
+        sealer: "Sealer | None" = None,
     ) -> None:
         self._keys = keys
         self._make_client = make_client
         self._clock = clock
+        self._sealer = sealer
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
     async def run(self, work: Call[T] | Operation[T], /) -> T:
         if not isinstance(work, Call):
             return await self._operate(work)
+        if self._sealer is not None:
+            [result] = await self.run_all([work])
+            return cast("T", result)
         loop = self._loops.get(asyncio.get_running_loop()) or self._enter()
         # In one frame, unlike `run_all`: this is on the path of every request.
         now = "" if self._clock is None else self._clock()
@@ -96,7 +109,8 @@ class RedisStore:
     def _submit(self, loop: _Loop, call: Call[Any], pipe: str) -> "asyncio.Future[Any]":
         now = "" if self._clock is None else self._clock()
         keys = self._keys.resolve(call.home, call.parts)
-        return loop.pipelines.by_name[pipe].submit((call.script, keys, (now, *call.arguments)))
+        arguments = call.arguments if self._sealer is None else self._sealer.arguments(call)
+        return loop.pipelines.by_name[pipe].submit((call.script, keys, (now, *arguments)))
 
     def _result(self, loop: _Loop, call: Call[T], reply: Any) -> T:
         """Raises: StoreUnavailable, which is the result of a call that fails alone; what the call's decoder raises."""
@@ -107,6 +121,8 @@ class RedisStore:
             if call.fails_alone:
                 return cast("T", error)
             raise error
+        if self._sealer is not None:
+            reply = self._sealer.opened(call.home, reply)
         result = call.decode(call.home, reply)
         if call.follow_up is not None:
             for following in call.follow_up(result, reply):

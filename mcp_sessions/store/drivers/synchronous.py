@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redis import Redis
 
@@ -17,6 +17,10 @@ from mcp_sessions.store.clients import SyncClient
 from mcp_sessions.store.drivers import SyncStore
 from mcp_sessions.store.keys import Keys
 
+if TYPE_CHECKING:
+    # It needs a package that few have.
+    from mcp_sessions.store.sealing import Sealer
+
 T = TypeVar("T")
 
 
@@ -26,9 +30,12 @@ class SyncRunner(ABC):
     #: Equal for stores whose calls can share a round trip.
     server: Hashable
 
-    def __init__(self, keys: Keys, *, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, keys: Keys, *, clock: Callable[[], int] | None = None, sealer: "Sealer | None" = None
+    ) -> None:
         self._keys = keys
         self._clock = clock
+        self._sealer = sealer
 
     @abstractmethod
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
@@ -63,8 +70,10 @@ class SyncRunner(ABC):
     def jobs(self, calls: Iterable[Call[Any]]) -> list[Job]:
         """What is sent for calls."""
         now = "" if self._clock is None else self._clock()
+        sealed = [call.arguments if self._sealer is None else self._sealer.arguments(call) for call in calls]
         return [
-            (call.script, self._keys.resolve(call.home, call.parts), (now, *call.arguments)) for call in calls
+            (call.script, self._keys.resolve(call.home, call.parts), (now, *arguments))
+            for call, arguments in zip(calls, sealed, strict=True)
         ]
 
     def result(self, call: Call[Any], reply: Any) -> Any:
@@ -76,6 +85,8 @@ class SyncRunner(ABC):
             if call.fails_alone:
                 return error
             raise error
+        if self._sealer is not None:
+            reply = self._sealer.opened(call.home, reply)
         result = call.decode(call.home, reply)
         following = () if call.follow_up is None else call.follow_up(result, reply)
         if following:
@@ -128,8 +139,9 @@ class SyncRedisStore(SyncRunner):
         *,
         clock: Callable[[], int] | None = None,
         server: Hashable = None,
+        sealer: "Sealer | None" = None,
     ) -> None:
-        super().__init__(keys, clock=clock)
+        super().__init__(keys, clock=clock, sealer=sealer)
         self._connect = connect
         self._gathering = Gathering(together=True)
         self.server = connect if server is None else server

@@ -1,0 +1,131 @@
+"""Blocks in the admin: their list, making one, lifting some, and blocking those whose records are ended."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Field, QuerySet
+from django.http import HttpRequest, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils import timezone
+
+from mcp_sessions import blocks, conf
+from mcp_sessions.admin.actions import force_expire, reason_of
+from mcp_sessions.models import Block, MCPSession
+from mcp_sessions.records import ANONYMOUS
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Block]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+#: How long a block may last that is made with the action, in words; None: until it is lifted.
+_DURATIONS: Final[dict[str, timedelta | None]] = {
+    "an hour": timedelta(hours=1),
+    "a day": timedelta(days=1),
+    "a week": timedelta(weeks=1),
+    "30 days": timedelta(days=30),
+    "until it is lifted": None,
+}
+#: Records, the last used first, of which the action takes principals or client names.
+MOST_READ: Final = 5_000
+#: Principals, or client names, that the action blocks at most.
+MOST_AT_ONCE: Final = 100
+
+
+@admin.action(permissions=["change"], description="Lift selected blocks")
+def lift(modeladmin: "BlockAdmin", request: HttpRequest, queryset: "QuerySet[Block]") -> None:
+    """Serve again whoever was refused, on every process."""
+    chosen = list(queryset)
+    for each in chosen:
+        if each.state == "active":
+            modeladmin.log_change(request, each, "Lifted.")
+    lifted = blocks.unblock(chosen, by=request.user.get_username())
+    modeladmin.message_user(request, f"Blocks lifted: {lifted}.", messages.SUCCESS)
+
+
+@admin.register(Block)
+class BlockAdmin(ModelAdmin):
+    """A block is made, and lifted; it stays in the list, and nothing of it is changed."""
+
+    actions = (lift,)
+    list_display = ("value", "kind", "endpoint", "state", "expires", "reason", "by", "created")
+    list_filter = ("kind", "lifted", "expires")
+    fields = ("kind", "value", "endpoint", "expires", "reason")
+    search_fields = ("value", "reason", "by")
+    search_help_text = "Search by what is blocked, the reason, or who has blocked it."
+
+    @admin.display(description="state")
+    def state(self, obj: Block) -> str:
+        return obj.state
+
+    def has_delete_permission(self, request: HttpRequest, obj: Block | None = None) -> bool:
+        return False
+
+    def get_fields(self, request: HttpRequest, obj: Block | None = None) -> tuple[str, ...]:
+        return self.fields if obj is None else (*self.fields, "state", "by", "created", "lifted")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Block | None = None) -> tuple[str, ...]:
+        return () if obj is None else self.get_fields(request, obj)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"expires": timezone.now().replace(microsecond=0) + timedelta(days=1), **request.GET.dict()}
+
+    def formfield_for_dbfield(self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "endpoint":
+            choices = [("", "every endpoint"), *((alias, alias) for alias in conf.aliases())]
+            return forms.ChoiceField(choices=choices, required=False)
+        if db_field.name == "value":
+            kwargs["widget"] = forms.TextInput(attrs={"size": 60})
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Block, form: Any, change: bool) -> None:
+        if not change:
+            obj.by = request.user.get_username()
+            blocks.save(obj)
+
+
+@admin.action(permissions=["block"], description="Force-expire selected %(verbose_name_plural)s and block")
+def force_expire_and_block(
+    modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, queryset: Any
+) -> TemplateResponse | HttpResponseRedirect | None:
+    """Ask whom to block and for how long; then block them, and end the records.
+
+    In this order, so that nobody comes back in between. Raises: StoreUnavailable, as `force_expire`; the blocks hold.
+    """
+    kind = request.POST.get("block", "")
+    if kind in ("principal", "client"):
+        _block(modeladmin, request, queryset, kind)
+    page = force_expire(modeladmin, request, queryset)
+    if isinstance(page, TemplateResponse) and page.context_data is not None:
+        page.context_data |= {"action": force_expire_and_block.__name__, "durations": list(_DURATIONS)}
+    return page
+
+
+def _block(
+    modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, queryset: Any, kind: str
+) -> None:
+    """Block the principals, or the clients' names, of the records. Anonymous clients have no principal to block."""
+    duration = _DURATIONS.get(request.POST.get("duration", ""), timedelta(hours=1))
+    whom = {
+        (each.endpoint, each.principal if kind == "principal" else each.client_name)
+        for each in queryset[:MOST_READ]
+    }
+    wanted = sorted((alias, value) for alias, value in whom if value and value != ANONYMOUS)
+    for alias, value in wanted[:MOST_AT_ONCE]:
+        blocks.block(
+            "principal" if kind == "principal" else "client",
+            value,
+            duration=duration,
+            endpoint=alias,
+            reason=reason_of(request)[:200],
+            by=request.user.get_username(),
+        )
+    modeladmin.message_user(request, f"Blocked: {min(len(wanted), MOST_AT_ONCE)}.", messages.SUCCESS)
+    if len(wanted) < len(whom):
+        text = "Clients that are anonymous, or have no name, were not blocked."
+        modeladmin.message_user(request, text, messages.WARNING)
+    if len(wanted) > MOST_AT_ONCE:
+        text = f"{MOST_AT_ONCE} are blocked at a time. The others were not."
+        modeladmin.message_user(request, text, messages.WARNING)

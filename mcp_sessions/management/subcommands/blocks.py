@@ -1,0 +1,102 @@
+"""`block`, `unblock` and `blocks`: who is refused for a time, on every node."""
+
+import getpass
+from argparse import _SubParsersAction
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from mcp_sessions import blocks, conf
+from mcp_sessions.blocks import BLOCK_KINDS, Block, BlockKind
+from mcp_sessions.inventory import display
+from mcp_sessions.inventory.principals import principal_named
+from mcp_sessions.management.subcommands.token import moment
+
+_ROW: Final = "{:<6}  {:<10}  {:<40}  {:<12}  {:<22}  {:<16}  {}"
+_HEAD: Final = ("BLOCK", "WHAT", "VALUE", "ENDPOINT", "UNTIL", "BY", "REASON")
+
+
+def add_arguments(commands: "_SubParsersAction[Any]") -> None:
+    block = commands.add_parser("block", help="refuse a principal, client name or address, on every node")
+    block.add_argument("kind", choices=BLOCK_KINDS, metavar="WHAT", help=", ".join(BLOCK_KINDS))
+    block.add_argument(
+        "value", help="a principal as “show” prints it or a user name, a client’s name, an address or network"
+    )
+    block.add_argument(
+        "--for",
+        dest="until",
+        type=moment,
+        default=timedelta(days=1),
+        help="12h, 30d, a date, or never, which is until it is lifted; default 1d",
+    )
+    block.add_argument("--endpoint", default="", choices=("", *conf.aliases()), help="default: all endpoints")
+    block.add_argument("--reason", default="", help="for operators; clients do not see it")
+    block.set_defaults(run=_block)
+    unblock = commands.add_parser("unblock", help="lift blocks, on every node")
+    unblock.add_argument(
+        "numbers", nargs="+", type=int, metavar="BLOCK", help="its number, as “blocks” prints it"
+    )
+    unblock.set_defaults(run=_unblock)
+    list_ = commands.add_parser("blocks", help="list the blocks that hold, newest first")
+    list_.set_defaults(run=_list)
+
+
+def _block(
+    command: BaseCommand,
+    *,
+    kind: BlockKind,
+    value: str,
+    until: timedelta | datetime | None,
+    endpoint: str,
+    reason: str,
+    **_: Any,
+) -> None:
+    if kind == "principal":
+        value = principal_named(value)
+        if ":" not in value:
+            raise CommandError(f"There is no user {value}, and no principal is called so.")
+    duration = until - timezone.now() if isinstance(until, datetime) else until
+    try:
+        made = blocks.block(kind, value, duration=duration, endpoint=endpoint, reason=reason, by=_who())
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    command.stdout.write(f"{made.pk}: {made} is blocked {_until(made)}")
+
+
+def _unblock(command: BaseCommand, *, numbers: list[int], **_: Any) -> None:
+    found = Block.objects.in_bulk(numbers)
+    unknown = sorted(set(numbers) - found.keys())
+    if unknown:
+        raise CommandError(f"There is no block {unknown[0]}. “blocks” lists them.")
+    for each in found.values():
+        lifted = blocks.unblock([each], by=_who())
+        command.stdout.write(f"{each.pk}: {each} is {'no longer blocked' if lifted else each.state}")
+
+
+def _list(command: BaseCommand, **_: Any) -> None:
+    command.stdout.write(_ROW.format(*_HEAD))
+    for each in blocks.active():
+        cells = (
+            each.pk,
+            each.kind,
+            display.printable(each.value, 40),
+            display.printable(each.endpoint, 12) or "all",
+            _until(each),
+            display.printable(each.by, 16),
+            display.printable(each.reason, 60),
+        )
+        command.stdout.write(_ROW.format(*cells).rstrip())
+
+
+def _until(block: Block) -> str:
+    return "until it is lifted" if block.expires is None else f"until {block.expires:%Y-%m-%d %H:%M %Z}"
+
+
+def _who() -> str:
+    """Who runs the command, for the audit. A container may have no name for its user."""
+    try:
+        return f"shell:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "shell"
