@@ -162,7 +162,7 @@ class _HandshakeRequest:
             session = await lookup.touch(
                 self.runtime,
                 headers.get(SESSION_ID),
-                principal=self.identity.principal,
+                self.identity,
                 call=jsonrpc.call_name(message),
                 initialized=isinstance(message, jsonrpc.Notification)
                 and message.method == "notifications/initialized",
@@ -260,9 +260,7 @@ class _HandshakeRequest:
         if (rejection := runtime.listen()) is not None:
             return await reject(self.send, rejection)
         try:
-            session = await lookup.touch(
-                runtime, self.headers.get(SESSION_ID), principal=self.identity.principal, call="GET"
-            )
+            session = await lookup.touch(runtime, self.headers.get(SESSION_ID), self.identity, call="GET")
             if isinstance(session, rejections.Rejection):
                 return await reject(self.send, session)
             if not session.is_stored:
@@ -319,9 +317,7 @@ class _HandshakeRequest:
             return rejections.TOO_MANY_REQUESTS
         admission.waiting += 1
         try:
-            return await lookup.refusal(
-                self.runtime, self.headers.get(SESSION_ID), principal=self.identity.principal
-            )
+            return await lookup.refusal(self.runtime, self.headers.get(SESSION_ID), self.identity)
         finally:
             admission.waiting -= 1
 

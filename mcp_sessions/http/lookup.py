@@ -4,6 +4,7 @@ import logging
 from typing import Final
 
 from mcp_sessions import ids
+from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.conf.rules import REVIVE
 from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions
 from mcp_sessions.ids import SignedId
@@ -22,10 +23,10 @@ _refused: Final = Repeats(logger, "Sessions that were not revived at a cap")
 
 
 async def touch(
-    runtime: Runtime, header: bytes | None, *, principal: str, call: str, initialized: bool = False
+    runtime: Runtime, header: bytes | None, identity: Identity, *, call: str, initialized: bool = False
 ) -> Session | Rejection:
     """The session of a request, slid and counted, by its `Mcp-Session-Id`. Raises: StoreUnavailable."""
-    context = runtime.context
+    context, principal = runtime.context, identity.principal
     session_id = identified(context, header, principal)
     if isinstance(session_id, Rejection):
         return session_id
@@ -40,20 +41,20 @@ async def touch(
         session = await context.store.run(touching)
     except StoreUnavailable as error:
         return _served(runtime, session_id, principal, error)
-    return session or await _missed(runtime, session_id, principal, call)
+    return session or await _missed(runtime, session_id, identity, call)
 
 
-async def refusal(runtime: Runtime, header: bytes | None, *, principal: str) -> Rejection | None:
+async def refusal(runtime: Runtime, header: bytes | None, identity: Identity) -> Rejection | None:
     """Why a request is refused whose session nobody has touched yet. Raises: StoreUnavailable."""
-    session_id = identified(runtime.context, header, principal)
+    session_id = identified(runtime.context, header, identity.principal)
     if isinstance(session_id, Rejection):
         return session_id
     found: Session | Rejection | None
     try:
         found = await runtime.context.store.run(sessions.get(session_id.fingerprint))
     except StoreUnavailable as error:
-        found = _served(runtime, session_id, principal, error)
-    found = found or await _missed(runtime, session_id, principal, "")
+        found = _served(runtime, session_id, identity.principal, error)
+    found = found or await _missed(runtime, session_id, identity, "")
     return found if isinstance(found, Rejection) else None
 
 
@@ -86,8 +87,11 @@ def _served(
     return runtime.outage.serve(session_id, principal, error) or not_found(session_id.fingerprint)
 
 
-async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: str) -> Session | Rejection:
+async def _missed(
+    runtime: Runtime, session_id: SignedId, identity: Identity, call: str
+) -> Session | Rejection:
     """What a verified id gets that has no record: its session, opened again, if ON_MISS says so and it did not end.
+    The credential that opens it again counts as the one it was opened with.
 
     That is also so for one that was opened while the store was away, by a process that may not have recorded it.
     """
@@ -98,7 +102,11 @@ async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: 
     if handshake is None:
         return not_found(session_id.fingerprint)
     reviving = revival.revive(
-        session_id, principal=principal, handshake=handshake, limits=conf.limits, call=call
+        session_id,
+        principal=identity.principal,
+        handshake=handshake.opened_with(identity.credential),
+        limits=conf.limits,
+        call=call,
     )
     try:
         found = await context.store.run(reviving)
@@ -108,7 +116,7 @@ async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: 
     except StoreUnavailable as error:
         if not session_id.unwritten:
             raise  # the store has said that there is no such session, and it may have ended
-        return _served(runtime, session_id, principal, error)
+        return _served(runtime, session_id, identity.principal, error)
     if found is None:
         return not_found(session_id.fingerprint)
     if found.opened:

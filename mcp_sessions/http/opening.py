@@ -44,7 +44,7 @@ async def initialize(
         error = jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
         return await send_message(send, error, as_stream=as_stream)
     validity, minted = runtime.context.node.validity, dict[str, str]()
-    recorded = handshake.opened_with(identity.credential) if identity.credential else handshake
+    recorded = handshake.opened_with(identity.credential)
 
     def mint() -> tuple[str, Handshake]:
         session_id = ids.mint(
@@ -67,7 +67,7 @@ async def initialize(
         _refused.add("Refused a new session on endpoint %r: %s", conf.alias, error)
         return await reject(send, rejections.TOO_MANY_SESSIONS)
     except StoreUnavailable as error:
-        session_id, session = runtime.outage.open(handshake, identity.principal, error)
+        session_id, session = runtime.outage.open(handshake, identity, error)
         minted[session.fingerprint] = session_id.text
     logger.info("Session %.12s initialized by %s.", session.fingerprint, shown(handshake.client_name))
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
