@@ -18,10 +18,24 @@ from mcp_sessions.conf import Endpoint
 from mcp_sessions.transport.asgi import Application, Scope
 
 
-class BearerAuthenticator(Authenticator):
-    """`token`: bearer tokens that TOKEN_VERIFIER accepts, for RESOURCE_URL unless VALIDATE_TOKEN_RESOURCE is False."""
+class ResourceAuthenticator(Authenticator):
+    """What all have whose clients get bearer tokens from ISSUER_URL for RESOURCE_URL."""
 
     advice = "Send a bearer token. The protected resource metadata says where to get one."
+
+    def metadata(self) -> Mapping[str, Application]:
+        """The protected resource metadata (RFC 9728)."""
+        oauth = oauth_settings(self.conf)
+        routes = create_protected_resource_routes(
+            oauth.resource_server_url,  # type: ignore[arg-type] # oauth_settings requires it
+            [oauth.issuer_url],
+            scopes_supported=oauth.required_scopes,
+        )
+        return {route.path.lstrip("/"): Starlette(routes=[route]) for route in routes}
+
+
+class BearerAuthenticator(ResourceAuthenticator):
+    """`token`: bearer tokens that TOKEN_VERIFIER accepts, for RESOURCE_URL unless VALIDATE_TOKEN_RESOURCE is False."""
 
     def __init__(self, conf: Endpoint) -> None:
         super().__init__(conf)
@@ -37,16 +51,6 @@ class BearerAuthenticator(Authenticator):
     async def authenticate(self, scope: Scope) -> Identity | None:
         found = await self._backend.authenticate(HTTPConnection(scope))
         return None if found is None else of_token(found[1].access_token)
-
-    def metadata(self) -> Mapping[str, Application]:
-        """The protected resource metadata (RFC 9728)."""
-        oauth = oauth_settings(self.conf)
-        routes = create_protected_resource_routes(
-            oauth.resource_server_url,  # type: ignore[arg-type] # oauth_settings requires it
-            [oauth.issuer_url],
-            scopes_supported=oauth.required_scopes,
-        )
-        return {route.path.lstrip("/"): Starlette(routes=[route]) for route in routes}
 
 
 def metadata_url(conf: Endpoint) -> str:

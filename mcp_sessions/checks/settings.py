@@ -101,7 +101,7 @@ def check_token_metadata(app_configs: Apps, **_: Any) -> Found:
             "both in the protected resource metadata (RFC 9728).",
         )
         for endpoint in endpoints()
-        for name in ("token", "jwks")
+        for name in ("token", "jwks", "oauth-toolkit")
         if name in names_for(endpoint)
         for key in ("ISSUER_URL", "RESOURCE_URL")
         if not getattr(endpoint, conf.KEYS[key])
