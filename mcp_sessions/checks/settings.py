@@ -217,5 +217,18 @@ def check_authentication(app_configs: Apps, **_: Any) -> Found:
     ]
 
 
+@register(TAG, deploy=True)
+def check_hosts(app_configs: Apps, **_: Any) -> Found:
+    """W031: ALLOWED_HOSTS names the hosts of the endpoints."""
+    if "*" not in settings.ALLOWED_HOSTS or not endpoints():
+        return []
+    text = (
+        "ALLOWED_HOSTS is ['*']: whoever has a name of their own lead here can have browsers send requests to the "
+        "endpoints under that name (DNS rebinding). So pages are let in only if ALLOWED_ORIGINS has their origin, those "
+        "of this site, too."
+    )
+    return [message(Advice, "W031", text, "Name the hosts of this site in ALLOWED_HOSTS.")]
+
+
 def _admits(endpoint: Endpoint) -> str:
     return "has REQUIRE_USER = False" if endpoint.require_user is False else "has no AUTHENTICATION"

@@ -148,8 +148,9 @@ class Endpoint:
     #: each process that died with it, three times at most. This applies only to tools annotated with `readOnlyHint` or
     #: `idempotentHint`.
     rerun_lost_calls: bool = False
-    #: What finds out who sends a request, tried in order: "token", "personal-token", "jwks", "oauth-toolkit", "session",
-    #: "drf", "proxy", or the dotted path of an `Authenticator` or of an authentication class of Django REST framework.
+    #: What finds out who sends a request, tried in order: "token", "personal-token", "jwks", "oauth-toolkit",
+    #: "session", "drf", "proxy", or the dotted path of an `Authenticator` or of an authentication class of Django REST
+    #: framework.
     authentication: Sequence[str] = ()
     #: Whether anonymous requests get 401. None: yes, if AUTHENTICATION or TOKEN_VERIFIER is set.
     require_user: bool | None = None

@@ -33,6 +33,10 @@ const authProvider = {
   redirectToAuthorization: (url) => void (kept.authorize = url.href),
   saveCodeVerifier: (verifier) => void (kept.verifier = verifier),
   codeVerifier: () => kept.verifier,
+  invalidateCredentials: (what) => {
+    if (what === "all" || what === "tokens") delete kept.tokens;
+    if (what === "all" || what === "client") delete kept.client;
+  },
 };
 let client, transport;
 
