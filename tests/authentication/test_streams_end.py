@@ -33,7 +33,7 @@ from tests.support.provider import Provider
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SOON: Final = 1.0
+SOON: Final = 3.0
 #: Seconds within which a stream has to end: a token is accepted to the end of its last second.
 BOUND: Final = 10.0
 

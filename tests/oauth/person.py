@@ -42,19 +42,22 @@ class Person:
         self.logged_in_at.append(response.url.path)
         fields = {"username": self.name, "login": self.name, "password": f"{self.name}'s password"}
         answer = self.browser.post(
-            str(response.url), data=_fields(response) | fields, headers={"referer": str(response.url)}
+            str(response.url), data=fields_of(response) | fields, headers={"referer": str(response.url)}
         )
         assert answer.status_code == 302, answer.text
         return self.browser.get(urljoin(str(response.url), answer.headers["location"]), follow_redirects=True)
 
     def submit(self, page: httpx2.Response, **buttons: str) -> dict[str, str]:
         """Send the form of a page; the query of the address to which that leads."""
-        answer = self.browser.post(
-            str(page.url), data=_fields(page) | buttons, headers={"referer": str(page.url)}
-        )
+        answer = self.press(page, **buttons)
         assert answer.status_code == 302, answer.text
         query = parse_qs(urlsplit(answer.headers["location"]).query)
         return {name: values[0] for name, values in query.items()}
+
+    def press(self, page: httpx2.Response, **buttons: str) -> httpx2.Response:
+        """Send the form of a page."""
+        headers = {"referer": str(page.url)}
+        return self.browser.post(str(page.url), data=fields_of(page) | buttons, headers=headers)
 
 
 class _Hidden(HTMLParser):
@@ -68,7 +71,8 @@ class _Hidden(HTMLParser):
             self.fields[str(said["name"])] = said.get("value") or ""
 
 
-def _fields(page: httpx2.Response) -> dict[str, str]:
+def fields_of(page: httpx2.Response) -> dict[str, str]:
+    """The hidden fields of a page, by their names."""
     parser = _Hidden()
     parser.feed(page.text)
     return parser.fields

@@ -41,3 +41,8 @@ async def look(ctx: Context) -> dict[str, Any]:
     }
     request: Any = ctx.request_context.request
     return {"session": str(said) + repr(session), "headers": dict(request.headers), "process": os.getpid()}
+
+
+@server.tool()
+async def open_box(box: Box) -> str:
+    return "opened"
