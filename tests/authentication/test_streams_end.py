@@ -48,6 +48,7 @@ def _looked_at_often(monkeypatch: pytest.MonkeyPatch) -> None:
         RestFrameworkAuthenticator,
         ToolkitAuthenticator,
     ):
+        assert kind.recheck_seconds is not None
         monkeypatch.setattr(kind, "recheck_seconds", kind.recheck_seconds / 10)
     assert JWKSAuthenticator.recheck_seconds is None
 

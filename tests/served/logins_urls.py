@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from mcp_sessions.health import healthz
 
 
-class LogOut(APIView):
+class LogOut(APIView):  # type: ignore[misc]  # it has no type hints
     """Deletes the token with which it is asked."""
 
     authentication_classes = (TokenAuthentication,)

@@ -226,7 +226,7 @@ class _Maker:
     def _params(self, method: str) -> dict[str, Any]:
         known, chance = self.known, self.chance
         box = chance.choice(known.handles) if known.handles else "box-111-111-111"
-        tools = (
+        tools: tuple[tuple[str, dict[str, str]], ...] = (
             ("keep", {"what": "x"}),
             ("look", {}),
             ("make_box", {}),
