@@ -9,6 +9,7 @@ import argparse
 import random
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -30,8 +31,9 @@ TOKENS: Final = (
     "unscoped-1",
     "nobody-1",
 )
-#: Requests after which the memory is measured for the first time.
-WARM: Final = 5_000
+#: Requests that have one seed: the one that is printed, and those that follow it. After the first of these parts, the
+#: memory is measured.
+PART: Final = 5_000
 
 
 def main() -> int:
@@ -55,19 +57,23 @@ def main() -> int:
             known = hostile.prepared(process.url, TOKENS)
             told = {fingerprint(each) for each in known.session_ids}
             before = process.log.stat().st_size
-            warm = hostile.run(process.port, known, count=min(WARM, options.count), seed=options.seed)
-            memory = resident(process.pid)
-            rest = hostile.run(process.port, known, count=options.count - WARM, seed=options.seed + 1)
+            parts, memory = list[hostile.Outcome](), 0
+            for number in range(-(-options.count // PART)):
+                count = min(PART, options.count - number * PART)
+                part = hostile.run(process.port, known, count=count, seed=options.seed + number)
+                memory = memory or resident(process.pid)
+                parts.append(part)
+                print(f"{number * PART + count:,} requests, {len(part.bad)} of these bad", flush=True)
             grown = resident(process.pid) - memory
-            told |= {fingerprint(each) for each in warm.opened | rest.opened}
+            told |= {fingerprint(each) for part in parts for each in part.opened}
             with redis.client() as client:
                 stored = client.zrange(f":1:mcp:v1:{{{NAMESPACE}}}:index:activity", 0, -1)
                 lasting = sum(client.ttl(key) == -1 for key in client.scan_iter())
             log = process.log.read_text(errors="replace")
             logged = process.log.stat().st_size - before
-    statuses = warm.statuses + rest.statuses
-    bad = warm.bad + rest.bad
-    print(f"{statuses.total():,} requests in {warm.seconds + rest.seconds:.0f} s")
+    statuses = sum((part.statuses for part in parts), Counter[int]())
+    bad = [each for part in parts for each in part.bad]
+    print(f"{statuses.total():,} requests in {sum(part.seconds for part in parts):.0f} s")
     print(
         "answers:",
         ", ".join(f"{status or 'none'}: {number:,}" for status, number in sorted(statuses.items())),
@@ -81,7 +87,7 @@ def main() -> int:
     print(
         f"sessions: {len(stored):,} in Redis, of which nobody was told {leaked}; keys without a TTL: {lasting}"
     )
-    print(f"memory after {WARM:,} requests: {memory / 2**20:.0f} MiB; at the end {grown / 2**20:+.0f} MiB")
+    print(f"memory after {PART:,} requests: {memory / 2**20:.0f} MiB; at the end {grown / 2**20:+.0f} MiB")
     return 1 if bad or tracebacks or leaked or lasting else 0
 
 

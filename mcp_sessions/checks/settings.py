@@ -224,8 +224,8 @@ def check_hosts(app_configs: Apps, **_: Any) -> Found:
         return []
     text = (
         "ALLOWED_HOSTS is ['*']: whoever has a name of their own lead here can have browsers send requests to the "
-        "endpoints under that name (DNS rebinding). So pages are let in only if ALLOWED_ORIGINS has their origin, those "
-        "of this site, too."
+        "endpoints under that name (DNS rebinding). So pages are let in only if ALLOWED_ORIGINS has their origin, also "
+        "those of this site."
     )
     return [message(Advice, "W031", text, "Name the hosts of this site in ALLOWED_HOSTS.")]
 
