@@ -6,7 +6,7 @@ BIN := .venv/bin
 MANAGE := DJANGO_DEBUG=1 REDIS_URL=redis://127.0.0.1:6379/0 $(BIN)/python manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster install test check format bench paths coverage mutation tools lock clean
+.PHONY: help run cluster install test check format bench paths coverage mutation tools lock wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
@@ -56,6 +56,9 @@ mutation: install ## change code at random and count what no test notices (hours
 
 tools: install ## install the conformance suite and the MCP clients that the tests drive into .cache
 	@$(BIN)/python -m tests.support.programs
+
+wheel: install ## build the wheel and its software bill of materials into dist/, and look for known vulnerabilities
+	@$(BIN)/python tools/release.py
 
 lock: ## update constraints.txt to the newest versions that pyproject.toml allows
 	@$(PYTHON) tools/lock.py

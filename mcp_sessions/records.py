@@ -126,7 +126,9 @@ class Handshake:
         )
 
     def opened_with(self, credential: str) -> "Handshake":
-        """The same for a session that was opened with a credential which has a name."""
+        """The same for a session that is opened with a credential of that name, which is empty if it has none."""
+        if not credential:
+            return self
         return Handshake(
             protocol_version=self.protocol_version,
             client_info=self.client_info,

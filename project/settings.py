@@ -5,6 +5,7 @@ from typing import Any
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from mcp_sessions.oauth import provider
 from project import paths
 from project.endpoint import endpoint_from_environment
 from project.environment import boolean, read, words
@@ -110,6 +111,14 @@ def _cache() -> dict[str, Any]:
 CACHES = {"default": _cache()}
 
 MCP_SESSIONS = {"default": endpoint_from_environment()}
+
+# The switch: with MCP_AUTHENTICATION=oauth-toolkit the demo is its own authorization server.
+if "oauth-toolkit" in MCP_SESSIONS["default"].get("AUTHENTICATION", ()):
+    INSTALLED_APPS += ["oauth2_provider"]
+    LOGIN_URL = "admin:login"
+    OAUTH2_PROVIDER = provider(
+        MCP_SESSIONS["default"].get("ISSUER_URL", ""), scopes={"library": "Use the library in your name"}
+    )
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -1,7 +1,8 @@
 """Bearer tokens that an SDK `TokenVerifier` verifies, and the metadata that tells clients where to get one."""
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Final
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -17,11 +18,30 @@ from mcp_sessions.authentication.identity import Identity, of_token
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.transport.asgi import Application, Scope
 
+#: Tokens of open streams about which a verifier is asked at the same time.
+TOGETHER: Final = 10
 
-class BearerAuthenticator(Authenticator):
-    """`token`: bearer tokens that TOKEN_VERIFIER accepts, for RESOURCE_URL unless VALIDATE_TOKEN_RESOURCE is False."""
+
+class ResourceAuthenticator(Authenticator):
+    """What all have whose clients get bearer tokens from ISSUER_URL for RESOURCE_URL."""
 
     advice = "Send a bearer token. The protected resource metadata says where to get one."
+
+    def metadata(self) -> Mapping[str, Application]:
+        """The protected resource metadata (RFC 9728)."""
+        oauth = oauth_settings(self.conf)
+        routes = create_protected_resource_routes(
+            oauth.resource_server_url,  # type: ignore[arg-type] # oauth_settings requires it
+            [oauth.issuer_url],
+            scopes_supported=oauth.required_scopes,
+        )
+        return {route.path.lstrip("/"): Starlette(routes=[route]) for route in routes}
+
+
+class BearerAuthenticator(ResourceAuthenticator):
+    """`token`: bearer tokens that TOKEN_VERIFIER accepts, for RESOURCE_URL unless VALIDATE_TOKEN_RESOURCE is False."""
+
+    recheck_seconds: ClassVar[float | None] = 10.0
 
     def __init__(self, conf: Endpoint) -> None:
         super().__init__(conf)
@@ -36,17 +56,21 @@ class BearerAuthenticator(Authenticator):
 
     async def authenticate(self, scope: Scope) -> Identity | None:
         found = await self._backend.authenticate(HTTPConnection(scope))
-        return None if found is None else of_token(found[1].access_token)
+        return None if found is None else of_token(found[1].access_token, source=self)
 
-    def metadata(self) -> Mapping[str, Application]:
-        """The protected resource metadata (RFC 9728)."""
-        oauth = oauth_settings(self.conf)
-        routes = create_protected_resource_routes(
-            oauth.resource_server_url,  # type: ignore[arg-type] # oauth_settings requires it
-            [oauth.issuer_url],
-            scopes_supported=oauth.required_scopes,
-        )
-        return {route.path.lstrip("/"): Starlette(routes=[route]) for route in routes}
+    async def still_good(self, identities: Collection[Identity]) -> Collection[Identity]:
+        """Asks the verifier about each token once, about several at a time."""
+        tokens = list({each.access_token.token for each in identities})
+        good: set[str] = set()
+        for start in range(0, len(tokens), TOGETHER):
+            some = tokens[start : start + TOGETHER]
+            accepted = await asyncio.gather(*map(self._is_good, some))
+            good.update(token for token, is_good in zip(some, accepted, strict=True) if is_good)
+        return [each for each in identities if each.access_token.token in good]
+
+    async def _is_good(self, token: str) -> bool:
+        scope = {"type": "http", "headers": [(b"authorization", b"Bearer " + token.encode("latin-1"))]}
+        return await self._backend.authenticate(HTTPConnection(scope)) is not None
 
 
 def metadata_url(conf: Endpoint) -> str:

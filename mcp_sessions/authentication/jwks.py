@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.core.exceptions import ImproperlyConfigured
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
@@ -28,6 +28,8 @@ LEEWAY_SECONDS: Final = 60
 
 class JWKSAuthenticator(BearerAuthenticator):
     """`jwks`: tokens of ISSUER_URL for this endpoint, signed with a key from JWKS_URL."""
+
+    recheck_seconds: ClassVar[None] = None  # a token is good until it expires
 
     def __init__(self, conf: Endpoint) -> None:
         super().__init__(conf)

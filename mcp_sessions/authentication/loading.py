@@ -20,6 +20,7 @@ NAMES: Final[Mapping[str, str]] = {
     "token": f"{_HERE}.bearer.BearerAuthenticator",
     "personal-token": f"{_HERE}.personal.PersonalTokenAuthenticator",
     "jwks": f"{_HERE}.jwks.JWKSAuthenticator",
+    "oauth-toolkit": f"{_HERE}.toolkit.ToolkitAuthenticator",
     "session": f"{_HERE}.login.LoginAuthenticator",
     "drf": "rest_framework.authentication.TokenAuthentication",
     "proxy": f"{_HERE}.proxy.ProxyAuthenticator",

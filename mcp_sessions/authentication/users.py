@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db.models import Q
 from django.utils.module_loading import import_string
 
 from mcp_sessions.conf import Endpoint
@@ -58,6 +59,12 @@ def users_of(conf: Endpoint, principals: Iterable[str]) -> Mapping[str, Any]:
         by_value[str(getattr(user, mapping))].append(user)
     # A subject that several users have is nobody's.
     return {each: by_value[subject][0] for each, (_, subject) in named.items() if len(by_value[subject]) == 1}
+
+
+def whose_user_is_active() -> Q:
+    """Of rows with a `user`, those whose user is active. A user model may do without the field: then all are."""
+    has_field = any(field.name == "is_active" for field in get_user_model()._meta.get_fields())
+    return Q(user__is_active=True) if has_field else Q(user__isnull=False)
 
 
 def _found(mapping: str, issuer: str | None, subject: str) -> Any:

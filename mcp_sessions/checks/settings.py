@@ -101,7 +101,7 @@ def check_token_metadata(app_configs: Apps, **_: Any) -> Found:
             "both in the protected resource metadata (RFC 9728).",
         )
         for endpoint in endpoints()
-        for name in ("token", "jwks")
+        for name in ("token", "jwks", "oauth-toolkit")
         if name in names_for(endpoint)
         for key in ("ISSUER_URL", "RESOURCE_URL")
         if not getattr(endpoint, conf.KEYS[key])
@@ -215,6 +215,19 @@ def check_authentication(app_configs: Apps, **_: Any) -> Found:
         for endpoint in endpoints()
         if not requires_user(endpoint)
     ]
+
+
+@register(TAG, deploy=True)
+def check_hosts(app_configs: Apps, **_: Any) -> Found:
+    """W031: ALLOWED_HOSTS names the hosts of the endpoints."""
+    if "*" not in settings.ALLOWED_HOSTS or not endpoints():
+        return []
+    text = (
+        "ALLOWED_HOSTS is ['*']: whoever has a name of their own lead here can have browsers send requests to the "
+        "endpoints under that name (DNS rebinding). So pages are let in only if ALLOWED_ORIGINS has their origin, also "
+        "those of this site."
+    )
+    return [message(Advice, "W031", text, "Name the hosts of this site in ALLOWED_HOSTS.")]
 
 
 def _admits(endpoint: Endpoint) -> str:

@@ -157,8 +157,9 @@ class Endpoint:
     #: each process that died with it, three times at most. This applies only to tools annotated with `readOnlyHint` or
     #: `idempotentHint`.
     rerun_lost_calls: bool = False
-    #: What finds out who sends a request, tried in order: "token", "personal-token", "jwks", "session", "drf", "proxy",
-    #: or the dotted path of an `Authenticator` or of an authentication class of Django REST framework.
+    #: What finds out who sends a request, tried in order: "token", "personal-token", "jwks", "oauth-toolkit",
+    #: "session", "drf", "proxy", or the dotted path of an `Authenticator` or of an authentication class of Django REST
+    #: framework.
     authentication: Sequence[str] = ()
     #: Whether anonymous requests get 401. None: yes, if AUTHENTICATION or TOKEN_VERIFIER is set.
     require_user: bool | None = None
@@ -173,9 +174,9 @@ class Endpoint:
     end_on: Sequence[str] = ()
     #: Dotted path of an SDK `TokenVerifier` (class or instance), for "token". Without AUTHENTICATION, it turns that on.
     token_verifier: str | None = None
-    #: OAuth issuer, for the protected resource metadata (RFC 9728). Required for "token" and "jwks".
+    #: OAuth issuer, for the protected resource metadata (RFC 9728). Required for "token", "jwks" and "oauth-toolkit".
     issuer_url: str | None = None
-    #: Public URL of this endpoint, for the same metadata. Required for "token" and "jwks".
+    #: Public URL of this endpoint, for the same metadata. Required for "token", "jwks" and "oauth-toolkit".
     resource_url: str | None = None
     #: Where the identity provider publishes the keys of its tokens (JWKS). Required for "jwks".
     jwks_url: str | None = None

@@ -180,7 +180,7 @@ class _HandshakeRequest:
             session = await lookup.touch(
                 self.runtime,
                 headers.get(SESSION_ID),
-                principal=self.identity.principal,
+                self.identity,
                 call=jsonrpc.call_name(message),
                 initialized=isinstance(message, jsonrpc.Notification)
                 and message.method == "notifications/initialized",
@@ -266,7 +266,7 @@ class _HandshakeRequest:
             session = await lookup.touch(
                 runtime,
                 self.headers.get(SESSION_ID),
-                principal=self.identity.principal,
+                self.identity,
                 call="GET",
                 counts=self._counts((REQUESTS, STREAMS)) if self.conf.rates else None,
             )
@@ -322,9 +322,7 @@ class _HandshakeRequest:
             return rejections.TOO_MANY_REQUESTS
         admission.waiting += 1
         try:
-            return await lookup.refusal(
-                self.runtime, self.headers.get(SESSION_ID), principal=self.identity.principal
-            )
+            return await lookup.refusal(self.runtime, self.headers.get(SESSION_ID), self.identity)
         finally:
             admission.waiting -= 1
 

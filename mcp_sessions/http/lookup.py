@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from mcp_sessions import counting, ids
 from mcp_sessions.authentication.blocking import Asker
+from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.conf.rules import REVIVE
 from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions
 from mcp_sessions.http import events
@@ -36,8 +37,8 @@ class Counts(NamedTuple):
 async def touch(
     runtime: Runtime,
     header: bytes | None,
+    identity: Identity,
     *,
-    principal: str,
     call: str,
     initialized: bool = False,
     counts: Counts | None = None,
@@ -46,7 +47,7 @@ async def touch(
 
     `counts` is given where there are RATE_LIMITS.
     """
-    context = runtime.context
+    context, principal = runtime.context, identity.principal
     session_id = identified(context, header, principal)
     if isinstance(session_id, Rejection):
         if counts is None:
@@ -69,23 +70,23 @@ async def touch(
             )
     except StoreUnavailable as error:
         found = _served(runtime, session_id, principal, error)
-    found = found or await _missed(runtime, session_id, principal, call)
+    found = found or await _missed(runtime, session_id, identity, call)
     if runtime.blocks.any and isinstance(found, Session) and _is_blocked(runtime, found):
         return rejections.BLOCKED
     return found
 
 
-async def refusal(runtime: Runtime, header: bytes | None, *, principal: str) -> Rejection | None:
+async def refusal(runtime: Runtime, header: bytes | None, identity: Identity) -> Rejection | None:
     """Why a request is refused whose session nobody has touched yet. Raises: StoreUnavailable."""
-    session_id = identified(runtime.context, header, principal)
+    session_id = identified(runtime.context, header, identity.principal)
     if isinstance(session_id, Rejection):
         return session_id
     found: Session | Rejection | None
     try:
         found = await runtime.context.store.run(sessions.get(session_id.fingerprint))
     except StoreUnavailable as error:
-        found = _served(runtime, session_id, principal, error)
-    found = found or await _missed(runtime, session_id, principal, "")
+        found = _served(runtime, session_id, identity.principal, error)
+    found = found or await _missed(runtime, session_id, identity, "")
     return found if isinstance(found, Rejection) else None
 
 
@@ -138,8 +139,11 @@ def _served(
     return runtime.outage.serve(session_id, principal, error) or not_found(session_id.fingerprint)
 
 
-async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: str) -> Session | Rejection:
+async def _missed(
+    runtime: Runtime, session_id: SignedId, identity: Identity, call: str
+) -> Session | Rejection:
     """What a verified id gets that has no record: its session, opened again, if ON_MISS says so and it did not end.
+    The credential that opens it again counts as the one it was opened with.
 
     That is also so for one that was opened while the store was away, by a process that may not have recorded it.
     """
@@ -150,7 +154,11 @@ async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: 
     if handshake is None:
         return not_found(session_id.fingerprint)
     reviving = revival.revive(
-        session_id, principal=principal, handshake=handshake, limits=conf.limits, call=call
+        session_id,
+        principal=identity.principal,
+        handshake=handshake.opened_with(identity.credential),
+        limits=conf.limits,
+        call=call,
     )
     try:
         found = await context.store.run(reviving)
@@ -161,7 +169,7 @@ async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: 
     except StoreUnavailable as error:
         if not session_id.unwritten:
             raise  # the store has said that there is no such session, and it may have ended
-        return _served(runtime, session_id, principal, error)
+        return _served(runtime, session_id, identity.principal, error)
     if found is None:
         return not_found(session_id.fingerprint)
     if found.opened:

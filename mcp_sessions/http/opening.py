@@ -54,7 +54,7 @@ async def initialize(
     if len(handshake.text) > MAX_HANDSHAKE_BYTES:
         return await send_message(send, _too_large(request), as_stream=as_stream)
     validity, minted = runtime.context.node.validity, dict[str, str]()
-    recorded = handshake.opened_with(identity.credential) if identity.credential else handshake
+    recorded = handshake.opened_with(identity.credential)
 
     def mint() -> tuple[str, Handshake]:
         session_id = ids.mint(
@@ -78,7 +78,7 @@ async def initialize(
         counting.count(conf.alias, "sessions_refused")
         return await reject(send, rejections.TOO_MANY_SESSIONS)
     except StoreUnavailable as error:
-        session_id, session = runtime.outage.open(handshake, identity.principal, error)
+        session_id, session = runtime.outage.open(handshake, identity, error)
         minted[session.fingerprint] = session_id.text
     events.tell(logger, _INITIALIZED, event="opened", alias=conf.alias, session=session)
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mcp_sessions import ids
+from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.conf.rules import REVIVE, SERVE
 from mcp_sessions.ending import aend_session
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
@@ -50,8 +51,9 @@ class Outage:
         #: seconds of the monotonic clock.
         self._ended: set[bytes] = set()
         self._ends: deque[tuple[float, bytes]] = deque()
-        #: Opened in the outage: the id, its principal, and whether the session has been used.
-        self._opened: dict[str, tuple[SignedId, str, bool]] = {}
+        #: Opened in the outage: the id, its principal, the name of the credential that opened it, and whether the
+        #: session has been used.
+        self._opened: dict[str, tuple[SignedId, str, str, bool]] = {}
         #: Ended in the outage: the id, and who ended it.
         self._leaving: dict[str, tuple[SignedId, str]] = {}
         #: Listening clients, whose streams are silent until the store is back.
@@ -96,13 +98,16 @@ class Outage:
             return None
         opened = self._opened.get(session_id.fingerprint)
         if opened is not None:
-            self._opened[session_id.fingerprint] = *opened[:2], True
+            self._opened[session_id.fingerprint] = *opened[:3], True
         self._count(error)
         return _session(session_id, principal, handshake, now)
 
-    def open(self, handshake: Handshake, principal: str, error: StoreUnavailable) -> tuple[SignedId, Session]:
+    def open(
+        self, handshake: Handshake, identity: Identity, error: StoreUnavailable
+    ) -> tuple[SignedId, Session]:
         """A new session that the store does not know yet. Raises: the error, as `serve`."""
         conf, validity = self._with_store.conf(), self._with_store.node.validity
+        principal = identity.principal
         now = max(validity.now_ms(), validity.min_created_ms)
         session_id = ids.mint(
             handshake,
@@ -114,7 +119,7 @@ class Outage:
         )
         self._handshake(session_id, error)
         if len(self._opened) < MOST_UNWRITTEN:
-            self._opened[session_id.fingerprint] = session_id, principal, False
+            self._opened[session_id.fingerprint] = session_id, principal, identity.credential, False
         self._count(error)
         return session_id, _session(session_id, principal, handshake, now)
 
@@ -160,14 +165,14 @@ class Outage:
             await self._with_store.store.run(nodes.list_nodes())
             self.close_streams()
 
-    async def _record(self, session_id: SignedId, principal: str, used: bool) -> None:
+    async def _record(self, session_id: SignedId, principal: str, credential: str, used: bool) -> None:
         """Record a session that was opened without the store, unless it has ended. Raises: StoreUnavailable."""
         handshake, limits = session_id.handshake, self._with_store.conf().limits
         if handshake is not None:
             recording = revival.revive(
                 session_id,
                 principal=principal,
-                handshake=handshake,
+                handshake=handshake.opened_with(credential),
                 limits=limits if used else replace(limits, idle_ms=limits.first_ms),
                 call="",
                 flags=revival.USED if used else revival.UNUSED,
@@ -182,7 +187,7 @@ class Outage:
         """End a session whose client ended it without the store. Raises: StoreUnavailable."""
         node, conf, fingerprint = self._with_store.node, self._with_store.conf(), session_id.fingerprint
         if session_id.unwritten or conf.on_miss == REVIVE:  # only what is recorded leaves a tombstone
-            await self._record(session_id, principal, used=True)
+            await self._record(session_id, principal, credential="", used=True)
         await aend_session(node, conf.alias, fingerprint, reason="deleted", by=principal, principal=principal)
         self._leaving.pop(fingerprint, None)
 

@@ -80,6 +80,10 @@ PAGES: Final[dict[str, tuple[Callable[[], Headers], str]]] = {
 }
 
 
+#: Pages about a whole site, which tests/oauth/test_documented.py follows.
+BY_SITES: Final = ("OAuth", "django-allauth beside it")
+
+
 @pytest.mark.usefixtures("shop")
 @pytest.mark.parametrize("era", ["handshake", "modern"])
 @pytest.mark.parametrize("heading", PAGES)
@@ -124,5 +128,7 @@ async def says(headers: Headers, expected: str, era: str) -> None:
 def test_every_way_has_a_page_and_every_page_a_test() -> None:
     table = markdown.table(TEXT, "`AUTHENTICATION`")
     linked = {row[0].partition("](#")[2].rstrip(")") for row in table}
-    anchors = {heading.lower().replace(" ", "-") for heading in (*PAGES, "An outside identity provider")}
-    assert linked == anchors
+    anchors = {
+        heading.lower().replace(" ", "-") for heading in (*PAGES, "An outside identity provider", *BY_SITES)
+    }
+    assert linked | {"django-allauth-beside-it"} == anchors

@@ -16,7 +16,7 @@ from tests.support.provider import provider
 
 pytestmark = pytest.mark.django_db  # so that there is a database at all
 
-WAYS: Final = ("token", "personal-token", "jwks", "session", "drf", "proxy")
+WAYS: Final = ("token", "personal-token", "jwks", "oauth-toolkit", "session", "drf", "proxy")
 REFUSED: Final = {
     "none": "401",
     "expired": "401",

@@ -9,10 +9,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError
 
-from mcp_sessions.authentication import personal, recheck, threads
+from mcp_sessions.authentication import questions as asking
+from mcp_sessions.authentication import recheck, threads
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.authentication.models import PersonalToken
-from mcp_sessions.authentication.personal import Questions
+from mcp_sessions.authentication.questions import Questions
 from mcp_sessions.errors import AuthenticationUnavailable
 from mcp_sessions.testing import http_client, serving, url_of
 from tests.authentication.ways import Way, bearer
@@ -27,15 +28,13 @@ TOKEN = PersonalToken(pk=1, digest="d", user=User(pk=1))
 class Database:
     """What stands in for the table, so that a test decides when it answers."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.asked: list[list[str]] = []
         self.good = True
         self.answers = threading.Event()
         self.answers.set()
-        monkeypatch.setattr(personal, "_good", self._answer)
-        monkeypatch.setattr(personal, "_note_use", lambda pks: None)
 
-    def _answer(self, digests: Iterable[str]) -> dict[str, PersonalToken]:
+    def answer(self, digests: Iterable[str]) -> dict[str, PersonalToken]:
         found = dict.fromkeys(digests, TOKEN) if self.good else {}
         self.asked.append(list(digests))
         self.answers.wait(20)
@@ -43,12 +42,12 @@ class Database:
 
 
 @pytest.fixture
-def database(monkeypatch: pytest.MonkeyPatch) -> Database:
-    return Database(monkeypatch)
+def database() -> Database:
+    return Database()
 
 
 async def test_who_waits_at_the_same_moment_shares_a_question(database: Database) -> None:
-    questions = Questions()
+    questions = Questions(database.answer)
     found = await asyncio.gather(*(questions.ask(f"d{n % 10}") for n in range(300)))
     assert set(found) == {TOKEN}
     assert [sorted(set(each)) for each in database.asked] == [[f"d{n}" for n in range(10)]]
@@ -56,7 +55,7 @@ async def test_who_waits_at_the_same_moment_shares_a_question(database: Database
 
 async def test_an_answer_from_before_a_request_is_not_given_to_it(database: Database) -> None:
     """The first question is asked before the token is revoked, and answered after that."""
-    questions = Questions()
+    questions = Questions(database.answer)
     database.answers.clear()
     early = asyncio.create_task(questions.ask("d"))
     while not database.asked:
@@ -71,7 +70,7 @@ async def test_an_answer_from_before_a_request_is_not_given_to_it(database: Data
 
 
 async def test_a_request_that_is_cancelled_leaves_the_others_their_answer(database: Database) -> None:
-    questions = Questions()
+    questions = Questions(database.answer)
     database.answers.clear()
     first, second = (asyncio.create_task(questions.ask("d")) for _ in range(2))
     while not database.asked:
@@ -85,10 +84,10 @@ async def test_a_request_that_is_cancelled_leaves_the_others_their_answer(databa
 async def test_a_database_that_hangs_costs_a_bounded_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (personal, threads):
+    for module in (asking, threads):
         monkeypatch.setattr(module, "SECONDS", 0.2)
     database.answers.clear()
-    questions = Questions()
+    questions = Questions(database.answer)
     waiting = [asyncio.create_task(questions.ask(f"d{n}")) for n in range(20)]
     failed = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
     database.answers.set()
@@ -97,8 +96,8 @@ async def test_a_database_that_hangs_costs_a_bounded_time(
 
 
 async def test_there_is_a_bound_on_who_waits(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(personal, "MOST_WAITING", 5)
-    questions = Questions()
+    monkeypatch.setattr(asking, "MOST_WAITING", 5)
+    questions = Questions(database.answer)
     found = await asyncio.gather(*(questions.ask(f"d{n}") for n in range(9)), return_exceptions=True)
     assert [type(each) for each in found] == [PersonalToken] * 5 + [AuthenticationUnavailable] * 4
 

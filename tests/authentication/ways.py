@@ -1,5 +1,6 @@
 """Every way to authenticate, as an endpoint of its own, and the credentials that a client may have."""
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from django.test import Client
 from django.utils import timezone
+from oauth2_provider.models import AccessToken, Application, set_token_value
 from rest_framework.authtoken.models import Token
 
 from mcp_sessions.tokens import create_token, revoke_token
@@ -63,7 +65,7 @@ def bearer(text: str) -> Headers:
 
 def all_ways(provider: Provider) -> list[Way]:
     """The ways; the users are made with the credentials."""
-    return [_token(), _personal(), _jwks(provider), _session(), _drf(), _proxy()]
+    return [_token(), _personal(), _jwks(provider), _toolkit(), _session(), _drf(), _proxy()]
 
 
 def user(name: str) -> User:
@@ -134,6 +136,52 @@ def _jwks(provider: Provider) -> Way:
             "missing scope": lambda: bearer(provider.token(scope="read")),
             "foreign owner": lambda: bearer(provider.token("bob")),
             "refreshed": lambda: bearer(provider.token(jti="2")),
+        },
+    )
+
+
+def access_token(name: str | None = "ann", *, revoked: bool = False, **more: Any) -> str:
+    """The text of a token that the toolkit has issued to a client; for the client itself without a user's name."""
+    client, _ = Application.objects.get_or_create(
+        client_id="agent",
+        defaults={
+            "name": "Agent",
+            "client_type": Application.CLIENT_PUBLIC,
+            "authorization_grant_type": Application.GRANT_AUTHORIZATION_CODE,
+        },
+    )
+    facts = {
+        "expires": timezone.now() + timedelta(hours=1),
+        "scope": "mcp read",
+        "resource": [AUDIENCE],
+        **more,
+    }
+    token = AccessToken(user=None if name is None else user(name), application=client, **facts)
+    text = secrets.token_urlsafe(30)
+    set_token_value(token, text)
+    token.save()
+    if revoked:
+        token.revoke()
+    return text
+
+
+def _toolkit() -> Way:
+    past = timezone.now() - timedelta(seconds=5)
+    return Way(
+        name="oauth-toolkit",
+        entry={
+            "AUTHENTICATION": ["oauth-toolkit"],
+            "ISSUER_URL": "https://auth.example.com",
+            "RESOURCE_URL": AUDIENCE,
+        },
+        sends={
+            "good": lambda: bearer(access_token()),
+            "expired": lambda: bearer(access_token(expires=past)),
+            "revoked": lambda: bearer(access_token(revoked=True)),
+            "foreign audience": lambda: bearer(access_token(resource=["https://elsewhere.example.com/mcp"])),
+            "missing scope": lambda: bearer(access_token(scope="read")),
+            "foreign owner": lambda: bearer(access_token("bob")),
+            "refreshed": lambda: bearer(access_token()),
         },
     )
 

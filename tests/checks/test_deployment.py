@@ -44,6 +44,12 @@ def test_missing_authentication_does_not_matter_with_tokens_in_debug_or_without_
     assert "W006" not in ids(messages)
 
 
+@pytest.mark.parametrize(("hosts", "is_warned_of"), [(["*"], True), (["shop.example.com"], False)])
+def test_an_endpoint_for_any_host_is_warned_of(hosts: list[str], is_warned_of: bool) -> None:
+    messages = found({"default": with_tokens()}, caches={}, deploy=True, ALLOWED_HOSTS=hosts)
+    assert ("mcp_sessions.W031" in {message.id for message in messages}) == is_warned_of
+
+
 def test_a_redis_that_may_drop_sessions_is_a_warning_before_a_deployment() -> None:
     with run_server("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as redis:
         caches = {"default": redis_at(redis.url)}

@@ -131,9 +131,9 @@ def python_driver(python: str, module: str, *arguments: str) -> list[str]:
     return [python, "-m", f"tests.clients.drivers.{module}", *arguments]
 
 
-def typescript_driver(*arguments: str) -> list[str]:
-    """The command of the TypeScript driver. It is copied to its packages: Node looks for them from there upwards."""
-    source = Path(__file__).with_name("drivers") / "typescript.mjs"
+def typescript_driver(*arguments: str, driver: str = "typescript.mjs") -> list[str]:
+    """The command of a TypeScript driver. It is copied to its packages: Node looks for them from there upwards."""
+    source = Path(__file__).with_name("drivers") / driver
     copy = npm_packages().parent / source.name
     shutil.copy(source, copy)
     return [node(), str(copy), *arguments]
