@@ -18,8 +18,7 @@ from mcp_sessions.authentication.recheck import ended_with
 from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.conf.rules import HANDSHAKE, MODERN
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.http import access, lookup
-from mcp_sessions.http.closing import end
+from mcp_sessions.http import access, browser, closing, lookup
 from mcp_sessions.http.eras import era_refusal
 from mcp_sessions.http.guard import Guard
 from mcp_sessions.http.headers import (
@@ -32,6 +31,7 @@ from mcp_sessions.http.headers import (
     post_rejection,
     repetition,
 )
+from mcp_sessions.http.middleware import with_middleware
 from mcp_sessions.http.modern import serve_modern
 from mcp_sessions.http.opening import initialize
 from mcp_sessions.http.responses import preflight, reject, respond, with_cors
@@ -73,8 +73,8 @@ class MCPEndpoint:
 
     @classmethod
     def as_asgi(cls, alias: str, *, authenticate: Wrap | None = None) -> Application:
-        """The application for a URLRouter; no exception escapes from it into the server."""
-        return Guard(cls(alias, authenticate=authenticate))
+        """The application for a URLRouter, within MIDDLEWARE; no exception escapes from it into the server."""
+        return Guard(with_middleware(endpoint(alias), cls(alias, authenticate=authenticate)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = scope["headers"]
@@ -91,8 +91,11 @@ class MCPEndpoint:
         origin = headers.get(b"origin")
         if origin is not None:
             send = with_cors(send, origin)
-        if scope["method"] == "OPTIONS":
+        method = scope["method"]
+        if method == "OPTIONS":
             return await respond(send, 204, preflight(headers.get(REQUESTED_HEADERS, b"")))
+        if method == "GET" and browser.wants_page(headers):
+            return await browser.send_page(send, scope, endpoint(self.alias), self.authenticators)
         del raw, headers  # a stream lives for hours, and the locals of this frame with it
         await self._serve(scope, receive, send)
 
@@ -307,7 +310,7 @@ class _HandshakeRequest:
         )
         if isinstance(session_id, rejections.Rejection):
             await reject(self.send, session_id)
-        elif await end(self.runtime, session_id, self.identity.principal):
+        elif await closing.end(self.runtime, session_id, self.identity.principal):
             await respond(self.send, 204)
         else:
             await reject(self.send, lookup.not_found(session_id.fingerprint))
