@@ -75,6 +75,9 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         receive=receive,
         send=send,
         kernel=runtime.server.kernel,
+        principal=current.principal,
+        meta=current.meta,
+        note=runtime.observing.note,
         json_only=json_only and not listens,
         max_seconds=identity.seconds_left() if listens else inf,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,9 @@ from mcp_sessions.current import current_exchange, current_request
 from mcp_sessions.errors import SessionGone, StoreUnavailable
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.sdk.kernel import Kernel
+from mcp_sessions.serving.observing import REQUEST_CANCELLED, Begun, Ended, next_number
 from mcp_sessions.store.calls import revival, sessions, streams
+from mcp_sessions.store.calls.reading import CALL_LENGTH
 from mcp_sessions.store.drivers import Store
 from mcp_sessions.store.drivers.absent import NOT_NOW, WithoutStore
 from mcp_sessions.streams.context import Context
@@ -26,8 +29,6 @@ from mcp_sessions.streams.writer import StreamWriter
 from mcp_sessions.transport import jsonrpc, sse
 from mcp_sessions.transport.event_ids import STANDALONE
 
-#: JSON-RPC error code that the SDK answers cancelled requests with.
-REQUEST_CANCELLED: Final = -32800
 #: The message of the JSON-RPC error for a request that the process did not finish.
 INTERRUPTED: Final = "The server ended this request before it completed"
 #: Bytes of a request that is kept to be run again should its process die.
@@ -52,6 +53,8 @@ class Exchange:
     context: Context
     kernel: Kernel
     client_requests: ClientRequests
+    #: Called when the request has been answered.
+    note: Callable[[Ended], None]
     stream: StreamWriter | None = None
     response: dict[str, Any] | None = None
     #: The task that runs the handler; None once it has ended.
@@ -62,6 +65,10 @@ class Exchange:
     keeps_session: bool = False
     #: The number of requests to the client that it waits for.
     waits_for_client: int = 0
+    #: What tells it from the other requests of this process.
+    number: int = field(default_factory=next_number, init=False)
+    #: When it was begun, by `time.monotonic()`.
+    began: float = field(default_factory=time.monotonic, init=False)
     _settled: "asyncio.Future[None] | None" = field(default=None, init=False)
 
     async def run(self) -> None:
@@ -101,9 +108,27 @@ class Exchange:
         if self.response is not None:
             return
         self.response = response
+        error, result = response.get("error"), response.get("result")
+        code, failed = error and error["code"], result is not None and result.get("isError", False)
+        self.note(Ended(self.begun, time.monotonic(), code, failed))
         self._settle()
         if self.stream is not None:
             self.stream.put(response, last=True)
+
+    @property
+    def begun(self) -> Begun:
+        """The request, as observers are told of it."""
+        session, handshake = self.session, self.session.handshake
+        return Begun(
+            self.number,
+            "session",
+            session.fingerprint,
+            jsonrpc.call_name(self.request)[:CALL_LENGTH],
+            session.principal,
+            handshake.client_name,
+            handshake.client_version,
+            self.began,
+        )
 
     def interrupted(self) -> dict[str, Any]:
         """The response to a request that was cancelled: by its client, or because the process or session ends."""

@@ -1,16 +1,19 @@
 """One request of the modern era being answered, in one process, without a session and without the store."""
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcp_types import CONNECTION_CLOSED
 
 from mcp_sessions.sdk.channel import NoChannel
-from mcp_sessions.sdk.envelope import status_of
+from mcp_sessions.sdk.envelope import client_info_of, status_of
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.serving.exchange import INTERRUPTED
+from mcp_sessions.serving.observing import Begun, Ended, next_number
+from mcp_sessions.store.calls.reading import CALL_LENGTH
 from mcp_sessions.transport import jsonrpc, sse
 from mcp_sessions.transport.asgi import Receive, Scope, Send
 from mcp_sessions.transport.event_stream import EventStream
@@ -36,12 +39,21 @@ class ModernExchange(NoChannel):
     receive: Receive
     send: Send
     kernel: Kernel
+    principal: str
+    #: The request's `_meta`.
+    meta: Mapping[str, Any]
+    #: Called when the request has been answered, or its client has left.
+    note: Callable[[Ended], None]
     #: Whether the answer is always one JSON object. What the handler sends before is dropped then.
     json_only: bool
     #: Seconds after which its stream ends, with `retry:`. Those of calls have no limit: nobody can resume them.
     max_seconds: float
     #: The JSON-RPC response, once there is one.
     response: dict[str, Any] | None = field(default=None, init=False)
+    #: What tells it from the other requests of this process.
+    number: int = field(default_factory=next_number, init=False)
+    #: When it was begun, by `time.monotonic()`.
+    began: float = field(default_factory=time.monotonic, init=False)
     _stream: EventStream | None = field(default=None, init=False)
     #: What sends the stream, and what waits for the client to leave before there is a stream.
     _sender: "asyncio.Task[None] | None" = field(default=None, init=False)
@@ -62,6 +74,8 @@ class ModernExchange(NoChannel):
         else:
             await self._respond(response)
         finally:
+            if self.response is None:
+                self.note(Ended(self.begun, time.monotonic(), CONNECTION_CLOSED, failed=False))
             self._task = None  # nobody may cancel what is left to send
             timer.cancel()
             if self._watcher is not None:
@@ -75,6 +89,9 @@ class ModernExchange(NoChannel):
         if self.response is not None:
             return
         self.response = response
+        error, result = response.get("error"), response.get("result")
+        code, failed = error and error["code"], result is not None and result.get("isError", False)
+        self.note(Ended(self.begun, time.monotonic(), code, failed))
         body = jsonrpc.encode(response)
         if self._stream is not None:
             self._stream.put(sse.event(body))
@@ -82,6 +99,21 @@ class ModernExchange(NoChannel):
         headers = [*JSON_HEADERS, (b"content-length", b"%d" % len(body))]
         await self.send({"type": "http.response.start", "status": status_of(response), "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
+
+    @property
+    def begun(self) -> Begun:
+        """The request, as observers are told of it."""
+        info = client_info_of(self.meta)
+        return Begun(
+            self.number,
+            "caller",
+            "",
+            jsonrpc.call_name(self.request)[:CALL_LENGTH],
+            self.principal,
+            str(info.get("name", "")),
+            str(info.get("version", "")),
+            self.began,
+        )
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         """Send a notification on the request's stream, and wait for a reader that is far behind."""

@@ -5,7 +5,7 @@ Nothing here decides whether a session exists; the store does, on every request.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -23,6 +23,7 @@ from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.modern import ModernExchange
+from mcp_sessions.serving.observing import Begun, Observing
 from mcp_sessions.serving.outage import Outage
 from mcp_sessions.store.factory import store_for
 from mcp_sessions.streams.context import Context
@@ -58,6 +59,7 @@ class Runtime:
             pause=partial(seconds_between, alias),
         )
         self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
+        self.observing = Observing(self.context)
         self.admission, self.outage = Admission(self.context.conf), Outage(self.context)
         #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
         self.modern: set[ModernExchange] = set()
@@ -67,7 +69,11 @@ class Runtime:
             store, node, conf=self.context.conf, spawn=self.spawn, is_dead=orphans.is_dead
         )
         self.new_exchange = partial(
-            Exchange, context=self.context, kernel=self.server.kernel, client_requests=self.client_requests
+            Exchange,
+            context=self.context,
+            kernel=self.server.kernel,
+            client_requests=self.client_requests,
+            note=self.observing.note,
         )
         self.listeners, self.callers = Listeners(self.context, self.server.bus), Callers(self.context)
         self.inbox = Inbox(
@@ -99,7 +105,14 @@ class Runtime:
                 await self.server.start()
                 await self.context.node.start()
                 subscriptions.attach(self.context.conf().alias, self.context.node.broadcast)
+                self.spawn(self.observing.run())
                 self.started = True
+
+    def running(self) -> Iterator[Begun]:
+        """The requests of both eras that have no answer yet."""
+        for exchange in (*self.admission, *self.modern):
+            if exchange.response is None:
+                yield exchange.begun
 
     def listen(self) -> Rejection | None:
         """Count one more stream that never ends by itself, until `admission.close_stream`; or why there may be none."""
@@ -145,6 +158,7 @@ class Runtime:
         """Cancel what still runs, leave the server's lifespan and close connections, at the end of the process."""
         await self._cancel_handlers()
         subscriptions.detach(self.context.conf().alias, self.context.node.broadcast)
+        await self.observing.tell()
         await self.context.node.stop()
         for task in tuple(self._tasks):
             task.cancel()
