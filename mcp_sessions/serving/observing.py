@@ -26,6 +26,8 @@ TELL_SECONDS: Final = 1.0
 MOST_NOTED: Final = 100_000
 #: JSON-RPC error code that the SDK answers cancelled requests with.
 REQUEST_CANCELLED: Final = -32800
+#: Where middleware leaves a function in the ASGI scope of a request that is called with each `Ended` of that request.
+TELL: Final = "mcp_sessions.tell"
 #: How a request ended: with a result; with the result of a tool that failed; with a JSON-RPC error; cancelled by its
 #: client or an operator; or because its process, its session or its client was gone before the answer.
 Outcome = Literal["ok", "tool error", "error", "cancelled", "interrupted"]
