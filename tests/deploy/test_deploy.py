@@ -48,7 +48,7 @@ REQUIRED = {
     "MCP_MAX_SESSIONS",
     "MCP_ALLOWED_ORIGINS",
 }
-FOLDERS = ["base", "ingress-nginx"]
+FOLDERS = ["base", "ingress-nginx", "managed-redis", "redis-cluster"]
 
 
 def container(objects: dict[str, Object], kind: str = "Deployment") -> Any:
