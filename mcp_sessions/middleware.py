@@ -17,7 +17,7 @@ from mcp_sessions.records import SHOWN_CHARS
 from mcp_sessions.serving.observing import TELL, Ended
 from mcp_sessions.transport.asgi import Application, Message, Receive, Scope, Send
 
-audit: Final = logging.getLogger("mcp_sessions.audit")
+calls: Final = logging.getLogger("mcp_sessions.middleware.calls")
 
 _HEADER: Final = b"x-request-id"
 #: Ids from elsewhere that are safe in a log and in a header.
@@ -84,7 +84,7 @@ class HTTPSRedirect:
 
 
 class CallAudit:
-    """Logs each request that a server has answered, as one INFO event of the logger `mcp_sessions.audit`.
+    """Logs each request that a handler has answered, at INFO, as one event of `mcp_sessions.middleware.calls`.
 
     The message is JSON, and the record has it as the dictionary `audit`: the request id, if `RequestId` is further out;
     the path of the endpoint; who called, from which address, with which client and in which session; the method, the
@@ -102,7 +102,7 @@ class CallAudit:
 
         def log(ended: Ended) -> None:
             event = known | _described(ended)
-            audit.info("%s", json.dumps(event), extra={"audit": event})
+            calls.info("%s", json.dumps(event), extra={"audit": event})
 
         await self._application({**scope, TELL: log}, receive, send)
 

@@ -41,14 +41,14 @@ async def wait() -> None:
 
 @pytest.fixture(autouse=True)
 def audited(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    caplog.set_level(logging.INFO, "mcp_sessions.audit")
+    caplog.set_level(logging.INFO, "mcp_sessions.middleware.calls")
     with endpoint(SERVER=f"{HERE}.server", MIDDLEWARE=OURS):
         yield
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     """What was logged, read from the messages, and the same as in the records."""
-    records = [record for record in caplog.records if record.name == "mcp_sessions.audit"]
+    records = [record for record in caplog.records if record.name == "mcp_sessions.middleware.calls"]
     read = [json.loads(record.getMessage()) for record in records]
     assert read == [record.audit for record in records]  # type: ignore[attr-defined]
     return read
