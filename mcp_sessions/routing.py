@@ -12,8 +12,7 @@ from django.urls import URLPattern, re_path
 from mcp_sessions.authentication.loading import Wrap
 from mcp_sessions.conf import Endpoint, aliases, endpoint
 from mcp_sessions.http.endpoint import MCPEndpoint
-from mcp_sessions.http.guard import Guard
-from mcp_sessions.http.middleware import with_middleware
+from mcp_sessions.http.middleware import guarded
 from mcp_sessions.http.secure import redirect, secure_url
 from mcp_sessions.lifecycle import lifespan
 from mcp_sessions.sdk.server import import_server
@@ -71,7 +70,7 @@ def applications(authenticate: Authenticate = None) -> dict[str, Application]:
         _import_server(conf)
         around = authenticate.get(conf.alias) if isinstance(authenticate, Mapping) else authenticate
         served = MCPEndpoint(conf.alias, authenticate=around)
-        found[conf.path] = Guard(with_middleware(conf, served))
+        found[conf.path] = guarded(conf, served)
         for each in served.authenticators:
             found |= each.metadata()
     return found

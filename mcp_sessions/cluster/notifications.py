@@ -93,12 +93,39 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallCancelled:
+    """An operator cancelled a request that the receiving node answers."""
+
+    #: Its number among the requests of that process.
+    number: int
+    #: Who did it, for the log.
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainAsked:
+    """An operator asked the receiving process to take on nothing new, or to do so again."""
+
+    drains: bool
+    #: Who did it, for the log.
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
     """The server announced that tools, prompts, resources or one resource changed (broadcast)."""
 
     method: str
     #: The resource that changed; None for the announcements of changed lists.
     uri: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorActed:
+    """An operator did something that every node writes into its log."""
+
+    by: str
+    what: str
 
 
 Notification = (
@@ -111,7 +138,10 @@ Notification = (
     | MinCreatedRaised
     | BroadcastsPosted
     | Cancelled
+    | CallCancelled
+    | DrainAsked
     | Announced
+    | OperatorActed
 )
 
 _TYPES: Final[dict[str, type[Any]]] = {cls.__name__: cls for cls in get_args(Notification)}

@@ -144,6 +144,8 @@ class Endpoint:
     inventory: bool = True
     #: Resources that one session may subscribe to, and that one `subscriptions/listen` may name.
     max_subscriptions: int = 100
+    #: What the last requests of each session and caller did is kept for operators: so many; 0 for none.
+    recent_requests: int = 50
     #: Whether a call that was lost with its process is run again when its client resumes the stream. It runs once for
     #: each process that died with it, three times at most. This applies only to tools annotated with `readOnlyHint` or
     #: `idempotentHint`.
@@ -161,6 +163,10 @@ class Endpoint:
     subject_to_user: str | None = None
     #: Whether sessions end when the personal access token is revoked that they were opened with.
     revoke_ends_sessions: bool = False
+    #: How old entries of the audit are that `manage.py mcp_sessions prune` deletes.
+    audit_retention: float = 31_536_000
+    #: What ends the sessions of a Django user: "logout", "password-change", "deactivation" and "deletion".
+    end_on: Sequence[str] = ()
     #: Dotted path of an SDK `TokenVerifier` (class or instance), for "token". Without AUTHENTICATION, it turns that on.
     token_verifier: str | None = None
     #: OAuth issuer, for the protected resource metadata (RFC 9728). Required for "token" and "jwks".

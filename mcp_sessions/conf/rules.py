@@ -18,8 +18,12 @@ ERAS: Final = (HANDSHAKE, MODERN)
 OnStoreDown = Literal["503", "serve"]
 SERVE: Final = "serve"
 ON_STORE_DOWN: Final = ("503", SERVE)
+#: What may end the sessions of a user.
+END_ON: Final = ("logout", "password-change", "deactivation", "deletion")
 #: Every list reads each shard.
 MOST_SHARDS: Final = 256
+#: Requests that are kept of a record: Redis stores more of them in a form that takes several times the memory.
+MOST_RECENT: Final = 100
 #: Signature algorithms whose key for checking cannot make signatures.
 ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 #: How long a record that is no session may live.
@@ -35,6 +39,7 @@ DURATIONS: Final = (
     "STREAM_TTL",
     "STREAM_MAX_AGE",
     "USER_STATE_TTL",
+    "AUDIT_RETENTION",
 )
 _COUNTS: Final = (
     "MAX_SESSIONS",
@@ -135,6 +140,10 @@ _RULES: Final[Mapping[str, Rule]] = {
         "seconds above 0 or a timedelta, at most 365 days",
     ),
     **dict.fromkeys(_COUNTS, _COUNT),
+    "RECENT_REQUESTS": (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_RECENT,
+        f"an integer from 0 to {MOST_RECENT}",
+    ),
     "INDEX_SHARDS": (
         lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_SHARDS,
         f"an integer from 1 to {MOST_SHARDS}, or None",
@@ -170,6 +179,10 @@ _RULES: Final[Mapping[str, Rule]] = {
         # Braces would break the hash tags of the keys.
         lambda value: isinstance(value, str) and re.match(r"[\w.:-]+\Z", value),
         "letters, digits and any of _ . : -",
+    ),
+    "END_ON": (
+        lambda value: _is_strings(value) and set(value) <= set(END_ON),
+        f"a list of some of {', '.join(END_ON)}",
     ),
     "ERAS": (_are_eras, 'a list of "handshake", "modern", or both'),
     "ON_STORE_DOWN": (lambda value: value in ON_STORE_DOWN, f"one of {', '.join(ON_STORE_DOWN)}"),

@@ -20,7 +20,6 @@ from mcp_sessions.conf.rules import HANDSHAKE, MODERN
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.http import access, browser, closing, lookup
 from mcp_sessions.http.eras import era_refusal
-from mcp_sessions.http.guard import Guard
 from mcp_sessions.http.headers import (
     LAST_EVENT_ID,
     PROTOCOL_VERSION,
@@ -31,14 +30,14 @@ from mcp_sessions.http.headers import (
     post_rejection,
     repetition,
 )
-from mcp_sessions.http.middleware import with_middleware
+from mcp_sessions.http.middleware import guarded
 from mcp_sessions.http.modern import serve_modern
 from mcp_sessions.http.opening import initialize
 from mcp_sessions.http.responses import preflight, reject, respond, with_cors
 from mcp_sessions.records import Session
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.server import HANDSHAKE_VERSIONS
-from mcp_sessions.serving.runtime import Runtime, runtime_for
+from mcp_sessions.serving.runtime import Runtime, runtime_for, served
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.standalone import StandaloneChannel
@@ -68,13 +67,14 @@ class MCPEndpoint:
         self.alias = alias
         self._unavailable = Repeats(logger, f"Requests to endpoint {alias!r} refused without the store")
         conf = endpoint(alias)
+        served.add(alias)
         self.authenticators = authenticators_for(conf)
         self._serve = gated(conf, self._dispatch, self.authenticators, authenticate)
 
     @classmethod
     def as_asgi(cls, alias: str, *, authenticate: Wrap | None = None) -> Application:
         """The application for a URLRouter, within MIDDLEWARE; no exception escapes from it into the server."""
-        return Guard(with_middleware(endpoint(alias), cls(alias, authenticate=authenticate)))
+        return guarded(endpoint(alias), cls(alias, authenticate=authenticate))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = scope["headers"]

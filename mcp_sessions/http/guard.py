@@ -8,7 +8,7 @@ Starlette's ServerErrorMiddleware raises the exception again, ignores cancellati
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from mcp_sessions.http.responses import reject
@@ -30,15 +30,19 @@ class Guard:
     application is not, because nobody waits for it. `KeyboardInterrupt` and `SystemExit` pass.
     """
 
-    __slots__ = ("_application",)
+    __slots__ = ("_application", "_refused")
 
-    def __init__(self, application: Application) -> None:
+    def __init__(
+        self, application: Application, *, refused: Callable[[int], None] = lambda status: None
+    ) -> None:
+        """`refused` is called with the status of each answer from 400 on, when it starts."""
         self._application = application
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._application(scope, receive, send)
-        response = _Response(send)
+        response = _Response(send, self._refused)
         try:
             await self._application(scope, receive, response.send)
         except asyncio.CancelledError:
@@ -61,6 +65,7 @@ class _Response:
     """What has been sent so far."""
 
     _send: Send
+    _refused: Callable[[int], None]
     started: bool = False
     ended: bool = False
 
@@ -71,13 +76,15 @@ class _Response:
                 self.ended = not message.get("more_body", False)
             case "http.response.start":
                 self.started = True
+                if message["status"] >= 400:
+                    self._refused(message["status"])
         return self._send(message)
 
     async def end_with(self, rejection: Rejection) -> None:
         """Send the rejection if nothing was sent yet; else only the end, if that is missing."""
         try:
             if not self.started:
-                await reject(self._send, rejection)
+                await reject(self.send, rejection)
             elif not self.ended:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         except Exception:

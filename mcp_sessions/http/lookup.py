@@ -3,9 +3,10 @@
 import logging
 from typing import Final
 
-from mcp_sessions import ids
+from mcp_sessions import counting, ids
 from mcp_sessions.conf.rules import REVIVE
 from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions
+from mcp_sessions.http.events import event
 from mcp_sessions.ids import SignedId
 from mcp_sessions.records import Session, shown
 from mcp_sessions.repeats import Repeats
@@ -104,6 +105,7 @@ async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: 
         found = await context.store.run(reviving)
     except TooManySessions as error:
         _refused.add("Did not revive a session of endpoint %r: %s", conf.alias, error)
+        counting.count(conf.alias, "sessions_refused")
         return rejections.TOO_MANY_SESSIONS
     except StoreUnavailable as error:
         if not session_id.unwritten:
@@ -113,8 +115,13 @@ async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: 
         return not_found(session_id.fingerprint)
     if found.opened:
         session = found.session
+        counting.count(conf.alias, "sessions_revived")
+        client = shown(session.handshake.client_name)
         logger.info(
-            "Session %.12s was revived for %s.", session.fingerprint, shown(session.handshake.client_name)
+            "Session %.12s was revived for %s.",
+            session.fingerprint,
+            client,
+            extra=event("session.revived", conf.alias, session, client),
         )
         await session_revived.asend_robust(sender=Session, alias=conf.alias, session=session)
     return found.session

@@ -1,12 +1,23 @@
-"""Puts what MIDDLEWARE names around an endpoint."""
+"""What is around an endpoint: what MIDDLEWARE names, and the guard."""
 
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from mcp_sessions import counting
 from mcp_sessions.conf import Endpoint
+from mcp_sessions.http.guard import Guard
 from mcp_sessions.transport.asgi import Application
+
+
+def guarded(conf: Endpoint, application: Application) -> Application:
+    """The application as servers get it: within its middleware, and no exception escapes from it.
+
+    Raises: as `with_middleware`.
+    """
+    return Guard(with_middleware(conf, application), refused=partial(counting.count_refusal, conf.alias))
 
 
 def with_middleware(conf: Endpoint, application: Application) -> Application:

@@ -5,9 +5,10 @@ from typing import Final
 
 from mcp_types import INVALID_PARAMS
 
-from mcp_sessions import ids
+from mcp_sessions import counting, ids, lifecycle
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
+from mcp_sessions.http.events import event
 from mcp_sessions.http.headers import SESSION_ID
 from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.records import Handshake, Session, shown
@@ -31,8 +32,12 @@ async def initialize(
 ) -> None:
     """Lifecycle → Initialization. The session exists for every process before the response is sent.
 
+    A process that an operator drains opens none: 503, for another process to do it.
+
     With RESPONSE = "sse" the response is an event stream of one event. It has no id: there is nothing to resume.
     """
+    if lifecycle.is_draining():
+        return await reject(send, rejections.STOPPED)
     conf = runtime.context.conf()
     as_stream = conf.response == "sse"
     try:
@@ -65,11 +70,19 @@ async def initialize(
         session = await runtime.context.store.run(create)
     except TooManySessions as error:
         _refused.add("Refused a new session on endpoint %r: %s", conf.alias, error)
+        counting.count(conf.alias, "sessions_refused")
         return await reject(send, rejections.TOO_MANY_SESSIONS)
     except StoreUnavailable as error:
         session_id, session = runtime.outage.open(handshake, identity.principal, error)
         minted[session.fingerprint] = session_id.text
-    logger.info("Session %.12s initialized by %s.", session.fingerprint, shown(handshake.client_name))
+    counting.count(conf.alias, "sessions_opened")
+    client = shown(handshake.client_name)
+    logger.info(
+        "Session %.12s initialized by %s.",
+        session.fingerprint,
+        client,
+        extra=event("session.opened", conf.alias, session, client),
+    )
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
     headers = ((SESSION_ID, minted[session.fingerprint].encode("ascii")),)
     await send_message(send, response, headers, as_stream=as_stream)

@@ -31,7 +31,7 @@ from mcp_sessions.records import Handshake, Session, shown
 from mcp_sessions.sdk.channel import Channel, NoChannel
 from mcp_sessions.sdk.dispatch import DispatchContext, Outbound, restored
 from mcp_sessions.sdk.envelope import EnvelopedConnection, ParameterHeaders, refusal, route_of
-from mcp_sessions.sdk.registries import annotations_of
+from mcp_sessions.sdk.registries import annotations_of, tools_of
 from mcp_sessions.sdk.tracebacks import install, is_no_fault, raised
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
@@ -197,6 +197,10 @@ class Kernel:
         return server.get_notification_handler(method) is not None or not all(
             isinstance(each, (OptInTools, RequestStateBoundary)) for each in server.middleware
         )
+
+    def has_tool(self, name: str) -> bool | None:
+        """Whether the server has a tool of that name; None if only its handlers know."""
+        return name in tools_of(self._server) if isinstance(self._server, MCPServer) else None
 
     def is_repeatable(self, request: jsonrpc.Request) -> bool:
         """Whether a request may be run again: a call of a tool annotated as read-only or idempotent."""

@@ -35,6 +35,11 @@ def annotations_of(server: MCPServer[Any], params: Mapping[str, Any]) -> ToolAnn
     return None if tool is None else tool.annotations
 
 
+def tools_of(server: MCPServer[Any]) -> Mapping[str, Tool]:
+    """The tools that are registered, by name."""
+    return server._tool_manager._tools  # noqa: SLF001
+
+
 def hosted_copy(server: MCPServer[Any], lowlevel: Server[Any]) -> MCPServer[Any]:
     """A copy of a server that runs sync functions in threads as `sdk.threads` says, and calls tools when their handles
     are checked.

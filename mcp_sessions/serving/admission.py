@@ -110,6 +110,11 @@ class Admission:
         self._streams += 1
         return True
 
+    @property
+    def streams(self) -> int:
+        """How many streams are counted."""
+        return self._streams
+
     def close_stream(self) -> None:
         """A counted stream is closed."""
         self._streams -= 1

@@ -1,5 +1,6 @@
 """What this process does when it is told something about a session, mostly by another process."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +8,12 @@ from mcp_sessions import subscriptions
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.notifications import (
     Announced,
+    CallCancelled,
     Cancelled,
+    DrainAsked,
     MinCreatedRaised,
     Notification,
+    OperatorActed,
     ReplyArrived,
     SessionsEnded,
     StreamChanged,
@@ -20,12 +24,15 @@ from mcp_sessions.cluster.notifications import (
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.cancellations import Cancellations
 from mcp_sessions.serving.listeners import Listeners
+from mcp_sessions.serving.operating import Operating
 from mcp_sessions.serving.outage import Outage
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.standalone import publish_to_all
 from mcp_sessions.transport import jsonrpc
+
+logger = logging.getLogger(__name__)
 
 
 class Inbox:
@@ -39,6 +46,7 @@ class Inbox:
         client_requests: ClientRequests,
         listeners: Listeners,
         outage: Outage,
+        operating: Operating,
     ) -> None:
         self._context = context
         self._admission = admission
@@ -46,6 +54,7 @@ class Inbox:
         self._client_requests = client_requests
         self._listeners = listeners
         self._outage = outage
+        self._operating = operating
         self._cancellations = Cancellations(context)
 
     def hear(self, notification: Notification, name: str) -> None:
@@ -63,6 +72,10 @@ class Inbox:
                 self._client_requests.hear(fingerprint, request_id)
             case Cancelled(requests=names):
                 self._admission.cancel_named(names)
+            case CallCancelled(number=number, by=by):
+                self._operating.cancel(number, by)
+            case DrainAsked(drains=drains, by=by):
+                self._operating.drain(drains=drains, by=by)
             case SessionsEnded(fingerprints=fingerprints):
                 self._outage.hear_ended(fingerprints)
                 for fingerprint in fingerprints:
@@ -70,6 +83,8 @@ class Inbox:
                     self._listeners.end(fingerprint)
             case MinCreatedRaised(min_created_ms=min_created_ms):
                 self._context.node.validity.raise_to(min_created_ms)
+            case OperatorActed(by=by, what=what):
+                logger.warning("%s, by %r.", what, by)
             case Announced(method=method, uri=uri):
                 subscriptions.hear(self._context.conf().alias, notification)
                 listening = self._open_streams.listening

@@ -5,6 +5,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:session` | string | times, principal, handshake… | MAX_AGE and 15 s at most |
 | `mcp:v1:<namespace>:{<fingerprint>}:features` | hash | log level, enabled tools; only if any | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:state` | hash | state names and JSON values; only if any | with the session |
+| `mcp:v1:<namespace>:{<fingerprint>}:recent` | hash | what its last requests did | with the session |
 | `mcp:v1:<namespace>:{<fingerprint>}:ended` | string | the tombstone: why and by which call it ended | 10 minutes |
 | `mcp:v1:<namespace>:{<fingerprint>}:ended-record` | string | the record of a session that ended | 1 minute |
 | `mcp:v1:<namespace>:{<fingerprint>}:stream:<name>` | stream | the log of one stream | minutes after a sign of life |
@@ -15,6 +16,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | MAX_AGE at most |
 | `mcp:v1:{<shard>}:index:activity` | sorted set | every session by last activity | IDLE_TTL after the last update |
 | `mcp:v1:{<shard>}:index:ends` | sorted set | every session by when it ends | as above |
+| `mcp:v1:{<shard>}:index:fingerprints` | sorted set | every session in the order of its fingerprint | as above |
 | `mcp:v1:{<shard>}:index:gone` | sorted set | sessions that ended a moment ago, by when | 30 s |
 | `mcp:v1:{<shard>}:index:client:<name>` | sorted set | the sessions of one client, by last activity | as above |
 | `mcp:v1:{<shard>}:index:protocol:<version>` | sorted set | the sessions of one protocol version | as above |
@@ -27,10 +29,18 @@
 | `mcp:v1:{<namespace>}:nodes` | sorted set | the nodes by last heartbeat | until nodes are forgotten |
 | `mcp:v1:{<namespace>}:nodes:about` | hash | what each of them tells about itself | as above |
 | `mcp:v1:{<namespace>}:inbox:<node>` | stream | notifications for one node, at most about 10,000 | as above |
+| `mcp:v1:{<namespace>}:reports` | sorted set | the nodes by their last report | 10 minutes after the last |
+| `mcp:v1:{<namespace>}:reports:told` | hash | what runs in each of them, and how it is | as above |
 | `mcp:v1:{<namespace>}:broadcasts` | stream | what every node must hear, about 10,000 | 10 minutes after the last |
 | `mcp:v1:{<namespace>}:endings` | hash | sessions that an operator is ending | until done, 1 hour at most |
 | `mcp:v1:{<namespace>}:tombstones:<n>` | set | sessions that ended, if ids can revive them | MAX_AGE of the last |
 | `mcp:v1:{<namespace>}:min-created` | string | before when no session counts | a year after the last heartbeat |
+| `mcp:v1:{<namespace>}:counts:<span>:<step>` | hash | what was counted in one step of a span | a span longer |
+| `mcp:v1:{<namespace>}:tool-counts:<span>:<step>` | hash | the calls of each tool, in longer steps | a span longer |
+| `mcp:v1:{<namespace>}:totals` | hash | all that was counted | 8 days after the last count |
+| `mcp:v1:{<namespace>}:tool-totals` | hash | all calls of each tool | as above |
+| `mcp:v1:{<namespace>}:tool-names` | sorted set | tools by their last call, at most 200 | as above |
+| `mcp:v1:{<namespace>}:counted-by:<node>` | string | the last counts that a node wrote | 10 minutes |
 
 Each name goes through the cache's `make_key`, so that KEY_PREFIX and VERSION apply. The braces are Redis Cluster
 hash tags: all of a session is in one slot, all of a shard of the indexes in another, so that a script can be atomic.
@@ -132,6 +142,11 @@ def activity_index(kind: Kind = "session") -> str:
 def ends_index(kind: Kind = "session") -> str:
     """Every record of a kind by when it ends."""
     return _index(kind, "ends")
+
+
+def fingerprints_index(kind: Kind = "session") -> str:
+    """Every record of a kind in the order of its fingerprint, for who knows how that begins."""
+    return _index(kind, "fingerprints")
 
 
 def client_index(name: str, kind: Kind = "session") -> str:

@@ -12,11 +12,23 @@ from django.test import override_settings
 from redis import Redis
 
 from mcp_sessions import conf
+from mcp_sessions.counting import Counts
 from mcp_sessions.current import current_request
 from mcp_sessions.handles.handle import StateHandle
 from mcp_sessions.records import Handshake
 from mcp_sessions.store import keys
-from mcp_sessions.store.calls import endings, nodes, requests, sessions, state, streams, sweeps, validity
+from mcp_sessions.store.calls import (
+    counts,
+    endings,
+    nodes,
+    recent,
+    requests,
+    sessions,
+    state,
+    streams,
+    sweeps,
+    validity,
+)
 from mcp_sessions.store.factory import store_for
 from tests.docs import markdown
 from tests.support.redis import RedisServer, run_server
@@ -105,7 +117,11 @@ async def leave_every_key() -> None:
 def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
     limits = conf.StreamLimits(max_events=10, max_bytes=1000, ttl_ms=60_000)
     yield validity.end_all_before_now()
+    called = Counts({"sessions_opened": 1})
+    called.add_call("add", 1, "ok")
+    yield counts.add(called, by="node1", batch="1", now_ms=0)
     yield nodes.beat("node1", about="{}", forget_after_ms=60_000)
+    yield nodes.report("node1", told="{}")
     yield nodes.notify_all(b"look")
     yield nodes.broadcast(b"hear")
     yield sweeps.over("@0000", node="node1")
@@ -117,6 +133,7 @@ def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
         )
     yield streams.finish(fingerprint, "bb", kept=16, kept_bytes=1000, ttl_ms=300_000)
     yield streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits)
+    yield recent.note(fingerprint, [recent.Past(1, 2, "ok", "node1", "ping")], failed=0, most=50)
     yield requests.register(fingerprint, "q1", node="node1", kept_ms=60_000)
     yield streams.subscribe(fingerprint, "book://1", max_subscriptions=10)
 

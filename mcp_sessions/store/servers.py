@@ -1,0 +1,91 @@
+"""What the Redis servers behind a cache say of themselves, for operators: one round trip to each."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.cluster import RedisCluster
+from redis.exceptions import ResponseError
+
+from mcp_sessions.connections.defaults import REDIS_ERRORS
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.store.clients import redis_cache, sync_client
+
+#: What a server that does not say it is taken to have.
+_UNKNOWN: Final = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """One server."""
+
+    #: Host and port on a Cluster, else "".
+    name: str
+    #: Redis' or Valkey's, as it is compatible with.
+    version: str
+    used_memory: int
+    #: 0: no limit.
+    maxmemory: int
+    policy: str
+    #: Keys that were dropped to make room, since the server started.
+    evicted: int
+    appends: bool
+    #: Whether the last attempts to save, and to write the append-only file, succeeded.
+    saves: bool
+    #: When snapshots are made, as `save` says; None where the server does not tell.
+    snapshots: str | None
+    #: Seconds that the answer took.
+    seconds: float
+
+
+def facts_of(cache: str) -> list[ServerFacts]:
+    """The primaries of an alias of CACHES; none if its sessions are in memory.
+
+    Raises: StoreUnavailable.
+    """
+    if redis_cache(cache) is None:
+        return []
+    try:
+        client = sync_client(cache)
+        if isinstance(client, RedisCluster):
+            return [
+                _facts(node.redis_connection, name=f"{node.host}:{node.port}")
+                for node in client.get_primaries()  # type: ignore[no-untyped-call]  # redis-py's own
+            ]
+        return [_facts(client, name="")]
+    except REDIS_ERRORS as error:
+        raise StoreUnavailable(f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def _facts(client: Any, *, name: str) -> ServerFacts:
+    pipeline = client.pipeline(transaction=False)
+    # Managed servers often have no CONFIG.
+    pipeline.info()
+    pipeline.config_get("save")
+    began = time.perf_counter()
+    info, save = pipeline.execute(raise_on_error=False)
+    seconds = time.perf_counter() - began
+    if isinstance(info, Exception):
+        raise info
+    return ServerFacts(
+        name=name,
+        version=str(info.get("redis_version", _UNKNOWN)),
+        used_memory=int(info.get("used_memory", 0)),
+        maxmemory=int(info.get("maxmemory", 0)),
+        policy=str(info.get("maxmemory_policy", _UNKNOWN)),
+        evicted=int(info.get("evicted_keys", 0)),
+        appends=bool(info.get("aof_enabled", 0)),
+        saves=_is_ok(info, "rdb_last_bgsave_status") and _is_ok(info, "aof_last_write_status"),
+        snapshots=None if isinstance(save, ResponseError) else _text(dict(save)),
+        seconds=seconds,
+    )
+
+
+def _is_ok(info: Mapping[str, Any], name: str) -> bool:
+    return str(info.get(name, "ok")) == "ok"
+
+
+def _text(config: Mapping[Any, Any]) -> str:
+    value = config.get("save", config.get(b"save", ""))
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,107 @@
+"""The overview page: what is wrong, figures, charts and tools."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.conf import LazySettings
+from django.test import Client
+
+from mcp_sessions.counting import Counts, Outcome
+from mcp_sessions.store.calls import counts, nodes
+from mcp_sessions.store.drivers import synchronous
+from mcp_sessions.store.factory import sync_store_for
+from tests.admin.pages import HOSTILE, LIST, body, staff
+from tests.support.sessions import Opened, open_sessions
+
+pytestmark = pytest.mark.django_db
+
+OVERVIEW = f"{LIST}overview/"
+
+
+@pytest.fixture
+def round_trips() -> Iterator[list[int]]:
+    """How many commands each round trip carried that asked a store."""
+    made: list[int] = []
+    execute = synchronous.execute
+
+    def counted(client: Any, commands: Sequence[Any]) -> list[Any]:
+        made.append(len(commands))
+        return execute(client, commands)
+
+    with mock.patch.object(synchronous, "execute", counted):
+        yield made
+
+
+def count(alias: str = "default", *, tools: dict[str, list[tuple[float, Outcome]]], **numbers: int) -> None:
+    """What a process counts at an endpoint."""
+    counted = Counts(dict(numbers))
+    for tool, calls in tools.items():
+        for milliseconds, outcome in calls:
+            counted.add_call(tool, milliseconds, outcome)
+    for number, part in enumerate(counts.parts_of(counted)):
+        sync_store_for(alias).run(counts.add(part, by="test", batch=str(number), now_ms=0))
+
+
+@pytest.mark.usefixtures("one_endpoint")
+def test_a_person_without_the_permission_sees_nothing() -> None:
+    assert staff(name="nobody").get(OVERVIEW).status_code == 403
+
+
+@pytest.mark.usefixtures("one_endpoint")
+def test_it_shows_what_was_counted_and_names_what_is_wrong(viewer: Client) -> None:
+    open_sessions([Opened(), Opened()])
+    sync_store_for("default").run(nodes.beat("n", about='{"host": "web", "pid": 7}', forget_after_ms=60_000))
+    count(
+        tools={"add": [(20, "ok")] * 95 + [(900, "ok")] * 5, "fetch": [(5, "tool error")] * 7 + [(5, "ok")]},
+        sessions_opened=2,
+        **{"requests:ok": 101, "requests:tool error": 7, "sessions_ended:idle": 3, "refusals:404": 4},
+    )
+    page = body(viewer.get(OVERVIEW))
+    assert "The tool fetch fails: 7 of 8 calls in the last hour." in page
+    assert "Set appendonly to yes." in page, "the Redis of the tests keeps nothing"
+    assert re.search(r"add</th><td>100</td><td>0</td><td>0</td><td>1\d ms</td><td>25 ms</td>", page), page
+    assert "fetch</th><td>8</td><td>7 (87.5 %)</td>" in page
+    assert "idle</th><td>3</td>" in page
+    assert "404</th><td>4</td>" in page
+    assert re.search(r"<dt>Open sessions</dt><dd>2</dd>", page)
+    assert "108 <small>7 failed</small>" in page
+    assert page.count('role="img"') == 6
+    assert "opened: 2 at last, 2 at most, at " in page
+    assert not re.search(r"\sstyle=|<style|<script(?![^>]*src=)|\son\w+=", page), (
+        "strict policies forbid these"
+    )
+    for span in ("day", "week"):
+        assert "add</th><td>100</td>" in body(viewer.get(OVERVIEW, {"span": span}))
+
+
+@pytest.mark.usefixtures("two_endpoints")
+def test_endpoints_are_shown_together_or_one_by_one(viewer: Client, round_trips: list[int]) -> None:
+    count("shop", tools={"add": [(1, "ok")]}, **{"requests:ok": 1})
+    count("stock", tools={"add": [(1, "ok")] * 2, HOSTILE: [(1, "ok")]}, **{"requests:ok": 3})
+    round_trips.clear()
+    page = body(viewer.get(OVERVIEW))
+    assert len(round_trips) + 1 <= 5, "and one that asks Redis about itself"
+    assert "add</th><td>3</td>" in page
+    assert "<script>alert" not in page
+    assert "add</th><td>2</td>" in body(viewer.get(OVERVIEW, {"endpoint": "stock"}))
+    assert "There is no endpoint “nonsense”" in body(viewer.get(OVERVIEW, {"endpoint": "nonsense"}))
+
+
+def test_a_redis_that_does_not_answer_is_said_on_the_page(settings: LazySettings, viewer: Client) -> None:
+    settings.CACHES = {
+        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
+    }
+    settings.MCP_SESSIONS = {"default": {"SERVER": "project.mcp.server"}}
+    response = viewer.get(OVERVIEW)
+    assert response.status_code == 200
+    assert "The Redis of the cache &#x27;default&#x27; does not answer" in body(response)
+
+
+def test_sessions_in_memory_have_an_overview_too(settings: LazySettings, viewer: Client) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    settings.MCP_SESSIONS = {"default": {"SERVER": "project.mcp.server", "NAMESPACE": "overview-in-memory"}}
+    count(tools={"add": [(1, "ok")]})
+    assert "add</th><td>1</td>" in body(viewer.get(OVERVIEW))
