@@ -76,7 +76,7 @@ def test_nginx_reaches_the_ports_of_the_units(tmp_path: Path) -> None:
 @pytest.mark.needs("docker-compose")
 def test_compose_accepts_the_file_with_prometheus_and_grafana() -> None:
     files = ("-f", str(DEPLOY / "compose.yaml"), "-f", str(DEPLOY / "compose.monitoring.yaml"))
-    environment = os.environ | SECRETS | {"GRAFANA_PASSWORD": "g"}
+    environment = os.environ | SECRETS | {"GRAFANA_PASSWORD": "g", "METRICS_TOKEN": "t" * 16}
     command = [path_of("docker-compose"), *files, "config"]
     done = subprocess.run(command, check=True, timeout=60, env=environment, capture_output=True, text=True)
     merged = yaml.safe_load(done.stdout)["services"]
@@ -86,6 +86,7 @@ def test_compose_accepts_the_file_with_prometheus_and_grafana() -> None:
         assert name in hosts
         assert {"localhost", "127.0.0.1"} <= set(hosts)
         assert merged[name]["image"] == "mcp-sessions:latest"
+        assert merged[name]["environment"]["METRICS_TOKEN"] == "t" * 16
     for service in ("prometheus", "grafana"):
         assert all(_address(port) == "127.0.0.1" for port in merged[service]["ports"])
         for volume in merged[service]["volumes"]:
@@ -107,9 +108,9 @@ def _source(volume: Any) -> str | None:
 
 
 def test_prometheus_asks_each_process_and_grafana_asks_prometheus() -> None:
-    [job] = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yaml").read_text())["scrape_configs"]
-    [targets] = [each["targets"] for each in job["static_configs"]]
-    services = compose(SECRETS)["services"]
-    assert targets == [f"{name}:8000" for name in sorted(services) if name.startswith("app-")]
+    jobs = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yaml").read_text())["scrape_configs"]
+    targets = {job["metrics_path"]: job["static_configs"][0]["targets"] for job in jobs}
+    processes = [f"{name}:8000" for name in sorted(compose(SECRETS)["services"]) if name.startswith("app-")]
+    assert targets == {"/metrics/cluster": processes[:1], "/metrics/process": processes}
     source = yaml.safe_load((DEPLOY / "monitoring" / "grafana-datasource.yaml").read_text())
     assert [each["url"] for each in source["datasources"]] == ["http://prometheus:9090"]

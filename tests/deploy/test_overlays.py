@@ -72,13 +72,26 @@ def test_pods_are_scaled_by_what_they_say_of_themselves(everything: dict[str, Ob
     assert rule["seriesQuery"].startswith(pods["metric"]["name"] + "{")
 
 
+def test_the_metric_is_one_of_each_process() -> None:
+    section = markdown.section(markdown.read("metrics.md"), "What a process does")
+    named = {row[0].strip("`") for row in markdown.table(section, "Metric")}
+    scaler = yaml.safe_load((KUBERNETES / "components/autoscaling/hpa.yaml").read_text())["spec"]
+    [metric] = [each["pods"]["metric"]["name"] for each in scaler["metrics"] if each["type"] == "Pods"]
+    assert metric in named
+
+
 def test_prometheus_finds_the_pods_and_is_allowed_to_ask_them(everything: dict[str, Object]) -> None:
     template = everything["Deployment"]["spec"]["template"]
     [container] = template["spec"]["containers"]
-    note = template["metadata"]["annotations"]
-    scraped = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yaml").read_text())["scrape_configs"][0]
-    assert note["prometheus.io/port"] == str(container["ports"][0]["containerPort"])
-    assert note["prometheus.io/path"] == scraped["metrics_path"]
+    [job] = yaml.safe_load((KUBERNETES / "components/autoscaling/prometheus-scrape.yaml").read_text())
+    name, component, port = job["relabel_configs"][0]["regex"].split(";")
+    assert template["metadata"]["labels"] == {
+        "app.kubernetes.io/name": name,
+        "app.kubernetes.io/component": component,
+    }
+    assert container["ports"][0]["name"] == port
+    assert job["metrics_path"] == "/metrics/process"
+    assert "METRICS_TOKEN" in everything["Secret"]["data"]
     [address] = container["env"]
     assert address["name"] in variables_read()
     assert address["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
