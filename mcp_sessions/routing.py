@@ -3,20 +3,17 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern, re_path
 
-from mcp_sessions import counting
 from mcp_sessions.authentication.loading import Wrap
 from mcp_sessions.conf import Endpoint, aliases, endpoint
-from mcp_sessions.http.access import host_allowed
 from mcp_sessions.http.endpoint import MCPEndpoint
-from mcp_sessions.http.guard import Guard
-from mcp_sessions.http.responses import respond
+from mcp_sessions.http.middleware import guarded
+from mcp_sessions.http.secure import redirect, secure_url
 from mcp_sessions.lifecycle import lifespan
 from mcp_sessions.sdk.server import import_server
 from mcp_sessions.transport.asgi import Application, Receive, Scope, Send
@@ -44,7 +41,7 @@ def with_mcp(
     `authenticate` is put around each endpoint, or around those that it has as keys: an application of yours that leaves
     Django's user as `user` in the ASGI scope. Where AUTHENTICATION is set, too, its authenticators come first.
 
-    Raises: ImproperlyConfigured for a setting that is wrong, a SERVER that cannot be imported among them.
+    Raises: ImproperlyConfigured for a setting that is wrong, a SERVER or MIDDLEWARE that cannot be imported among them.
     """
     used.add("with_mcp")
     return _Site(endpoints=applications(authenticate), other=application, websocket=websocket or _refuse)
@@ -73,7 +70,7 @@ def applications(authenticate: Authenticate = None) -> dict[str, Application]:
         _import_server(conf)
         around = authenticate.get(conf.alias) if isinstance(authenticate, Mapping) else authenticate
         served = MCPEndpoint(conf.alias, authenticate=around)
-        found[conf.path] = Guard(served, refused=partial(counting.count_refusal, conf.alias))
+        found[conf.path] = guarded(conf, served)
         for each in served.authenticators:
             found |= each.metadata()
     return found
@@ -104,8 +101,8 @@ class _Site:
                 if prefix:
                     scope = _with_prefix(scope, prefix)
                 served = self.endpoints.get(scope["path"][len(prefix) :].strip("/"))
-                if served is not None and settings.SECURE_SSL_REDIRECT and (url := _secure_url(scope)):
-                    return await respond(send, 308, ((b"location", url.encode("latin-1")),))
+                if served is not None and settings.SECURE_SSL_REDIRECT and (url := secure_url(scope)):
+                    return await redirect(send, url)
                 await (served or self.other)(scope, receive, send)
             case "websocket":
                 await self.websocket(scope, receive, send)
@@ -123,32 +120,6 @@ def _with_prefix(scope: Scope, prefix: str) -> Scope:
     path = scope["path"]
     inside = path == prefix or path.startswith(f"{prefix}/")
     return {**scope, "root_path": prefix, "path": path if inside else prefix + path}
-
-
-def _secure_url(scope: Scope) -> str | None:
-    """Where a request over plain HTTP is sent, by the settings of Django's SecurityMiddleware; None if it may stay."""
-    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-    host = headers.get(b"host", "")
-    path = scope["path"].lstrip("/")
-    if (
-        _scheme(scope, headers) == "https"
-        or any(re.search(pattern, path) for pattern in settings.SECURE_REDIRECT_EXEMPT)
-        # Nobody is sent to a host that is not ours; the endpoint refuses these requests.
-        or not host_allowed(host.encode("latin-1"), tuple(settings.ALLOWED_HOSTS), settings.DEBUG)
-    ):
-        return None
-    query = scope.get("query_string", b"").decode("latin-1")
-    return f"https://{settings.SECURE_SSL_HOST or host}/{path}{'?' if query else ''}{query}"
-
-
-def _scheme(scope: Scope, headers: Mapping[bytes, str]) -> str:
-    """As Django's `HttpRequest.scheme`, which believes only a proxy that SECURE_PROXY_SSL_HEADER names."""
-    if settings.SECURE_PROXY_SSL_HEADER:
-        key, secure = settings.SECURE_PROXY_SSL_HEADER
-        said = headers.get(key.removeprefix("HTTP_").replace("_", "-").lower().encode())
-        if said is not None:
-            return "https" if said.split(",")[0].strip() == secure else "http"
-    return str(scope.get("scheme", "http"))
 
 
 async def _refuse(_: Scope, receive: Receive, send: Send) -> None:

@@ -46,6 +46,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "MAX_SUBSCRIPTIONS": count,
     "RERUN_LOST_CALLS": boolean,
     "ALLOWED_ORIGINS": words,
+    "MIDDLEWARE": words,
     "AUTHENTICATION": words,
     "REQUIRE_USER": boolean,
     "SUBJECT_TO_USER": str,

@@ -25,6 +25,11 @@ if not ALLOWED_HOSTS:
     raise ImproperlyConfigured(
         "DJANGO_ALLOWED_HOSTS is not set. Outside DJANGO_DEBUG=1, name the host names that this site answers to."
     )
+# Prometheus asks a pod of Kubernetes by its address.
+ALLOWED_HOSTS = [*ALLOWED_HOSTS, *read("DJANGO_POD_IP", words, [])]
+
+# What Prometheus says to be let in, at least 16 characters. Without it, there are no metrics.
+METRICS_TOKEN = read("METRICS_TOKEN", str, "")
 
 # Send cookies over HTTPS only. Turn this off to try the production set-up over plain HTTP.
 HTTPS = read("DJANGO_HTTPS", boolean, not DEBUG)

@@ -1,13 +1,15 @@
 """Fixtures that several suites share, how tests are spread over processes (support/distribution.py), and the rule that
 nothing is skipped in silence (support/programs.py)."""
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from pytest_django import Settings
 
-from tests.support import logs, programs
+from tests.support import ROOT, logs, programs
 from tests.support.caches import Entry, default_cache, standalone_cache
 from tests.support.distribution import (  # noqa: F401 - hooks
     pytest_collection_modifyitems,
@@ -66,6 +68,16 @@ def _clean_logs(request: pytest.FixtureRequest) -> Iterator[None]:
     """No server has logged a fault (see `support.logs`) except those that the test's mark `logs_fault` announces."""
     yield
     _fail_for_logs([words for mark in request.node.iter_markers("logs_fault") for words in mark.args])
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as its users install it, built from what is here."""
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), "."]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [built] = out.glob("*.whl")
+    return built
 
 
 @pytest.fixture(scope="session")

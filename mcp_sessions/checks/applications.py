@@ -9,7 +9,7 @@ from django.core.checks import register
 from django.core.management import get_commands
 from django.utils.module_loading import import_string
 
-from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message
+from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message, names
 
 #: Apps whose `runserver` is WSGI, or what the next app has.
 _WSGI: Final = frozenset({"django.core", "django.contrib.staticfiles", "whitenoise.runserver_nostatic"})
@@ -17,6 +17,8 @@ _ROUTE: Final = (
     "Write application = with_mcp(get_asgi_application()) in asgi.py (mcp_sessions.routing.with_mcp), and "
     'ASGI_APPLICATION = "mysite.asgi.application" in the settings.'
 )
+#: What also redirects, where `with_mcp` does not.
+_REDIRECT: Final = "mcp_sessions.middleware.HTTPSRedirect"
 
 
 @register(TAG)
@@ -66,12 +68,15 @@ def check_ssl_redirect(app_configs: Apps, **_: Any) -> Found:
 
     if not settings.SECURE_SSL_REDIRECT or _problem_with_application() or "with_mcp" in routing.used:
         return []
+    bypassing = [endpoint.alias for endpoint in endpoints() if _REDIRECT not in endpoint.middleware]
+    if not bypassing:
+        return []
     text = (
-        "SECURE_SSL_REDIRECT does not apply to the endpoints: Django's middleware does not see them, and "
-        "mcp_urlpatterns() serves them over plain HTTP, too."
+        f"SECURE_SSL_REDIRECT does not apply to {names(bypassing)} in MCP_SESSIONS: Django's middleware does not see "
+        "endpoints, and mcp_urlpatterns() serves them over plain HTTP, too."
     )
-    return [
-        message(
-            Advice, "W023", text, "Put mcp_sessions.routing.with_mcp() around the application in asgi.py."
-        )
-    ]
+    hint = (
+        f"Put mcp_sessions.routing.with_mcp() around the application in asgi.py, or add {_REDIRECT!r} to MIDDLEWARE in "
+        "MCP_SESSIONS."
+    )
+    return [message(Advice, "W023", text, hint)]

@@ -74,6 +74,32 @@ def _authentication_problem(endpoint: Endpoint) -> str | None:
 
 
 @register(TAG)
+def check_middleware(app_configs: Apps, **_: Any) -> Found:
+    """E021: what MIDDLEWARE names can be imported, and takes an ASGI application."""
+    hint = "Name callables that take an ASGI application and return one, such as those in mcp_sessions.middleware."
+    return [
+        message(Error, "E021", problem, hint)
+        for endpoint in endpoints()
+        if endpoint.middleware and (problem := _middleware_problem(endpoint))
+    ]
+
+
+def _middleware_problem(endpoint: Endpoint) -> str | None:
+    from mcp_sessions.http.middleware import with_middleware
+
+    async def application(*_: Any) -> None:
+        """In the place of the endpoint."""
+
+    try:
+        with_middleware(endpoint, application)
+    except ImproperlyConfigured as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - this imports the user's module, which may raise anything
+        return f"MCP_SESSIONS[{endpoint.alias!r}]['MIDDLEWARE']: {type(error).__name__}: {error}"
+    return None
+
+
+@register(TAG)
 def check_subject_to_user(app_configs: Apps, **_: Any) -> Found:
     """E012: SUBJECT_TO_USER is a field of the user model, or can be imported and called."""
     hint = "Name a field, such as 'username', or the dotted path of a function of an issuer and a subject."

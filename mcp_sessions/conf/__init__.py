@@ -157,6 +157,9 @@ class Endpoint:
     #: each process that died with it, three times at most. This applies only to tools annotated with `readOnlyHint` or
     #: `idempotentHint`.
     rerun_lost_calls: bool = False
+    #: ASGI middleware around the endpoint, the outermost first: dotted paths of callables that take an application and
+    #: return one. Django's setting of the same name does not apply to endpoints.
+    middleware: Sequence[str] = ()
     #: What finds out who sends a request, tried in order: "token", "personal-token", "jwks", "oauth-toolkit",
     #: "session", "drf", "proxy", or the dotted path of an `Authenticator` or of an authentication class of Django REST
     #: framework.

@@ -158,7 +158,14 @@ _RULES: Final[Mapping[str, Rule]] = {
         f"an integer from 1 to {MOST_SHARDS}, or None",
     ),
     **dict.fromkeys(
-        ("ALLOWED_ORIGINS", "AUTHENTICATION", "REQUIRED_SCOPES", "CONVERSATION_KEYS", "JWT_AUDIENCES"),
+        (
+            "ALLOWED_ORIGINS",
+            "AUTHENTICATION",
+            "CONVERSATION_KEYS",
+            "JWT_AUDIENCES",
+            "MIDDLEWARE",
+            "REQUIRED_SCOPES",
+        ),
         _STRINGS,
     ),
     "SUBJECT_TO_USER": (

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_sessions import counting
 from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker, blocks_of
 from mcp_sessions.authentication.identity import NOBODY, Identity, identity_of
@@ -22,11 +21,10 @@ from mcp_sessions.conf import Endpoint, endpoint
 from mcp_sessions.conf.rates import REQUESTS, STREAMS
 from mcp_sessions.conf.rules import HANDSHAKE, MODERN
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.http import access, lookup
+from mcp_sessions.http import access, browser, lookup
 from mcp_sessions.http.accepting import accept
 from mcp_sessions.http.closing import delete
 from mcp_sessions.http.eras import era_refusal
-from mcp_sessions.http.guard import Guard
 from mcp_sessions.http.headers import (
     LAST_EVENT_ID,
     PROTOCOL_VERSION,
@@ -37,6 +35,7 @@ from mcp_sessions.http.headers import (
     post_rejection,
     repetition,
 )
+from mcp_sessions.http.middleware import guarded
 from mcp_sessions.http.modern import serve_modern
 from mcp_sessions.http.opening import initialize
 from mcp_sessions.http.responses import preflight, reject, respond, with_cors
@@ -80,8 +79,8 @@ class MCPEndpoint:
 
     @classmethod
     def as_asgi(cls, alias: str, *, authenticate: Wrap | None = None) -> Application:
-        """The application for a URLRouter; no exception escapes from it into the server."""
-        return Guard(cls(alias, authenticate=authenticate), refused=partial(counting.count_refusal, alias))
+        """The application for a URLRouter, within MIDDLEWARE; no exception escapes from it into the server."""
+        return guarded(endpoint(alias), cls(alias, authenticate=authenticate))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = scope["headers"]
@@ -98,7 +97,8 @@ class MCPEndpoint:
         origin = headers.get(b"origin")
         if origin is not None:
             send = with_cors(send, origin)
-        if scope["method"] == "OPTIONS":
+        method = scope["method"]
+        if method == "OPTIONS":
             return await respond(send, 204, preflight(headers.get(REQUESTED_HEADERS, b"")))
         blocks = self._blocks
         if not blocks.known:
@@ -106,6 +106,8 @@ class MCPEndpoint:
         # Before authentication, which may ask a database.
         if blocks.any and blocks.refuse(Asker(address=self._address(scope))):
             return await reject(send, rejections.BLOCKED)
+        if method == "GET" and browser.wants_page(headers):
+            return await browser.send_page(send, scope, endpoint(self.alias), self.authenticators)
         del raw, headers, blocks  # a stream lives for hours, and the locals of this frame with it
         await self._serve(scope, receive, send)
 

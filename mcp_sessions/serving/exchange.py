@@ -18,7 +18,7 @@ from mcp_sessions.current import current_exchange, current_request
 from mcp_sessions.errors import SessionGone, StoreUnavailable
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.sdk.kernel import Kernel
-from mcp_sessions.serving.observing import REQUEST_CANCELLED, Begun, Ended, next_number
+from mcp_sessions.serving.observing import REQUEST_CANCELLED, TELL, Begun, Ended, next_number
 from mcp_sessions.store.calls import revival, sessions, streams
 from mcp_sessions.store.calls.reading import CALL_LENGTH
 from mcp_sessions.store.drivers import Store
@@ -111,7 +111,9 @@ class Exchange:
         self.response = response
         error, result = response.get("error"), response.get("result")
         code, failed = error and error["code"], result is not None and result.get("isError", False)
-        self.note(Ended(self.begun, time.monotonic(), code, failed))
+        self.note(ended := Ended(self.begun, time.monotonic(), code, failed))
+        if TELL in self.scope:
+            self.scope[TELL](ended)
         self._settle()
         if self.stream is not None:
             self.stream.put(response, last=True)

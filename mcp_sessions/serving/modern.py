@@ -12,7 +12,7 @@ from mcp_sessions.sdk.channel import NoChannel
 from mcp_sessions.sdk.envelope import client_info_of, status_of
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.serving.exchange import INTERRUPTED
-from mcp_sessions.serving.observing import REQUEST_CANCELLED, Begun, Ended, next_number
+from mcp_sessions.serving.observing import REQUEST_CANCELLED, TELL, Begun, Ended, next_number
 from mcp_sessions.store.calls.reading import CALL_LENGTH
 from mcp_sessions.transport import jsonrpc, sse
 from mcp_sessions.transport.asgi import Receive, Scope, Send
@@ -75,7 +75,7 @@ class ModernExchange(NoChannel):
             await self._respond(response)
         finally:
             if self.response is None:
-                self.note(Ended(self.begun, time.monotonic(), CONNECTION_CLOSED, failed=False))
+                self._note(CONNECTION_CLOSED)
             self._task = None  # nobody may cancel what is left to send
             timer.cancel()
             if self._watcher is not None:
@@ -90,8 +90,7 @@ class ModernExchange(NoChannel):
             return
         self.response = response
         error, result = response.get("error"), response.get("result")
-        code, failed = error and error["code"], result is not None and result.get("isError", False)
-        self.note(Ended(self.begun, time.monotonic(), code, failed))
+        self._note(error and error["code"], failed=result is not None and result.get("isError", False))
         body = jsonrpc.encode(response)
         if self._stream is not None:
             self._stream.put(sse.event(body))
@@ -99,6 +98,12 @@ class ModernExchange(NoChannel):
         headers = [*JSON_HEADERS, (b"content-length", b"%d" % len(body))]
         await self.send({"type": "http.response.start", "status": status_of(response), "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
+
+    def _note(self, code: int | None, *, failed: bool = False) -> None:
+        """Tell whoever wants to know how the request ended."""
+        self.note(ended := Ended(self.begun, time.monotonic(), code, failed))
+        if TELL in self.scope:
+            self.scope[TELL](ended)
 
     @property
     def begun(self) -> Begun:

@@ -53,11 +53,16 @@ def image_command() -> list[str]:
     return command
 
 
-def kubernetes_objects(folder: str) -> dict[str, Object]:
-    """What `kubectl kustomize` makes of a folder, by kind; there is one object of each kind."""
-    command = [path_of("kubectl"), "kustomize", str(KUBERNETES / folder)]
+def built_objects(folder: Path) -> list[Object]:
+    """What `kubectl kustomize` makes of a folder."""
+    command = [path_of("kubectl"), "kustomize", str(folder)]
     built = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    objects = list(yaml.safe_load_all(built))
+    return list(yaml.safe_load_all(built))
+
+
+def kubernetes_objects(folder: str) -> dict[str, Object]:
+    """What `kubectl kustomize` makes of a folder below deploy/kubernetes, by kind; there is one object of each kind."""
+    objects = built_objects(KUBERNETES / folder)
     by_kind: dict[str, Object] = {obj["kind"]: obj for obj in objects}
     assert len(by_kind) == len(objects)
     return by_kind

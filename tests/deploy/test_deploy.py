@@ -48,7 +48,7 @@ REQUIRED = {
     "MCP_MAX_SESSIONS",
     "MCP_ALLOWED_ORIGINS",
 }
-FOLDERS = ["base", "ingress-nginx"]
+FOLDERS = ["base", "ingress-nginx", "managed-redis", "redis-cluster"]
 
 
 def container(objects: dict[str, Object], kind: str = "Deployment") -> Any:
@@ -175,6 +175,7 @@ def test_the_placeholders_are_not_secrets_and_do_not_start() -> None:
     data = {k: base64.b64decode(v).decode() for k, v in kubernetes_objects("base")["Secret"]["data"].items()}
     assert data.pop("DJANGO_SECRET_KEY") == ""  # With which the settings refuse to load.
     assert data.pop("DJANGO_SECRET_KEY_FALLBACKS") == ""
+    assert data.pop("METRICS_TOKEN") == ""  # With which there are no metrics.
     assert all("replace-me.invalid" in value for value in data.values())
 
 

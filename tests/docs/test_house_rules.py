@@ -22,6 +22,7 @@ PASSED_ON: Final = {
     "lifecycle.py:is_stopping": "the public face of a private event",
     "lifecycle.py:stop_soon": "likewise",
     "lifecycle.py:shutdown": "the public function of a private object",
+    "middleware.py:request_id": "the public face of a private variable",
     "sdk/server.py:HostedServer.serve_modern": "its manager is made anew when a lifespan fails",
     "serving/exchange.py:Exchange.conf": "an attribute that `current.CurrentRequest` asks for",
     "store/drivers/embedded.py:EmbeddedStore.run": "an async driver of a store that answers at once",

@@ -93,6 +93,17 @@ def test_the_servers_take_the_options_that_the_page_gives_them() -> None:
     assert {word for word in theirs if word.startswith("--")} <= known
 
 
+def test_the_servers_are_compared_by_what_the_benchmarks_measured() -> None:
+    section = markdown.section(markdown.read("benchmarks.md"), "`tools/call`, 1 session")
+    measured = {(row[0], row[1]): row[2].split()[0] for row in markdown.table(section, "server")}
+    [said] = re.findall(
+        r"^\| `tools/call` per second.*\| (.+) \| (.+) \|$", markdown.read(PAGE), re.MULTILINE
+    )
+    for figures, server in zip(said, ("daphne", "uvicorn"), strict=True):
+        known = [measured[f"this app, Redis ({server})", clients] for clients in ("16", "64")]
+        assert figures.split(" and ") == known
+
+
 def test_what_the_readme_says_of_a_setting_is_so() -> None:
     endpoint = conf.Endpoint(alias="default", server="shop.mcp.server")
     in_words = {

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.support import ROOT
+from tests.support import ROOT, programs
 
 WORKFLOW: Final = ROOT / ".github" / "workflows" / "ci.yml"
 #: Release of Django -> the oldest Python that it runs on.
@@ -44,7 +44,9 @@ def test_only_combinations_that_do_not_exist_are_left_out(workflow: dict[Any, An
 
 def test_a_job_runs_what_is_run_before_a_change_lands(workflow: dict[Any, Any]) -> None:
     checkout, python, run = workflow["jobs"]["test"]["steps"]
-    assert python["with"]["python-version"] == "${{ matrix.python }}"
+    *others, default = python["with"]["python-version"].split("\n")[:-1]
+    assert default == "${{ matrix.python }}"
+    assert [f"python{version}" for version in others] == list(programs.PYTHONS)
     assert (run["run"], run["env"]) == (".ci/run", {"DJANGO": "${{ matrix.django }}"})
     assert (ROOT / run["run"]).stat().st_mode & 0o100
     for step in (checkout, python):

@@ -44,7 +44,8 @@ def serve(redis_server: RedisServer, tmp_path: Path) -> Serve:
     @contextmanager
     def running(module: str, *arguments: str, **environment: str) -> Iterator[Process]:
         port = free_port()
-        listen = ("-b", "127.0.0.1", "-p", str(port), "tests.served.unpatched:application")
+        options = ("--host", "--port") if module == "uvicorn" else ("-b", "-p")
+        listen = (options[0], "127.0.0.1", options[1], str(port), "tests.served.unpatched:application")
         process = Process(
             name=module,
             command=(sys.executable, "-m", module, *arguments, *listen),
@@ -128,6 +129,7 @@ def numbers(of: list[ServerSentEvent]) -> list[int]:
     [
         ("mcp_sessions.daphne", 3 * MAX_QUEUED_BYTES),
         ("daphne", MAX_UNPACED_BYTES + 3 * MAX_QUEUED_BYTES),
+        ("uvicorn", 3 * MAX_QUEUED_BYTES),
     ],
 )
 def test_a_call_that_nobody_reads_costs_a_bounded_memory_and_loses_nothing(

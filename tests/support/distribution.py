@@ -14,6 +14,7 @@ TOGETHER: Final = (
     "tests/chaos/",
     "tests/clients/",
     "tests/browser/",
+    "tests/projects/",
     "tests/install/test_wheel.py",
     "tests/benchmarks/",
     "tests/streams/",

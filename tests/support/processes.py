@@ -21,7 +21,7 @@ from tests.support import ROOT, logs
 from tests.support.forks import Fork, die_with_parent
 
 HOST: Final = "127.0.0.1"
-#: Seconds that a process may take to answer its first request, or to end.
+#: Seconds that a process may take to answer its first request, unless it says otherwise, or to end.
 START_BOUND: Final = 40.0
 STOP_BOUND: Final = 15.0
 #: Seconds that a test waits for a condition.
@@ -79,6 +79,8 @@ class Process:
     probe: str = "/healthz"
     #: The working directory.
     directory: Path = ROOT
+    #: Seconds that it may take to answer its first request.
+    start_bound: float = START_BOUND
     #: Whether a command `python -m MODULE ...` is run in a fork; see support/forks.py.
     forked: bool = False
     _popen: "subprocess.Popen[bytes] | Fork | None" = field(default=None, init=False, repr=False)
@@ -133,10 +135,12 @@ class Process:
 
     def wait_until_it_answers(self) -> None:
         """Raises: ProcessError."""
-        deadline = monotonic() + START_BOUND
+        deadline = monotonic() + self.start_bound
         while not self.answers():
             if monotonic() > deadline:
-                raise ProcessError(f"{self.name} did not answer within {START_BOUND} s.\n{self.output()}")
+                raise ProcessError(
+                    f"{self.name} did not answer within {self.start_bound} s.\n{self.output()}"
+                )
             self._pause_unless_ended()
 
     def answers(self) -> bool:

@@ -39,6 +39,15 @@ PIP: Final = (
     "clients/requirements-fastmcp-4.txt",
     "clients/requirements-fastmcp-server.txt",
 )
+#: What this app needs, for a Python other than this one.
+APP: Final = "projects/requirements-app.txt"
+PYTHONS: Final = ("python3.12", "python3.13")
+#: Requirements files of which only the packages themselves are installed, for PYTHONPATH.
+FOLDERS: Final = (
+    "projects/requirements-servers.txt",
+    "projects/requirements-django-6.0.txt",
+    "projects/requirements-django-6.1.txt",
+)
 
 CI: Final = os.environ.get("MCP_SESSIONS_CI") == "1"
 NOT_RUN: Final = "not run, because this machine has no "
@@ -108,6 +117,22 @@ def _git_with_history() -> Path | None:
     return git if said.stdout.strip() == "false" else None
 
 
+def _python(version: str) -> Callable[[], Path | None]:
+    """An interpreter of that version that works: pyenv has programs on the PATH that refuse to."""
+
+    def look() -> Path | None:
+        pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+        found = [*sorted(pyenv.glob(f"versions/{version}.*/bin/python")), _on_path(f"python{version}")()]
+        return next((path for path in found if path and _works(path)), None)
+
+    return look
+
+
+def _works(python: Path) -> bool:
+    asked = [str(python), "-c", "import ssl, sqlite3, venv"]
+    return subprocess.run(asked, capture_output=True, timeout=60).returncode == 0
+
+
 FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
     "chromedriver": _on_path("chromedriver"),
     "chromium": _on_path("chromium", "chromium-browser", "google-chrome"),
@@ -119,6 +144,9 @@ FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
     "nginx": _on_path("nginx"),
     "npm": _on_path("npm"),
     "npx": _on_path("npx"),
+    "python3.12": _python("3.12"),
+    "python3.13": _python("3.13"),
+    "systemd-analyze": _on_path("systemd-analyze"),
 }
 
 
@@ -143,21 +171,44 @@ def node() -> str:
     return str(npm_packages() / "node" / "bin" / "node")
 
 
-def python_with(requirements: str) -> Path:
+def python_with(requirements: str, python: str | None = None) -> Path:
     """The Python of a virtual environment with these requirements, a file below tests/, and nothing else.
+
+    `python` is one of FINDERS, and this one by default. Raises: RuntimeError when pip fails; LookupError without it.
+    """
+    file = TESTS / requirements
+
+    def install(home: Path) -> None:
+        # This Python's pip does it: to install one in each environment takes longer than most clients.
+        _run(path_of(python) if python else sys.executable, "-m", "venv", "--without-pip", str(home))
+        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--python", str(home))
+        # Python compiles what is imported; most of what is installed never is.
+        _run(*pip, "install", "--no-compile", "--requirement", str(file), cwd=home)
+
+    name = requirements.removesuffix(".txt") + (f"-{python}" if python else "")
+    return _once(name, [file], install) / "bin" / "python"
+
+
+def folder_with(requirements: str) -> Path:
+    """A folder for PYTHONPATH with these requirements, a file below tests/, without what they need themselves.
 
     Raises: RuntimeError when pip fails.
     """
     file = TESTS / requirements
 
     def install(home: Path) -> None:
-        # This Python's pip does it: to install one in each environment takes longer than most clients.
-        _run(sys.executable, "-m", "venv", "--without-pip", str(home))
-        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--python", str(home))
-        # Python compiles what is imported; most of what is installed never is.
-        _run(*pip, "install", "--no-compile", "--requirement", str(file), cwd=home)
+        # Another Python may be meant: they are pure Python.
+        quiet = (
+            "--disable-pip-version-check",
+            "--quiet",
+            "--no-deps",
+            "--no-compile",
+            "--ignore-requires-python",
+        )
+        into = ("--target", str(home / "packages"))
+        _run(sys.executable, "-m", "pip", "install", *quiet, *into, "--requirement", str(file))
 
-    return _once(requirements.removesuffix(".txt"), [file], install) / "bin" / "python"
+    return _once(requirements.removesuffix(".txt"), [file], install) / "packages"
 
 
 def _once(name: str, files: list[Path], install: Callable[[Path], None]) -> Path:
@@ -196,6 +247,8 @@ def install_everything() -> None:
     """Install what is not there yet, two at a time; see the functions above for what can go wrong."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         installing = [pool.submit(npm_packages), *(pool.submit(python_with, each) for each in PIP)]
+        installing += [pool.submit(python_with, APP, each) for each in PYTHONS if find(each)]
+        installing += [pool.submit(folder_with, each) for each in FOLDERS]
     for each in installing:
         each.result()
 

@@ -52,14 +52,16 @@ class WebSocketClient(SocketClient):
     TEXT: Final = 1
     CLOSE: Final = 8
 
-    def open(self, path: str) -> int:
+    def open(self, path: str, *headers: str) -> int:
         """Ask for the upgrade; the status of the answer, 101 if it is granted."""
-        self.ask(path)
+        self.ask(path, *headers)
         return self.status()
 
-    def ask(self, path: str) -> None:
+    def ask(self, path: str, *headers: str) -> None:
         key = "Sec-WebSocket-Key: " + "A" * 22 + "=="
-        self.send(path, "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", key)
+        self.send(
+            path, "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", key, *headers
+        )
 
     def status(self) -> int:
         """The status of the answer to `ask`."""
