@@ -16,6 +16,7 @@ TOGETHER: Final = (
     "tests/browser/",
     "tests/install/test_wheel.py",
     "tests/benchmarks/",
+    "tests/site/",
     "tests/streams/",
     "tests/conformance/",
     "tests/deploy/",
