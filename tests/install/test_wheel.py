@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import venv
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -48,15 +47,6 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         return {"PATH": f"{self.programs}{os.pathsep}{os.defpath}", "PYTHONUNBUFFERED": "1"}
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), "."]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    [built] = out.glob("*.whl")
-    return built
 
 
 @pytest.fixture(scope="module")
