@@ -44,8 +44,6 @@ add_module_names = False
 html_theme = "furo"
 html_title = f"mcp_sessions {release}"
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", SITE)
-html_static_path = ["_static"]
-html_css_files = ["site.css"]
 html_theme_options = {
     "source_repository": "https://github.com/mcp-sessions/mcp-sessions/",
     "source_branch": "main",

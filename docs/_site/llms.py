@@ -53,4 +53,4 @@ def _summary(env: BuildEnvironment, page: str) -> str:
     """The first sentence."""
     paragraph = next(iter(env.get_doctree(page).findall(nodes.paragraph)), None)
     text = " ".join(paragraph.astext().split()) if paragraph is not None else ""
-    return re.split(r"(?<=[.:]) ", text, maxsplit=1)[0]
+    return re.split(r"(?<=\.) ", text, maxsplit=1)[0]

@@ -18,7 +18,7 @@ _SCROLLED: Final = re.compile(r'<(pre|div class="table-wrapper[^"]*")(?=>)')
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", read_as_a_page)
     app.connect("doctree-read", add_anchors)
-    app.connect("html-page-context", let_keyboards_scroll, priority=900)
+    app.connect("html-page-context", let_everybody_use_it, priority=900)  # after the theme
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -45,8 +45,14 @@ def add_anchors(app: Sphinx, tree: nodes.document) -> None:
             section["ids"].append(slug)
 
 
-def let_keyboards_scroll(
+def let_everybody_use_it(
     app: Sphinx, page: str, template: str, context: dict[str, Any], tree: nodes.document | None
 ) -> None:
+    """Let keyboards scroll what is wide, and give the headings of the navigation their level."""
     if "body" in context:
         context["body"] = _SCROLLED.sub(r'<\1 tabindex="0"', context["body"])
+    if "furo_navigation_tree" in context:
+        navigation = context["furo_navigation_tree"]
+        context["furo_navigation_tree"] = navigation.replace(
+            'role="heading"', 'role="heading" aria-level="2"'
+        )

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.needs("chromium", "chromedriver")
 NAMES: Final = sorted(path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md"))
 #: What only a person who cannot see or use a mouse would notice, and cannot work around.
 GRAVE: Final = ("serious", "critical")
-_RUN: Final = "axe.run(document, {resultTypes: ['violations']}).then(arguments[arguments.length - 1]);"
+_RUN: Final = "axe.run(arguments[0], {resultTypes: ['violations']}).then(arguments[1]);"
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,11 @@ def complaints(chromium: WebDriver) -> list[dict[str, Any]]:
     return [entry for entry in log if "favicon.ico" not in entry["message"]]
 
 
-def findings(chromium: WebDriver, axe: str) -> list[str]:
+def findings(chromium: WebDriver, axe: str, part: str) -> list[str]:
+    """The grave ones in a part of the page, a CSS selector."""
     chromium.execute_script(axe)
-    found = chromium.execute_async_script(_RUN)["violations"]
+    chromium.set_script_timeout(120)
+    found = chromium.execute_async_script(_RUN, part)["violations"]
     return [
         f"{each['id']}: {json.dumps([node['html'][:200] for node in each['nodes'][:3]])}"
         for each in found
@@ -50,7 +52,8 @@ def test_a_page_opens_and_everybody_can_use_it(
     chromium.get(f"{address}{name}")
     assert chromium.find_elements(By.CSS_SELECTOR, "article h1")
     assert complaints(chromium) == []
-    assert findings(chromium, axe) == []
+    # What is around the article is the same on every page.
+    assert findings(chromium, axe, "html" if name == "index.html" else "article") == []
 
 
 def test_the_search_finds_a_word_of_a_page(chromium: WebDriver, address: str) -> None:
@@ -58,7 +61,7 @@ def test_the_search_finds_a_word_of_a_page(chromium: WebDriver, address: str) ->
     found = wait_until(
         lambda: chromium.find_elements(By.CSS_SELECTOR, "#search-results li a"), what="results of the search"
     )
-    assert any(link.get_attribute("href").startswith(f"{address}keys.html") for link in found)
+    assert any(str(link.get_attribute("href")).startswith(f"{address}keys.html") for link in found)
 
 
 def test_every_page_can_be_reached_from_the_navigation(chromium: WebDriver, address: str) -> None:

@@ -15,6 +15,7 @@ TOGETHER: Final = (
     "tests/clients/",
     "tests/browser/",
     "tests/install/test_wheel.py",
+    "tests/install/test_tutorial.py",
     "tests/benchmarks/",
     "tests/site/",
     "tests/streams/",
