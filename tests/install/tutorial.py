@@ -102,6 +102,7 @@ class Reader:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=die_with_parent,
             )
         port = next(port for word, port in SERVERS.items() if self._here(word) in server)
         wait_until(lambda: listens(int(self.ports[port])), seconds=60, what=f"{block.title} to listen")

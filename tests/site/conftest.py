@@ -21,7 +21,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the pages, as `make site` builds them: a warning is an error."""
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(DOCS), str(out / "html")]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert (built.returncode, built.stderr) == (0, "")
     return out / "html"
 

@@ -4,10 +4,14 @@ import re
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from mcp_sessions.documentation import SITE
 from tests.docs.addresses import addresses
 from tests.docs.markdown import DOCS
 from tests.site import html
+
+pytestmark = pytest.mark.timeout(900)
 
 ELSEWHERE: Final = ("http:", "https:", "mailto:", "data:", "javascript:")
 

@@ -11,7 +11,12 @@ from tests.docs.markdown import DOCS
 from tests.support import programs
 from tests.support.processes import wait_until
 
-pytestmark = [pytest.mark.browser, pytest.mark.needs("chromium", "chromedriver"), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.needs("chromium", "chromedriver"),
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+]
 
 NAMES: Final = sorted(path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md"))
 #: What only a person who cannot see or use a mouse would notice, and cannot work around.
