@@ -71,6 +71,6 @@ def test_the_search_finds_a_word_of_a_page(chromium: WebDriver, address: str) ->
 
 def test_every_page_can_be_reached_from_the_navigation(chromium: WebDriver, address: str) -> None:
     chromium.get(f"{address}index.html")
-    links = chromium.find_elements(By.CSS_SELECTOR, ".sidebar-tree a")
+    links = chromium.find_elements(By.CSS_SELECTOR, ".sidebar-brand, .sidebar-tree a")
     reached = {str(link.get_attribute("href")).partition("#")[0] for link in links}
     assert {f"{address}{name}" for name in NAMES} <= reached
