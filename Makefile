@@ -6,7 +6,7 @@ BIN := .venv/bin
 MANAGE := DJANGO_DEBUG=1 REDIS_URL=redis://127.0.0.1:6379/0 $(BIN)/python manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster install test check format bench paths coverage mutation tools lock wheel clean
+.PHONY: help run cluster install test check format site bench paths coverage mutation tools lock wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
@@ -37,6 +37,10 @@ check: install ## lint, formatting, types, layers, migrations, Django's checks, 
 format: install ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+site: install ## build the documentation site into data/site; a warning is an error
+	@$(BIN)/python -m sphinx -q -W --keep-going docs data/site
+	@echo "data/site/index.html"
 
 bench: install ## run the benchmarks, side by side with other servers (docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"
 
 __all__ = ["OptInTools", "RestrictedTools", "StateHandle", "__version__", "current_session", "current_user"]
 

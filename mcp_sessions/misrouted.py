@@ -8,10 +8,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started
 
 from mcp_sessions.conf import aliases, endpoint
+from mcp_sessions.documentation import page
 
 logger = logging.getLogger(__name__)
 
-DOCS: Final = "https://github.com/mcp-sessions/mcp-sessions/blob/main/docs/existing-projects.md"
 _OVER_WSGI: Final = (
     "A request for the MCP endpoint %r reached Django over WSGI, which cannot serve it. Serve the project's ASGI "
     "application; for runserver, add 'daphne' to INSTALLED_APPS, above django.contrib.staticfiles. %s"
@@ -43,4 +43,6 @@ def _look(
         return  # a check says it, and Django's pages do not depend on it
     if found is not None and found not in _told:
         _told.add(found)
-        logger.warning(_OVER_WSGI if scope is None else _PAST_THE_ROUTES, found, DOCS)
+        logger.warning(
+            _OVER_WSGI if scope is None else _PAST_THE_ROUTES, found, page("troubleshooting", "404")
+        )

@@ -11,6 +11,7 @@ from django.urls import URLPattern, re_path
 
 from mcp_sessions.authentication.loading import Wrap
 from mcp_sessions.conf import Endpoint, aliases, endpoint
+from mcp_sessions.documentation import page
 from mcp_sessions.http.endpoint import MCPEndpoint
 from mcp_sessions.http.middleware import guarded
 from mcp_sessions.http.secure import redirect, secure_url
@@ -82,7 +83,8 @@ def _import_server(conf: Endpoint) -> None:
         import_server(conf.server)
     except (ImportError, TypeError) as error:
         raise ImproperlyConfigured(
-            f"MCP_SESSIONS[{conf.alias!r}]['SERVER']: {conf.server!r} cannot be imported: {error}"
+            f"MCP_SESSIONS[{conf.alias!r}]['SERVER']: {conf.server!r} cannot be imported: {error} "
+            f"({page('checks', 'e005')})"
         ) from error
 
 

@@ -9,6 +9,7 @@ from anyio import from_thread
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
 from mcp_sessions.current import CurrentExchange, CurrentRequest, current_exchange, current_request
+from mcp_sessions.documentation import page
 from mcp_sessions.errors import NoCurrentSession
 from mcp_sessions.implicit import ImplicitRecord
 from mcp_sessions.records import ANONYMOUS, Session, record_fingerprint
@@ -45,7 +46,7 @@ def current_session() -> "CurrentSession":
     if request is None:
         raise _NoSessionHere(
             "There is no session here. current_session() works inside tools, resources and prompts of a client "
-            "that initialized a session."
+            f"that initialized a session. {page('troubleshooting', 'there-is-no-session')}"
         )
     conversation = _conversation(request)
     if conversation is not None:
@@ -55,8 +56,9 @@ def current_session() -> "CurrentSession":
         logger.warning(
             "A tool of endpoint %r asked for a session in a request of the modern era, which has none. If it cannot do "
             'without: ERAS = ["handshake"] has clients that can open a session do so, and state handles work in both '
-            "eras (docs/state.md).",
+            "eras. %s",
             request.conf.alias,
+            page("troubleshooting", "there-is-no-session"),
         )
     raise _NoSessionHere("There is no session here. This tool needs a client that opens a session.")
 

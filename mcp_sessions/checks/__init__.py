@@ -1,9 +1,9 @@
-"""System checks: one function for each id. docs/checks.md says what to do about each of them.
+"""System checks: one function for each id. docs/checks.md, to which each message links, says what to do.
 
 Importing this package registers them with the tag "mcp_sessions".
 """
 
 from mcp_sessions.checks import applications, servers, settings, stores
-from mcp_sessions.checks.common import DOCS, TAG
+from mcp_sessions.checks.common import TAG
 
-__all__ = ["DOCS", "TAG", "applications", "servers", "settings", "stores"]
+__all__ = ["TAG", "applications", "servers", "settings", "stores"]

@@ -10,16 +10,16 @@ from django.core.checks import Warning as Advice
 
 from mcp_sessions import conf
 from mcp_sessions.conf import Endpoint
+from mcp_sessions.documentation import page
 
 TAG: Final = "mcp_sessions"
-DOCS: Final = "https://github.com/mcp-sessions/mcp-sessions/blob/main/docs/checks.md"
 
 Apps = Sequence[AppConfig] | None
 Found = list[CheckMessage]
 
 
 def message(kind: type[Error | Advice | Info], number: str, text: str, hint: str) -> CheckMessage:
-    return kind(text, hint=f"{hint} {DOCS}#{number.lower()}", id=f"{TAG}.{number}")
+    return kind(text, hint=f"{hint} {page('checks', number.lower())}", id=f"{TAG}.{number}")
 
 
 def setting() -> Mapping[Any, Any]:

@@ -13,6 +13,7 @@ from mcp_sessions.checks import caches
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, message
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.conf.rules import HANDSHAKE
+from mcp_sessions.documentation import page
 
 
 @register(TAG)
@@ -55,7 +56,7 @@ def _verifier_problem(path: str) -> str | None:
 @register(TAG)
 def check_authenticators(app_configs: Apps, **_: Any) -> Found:
     """E011: what AUTHENTICATION names can be imported, and has the settings and packages that it needs."""
-    hint = "docs/authentication.md says what each authenticator needs."
+    hint = f"What each authenticator needs: {page('authentication')}"
     return [
         message(Error, "E011", problem, hint)
         for endpoint in endpoints()

@@ -13,6 +13,7 @@ from mcp_sessions import conf
 from mcp_sessions.authentication.loading import names_for, requires_user
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, entries, message, names
 from mcp_sessions.conf import Endpoint
+from mcp_sessions.documentation import page
 
 #: Within so many seconds a client that resumes its stream is told that its process was killed.
 LOST_SECONDS: Final = 30
@@ -60,7 +61,9 @@ def check_keys(app_configs: Apps, **_: Any) -> Found:
 @register(TAG)
 def check_values(app_configs: Apps, **_: Any) -> Found:
     """E003: every value fits its key."""
-    return _entry_errors("E003", conf.wrong_values, "docs/settings.md lists the type of every key.")
+    return _entry_errors(
+        "E003", conf.wrong_values, f"The type of every key: {page('settings', 'the-keys-of-an-endpoint')}"
+    )
 
 
 @register(TAG)

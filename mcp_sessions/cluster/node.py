@@ -20,6 +20,7 @@ from typing import Final
 from mcp_sessions import ids
 from mcp_sessions.cluster.notifications import BroadcastsPosted, Notification, Unreadable, decode, encode
 from mcp_sessions.cluster.validity import Validity
+from mcp_sessions.documentation import page
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.calls import nodes
@@ -190,10 +191,12 @@ class Node:
         if strangers:
             logger.warning(
                 "This node has another SECRET_KEY than %d of %d others (%s): sessions that one of them opened are "
-                "unknown to the other. Give all processes the same SECRET_KEY, or the others' in SECRET_KEY_FALLBACKS.",
+                "unknown to the other. Give all processes the same SECRET_KEY, or the others' in SECRET_KEY_FALLBACKS. "
+                "%s",
                 len(strangers),
                 len(found) - 1,
                 ", ".join(strangers[:3]),
+                page("operations", "changing-secret_key"),
             )
 
     async def _beat(self) -> None:

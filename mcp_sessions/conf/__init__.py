@@ -25,6 +25,7 @@ from mcp_sessions.conf.rules import (
     problem_with,
     seconds,
 )
+from mcp_sessions.documentation import page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +252,7 @@ def endpoint(alias: str) -> Endpoint:
         )
     problems = entry_problems(alias, entry)
     if problems:
-        raise ImproperlyConfigured(" ".join(problems))
+        raise ImproperlyConfigured(" ".join([*problems, page("settings", "the-keys-of-an-endpoint")]))
     values: dict[str, Any] = {
         KEYS[key]: seconds(value) if key in DURATIONS else value for key, value in entry.items()
     }

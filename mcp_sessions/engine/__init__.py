@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from redis.exceptions import ResponseError
 from redis.typing import EncodableT
 
+from mcp_sessions.documentation import page
 from mcp_sessions.engine.keyspace import Keyspace, Refused, as_text
 
 try:
@@ -34,7 +35,8 @@ class Engine:
         if lua51 is None:
             raise ImproperlyConfigured(
                 "The package lupa is missing. It keeps sessions in this process, which is only needed when no "
-                'Redis is configured: configure one, or run pip install "mcp-sessions[memory]".'
+                'Redis is configured: configure one, or run pip install "mcp-sessions[memory]". '
+                + page("checks", "e010")
             )
         #: Called with the key of each stream that got an entry, in the thread that wrote it, when it can be read.
         self.on_append: Callable[[bytes], None] | None = None

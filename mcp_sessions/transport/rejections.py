@@ -7,9 +7,12 @@ from typing import Any, Final
 
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 
+from mcp_sessions.documentation import page
+
 #: A client that was told 503 may try again after so many seconds.
 RETRY_AFTER: Final = 2
-
+#: What an operator can do something about: a heading of the page about troubles, to which the error links.
+_EXPLAINED: Final = frozenset({403, 421, 503})
 
 JSON_HEADERS: Final = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
@@ -23,16 +26,20 @@ class Rejection:
     code: int = INVALID_REQUEST
     #: The id of the request that is refused.
     request_id: str | int | None = None
-    #: The error's `data`.
+    #: The error's `data`. Without it, an error that the documentation explains says where.
     data: Mapping[str, Any] | None = None
     #: Headers besides those of every JSON answer.
     extra: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def body(self) -> bytes:
-        error = {"code": self.code, "message": self.message}
-        data = {} if self.data is None else {"data": self.data}
-        answer = {"jsonrpc": "2.0", "id": self.request_id, "error": error | data}
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        data = self.data
+        if data is None and self.status in _EXPLAINED:
+            data = {"see": page("troubleshooting", str(self.status))}
+        if data is not None:
+            error["data"] = data
+        answer = {"jsonrpc": "2.0", "id": self.request_id, "error": error}
         return json.dumps(answer, separators=(",", ":")).encode("ascii")
 
     @property

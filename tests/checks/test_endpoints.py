@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mcp_sessions.documentation import page
 from tests.checks.configurations import HERE, IN_REDIS, entry, found, ids, only, redis_at, with_tokens
 
 
@@ -20,7 +21,7 @@ def test_a_project_without_endpoints_is_told_so_and_nothing_else() -> None:
 def test_every_hint_ends_with_the_anchor_of_its_id() -> None:
     for message in found({"default": {"SEVER": "shop.mcp"}, "other": 3}):
         number = str(message.id).split(".")[1].lower()
-        assert str(message.hint).endswith(f"docs/checks.md#{number}")
+        assert str(message.hint).endswith(page("checks", number))
 
 
 @pytest.mark.parametrize("entries", [["default"], None, "shop.mcp.server"])

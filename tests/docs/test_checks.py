@@ -3,9 +3,12 @@
 import re
 from typing import Any
 
+from django.core.checks import Error
 from django.core.checks.registry import registry
 
 from mcp_sessions import checks
+from mcp_sessions.checks.common import message
+from mcp_sessions.documentation import page
 from tests.docs import markdown
 from tests.support import ROOT
 
@@ -56,8 +59,9 @@ def test_every_check_has_an_id_of_its_own() -> None:
     )
 
 
-def test_the_checks_link_to_this_document() -> None:
-    assert checks.DOCS.endswith("/docs/checks.md")
+def test_the_checks_link_to_their_section() -> None:
+    found = message(Error, "E004", "What is wrong.", "What to do.")
+    assert found.hint == f"What to do. {page('checks', 'e004')}"
     assert {tag for function in registered().values() for tag in function.tags} == {checks.TAG}
 
 

@@ -11,7 +11,7 @@ from tests.support import ROOT
 #: Every document, those beside docs/ as well.
 PAGES: Final = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "deploy/**/*.md", "tests/**/*.md", "benchmarks/**/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.md", "tests/**/*.md", "benchmarks/**/*.md")
     for path in ROOT.glob(pattern)
 )
 

@@ -55,9 +55,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         found = markdown.blocks(markdown.read(f"{name}.md"), "python")
         code = "\n\n".join(block.code for block in found if not block.title)
         (home / "mysite" / f"documented_{name}.py").write_text(code)
-    for block in markdown.blocks(markdown.read("testing.md"), "python"):
-        if block.title:
-            (home / block.title).write_text(block.code)
+    (home / "documented_signals.py").write_text(
+        markdown.blocks(markdown.read("signals.md"), "python")[0].code
+    )
+    for page in ("testing.md", "authentication.md", "tutorial/6-tokens.md"):
+        for block in markdown.blocks(markdown.read(page), "python"):
+            if block.title and "settings.py" not in block.title:
+                path = home / block.title
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(block.code)
     (home / "revealed.py").write_text(REVEALED)
     return home
 

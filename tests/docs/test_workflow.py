@@ -1,4 +1,4 @@
-"""The workflow for GitHub runs `.ci/run` on every Python and Django that pyproject.toml names."""
+"""The workflow for GitHub runs `.ci/run` on every Python and Django that pyproject.toml names; another one releases."""
 
 import re
 import tomllib
@@ -9,14 +9,23 @@ import yaml
 
 from tests.support import ROOT, programs
 
-WORKFLOW: Final = ROOT / ".github" / "workflows" / "ci.yml"
+WORKFLOWS: Final = ROOT / ".github" / "workflows"
 #: Release of Django -> the oldest Python that it runs on.
 OLDEST_PYTHON: Final = {"5.2": (3, 10), "6.0": (3, 12), "6.1": (3, 12)}
 
 
 @pytest.fixture(scope="module")
 def workflow() -> dict[Any, Any]:
-    return dict(yaml.safe_load(WORKFLOW.read_text(encoding="utf-8")))
+    return read("ci.yml")
+
+
+@pytest.fixture(scope="module")
+def release() -> dict[Any, Any]:
+    return read("release.yml")
+
+
+def read(name: str) -> dict[Any, Any]:
+    return dict(yaml.safe_load((WORKFLOWS / name).read_text(encoding="utf-8")))
 
 
 def classified(prefix: str) -> list[str]:
@@ -55,3 +64,28 @@ def test_a_job_runs_what_is_run_before_a_change_lands(workflow: dict[Any, Any]) 
 
 def test_a_job_may_only_read_the_repository(workflow: dict[Any, Any]) -> None:
     assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_a_release_is_tested_built_and_only_then_published(release: dict[Any, Any]) -> None:
+    jobs = release["jobs"]
+    assert jobs["test"] == {"uses": "./.github/workflows/ci.yml"}
+    assert [jobs[name]["needs"] for name in ("build", "publish")] == ["test", "build"]
+    built = " ".join(step.get("run", "") for step in jobs["build"]["steps"])
+    for command in ("python -m build", "twine check --strict", "check-wheel-contents"):
+        assert command in built
+
+
+def test_only_the_job_that_publishes_gets_a_token_and_none_is_stored(release: dict[Any, Any]) -> None:
+    assert release["permissions"] == {"contents": "read"}
+    assert [name for name, job in release["jobs"].items() if "permissions" in job] == ["publish"]
+    publish = release["jobs"]["publish"]
+    assert (publish["permissions"], publish["environment"]) == ({"id-token": "write"}, "pypi")
+    assert publish["steps"][-1] == {"uses": "pypa/gh-action-pypi-publish@release/v1"}
+    assert "secrets." not in (WORKFLOWS / "release.yml").read_text(encoding="utf-8")
+
+
+def test_the_site_is_built_there_as_it_is_built_here() -> None:
+    config = yaml.safe_load((ROOT / ".readthedocs.yaml").read_text(encoding="utf-8"))
+    assert config["sphinx"] == {"configuration": "docs/conf.py", "fail_on_warning": True}
+    assert config["python"]["install"] == [{"method": "pip", "path": ".", "extra_requirements": ["docs"]}]
+    assert config["build"]["tools"]["python"] in classified("Programming Language :: Python")

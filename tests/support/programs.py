@@ -136,6 +136,7 @@ def _works(python: Path) -> bool:
 FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
     "chromedriver": _on_path("chromedriver"),
     "chromium": _on_path("chromium", "chromium-browser", "google-chrome"),
+    "curl": _on_path("curl"),
     "docker-compose": _on_path("docker-compose"),
     "history": _git_with_history,
     "libfaketime": _first_of("lib/**/faketime/libfaketimeMT.so.1"),

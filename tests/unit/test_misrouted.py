@@ -9,6 +9,7 @@ from django.test import RequestFactory
 from pytest_django import Settings
 
 from mcp_sessions import misrouted
+from mcp_sessions.documentation import page
 from mcp_sessions.transport.asgi import Message
 from tests.support.asgi import endpoint
 
@@ -52,7 +53,7 @@ def test_a_request_over_wsgi_is_said_once_with_what_to_do(caplog: pytest.LogCapt
     [said] = warnings_in(caplog)
     assert "'default' reached Django over WSGI, which cannot serve it." in said
     assert "add 'daphne' to INSTALLED_APPS" in said
-    assert "existing-projects.md" in said
+    assert said.endswith(page("troubleshooting", "404"))
 
 
 async def test_a_request_that_the_asgi_application_does_not_route_is_said(
