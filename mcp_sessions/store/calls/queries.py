@@ -20,8 +20,8 @@ from mcp_sessions.store.calls.ranges import PIECE, Located, Stretched, Walked
 
 #: An index with so many entries is walked whole, so that what matches is counted exactly.
 WHOLE: Final = 10_000
-#: Entries that one round trip walks at most: with one other index, 15 ms of Redis in commands of half a millisecond.
-MOST_WALKED: Final = 20_000
+#: Entries of an endpoint that one round trip walks at most: 10 ms of Redis, in commands of half a millisecond.
+MOST_WALKED: Final = 10_000
 #: Entries that may have come to a shard since they were counted.
 _GROWTH: Final = 50
 #: How much more is walked than would do if conditions were independent.
