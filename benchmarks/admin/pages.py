@@ -198,6 +198,7 @@ def table(rows: list[Row]) -> str:
         expected = "" if row.expected is None else f"{row.expected:,}"
         slowest = f"{row.slowest_ms:.1f}"
         lines.append(
-            f"| {row.name} | {row.server_ms:.0f} | {row.cpu_ms:.0f} | {row.round_trips} | {slowest} | {said} | {expected} |"
+            f"| {row.name} | {row.server_ms:.0f} | {row.cpu_ms:.0f} | {row.round_trips} | {slowest} | {said} "
+            f"| {expected} |"
         )
     return "\n".join(lines)
