@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, Final
 from unittest import mock
 
@@ -16,8 +15,8 @@ from redis.connection import Connection
 from benchmarks.admin.filling import Filled, Truth, user_name
 
 LIST: Final = "/admin/mcp_sessions/mcpsession/"
-#: How often each is asked for; the median counts, and of Redis the slowest command of all.
-REPEATS: Final = 5
+#: How often each is asked for. The shortest times count: in the others, something else had the core.
+REPEATS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +34,8 @@ class Row:
 
     name: str
     server_ms: float
+    #: Of it, the processor time of Django.
+    cpu_ms: float
     round_trips: int
     slowest_ms: float
     said: int | None
@@ -48,14 +49,14 @@ class Row:
         return self.said == self.expected if self.exact else self.said <= self.expected
 
 
-def cases(truth: Truth, deep: Callable[[str], str]) -> Iterator[Case]:
+def cases(truth: Truth, deep: Callable[[str], str], oldest_first: Callable[[str], str]) -> Iterator[Case]:
     """Every page and filter, and combinations of them, from those of all sessions to those of one."""
     some = truth.samples[0]
     count = truth.count
     named = next(each for each in truth.samples if each.principal.startswith("user:"))
     user = user_name(int(named.principal.removeprefix("user:")) - 1)
     yield Case(name="list", address="", expected=truth.sessions)
-    yield Case(name="oldest first", address="?o=5", expected=truth.sessions)
+    yield Case(name="oldest first", address=oldest_first(""), expected=truth.sessions)
     yield Case(name="page 2", address=deep(""), expected=truth.sessions)
     yield Case(name="from the middle", address=_middle(truth), expected=truth.sessions)
     yield Case(name="one endpoint", address="?endpoint=shop", expected=count(endpoint="shop"))
@@ -97,32 +98,42 @@ def measure(truth: Truth, redis: Redis) -> Iterator[Row]:
     client.force_login(User.objects.get(pk=1))
 
     def deep(address: str) -> str:
-        found = client.get(LIST + address).context["cl"].next_page
-        return found or address
+        return str(_changelist(client.get(LIST + address)).next_page or address)
 
-    for case in cases(truth, deep):
+    def oldest_first(address: str) -> str:
+        return str(_changelist(client.get(LIST + address)).other_order[0])
+
+    for case in cases(truth, deep, oldest_first):
         yield _measured(client, case, redis)
 
 
 def _measured(client: Client, case: Case, redis: Redis) -> Row:
     client.get(LIST + case.address)
-    redis.config_set("slowlog-log-slower-than", 200)
+    redis.config_set("slowlog-log-slower-than", 0)
     redis.config_set("slowlog-max-len", 10_000)
     redis.slowlog_reset()
-    times, trips = [], 0
+    times: list[float] = []
+    processor: list[float] = []
+    trips = 0
     for _ in range(REPEATS):
         with _counted() as sent:
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.thread_time()
             response = client.get(LIST + case.address)
             times.append(time.perf_counter() - start)
+            processor.append(time.thread_time() - used)
             trips = len(sent)
         if response.status_code != 200:
             raise RuntimeError(f"{case.address} answers {response.status_code}")
-    slowest = max((each["duration"] for each in redis.slowlog_get(10_000)), default=0) / 1000
+    commands: dict[bytes, int] = {}
+    for each in redis.slowlog_get(10_000):
+        text = bytes(each["command"])
+        commands[text] = min(each["duration"], commands.get(text, each["duration"]))
+    slowest = max(commands.values(), default=0) / 1000
     said, exact = _said(response)
     return Row(
         name=case.name,
-        server_ms=median(times) * 1000,
+        server_ms=min(times) * 1000,
+        cpu_ms=min(processor) * 1000,
         round_trips=trips,
         slowest_ms=slowest,
         said=said,
@@ -135,8 +146,13 @@ def _said(response: Any) -> tuple[int | None, bool]:
     if response["Content-Type"] == "application/json":
         document = json.loads(response.content)
         return document["total"], document["total_is_exact"]
-    changelist = (response.context or {}).get("cl") if response.context else None
+    changelist = _changelist(response)
     return (None, True) if changelist is None else (changelist.page.total, changelist.page.exact)
+
+
+def _changelist(response: Any) -> Any:
+    """What the admin calls `cl`; None on other pages."""
+    return (response.context_data or {}).get("cl")
 
 
 class _counted:  # noqa: N801 - reads as a word where it is used
@@ -174,14 +190,15 @@ def _claudes(truth: Truth) -> int:
 def table(rows: list[Row]) -> str:
     """The rows in Markdown."""
     lines = [
-        "| Page | Server, ms | Round trips | Slowest command, ms | Says | In truth |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| Page | Server, ms | of it CPU | Round trips | Slowest command, ms | Says | In truth |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         said = "" if row.said is None else f"{'' if row.exact else 'at least '}{row.said:,}"
         expected = "" if row.expected is None else f"{row.expected:,}"
-        slowest = f"{row.slowest_ms:.1f}" if row.slowest_ms else "< 0.2"
+        slowest = f"{row.slowest_ms:.1f}"
         lines.append(
-            f"| {row.name} | {row.server_ms:.0f} | {row.round_trips} | {slowest} | {said} | {expected} |"
+            f"| {row.name} | {row.server_ms:.0f} | {row.cpu_ms:.0f} | {row.round_trips} | {slowest} | {said} "
+            f"| {expected} |"
         )
     return "\n".join(lines)

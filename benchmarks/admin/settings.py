@@ -8,7 +8,7 @@ os.environ.setdefault("DJANGO_HTTPS", "0")
 
 from project.settings import *  # noqa: F403 - the environment comes first
 
-_LIMITS = {"MAX_SESSIONS": None, "MAX_SESSIONS_PER_PRINCIPAL": None, "MAX_AGE": 86_400, "IDLE_TTL": 3_600}
+_LIMITS = {"MAX_SESSIONS": None, "MAX_SESSIONS_PER_PRINCIPAL": None, "MAX_AGE": 86_400, "IDLE_TTL": 14_400}
 MCP_SESSIONS = {
     "shop": {"SERVER": "benchmarks.servers.tool.server", "PATH": "mcp", "NAMESPACE": "shop", **_LIMITS},
     "stock": {

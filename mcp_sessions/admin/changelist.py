@@ -95,11 +95,6 @@ class RecordChangeList(ChangeList):
         return self.page.after is not None and len(self.page.rows) < self.list_per_page
 
     @property
-    def first_address(self) -> str:
-        """The query string of the list from its beginning."""
-        return self.get_query_string()
-
-    @property
     def unsearched(self) -> str:
         """The query string of the list without the search."""
         return self.get_query_string(remove=[SEARCH_VAR])

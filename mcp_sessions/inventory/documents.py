@@ -1,11 +1,18 @@
 """Records as JSON values: the objects of the shell's `list --json`, of exports, and of the API."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from mcp_sessions.inventory.display import printable
+from mcp_sessions.records import Session
 
-if TYPE_CHECKING:
-    from mcp_sessions.models import MCPSession
+
+class Named(Protocol):
+    """A record with its endpoint, and its principal for people."""
+
+    record: Session
+    endpoint: Any
+    principal_name: str
+
 
 #: The fields of `summary`, in order.
 FIELDS: Final = (
@@ -27,7 +34,7 @@ FIELDS: Final = (
 )
 
 
-def summary(session: "MCPSession") -> dict[str, Any]:
+def summary(session: Named) -> dict[str, Any]:
     """What lists say of a record. Times are ISO 8601 in UTC.
 
     `user` is the principal for people, such as a user name; `expires` is when the record ends if it is not used;

@@ -46,8 +46,13 @@ def test_an_export_has_all_that_passes_the_filters(exporter: Client, monkeypatch
 
 def test_an_export_is_read_while_it_is_sent(exporter: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "BATCH", 5)
-    made: list[int] = []
-    monkeypatch.setattr(exporting, "summary", lambda row: made.append(1) or {"fingerprint": row.pk})
+    made: list[str] = []
+
+    def summary(row: Any) -> dict[str, Any]:
+        made.append(row.pk)
+        return {"fingerprint": row.pk}
+
+    monkeypatch.setattr(exporting, "summary", summary)
     open_sessions([Opened() for _ in range(30)])
     parts = iter(exporter.get(f"{LIST}export/csv/").streaming_content)  # type: ignore[attr-defined]  # it streams
     next(parts)
