@@ -164,7 +164,7 @@ class AuditEntryAdmin(_ReadOnly):
 
 @admin.register(EndingJob)
 class EndingJobAdmin(_ReadOnly):
-    """Viewing needs `view_endingjob`, or what ending records needs; going on with a job and stopping it need the latter."""
+    """Viewing needs `view_endingjob`, or what ending records needs; to go on with a job or to stop it, the latter."""
 
     list_display = ("__str__", "created", "state", "described", "ended", "expected", "by", "reason")
 

@@ -307,9 +307,12 @@ class _Drive:
         store = sync_store_for(alias)
         known = store.run_all([sessions.end_token(each) for each in fingerprints])
         ended = {each for each, by in zip(fingerprints, known, strict=True) if by == token}
-        if not ended or store.run(endings.is_known(token)):
-            # It was not begun, or not finished.
-            ended.update(self._end(alias, fingerprints, token).ended)
+        # If it is remembered, its ends have not been announced. Otherwise only what has not ended is left.
+        again = fingerprints
+        if not store.run(endings.is_known(token)):
+            again = [each for each, by in zip(fingerprints, known, strict=True) if by is None]
+        if again:
+            ended.update(self._end(alias, again, token).ended)
         # Tombstones live for ten minutes. Later, the end of one of these leaves no trace.
         is_old = timezone.now() - left[0].when >= timedelta(milliseconds=TOMBSTONE_MS)
         lost = {each for each, by in zip(fingerprints, known, strict=True) if by is None and is_old} - ended
