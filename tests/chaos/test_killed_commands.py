@@ -157,6 +157,6 @@ async def test_what_a_killed_command_began_to_end_is_finished_and_recorded(
     assert sorted(entries) == sorted((each, "ended", "a leak") for each in ending)
     assert sorted([*said(service, ENDS), *re.findall(ENDS, out)]) == sorted(each[:12] for each in ending)
     assert sorted(said(service, SIGNALS)) == sorted(fingerprint for [fingerprint] in batch)
-    begun = "by job 1: records of default, client 'leaky': 'a leak', by 'shell:"
+    begun = "Job 1 begins (force-expire): records of default, client 'leaky': 'a leak', by 'shell:"
     for process in service.processes:
         assert process.log.read_text().count(begun) == 1, "one line in the log of each server"
