@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from mcp_sessions.audit.models import AuditEntry, EndingJob
+from mcp_sessions.ending import end_batch
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.jobs import driving
 from tests.admin.pages import (
@@ -69,7 +70,6 @@ def test_the_rest_of_the_admin_goes_on_without_the_store(admin_client: Client, l
 
 def test_what_the_store_leaves_open_is_ended_and_recorded_when_it_is_back(operator: Client) -> None:
     sessions = open_sessions([Opened() for _ in range(3)])
-    end_batch = driving.end_batch
 
     def end_one(alias: str, fingerprints: list[str], **more: Any) -> None:
         end_batch(alias, fingerprints[:1], **more)
