@@ -95,14 +95,14 @@ def user_name(number: int) -> str:
 def make_users(count: int) -> None:
     """So many users, with the primary keys from 1 on; the first one is an operator."""
     User.objects.bulk_create(
-        (User(pk=number + 1, username=user_name(number), password="!") for number in range(count)), 2_000
+        (User(pk=number + 1, username=user_name(number)) for number in range(count)), 2_000
     )
     User.objects.filter(pk=1).update(is_staff=True, is_superuser=True)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
 
 
-def fill(redis: "Redis[bytes]", count: int) -> Truth:
+def fill(redis: Redis, count: int) -> Truth:
     """Put so many sessions into an empty Redis."""
     now = int(time.time() * 1000)
     truth, chance = Truth(now_ms=now, sessions=count), random.Random(count)  # noqa: S311 - no secret
@@ -168,11 +168,8 @@ def _store(pipe: "_Pipe", space: Keys, session: Filled, handshake: Handshake, no
     ends = last + limits.idle_ms
     [key] = space.resolve(session.fingerprint, ["session"])
     numbers = (created, limits.max_age_ms, last - created, ends - created, last - created, 7)
-    text = "1 %d %d %d %d %d %d -ai\ntools/call:remember\n%s\n%s" % (
-        *numbers,
-        session.principal,
-        handshake.text,
-    )
+    words = " ".join(map(str, numbers))
+    text = f"1 {words} -ai\ntools/call:remember\n{session.principal}\n{handshake.text}"
     pipe.send("SET", key, text, "PX", ends - now + STAYS)
     member = bytes.fromhex(session.fingerprint)
     for place in indexes.places(
@@ -193,7 +190,7 @@ def _name_clients(pipe: "_Pipe", alias: str, space: Keys, now: int) -> None:
 class _Pipe:
     """Commands without waiting for their replies, which are errors or nothing."""
 
-    def __init__(self, redis: "Redis[bytes]") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._connection: Any = redis.connection_pool.get_connection()
         self._sent = 0
         self._buffer: list[bytes] = []
@@ -201,13 +198,13 @@ class _Pipe:
         self._done = threading.Event()
 
     def __enter__(self) -> "_Pipe":
-        self._socket = self._connection._sock
+        self._socket = self._connection._sock  # noqa: SLF001 - redis-py would wait for each reply
         self._socket.settimeout(None)
         self._reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._buffer.append(pack_command(("ECHO", "all-is-there")))
+        self._buffer.append(pack_command(tuple[Any, ...](("ECHO", "all-is-there"))))
         self._socket.sendall(b"".join(self._buffer))
         self._done.wait()
         self._connection.disconnect()

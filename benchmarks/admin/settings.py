@@ -6,9 +6,9 @@ os.environ.setdefault("DJANGO_SECRET_KEY", "only-for-benchmarks")
 os.environ.setdefault("DJANGO_ALLOWED_HOSTS", "127.0.0.1,localhost,testserver")
 os.environ.setdefault("DJANGO_HTTPS", "0")
 
-from project.settings import *  # noqa: E402, F403 - the environment comes first
+from project.settings import *  # noqa: F403 - the environment comes first
 
-_LIMITS = {"MAX_SESSIONS": None, "MAX_SESSIONS_PER_PRINCIPAL": None, "MAX_AGE": 86_400, "IDLE_TTL": 3_600}
+_LIMITS = {"MAX_SESSIONS": None, "MAX_SESSIONS_PER_PRINCIPAL": None, "MAX_AGE": 86_400, "IDLE_TTL": 14_400}
 MCP_SESSIONS = {
     "shop": {"SERVER": "benchmarks.servers.tool.server", "PATH": "mcp", "NAMESPACE": "shop", **_LIMITS},
     "stock": {

@@ -37,4 +37,6 @@ def _of_endpoint(limits: conf.Limits) -> Operation[Surroundings]:
     everything = [stretches(Query(kind=kind), limits)[0] for kind in KINDS]
     asked: list[Operation[Any]] = [ranges.sizes(everything), indexes.clients(limits=limits)]
     counts, names = yield from together(asked)
-    return Surroundings(counts=dict(zip(KINDS, counts, strict=True)), clients=names)
+    return Surroundings(
+        counts={kind: sum(each.values()) for kind, each in zip(KINDS, counts, strict=True)}, clients=names
+    )

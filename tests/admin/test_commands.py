@@ -18,6 +18,7 @@ from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.ending import end_batch
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.jobs import driving
+from mcp_sessions.management.subcommands import listing
 from mcp_sessions.management.subcommands.jobs import operator
 from mcp_sessions.store.calls import sessions, validity
 from mcp_sessions.store.factory import sync_store_for
@@ -108,11 +109,40 @@ def test_list_can_be_narrowed_to_a_kind_a_label_and_an_owner() -> None:
         (["--principal", f"user:{ada.pk}"], "2 handles and 1 session"),
         (["--principal", "anonymous"], "1 handle and 1 caller"),
         (["--principal", "ada", "--label", "basket"], "1 handle"),
-        (["--principal", "nobody"], "0 records"),
+        (["--user", "ada", "--client", "inspector", "--protocol", "2025-11-25"], "2 handles and 1 session"),
+        (["--kind", "session", "--client", "nobody"], "0 records"),
+        (["--active-within", "15m"], "3 handles, 1 session and 1 caller"),
+        (["--idle-for", "15m"], "0 records"),
     ):
         assert run("list", *options).splitlines()[-1] == count, options
-    with pytest.raises(CommandError, match="invalid choice"):
-        run("list", "--kind", "nonsense")
+    for options, words in (
+        (["--kind", "nonsense"], "invalid choice"),
+        (["--user", "ad"], "There is no user ad"),
+        (["--active-within", "soon"], "--active-within"),
+        (["--limit", "0"], "--limit"),
+    ):
+        with pytest.raises(CommandError, match=words):
+            run("list", *options)
+
+
+def test_list_prints_json_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "BATCH", 4)
+    opened = open_sessions([Opened(client=f"coder {n}", calls=("ping",) * n) for n in range(9)], "shop")
+    found = json.loads(run("list", "--json", "--limit", "7"))
+    assert [each["fingerprint"] for each in found] == [each.fingerprint for each in reversed(opened[2:])]
+    assert found[0] | {"kind": "session", "endpoint": "shop", "client": "coder 8", "requests": 8} == found[0]
+    assert {"user", "created", "last_activity", "expires", "errors"} <= set(found[0])
+    oldest = json.loads(run("list", "--json", "--limit", "1", "--oldest-first"))
+    assert oldest[0]["fingerprint"] == opened[0].fingerprint
+    assert json.loads(run("list", "--json", "--client", "nobody")) == []
+
+
+def test_list_reads_any_number_in_parts_that_redis_hardly_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "BATCH", 4)
+    open_sessions([Opened() for _ in range(10)], "shop")
+    lines = run("list", "--limit", "100000").splitlines()
+    assert len(lines) == 12
+    assert lines[-1] == "10 sessions"
 
 
 def test_show_prints_a_handle_by_its_text_in_any_spelling() -> None:

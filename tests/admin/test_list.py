@@ -13,6 +13,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from redis.connection import Connection
 
+from mcp_sessions.store.calls.sessions import end
+from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import LIST, body, detail, endpoint, listed, said
 from tests.support.sessions import Opened, open_sessions
 
@@ -94,26 +96,68 @@ def test_a_page_costs_the_same_however_many_sessions_there_are(
         assert viewer.get(LIST + query).status_code == 200
         return len(round_trips)
 
-    queries = ("", "?p=2", "?client=inspector", "?protocol=2025-11-25&activity=1h")
+    queries = ("", "?client=inspector", "?protocol=2025-11-25&activity=last-3600", "?q=inspector")
+    combined = ("?client=inspector&protocol=2025-11-25&user=anonymous", "?q=inspector&protocol=2025-11-25")
     open_sessions([Opened() for _ in range(60)])
     of_few = [cost(query) for query in queries]
+    assert max(map(cost, combined)) <= 5
     open_sessions([Opened() for _ in range(120)])
     assert [cost(query) for query in queries] == of_few
-    assert max(of_few) <= 3, "the clients for the filter, one range read, one pipeline"
+    assert max(of_few) <= 3, "what is around the list, one range read, one pipeline"
+    assert max(map(cost, combined)) <= 5
 
 
 def test_long_lists_have_pages(viewer: Client) -> None:
     sessions = open_sessions([Opened() for _ in range(120)])
     newest_first = [session.fingerprint for session in reversed(sessions)]
-    assert listed(viewer.get(LIST)) == newest_first[:50]
-    assert listed(viewer.get(LIST, {"p": "3"})) == newest_first[100:]
-    assert listed(viewer.get(LIST, {"all": ""})) == newest_first
-    assert "120 records" in body(viewer.get(LIST))
+    first = viewer.get(LIST)
+    second = viewer.get(LIST + first.context["cl"].next_page)
+    third = viewer.get(LIST + second.context["cl"].next_page)
+    assert listed(first) + listed(second) + listed(third) == newest_first
+    assert third.context["cl"].next_page == first.context["cl"].previous_page == ""
+    assert listed(viewer.get(LIST + third.context["cl"].previous_page)) == newest_first[50:100]
+    assert listed(viewer.get(LIST + second.context["cl"].previous_page)) == newest_first[:50]
+    for page in (first, second, third):
+        assert "120 sessions." in body(page)
+        assert "<h1>MCP sessions</h1>" in body(page)
+
+
+def test_pages_keep_the_filters_the_search_and_the_order(viewer: Client) -> None:
+    sessions = [session.fingerprint for session in open_sessions([Opened(client="coder") for _ in range(60)])]
+    first = viewer.get(LIST)
+    oldest_first = viewer.get(LIST + first.context["cl"].other_order[0] + "&client=coder&q=cod")
+    assert listed(oldest_first) == sessions[:50]
+    second = viewer.get(LIST + oldest_first.context["cl"].next_page)
+    assert listed(second) == sessions[50:]
+    assert "60 sessions of 60 sessions." in body(second)
+    assert "client=coder" in second.context["cl"].other_order[0]
+    assert "q=cod" in second.context["cl"].previous_page
+
+
+def test_what_ends_while_somebody_pages_is_neither_shown_nor_counted(viewer: Client) -> None:
+    opened = open_sessions([Opened() for _ in range(70)])
+    address = LIST + viewer.get(LIST).context["cl"].next_page
+    for session in opened[:5]:
+        sync_store_for("default").run(end(session.fingerprint, principal=None, reason="deleted"))
+    page = viewer.get(address)
+    assert listed(page) == [session.fingerprint for session in reversed(opened[5:20])]
+    assert page.context["cl"].result_count == 65
 
 
 def test_a_wrong_address_never_is_an_error(viewer: Client) -> None:
     open_sessions([Opened() for _ in range(60)])
-    queries = ("?p=99", "?p=0", "?p=x", "?client_name__icontains=a", "?no_such_field=1", "?pk__in=1")
+    queries = (
+        "?p=99",
+        "?after=x",
+        "?before=1-2",
+        "?after=5-" + "a" * 64,
+        "?before=5-" + "a" * 64,
+        "?p=0",
+        "?p=x",
+        "?client_name__icontains=a",
+        "?no_such_field=1",
+        "?pk__in=1",
+    )
     assert [viewer.get(LIST + query, follow=True).status_code for query in queries] == [200] * len(queries)
 
 
@@ -133,25 +177,78 @@ def test_filters_narrow_the_list(viewer: Client) -> None:
     one, two = open_sessions([Opened(client="one", protocol="2025-03-26"), Opened(client="two")])
     assert listed(viewer.get(LIST, {"client": "one"})) == [one.fingerprint]
     assert listed(viewer.get(LIST, {"protocol": "2025-11-25"})) == [two.fingerprint]
-    assert listed(viewer.get(LIST, {"activity": "5m", "client": "two"})) == [two.fingerprint]
-    assert listed(viewer.get(LIST, {"activity": "idle"})) == []
+    assert listed(viewer.get(LIST, {"activity": "last-300", "client": "two"})) == [two.fingerprint]
+    assert listed(viewer.get(LIST, {"activity": "idle-1800"})) == []
     assert listed(viewer.get(LIST, {"activity": "nonsense"})) == []
     assert listed(viewer.get(LIST, {"client": "three"})) == []
 
 
-def test_choosing_a_client_takes_the_protocol_away(viewer: Client) -> None:
-    open_sessions([Opened(client="one")])
-    page = body(viewer.get(LIST, {"protocol": "2025-11-25", "activity": "1h"}))
-    assert 'href="?activity=1h&amp;client=one"' in page
+def test_filters_combine_and_each_choice_keeps_the_others(viewer: Client) -> None:
+    ada = User.objects.create_user("ada")
+    opened = open_sessions(
+        [
+            Opened(client="one", principal=f"user:{ada.pk}", minutes_ago=40),
+            Opened(client="one"),
+            Opened(client="one", protocol="2025-06-18"),
+            Opened(client="two"),
+            Opened(kind="handle", label="basket", client="one"),
+        ]
+    )
+    page = viewer.get(LIST, {"protocol": "2025-11-25", "activity": "last-3600", "q": "one", "o": "5"})
+    assert 'href="?activity=last-3600&amp;client=one&amp;o=5&amp;protocol=2025-11-25&amp;q=one"' in body(page)
+    found = viewer.get(LIST, {"client": "one", "protocol": "2025-11-25", "kind": "session"})
+    assert listed(found) == [opened[1].fingerprint, opened[0].fingerprint]
+    assert "2 sessions of 4 sessions and 1 handle." in body(found)
+    found = viewer.get(LIST, {"client": "one", "user": "ada", "activity": "idle-1800"})
+    assert listed(found) == [opened[0].fingerprint]
+    found = viewer.get(LIST, {"client": "one", "user": "ada", "activity": "last-900"})
+    assert listed(found) == []
 
 
-def test_two_filters_that_no_index_serves_are_explained(viewer: Client) -> None:
+def test_exactly_one_user_can_be_picked(viewer: Client) -> None:
+    ada, other = User.objects.create_user("ada"), User.objects.create_user("ada.ops")
+    [of_ada, _] = open_sessions([Opened(principal=f"user:{user.pk}") for user in (ada, other)])
+    assert len(listed(viewer.get(LIST, {"q": "ada"}))) == 2
+    assert listed(viewer.get(LIST, {"user": "ada"})) == [of_ada.fingerprint]
+    unknown = viewer.get(LIST, {"user": "ad"})
+    assert (listed(unknown), said(unknown)) == ([], ["There is no user “ad”."])
+
+
+def test_activity_windows_are_parts_of_the_idle_ttl(viewer: Client, settings: LazySettings) -> None:
+    settings.MCP_SESSIONS = {"default": endpoint(IDLE_TTL=1200)}
+    page = body(viewer.get(LIST))
+    for words in ("In the last 20 s", "In the last 2 min", "In the last 5 min", "Not in the last 10 min"):
+        assert words in page
+    assert "day" not in page
+
+
+def test_what_the_address_names_wrongly_is_said(viewer: Client) -> None:
     open_sessions([Opened()])
-    response = viewer.get(LIST, {"client": "inspector", "protocol": "2025-11-25"}, follow=True)
-    assert response.redirect_chain == [(LIST, 302)]
-    [text] = said(response)
-    assert "one at a time" in text
-    assert text.endswith("The filters by client and protocol were removed.")
+    for address, words in (
+        ({"endpoint": "nowhere"}, "There is no endpoint “nowhere”."),
+        ({"activity": "1d"}, "There is no filter by activity “1d”."),
+    ):
+        response = viewer.get(LIST, address)
+        assert (listed(response), said(response)) == ([], [words])
+
+
+def test_a_search_that_stops_before_its_end_says_so_and_goes_on(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_sessions.store.calls.queries.WHOLE", 1)
+    monkeypatch.setattr("mcp_sessions.store.calls.queries.MOST_WALKED", 20)
+    wanted, *_ = open_sessions(
+        [Opened(client="rare"), Opened(client="rare", protocol="2025-06-18")]
+        + [Opened() if n % 2 else Opened(protocol="2025-06-18", client="rare") for n in range(90)]
+    )
+    address, pages = "?client=rare&protocol=2025-11-25", 1
+    while not listed(page := viewer.get(LIST + address)):
+        changelist = page.context["cl"]
+        assert "Nothing was found so far." in body(page)
+        assert changelist.counted.startswith("at least 0")
+        address, pages = changelist.next_page, pages + 1
+    assert listed(page) == [wanted.fingerprint]
+    assert pages == 2
 
 
 def test_sessions_are_found_by_what_operators_know(viewer: Client, settings: LazySettings) -> None:
@@ -193,15 +290,13 @@ def test_a_search_that_means_too_many_users_says_so(viewer: Client) -> None:
     assert "Type more of the name" in said(response)[0]
 
 
-def test_a_search_that_a_filter_excludes_stays_and_the_filter_goes(viewer: Client) -> None:
-    searched, _ = open_sessions([Opened(client="cursor"), Opened(client="other")])
-    address = {"q": "curs", "activity": "1h", "protocol": "2025-06-18"}
-    response = viewer.get(LIST, address, follow=True)
-    assert response.redirect_chain == [(f"{LIST}?q=curs&activity=1h", 302)]
+def test_a_search_holds_together_with_the_filters(viewer: Client) -> None:
+    searched, _, _ = open_sessions(
+        [Opened(client="cursor"), Opened(client="other"), Opened(client="cursor", protocol="2025-06-18")]
+    )
+    response = viewer.get(LIST, {"q": "curs", "activity": "last-900", "protocol": "2025-11-25"})
     assert listed(response) == [searched.fingerprint]
-    [text] = said(response)
-    assert "one at a time" in text
-    assert text.endswith("The filter by protocol was removed.")
+    assert said(response) == []
 
 
 def test_an_empty_list_says_when_it_will_not_be_empty(viewer: Client) -> None:

@@ -13,7 +13,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 #: Seconds that a page may take.
 BOUND: Final = 30
-WIDE: Final = (1360, 900)
+WIDE: Final = (1280, 900)
 VERY_WIDE: Final = (1800, 1000)
 NARROW: Final = (390, 844)
 

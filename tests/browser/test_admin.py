@@ -91,6 +91,14 @@ def test_search_and_filters_work_by_clicking(admin: Admin) -> None:
     assert [row.split()[0] for row in admin.rows()] == [two.fingerprint[:12]]
     admin.open()
     admin.search(one.fingerprint[:10])
+    assert one.fingerprint in admin.text
+    assert admin.driver.current_url.endswith(f"/{one.fingerprint}/change/")
+    admin.open()
+    admin.search("alp")
+    assert [row.split()[0] for row in admin.rows()] == [one.fingerprint[:12]]
+    admin.follow("2025-11-25")
+    admin.follow("alpha")
+    assert admin.driver.current_url.endswith("?client=alpha&protocol=2025-11-25&q=alp")
     assert [row.split()[0] for row in admin.rows()] == [one.fingerprint[:12]]
     admin.open()
     admin.follow("LAST ACTIVITY")
@@ -118,7 +126,7 @@ def test_no_page_is_wider_than_a_phone(admin: Admin) -> None:
 
 def test_the_list_fits_beside_its_filters(admin: Admin) -> None:
     [session] = open_sessions([Opened(client="claude-code-with-a-rather-long-name", client_version="2.1.14")])
-    admin.size((1400, 900))
+    admin.size((1280, 900))
     try:
         admin.open()
         assert session.fingerprint[:12] in admin.text

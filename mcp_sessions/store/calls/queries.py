@@ -4,8 +4,9 @@ One condition is an index. Where several hold, the smallest of their indexes is 
 piece is looked up in the others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Final, NamedTuple
 
 from mcp_sessions.conf import Limits
@@ -21,6 +22,8 @@ from mcp_sessions.store.calls.ranges import PIECE, Located, Stretched, Walked
 WHOLE: Final = 10_000
 #: Entries that one round trip walks at most: with one other index, 15 ms of Redis in commands of half a millisecond.
 MOST_WALKED: Final = 20_000
+#: Entries that may have come to a shard since they were counted.
+_GROWTH: Final = 50
 #: How much more is walked than would do if conditions were independent.
 _MORE: Final = 1.5
 
@@ -149,36 +152,48 @@ def _combined(
 ) -> Operation[Found]:
     """Walk the smallest of several indexes."""
     everything = stretches(Query(kind=query.kind), limits)[0]
-    *counts, all_of_kind = yield from ranges.sizes([*combined, everything])
+    *sizes, all_of_kind = yield from ranges.sizes([*combined, everything])
+    counts = [sum(of_each.values()) for of_each in sizes]
     smallest = min(range(len(counts)), key=counts.__getitem__)
-    walked = combined[smallest]
+    walked, of_each = combined[smallest], sizes[smallest]
+    if not counts[smallest]:
+        return Found([], 0, exact=True, reached=None)
     others = [each for each in combined if each is not walked]
     here = replace(walked, others=[each.index for each in others if each.homes == walked.homes])
     elsewhere = [each for each in others if each.homes != walked.homes]
     if counts[smallest] <= WHOLE:
-        found = yield from _walk(here, elsewhere, None, WHOLE, limits)
-        matching = list(found.entries)
-        if after is not None:
-            is_later = _later(query, after)
-            matching = [each for each in matching if is_later(each.entry)]
-        cut = matching[:limit]
-        reached = cut[-1].entry if len(cut) < len(matching) else None
+        grown = {home: size + _GROWTH for home, size in of_each.items()}
+        found = yield from _walk(here, elsewhere, None, grown, limits)
+        is_later = _later(query, after)
+        behind = [each for each in found.entries if is_later(each.entry)]
+        cut = behind[:limit]
+        reached = cut[-1].entry if len(cut) < len(behind) else None
         return Found(cut, len(found.entries), exact=True, reached=reached)
     expected = 1.0
     for number, count in enumerate(counts):
-        expected *= 1.0 if number == smallest else min(1.0, count / max(1, all_of_kind))
+        expected *= 1.0 if number == smallest else min(1.0, count / max(1, sum(all_of_kind.values())))
     most = min(MOST_WALKED, max(2 * PIECE, round(_MORE * limit / max(expected, 1e-9))))
-    found = yield from _walk(here, elsewhere, after, most, limits)
+    found = yield from _walk(here, elsewhere, after, _spread(most, of_each), limits)
     if len(found.entries) < limit and found.reached is not None:
-        more = yield from _walk(here, elsewhere, found.reached, MOST_WALKED, limits)
+        more = yield from _walk(here, elsewhere, found.reached, _spread(MOST_WALKED, of_each), limits)
         found = Walked([*found.entries, *more.entries], more.reached)
     # Those that come before `after` are not known.
     exact = after is None and found.reached is None
     return Found(found.entries, len(found.entries), exact=exact, reached=found.reached)
 
 
+def _spread(most: int, of_each: Mapping[str, int]) -> dict[str, int]:
+    """So many entries in all, of each home its part of what it has."""
+    total = sum(of_each.values())
+    return {home: min(size, ceil(most * size / total)) for home, size in of_each.items()}
+
+
 def _walk(
-    index: Stretched, elsewhere: Sequence[Stretched], after: Entry | None, most: int, limits: Limits
+    index: Stretched,
+    elsewhere: Sequence[Stretched],
+    after: Entry | None,
+    most: dict[str, int],
+    limits: Limits,
 ) -> Operation[Walked]:
     """Walk an index, and look up what was found in those that are in other shards."""
     found = yield from ranges.walk(index, after, most=most)
@@ -205,8 +220,10 @@ def _walk(
     return Walked([each for each in left if each.entry.fingerprint in in_all], found.reached)
 
 
-def _later(query: Query, after: Entry) -> Any:
-    """Tells whether an entry comes after one in the order of the list."""
+def _later(query: Query, after: Entry | None) -> Callable[[Entry], bool]:
+    """Tells whether an entry comes after one in the order of the list; None: all do."""
+    if after is None:
+        return lambda _: True
     place = ranges.position(after)
     if query.ascending:
         return lambda entry: ranges.position(entry) > place

@@ -147,24 +147,23 @@ def at(index: Stretched, *, offset: int, limit: int) -> Operation[Stretch]:
     return _merged(index, parts, offset - sum({part.home: part.start for part in parts}.values()), limit)
 
 
-def sizes(stretches: Sequence[Stretched]) -> Operation[list[int]]:
-    """How many entries match the bounds of each, in one round trip; other indexes do not count."""
+def sizes(stretches: Sequence[Stretched]) -> Operation[list[dict[str, int]]]:
+    """How many entries of each home match the bounds of each, in one round trip; other indexes do not count."""
     asked = [(number, home) for number, index in enumerate(stretches) for home in index.homes]
-    totals = [0] * len(stretches)
+    found: list[dict[str, int]] = [{} for _ in stretches]
     parts = yield [_members(home, stretches[number], None, 0, 0) for number, home in asked]
-    for (number, _), part in zip(asked, parts, strict=True):
-        totals[number] += part.total
-    return totals
+    for (number, home), part in zip(asked, parts, strict=True):
+        found[number][home] = part.total
+    return found
 
 
-def walk(index: Stretched, after: Entry | None, *, most: int) -> Operation[Walked]:
-    """Look at about so many entries, from the first one or after one, and return those that are in all indexes."""
-    of_each = ceil(most / len(index.homes))
-    parts = yield from _pieces(index, dict.fromkeys(index.homes, of_each), after)
+def walk(index: Stretched, after: Entry | None, *, most: dict[str, int]) -> Operation[Walked]:
+    """Look at so many entries of each home, from the first one or after one. Returns those that are in all indexes."""
+    parts = yield from _pieces(index, most, after)
     order = _order(index)
     furthest: dict[str, Entry] = {}
     for part in parts:
-        if part.last is not None and part.total - part.start > of_each:
+        if part.last is not None and part.total - part.start > most[part.home]:
             known = furthest.get(part.home, part.last)
             furthest[part.home] = max(known, part.last, key=order)
     reached = min(furthest.values(), key=order, default=None)
