@@ -114,7 +114,7 @@ class _ReadOnly(ModelAdmin):
 
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
-    list_per_page = 100
+    list_per_page = 50
     list_max_show_all = 200
     paginator = _BoundedPaginator
     sortable_by = ()
