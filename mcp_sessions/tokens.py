@@ -5,8 +5,10 @@ from django.utils import timezone
 from mcp_sessions import conf
 from mcp_sessions.authentication.models import DEFAULT_LIFETIME, PREFIX_CHARS, PersonalToken, create_token
 from mcp_sessions.conf import endpoint
-from mcp_sessions.ending import end_sessions
 from mcp_sessions.inventory.listing import SessionQuery
+from mcp_sessions.inventory.lookups import Picked
+from mcp_sessions.jobs import driving
+from mcp_sessions.jobs.selection import snapshot
 from mcp_sessions.store.calls.queries import Query
 
 __all__ = ["DEFAULT_LIFETIME", "PREFIX_CHARS", "PersonalToken", "create_token", "revoke_token"]
@@ -16,18 +18,21 @@ def revoke_token(token: PersonalToken, *, by: str = "code") -> int:
     """Refuse a token from now on, on every process; the open streams of its clients end within two seconds.
 
     Where REVOKE_ENDS_SESSIONS is set, the sessions end that were opened with it; returns how many. `by` is who revokes
-    it, for the log.
+    it, for the log and the audit.
 
-    Raises: StoreUnavailable; then the token is revoked, and some of its sessions may go on.
+    Raises: StoreUnavailable; then the token is revoked, and some of its sessions may go on until their job is resumed.
     """
     if token.revoked is None:
         token.revoked = timezone.now()
         token.save(update_fields=["revoked"])
-    return sum(
-        len(end_sessions(alias, _opened_with(token, alias), by=by))
-        for alias in conf.aliases()
-        if endpoint(alias).revoke_ends_sessions
-    )
+    ended = 0
+    for alias in conf.aliases():
+        opened = _opened_with(token, alias) if endpoint(alias).revoke_ends_sessions else []
+        if opened:
+            query = SessionQuery(aliases=(alias,), matches=(Picked(fingerprints=tuple(opened)),))
+            job = driving.begin(snapshot(query), by=by, action="revoke-token", reason=token.credential)
+            ended += driving.drive(job).ended
+    return ended
 
 
 def _opened_with(token: PersonalToken, alias: str) -> list[str]:

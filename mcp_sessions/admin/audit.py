@@ -10,9 +10,11 @@ from django.db.models import Q, QuerySet
 from django.db.transaction import non_atomic_requests
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from mcp_sessions import conf
 from mcp_sessions.admin import common
@@ -112,7 +114,7 @@ class _ReadOnly(ModelAdmin):
 
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
-    list_per_page = 100
+    list_per_page = 50
     list_max_show_all = 200
     paginator = _BoundedPaginator
     sortable_by = ()
@@ -135,7 +137,7 @@ class _ReadOnly(ModelAdmin):
 class AuditEntryAdmin(_ReadOnly):
     """Viewing needs `view_auditentry`."""
 
-    list_display = ("when", "title", "done", "principal_name", "client", "by", "reason", "job")
+    list_display = ("when", "title", "done", "principal_name", "client", "by", "reason", "of_job")
     list_filter = (WhenFilter, ActionFilter, OutcomeFilter, KindFilter, EndpointFilter)
     search_fields = ("fingerprint",)
     search_help_text = (
@@ -157,6 +159,13 @@ class AuditEntryAdmin(_ReadOnly):
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         return lookup in ("fingerprint", "job") or super().lookup_allowed(lookup, value, request)
 
+    @admin.display(description="job")
+    def of_job(self, obj: AuditEntry) -> SafeString | str:
+        if obj.job_id is None:
+            return ""
+        address = reverse("admin:mcp_sessions_endingjob_change", args=[obj.job_id])
+        return format_html('<a href="{}">job {}</a>', address, obj.job_id)
+
     @admin.display(description="what")
     def done(self, obj: AuditEntry) -> str:
         return obj.done
@@ -167,6 +176,10 @@ class EndingJobAdmin(_ReadOnly):
     """Viewing needs `view_endingjob`, or what ending records needs; resuming and stopping a job need the latter."""
 
     list_display = ("__str__", "created", "state", "described", "ended", "expected", "by", "reason")
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[EndingJob]":
+        found: QuerySet[EndingJob] = super().get_queryset(request)
+        return found.defer("selection", "position")  # which may be long
 
     def has_view_permission(self, request: HttpRequest, obj: EndingJob | None = None) -> bool:
         return super().has_view_permission(request, obj) or self._may_act(request)

@@ -68,8 +68,8 @@ def begin(snapshot: Snapshot, *, by: str, reason: str = "", action: str = "force
         gone=snapshot.gone,
     )
     said = f": {job.reason!r}" if job.reason else ""
-    what = f"{states.ACTIONS.get(action, action)} by job {job.pk}: {snapshot.described}{said}"
-    logger.info("%s, by %r.", what.capitalize(), by)
+    what = f"Job {job.pk} begins ({action}): {job.described}{said}"
+    logger.info("%s, by %r.", what, by)
     for alias in dict.fromkeys(source.alias for source in snapshot.selection.sources):
         outside.notify_all(alias, OperatorActed(by=by, what=what))
     return job
@@ -211,9 +211,11 @@ class _Drive:
         store, limits = sync_store_for(alias), endpoint(alias).limits
         until_ms = walk.until_ms or store.run(validity.min_created(0)).now_ms
         since = max(walk.since_ms, query.active_since_ms or 0)
-        before = min(until_ms + 1, query.active_before_ms or until_ms + 1)
-        window = replace(query, active_since_ms=since, active_before_ms=before)
         after = None if walk.after is None else Entry(*walk.after)
+        before = query.active_before_ms
+        if after is not None:
+            before = min(until_ms + 1, before or until_ms + 1)
+        window = replace(query, active_since_ms=since, active_before_ms=before)
         page = store.run(queries.page(window, limits=limits, limit=BATCH, after=after))
         cut_off, idle_since = self._selection.cut_off_ms[alias], query.active_before_ms
         records = [
@@ -225,7 +227,7 @@ class _Drive:
         if page.last is not None:
             next_: _Walk | None = replace(walk, until_ms=until_ms, after=list(page.last))
         elif after is None or (idle_since is not None and idle_since <= until_ms):
-            next_ = None  # all of it was read at once; or what is used meanwhile is not meant
+            next_ = None  # all of it was read at one moment; or what is used meanwhile is not meant
         else:
             next_ = walk.again(until_ms, now_ms=store.run(validity.min_created(0)).now_ms, limits=limits)
         position = following if next_ is None else {**self._job.position, "walk": asdict(next_)}
@@ -303,13 +305,18 @@ class _Drive:
         token = self._job.batch
         newest = AuditEntry.objects.filter(job=self._job).order_by("-pk")[:BATCH]
         left = [each for each in newest if each.batch == token]
+        if not left:
+            return _Settled(token=token)  # somebody has deleted the entries
         fingerprints, alias = [each.fingerprint for each in left], left[0].endpoint
         store = sync_store_for(alias)
         known = store.run_all([sessions.end_token(each) for each in fingerprints])
         ended = {each for each, by in zip(fingerprints, known, strict=True) if by == token}
-        if not ended or store.run(endings.is_known(token)):
-            # It was not begun, or not finished.
-            ended.update(self._end(alias, fingerprints, token).ended)
+        # If it is remembered, its ends have not been announced. Otherwise only what has not ended is left.
+        again = fingerprints
+        if not store.run(endings.is_known(token)):
+            again = [each for each, by in zip(fingerprints, known, strict=True) if by is None]
+        if again:
+            ended.update(self._end(alias, again, token).ended)
         # Tombstones live for ten minutes. Later, the end of one of these leaves no trace.
         is_old = timezone.now() - left[0].when >= timedelta(milliseconds=TOMBSTONE_MS)
         lost = {each for each, by in zip(fingerprints, known, strict=True) if by is None and is_old} - ended

@@ -1,13 +1,14 @@
 """Which records a job ends: what was selected when it began, in a form that a database keeps."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Self
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.inventory.kinds import listed
-from mcp_sessions.inventory.listing import SessionQuery, combine
+from mcp_sessions.inventory.listing import Located, SessionQuery, combine
 from mcp_sessions.inventory.lookups import Picked
+from mcp_sessions.models import MCPSession
 from mcp_sessions.records import KINDS, WORDS
 from mcp_sessions.store.calls import queries, validity
 from mcp_sessions.store.calls.queries import Query
@@ -98,32 +99,32 @@ def snapshot(selected: SessionQuery, *, cut_off_ms: Mapping[str, int] | None = N
                 expected += sync_store_for(alias).run(entries).total
                 sources.append(Source(alias=alias, query=query))
     found = _looked_up(selected)
-    sources += [Source(alias=alias, picked=picked) for alias, picked in found.items() if picked]
+    sources += [Source(alias=alias, picked=tuple(rows)) for alias, rows in found.items() if rows]
     asked = {
         fingerprint
         for match in selected.matches
         if isinstance(match, Picked)
         for fingerprint in match.fingerprints
     }
-    count = sum(map(len, found.values()))
+    picked = [row for rows in found.values() for row in rows.values()]
     return Snapshot(
         selection=Selection(sources=tuple(sources), cut_off_ms=cut_off),
-        expected=expected + count,
+        expected=expected + len(picked),
         gone=len(asked.difference(*found.values())),
-        described=_described(selected, count),
+        described=_described(selected, picked),
     )
 
 
-def _looked_up(selected: SessionQuery) -> dict[str, tuple[str, ...]]:
-    """The fingerprints of those that no index lists, by endpoint."""
+def _looked_up(selected: SessionQuery) -> dict[str, dict[str, Located]]:
+    """Those that no index lists, by endpoint and fingerprint."""
     matches = tuple(
         match for match in selected.matches if selected.among is not None or not isinstance(match, Query)
     )
-    found: dict[str, dict[str, None]] = {alias: {} for alias in selected.aliases}
+    found: dict[str, dict[str, Located]] = {alias: {} for alias in selected.aliases}
     for page in replace(selected, matches=matches).pages() if matches else ():
         for row in page.rows:
-            found[row.alias][row.session.fingerprint] = None
-    return {alias: tuple(fingerprints) for alias, fingerprints in found.items()}
+            found[row.alias][row.session.fingerprint] = row
+    return found
 
 
 def _queries(selected: SessionQuery) -> Iterator[Query]:
@@ -135,10 +136,12 @@ def _queries(selected: SessionQuery) -> Iterator[Query]:
                 yield replace(query, kind=kind, ascending=True)
 
 
-def _described(selected: SessionQuery, picked: int) -> str:
+def _described(selected: SessionQuery, picked: Sequence[Located]) -> str:
     words = []
-    if picked:
-        words.append(f"{picked:,} selected")
+    if len(picked) == 1:
+        words.append(str(MCPSession.from_rows(picked)[0]))
+    elif picked:
+        words.append(f"{len(picked):,} selected")
     if selected.among is None and any(isinstance(match, Query) for match in selected.matches):
         kinds = (
             ["records"] if set(selected.kinds) == set(KINDS) else [WORDS[kind][1] for kind in selected.kinds]

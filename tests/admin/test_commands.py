@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from mcp_sessions import audit
 from mcp_sessions.audit.models import AuditEntry, EndingJob
+from mcp_sessions.ending import end_batch
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.jobs import driving
 from mcp_sessions.management.subcommands import listing
@@ -265,7 +266,6 @@ def test_expire_ends_what_the_filters_leave_with_a_reason() -> None:
 
 def test_ctrl_c_stops_a_job_that_can_be_resumed(capsys: pytest.CaptureFixture[str]) -> None:
     opened = open_sessions([Opened(), Opened()], "shop")
-    end_batch = driving.end_batch
 
     def interrupted(*args: Any, **more: Any) -> Any:
         end_batch(*args, **more)

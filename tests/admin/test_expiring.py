@@ -116,7 +116,7 @@ def test_what_joins_the_list_after_the_question_is_not_ended(operator: Client) -
     """Also if it is selected with everything else, and however often clients come back."""
     first = open_sessions([Opened() for _ in range(7)])
     asked = operator.post(LIST, action(first[0], select_across="1"))
-    cut_off = asked.context["cut_off"]  # type: ignore[attr-defined]  # of a template
+    cut_off = asked.context["cut_off"]
     assert "What joins it from now on is not ended" in body(asked)
     returned = open_sessions([Opened() for _ in range(3)])
     response = operator.post(LIST, confirmed(first[0], select_across="1", cut_off=cut_off), follow=True)
@@ -144,7 +144,7 @@ def test_what_takes_longer_goes_on_with_the_page_of_its_job(
     assert all(map(alive, opened))
 
     step = operator.post(page, {"act": "step"}, headers={"accept": "application/json"})
-    assert step.json() == {"state": "done", "ended": 7, "gone": 0, "expected": 7, "problem": ""}  # type: ignore[attr-defined]
+    assert step.json() == {"state": "done", "ended": 7, "gone": 0, "expected": 7, "problem": ""}
     assert not any(map(alive, opened))
     assert "Done:" in body(operator.get(page))
 

@@ -1,6 +1,7 @@
 """The admin without its store, and over sessions in the memory of its process."""
 
 from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -9,7 +10,10 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
-from mcp_sessions.errors import NotAllEnded
+from mcp_sessions.audit.models import AuditEntry, EndingJob
+from mcp_sessions.ending import end_batch
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.jobs import driving
 from tests.admin.pages import (
     LIST,
     action,
@@ -64,14 +68,24 @@ def test_the_rest_of_the_admin_goes_on_without_the_store(admin_client: Client, l
     assert admin_client.get(reverse("admin:auth_user_changelist")).status_code == 200
 
 
-def test_what_ended_before_the_store_went_down_is_recorded(operator: Client) -> None:
+def test_what_the_store_leaves_open_is_ended_and_recorded_when_it_is_back(operator: Client) -> None:
     sessions = open_sessions([Opened() for _ in range(3)])
-    ends = mock.Mock(side_effect=NotAllEnded([sessions[0].fingerprint]))
-    with mock.patch("mcp_sessions.admin.actions.end_sessions", ends):
+
+    def end_one(alias: str, fingerprints: list[str], **more: Any) -> None:
+        end_batch(alias, fingerprints[:1], **more)
+        raise StoreUnavailable("away")
+
+    with mock.patch.object(driving, "end_batch", end_one):
         response = operator.post(LIST, confirmed(*sessions))
     assert response.status_code == 503
-    assert "Force-expired 1 session." in body(response)
+    job = EndingJob.objects.get()
+    page = f"/admin/mcp_sessions/endingjob/{job.pk}/change/"
+    assert f'The session store went away. <a href="{page}">Go on with job {job.pk}</a>' in body(response)
     assert LogEntry.objects.count() == 1
+    assert "Under way:" in body(operator.get(page))
+    assert "Done:" in body(operator.post(page, {"act": "step"}, follow=True))
+    assert not any(map(alive, sessions))
+    assert AuditEntry.objects.filter(outcome="ended").count() == 3
 
 
 def test_with_one_of_two_stores_down_the_other_can_be_chosen(

@@ -4,6 +4,7 @@ import json
 import re
 from typing import Final
 
+from mcp_sessions.inventory.clients import DOCUMENTED, OPENS_ANOTHER
 from tests.clients.known import INSPECTOR, KNOWN
 from tests.docs import markdown
 from tests.support import ROOT
@@ -49,3 +50,16 @@ def test_what_was_not_tested_names_its_source() -> None:
 
 def test_a_client_that_knows_both_eras_is_told_how_to_open_a_session() -> None:
     assert [row[0] for row in rows_of_tests() if row[1] == "modern" and "`ERAS`" not in row[3]] == []
+
+
+def test_the_confirmation_of_an_end_says_of_known_clients_what_this_page_says() -> None:
+    read = {row[0]: row[2] for row in markdown.table(markdown.section(PAGE, "What others say"), "Client")}
+    tested = {row[0]: row[2] for row in rows_of_tests()}
+    assert OPENS_ANOTHER.keys() == DOCUMENTED.keys()
+    for name, opens in OPENS_ANOTHER.items():
+        [written] = {
+            "new session" in after
+            for client, after in {**read, **tested}.items()
+            if client.startswith(DOCUMENTED[name])
+        }
+        assert written == opens, name

@@ -83,11 +83,11 @@ def deactivate(user: User) -> None:
     user.save()
 
 
-HAPPENS = {
+HAPPENS: dict[str, Callable[[User], Any]] = {
     "logout": log_out,
     "password-change": change_password,
     "deactivation": deactivate,
-    "deletion": lambda user: user.delete(),
+    "deletion": User.delete,
 }
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 from django.utils import timezone
 
-from mcp_sessions import ending
+from mcp_sessions import conf
 from mcp_sessions.audit.models import FINISHED, RUNNING, STOPPED, AuditEntry, EndingJob
 from mcp_sessions.ending import end_batch, end_session
 from mcp_sessions.errors import StoreUnavailable
@@ -18,7 +18,8 @@ from mcp_sessions.inventory.lookups import Picked
 from mcp_sessions.jobs import driving
 from mcp_sessions.jobs.selection import cut_offs, snapshot
 from mcp_sessions.signals import session_ended
-from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.call import Call
+from mcp_sessions.store.calls import sessions, validity
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import Ends
 from mcp_sessions.store.factory import sync_store_for
@@ -109,7 +110,7 @@ def test_sessions_that_are_used_meanwhile_are_not_missed() -> None:
     opened = open_sessions([Opened() for _ in range(12)])
 
     def use(job: EndingJob) -> None:
-        store, limits = sync_store_for("default"), driving.endpoint("default").limits
+        store, limits = sync_store_for("default"), conf.endpoint("default").limits
         for each in opened:
             store.run(sessions.touch(each.fingerprint, principal=each.principal, limits=limits))
 
@@ -148,7 +149,12 @@ def test_a_job_goes_on_for_so_long_and_is_resumed() -> None:
 
 def test_a_stopped_job_ends_nothing_until_it_is_resumed() -> None:
     open_sessions([Opened() for _ in range(10)])
-    job = driving.drive(begun(), progress=lambda job: None if job.ended else driving.stop(job) and None)
+
+    def stop(job: EndingJob) -> None:
+        if not job.ended:
+            driving.stop(job)
+
+    job = driving.drive(begun(), progress=stop)
     assert job.state == STOPPED
     assert 0 < job.ended < 10
     assert driving.drive(job).ended == job.ended
@@ -168,13 +174,13 @@ def test_a_process_that_dies_leaves_a_batch_that_is_recorded_once(moment: str, s
         end_batch(alias, fingerprints, **more)
         raise Died
 
-    patch = {
+    patches: dict[str, Any] = {
         "before": mock.patch.object(driving, "end_batch", died),
-        "in the store": mock.patch.object(ending.outside, "notify_all", died),
-        "before it is forgotten": mock.patch.object(ending.endings, "finish", died),
+        "in the store": mock.patch("mcp_sessions.cluster.outside.notify_all", died),
+        "before it is forgotten": mock.patch("mcp_sessions.store.calls.endings.finish", died),
         "after": mock.patch.object(driving, "end_batch", die_after),
-    }[moment]
-    with patch, pytest.raises(Died):
+    }
+    with patches[moment], pytest.raises(Died):
         driving.drive(job)
     # The lease of a process that was killed stays until it is over.
     EndingJob.objects.update(driver="a dead one", driven_until=timezone.now() + driving.LEASE)
@@ -275,3 +281,30 @@ def test_whoever_has_lost_the_lease_writes_nothing() -> None:
     job = driving.drive(job, progress=take)
     assert (job.driver, job.ended) == ("another", 0)
     assert recorded() == {"intended": 4}
+
+
+def test_a_session_that_is_used_while_the_first_page_is_read_is_not_missed() -> None:
+    """The page is bounded by no moment: a record that has just moved is in it."""
+    [session] = open_sessions([Opened()])
+    job = begun()
+    now = validity.min_created(0)
+
+    def use_afterwards(known_ms: int) -> Any:
+        store, limits = sync_store_for("default"), conf.endpoint("default").limits
+        past = store.run(now)._replace(now_ms=store.run(now).now_ms - 10_000)
+        touch = sessions.touch(session.fingerprint, principal=session.principal, limits=limits)
+        store.run(touch)
+        return Call(now.script, now.home, now.parts, now.arguments, lambda _, __: past)
+
+    with mock.patch.object(validity, "min_created", use_afterwards):
+        assert driving.drive(job).ended == 1
+
+
+def test_entries_that_somebody_deleted_hold_up_no_job() -> None:
+    open_sessions([Opened() for _ in range(6)])
+    job = begun()
+    with mock.patch.object(driving, "end_batch", side_effect=Died), pytest.raises(Died):
+        driving.drive(job)
+    AuditEntry.objects.all().delete()
+    job = driving.drive(job)
+    assert (job.state, job.ended) == (FINISHED, 2)

@@ -14,6 +14,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from mcp_sessions import conf
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory import display
+from mcp_sessions.management.subcommands.jobs import operator
 from mcp_sessions.tokens import DEFAULT_LIFETIME, PREFIX_CHARS, PersonalToken, create_token, revoke_token
 
 _ROW: Final = "{:<14}  {:<20}  {:<24}  {:<24}  {:<12}  {:>10}  {:>12}  {}"
@@ -93,7 +94,7 @@ def _revoke(command: BaseCommand, *, prefix: str, **_: Any) -> None:
     if token is None:
         raise CommandError(f"No token begins with {prefix[:PREFIX_CHARS]}. “token list” prints them.")
     try:
-        ended = revoke_token(token, by="shell")
+        ended = revoke_token(token, by=operator())
     except StoreUnavailable as error:
         raise CommandError(f"{token}: revoked, but its sessions could not be ended: {error}") from error
     command.stdout.write(f"{token}: revoked{f', {ended} sessions ended' if ended else ''}")
