@@ -49,5 +49,5 @@ def summary(session: "MCPSession") -> dict[str, Any]:
         "expires": record.expires.isoformat(timespec="milliseconds"),
         "requests": record.requests,
         "last_call": record.last_call,
-        "errors": None,
+        "errors": None if session.recent is None else session.recent.failed,
     }

@@ -1,6 +1,7 @@
 """What operators see of running processes, and ask of them: real daphnes, one of which hangs, is killed or drained."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -296,3 +297,34 @@ def test_drained_under_load_no_call_is_lost(pair: list[Process]) -> None:
         thread.join(30)
     assert done[0] > 20
     assert failed == []
+
+
+@pytest.mark.logs_fault("RuntimeError: on purpose")
+def test_the_list_says_what_sessions_do_and_is_narrowed_to_it(
+    pair: list[Process], operator: Client, tmp_path: Path
+) -> None:
+    url = pair[0].url
+    busy, listening, failing, idle = (connected(url) for _ in range(4))
+    failing.call(url, "fail", message="on purpose")
+    with (
+        gate(tmp_path) as at,
+        answering(call_of(busy, url, "wait", gate=at.path)) as answers,
+        listening.get(url),
+    ):
+        at.reached()
+
+        def listed(state: str) -> set[str]:
+            page = operator.get("/admin/mcp_sessions/mcpsession/", {"state": state})
+            return {row.pk for row in page.context["cl"].result_list}
+
+        ours = {each.fingerprint for each in (busy, listening, failing, idle)}
+        for state, client in (("calling", busy), ("streaming", listening), ("failing", failing)):
+            wait_until(lambda s=state, c=client: c.fingerprint in listed(s), what=state)
+            assert listed(state) & ours == {client.fingerprint}
+        assert listed("stuck") & ours == set()
+        assert listed("nonsense") == set()
+        page = operator.get("/admin/mcp_sessions/mcpsession/").content.decode()
+        assert re.search(r"wait for \d+ s", page)
+        assert re.search(r"fail, \d+ ms</time> <strong class=\"mcp-bad\">tool error", page)
+        at.open()
+    assert answers[0].status_code == 200
