@@ -63,6 +63,7 @@ class Runtime:
         )
         self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
         self.observing = Observing(self.context)
+        self._watching: asyncio.Task[Any] | None = None
         self.admission, self.outage = Admission(self.context.conf), Outage(self.context)
         #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
         self.modern: set[ModernExchange] = set()
@@ -89,9 +90,9 @@ class Runtime:
             self.outage,
             self.operating,
         )
-        past = PastRequests(self.context)
+        self._past = PastRequests(self.context)
         self.observing.observers += (
-            past,
+            self._past,
             Reports(
                 self.context,
                 self.admission,
@@ -99,7 +100,7 @@ class Runtime:
                 self.listeners,
                 running=self.running,
                 take_lag=self.observing.take_lag,
-                failing=past.failing,
+                failing=self._past.failing,
             ),
         )
         self.deadlines = Deadlines(
@@ -128,7 +129,7 @@ class Runtime:
                 await self.server.start()
                 await self.context.node.start()
                 subscriptions.attach(self.context.conf().alias, self.context.node.broadcast)
-                self.spawn(self.observing.run())
+                self._watching = self.spawn(self.observing.run())
                 self.started = True
 
     def running(self) -> Iterator[Begun]:
@@ -185,6 +186,9 @@ class Runtime:
         """Cancel what still runs, leave the server's lifespan and close connections, at the end of the process."""
         await self._cancel_handlers()
         subscriptions.detach(self.context.conf().alias, self.context.node.broadcast)
+        if self._watching is not None:
+            self._watching.cancel()  # a report after the last one would be that of a node which hangs
+        self._past.hurry()
         await self.observing.tell()
         await self.context.node.stop()
         for task in tuple(self._tasks):
