@@ -76,7 +76,9 @@ _OUTCOMES: Final = {letter: outcome for outcome, letter in _LETTERS.items()}
 
 def _recent(_: str, reply: Any) -> Recent:
     ended, failed, *lines = reply
-    return Recent(ended, failed, [_past(each.decode()) for each in lines if each])
+    # In order also while the number that is kept changes with a deploy: then they are not where they are looked for.
+    requests = sorted((_past(each.decode()) for each in lines if each), key=lambda past: -past.ended_ms)
+    return Recent(ended, failed, requests)
 
 
 def _past(text: str) -> Past:
