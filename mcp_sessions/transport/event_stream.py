@@ -13,8 +13,8 @@ from typing import Final
 from mcp_sessions.transport import sse
 from mcp_sessions.transport.asgi import Receive, Scope, Send
 
-#: Seconds of silence after which a comment line is sent.
-KEEP_ALIVE_SECONDS: Final = 15.0
+#: Seconds of silence after which a comment line is sent: common proxies end a silent connection after 30 s at the soonest.
+KEEP_ALIVE_SECONDS: Final = 25.0
 #: Bytes that may wait for a slow reader before its stream is closed.
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
 #: When half as many wait, the handler waits, too: at most this many seconds, for the reader to take all of them.
