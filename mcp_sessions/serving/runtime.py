@@ -90,6 +90,11 @@ class Runtime:
             self.outage,
             self.operating,
         )
+        self._observe()
+        self.deadlines, self._heartbeat = self._keepers(alias, orphans)
+
+    def _observe(self) -> None:
+        """Have what requests do written down, and what runs here reported."""
         self._past = PastRequests(self.context)
         self.observing.observers += (
             self._past,
@@ -103,24 +108,28 @@ class Runtime:
                 failing=self._past.failing,
             ),
         )
-        self.deadlines = Deadlines(
+
+    def _keepers(self, alias: str, orphans: Orphans) -> tuple[Deadlines, Heartbeat]:
+        """What ends sessions that are held here, and what keeps them."""
+        deadlines = Deadlines(
             alias,
-            node,
+            self.context.node,
             is_held=partial(keeps, self.admission, self.open_streams),
             horizon=lambda: 2 * seconds_between(alias),
             spawn=self.spawn,
         )
-        self._heartbeat = Heartbeat(
+        heartbeat = Heartbeat(
             self.context,
             self.admission,
             self.open_streams,
             self.client_requests,
             orphans,
-            self.deadlines,
+            deadlines,
             self.listeners,
             self.outage,
             self.inbox.session_missing,
         )
+        return deadlines, heartbeat
 
     async def start(self) -> None:
         """Enter the server's lifespan and join the other nodes, once. Raises: what the lifespan raises; then again."""
