@@ -233,7 +233,9 @@ async def test_the_setting_says_how_many_requests_are_kept_and_all_are_counted(
             for a in (1, 2, "no number"):
                 await post(http, client, calling(client, "add", a=a, b=2))
             await runtime.observing.tell()
-            found = await runtime.context.store.run(recent.read(client.fingerprint, wanted=9, most=most or 50))
+            found = await runtime.context.store.run(
+                recent.read(client.fingerprint, wanted=9, most=most or 50)
+            )
     assert (found.ended, len(found.requests)) == (ended, kept)
     assert found.failed == (1 if most else 0)
     assert [each.outcome for each in found.requests] == ["tool error", "ok", "ok"][:kept]
