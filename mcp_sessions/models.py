@@ -15,6 +15,7 @@ from mcp_sessions.inventory.listing import Located
 from mcp_sessions.inventory.principals import Named, names_of
 from mcp_sessions.inventory.queryset import SessionQuerySet
 from mcp_sessions.records import WORDS, Session
+from mcp_sessions.store.calls.recent import Recent
 
 __all__ = ["AuditEntry", "Block", "EndingJob", "MCPSession", "PersonalToken"]
 
@@ -50,8 +51,9 @@ class MCPSession(models.Model):
     principal_name: str
     #: The primary key of the Django user who is the principal; None if there is none.
     principal_user: Any = None
-    #: What it does now; only of the rows of a list.
-    doing: Doing
+    #: What it does now, and what its last request did; None where that is not known.
+    doing: Doing | None = None
+    recent: Recent | None = None
     #: What it is, on one line.
     _title: str = ""
 
@@ -107,7 +109,7 @@ class MCPSession(models.Model):
             last_activity=record.last_activity,
         )
         session._state.adding = False
-        session.record = record
+        session.record, session.recent = record, row.recent
         session.principal_name, session.principal_user = principal.name, principal.user
         session._title = session._describe()
         return session

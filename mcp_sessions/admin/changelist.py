@@ -57,9 +57,10 @@ class RecordChangeList(ChangeList):
         self.request = request
         self.page = found.of
         self.result_list = found.rows
-        doing = doing_of((each.endpoint, each.pk) for each in found.rows)
-        for each in found.rows:
-            each.doing = doing[each.pk]
+        around = filters.surroundings_of(request)
+        doing = doing_of(node for each in around.values() for node in each.nodes)
+        for row in found.rows:
+            row.doing = doing.get(row.pk)
         self.result_count = found.of.total
         self.full_result_count = None
         self.show_admin_actions = bool(found.rows)

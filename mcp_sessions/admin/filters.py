@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from mcp_sessions import conf
 from mcp_sessions.inventory.display import duration, printable
-from mcp_sessions.inventory.doing import NARROWED, narrowed
+from mcp_sessions.inventory.doing import NARROWED
 from mcp_sessions.inventory.kinds import LABELLED
 from mcp_sessions.inventory.principals import is_known_principal, principal_named
 from mcp_sessions.inventory.surroundings import Surroundings, surroundings
@@ -252,7 +252,8 @@ class DoingFilter(_Filter):
             return queryset
         if value not in NARROWED:
             return queryset.none()
-        return queryset.among(narrowed(value, chosen_aliases(request)))
+        found = (node for each in surroundings_of(request).values() for node in each.nodes)
+        return queryset.among(NARROWED[value][1](found))
 
 
 def _round(seconds: float) -> int:

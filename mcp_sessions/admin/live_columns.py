@@ -34,19 +34,19 @@ class LiveColumns:
     def state_now(self, obj: MCPSession) -> SafeString | str:
         """For the list."""
         doing = obj.doing
-        if doing.calls:
+        if doing is not None and doing.calls:
             first, more = doing.calls[0], len(doing.calls) - 1
             what = f"{display.printable(first.tool, 60)} for {display.lasting(first.began)}"
             text = f"{what}, and {more} more" if more else what
             return format_html('<strong class="mcp-calling">{}</strong>', text)
-        return "streaming" if doing.streams else format_html(_QUIET, "idle")
+        return format_html(_QUIET, "idle") if doing is None else "streaming"
 
     @admin.display(description="last call")
     def last_ended(self, obj: MCPSession) -> SafeString | str:
         """For the list: the last request that has ended, or else the last that came."""
-        last = obj.doing.last
-        if last is None:
+        if obj.recent is None or not obj.recent.requests:
             return display.printable(obj.record.last_call.removeprefix("tools/call:"), 60)
+        [last] = obj.recent.requests
         words = f"{display.printable(last.call.removeprefix('tools/call:'), 60)}, {last.took_ms:,} ms"
         shown = display.timed(words, last.ended, note=last.outcome)
         failed = last.outcome in recent.FAILURES
@@ -54,7 +54,8 @@ class LiveColumns:
 
     @admin.display(description="errors")
     def errors(self, obj: MCPSession) -> str:
-        return number_format(obj.doing.failed, use_l10n=True, force_grouping=True) if obj.doing.failed else ""
+        failed = 0 if obj.recent is None else obj.recent.failed
+        return number_format(failed, use_l10n=True, force_grouping=True) if failed else ""
 
     @admin.display(description="running now")
     def in_flight(self, obj: MCPSession) -> SafeString:

@@ -1,7 +1,7 @@
 """Personal access tokens in the admin: make one, whose text is shown once, and revoke them."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django import forms
 from django.contrib import admin, messages
@@ -58,6 +58,9 @@ class PersonalTokenAdmin(ModelAdmin):
     list_select_related = ("user",)
     fields = ("user", "name", "scopes", "endpoint", "expires")
     search_help_text = "Search by the beginning of the token, its name or its user."
+
+    class Media:
+        css: Final = {"all": ("mcp_sessions/admin.css",)}
 
     @admin.display(description="state")
     def state(self, obj: PersonalToken) -> str:

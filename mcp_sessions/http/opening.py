@@ -37,8 +37,6 @@ async def initialize(
 ) -> None:
     """Lifecycle → Initialization. The session exists for every process before the response is sent.
 
-    A process that an operator drains opens none: 503, for another process to do it.
-
     With RESPONSE = "sse" the response is an event stream of one event. It has no id: there is nothing to resume.
     """
     if lifecycle.is_draining():

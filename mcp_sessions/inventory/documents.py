@@ -56,5 +56,5 @@ def summary(session: Named) -> dict[str, Any]:
         "expires": record.expires.isoformat(timespec="milliseconds"),
         "requests": record.requests,
         "last_call": record.last_call,
-        "errors": None,
+        "errors": None if session.recent is None else session.recent.failed,
     }

@@ -1,18 +1,11 @@
-"""What records do now, and did last: for the list, whose indexes know nothing of that."""
+"""What records do now, as the nodes report it: for the list, whose indexes know nothing of that."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from mcp_sessions import conf
-from mcp_sessions.inventory.lookups import together
-from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, reading
-from mcp_sessions.store.call import Operation
-from mcp_sessions.store.calls import recent
-from mcp_sessions.store.calls.recent import Past
-from mcp_sessions.store.drivers.synchronous import run_together
-from mcp_sessions.store.factory import sync_store_for
+from mcp_sessions.inventory.nodes import RunningCall, ServingNode
 
 #: A call that has run for so long is stuck, as far as anybody can say.
 STUCK: Final = timedelta(seconds=30)
@@ -25,79 +18,45 @@ class Doing:
     #: What has run for longest first.
     calls: list[RunningCall] = field(default_factory=list)
     streams: int = 0
-    #: The last request that has ended.
-    last: Past | None = None
-    #: How many requests failed.
-    failed: int = 0
 
 
-def doing_of(records: Iterable[tuple[str, str]]) -> dict[str, Doing]:
-    """What records do, by fingerprint; each is given with its endpoint. One round trip for each server.
+def doing_of(found: Iterable[ServingNode]) -> dict[str, Doing]:
+    """What records do, by fingerprint: those of which a request runs or a stream is open, as far as nodes name them.
 
-    Raises: StoreUnavailable.
+    What ran in a node that is silent counts: nobody knows better.
     """
-    by_alias: dict[str, list[str]] = {}
-    for alias, fingerprint in records:
-        by_alias.setdefault(alias, []).append(fingerprint)
-    found = run_together([(sync_store_for(alias), _read(alias, some)) for alias, some in by_alias.items()])
-    return {fingerprint: doing for some in found for fingerprint, doing in some.items()}
-
-
-def _read(alias: str, fingerprints: Sequence[str]) -> Operation[dict[str, Doing]]:
-    most = max(1, conf.endpoint(alias).recent_requests)
-    asked: list[Operation[Any]] = [reading(alias), _last(fingerprints, most)]
-    nodes, past = yield from together(asked)
-    doing = {
-        fingerprint: Doing(failed=each.failed, last=each.requests[0] if each.requests else None)
-        for fingerprint, each in zip(fingerprints, past, strict=True)
-    }
-    for node in nodes:
+    doing: dict[str, Doing] = {}
+    for node in found:
         for call in node.running:
-            if call.fingerprint in doing and not node.is_silent:
-                doing[call.fingerprint].calls.append(call)
+            doing.setdefault(call.fingerprint, Doing()).calls.append(call)
         for stream in node.open:
-            if stream.fingerprint in doing and not node.is_silent:
-                doing[stream.fingerprint].streams += 1
+            doing.setdefault(stream.fingerprint, Doing()).streams += 1
     for each in doing.values():
         each.calls.sort(key=lambda call: call.began)
     return doing
 
 
-def _last(fingerprints: Sequence[str], most: int) -> Operation[list[recent.Recent]]:
-    return (yield [recent.read(each, wanted=1, most=most) for each in fingerprints])
+def _calling(found: Iterable[ServingNode]) -> set[str]:
+    return {fingerprint for fingerprint, each in doing_of(found).items() if each.calls}
 
 
-def calling(found: Iterable[ServingNode]) -> set[str]:
-    """The records of which requests run, as far as nodes name them."""
-    return {call.fingerprint for node in found for call in node.running}
-
-
-def stuck(found: Iterable[ServingNode]) -> set[str]:
-    """Those of which a request has run for STUCK."""
+def _stuck(found: Iterable[ServingNode]) -> set[str]:
     before = datetime.now(UTC) - STUCK
     return {call.fingerprint for node in found for call in node.running if call.began <= before}
 
 
-def streaming(found: Iterable[ServingNode]) -> set[str]:
-    """Those with an open stream."""
-    return {stream.fingerprint for node in found for stream in node.open}
+def _streaming(found: Iterable[ServingNode]) -> set[str]:
+    return {fingerprint for fingerprint, each in doing_of(found).items() if each.streams}
 
 
-def failing(found: Iterable[ServingNode]) -> set[str]:
-    """Those of which a request failed within five minutes."""
+def _failing(found: Iterable[ServingNode]) -> set[str]:
     return {fingerprint for node in found for fingerprint in node.failing}
 
 
 #: What the list can be narrowed to by what nodes report: the word in the address, in words, and which records.
-NARROWED: Final = {
-    "calling": ("Calling", calling),
-    "stuck": ("Calling for more than 30 s", stuck),
-    "streaming": ("With an open stream", streaming),
-    "failing": ("Failed in the last 5 min", failing),
+NARROWED: Final[Mapping[str, tuple[str, Callable[[Iterable[ServingNode]], set[str]]]]] = {
+    "calling": ("Calling", _calling),
+    "stuck": ("Calling for more than 30 s", _stuck),
+    "streaming": ("With an open stream", _streaming),
+    "failing": ("Failed in the last 5 min", _failing),
 }
-
-
-def narrowed(word: str, aliases: Sequence[str]) -> set[str]:
-    """The fingerprints of the records that a word of NARROWED means. Raises: KeyError; StoreUnavailable."""
-    _, choose = NARROWED[word]
-    return choose(node for node in nodes_of(aliases) if not node.is_silent or word == "stuck")

@@ -8,18 +8,20 @@ it is. What is read of one server shares its round trips.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.inventory.lookups import Lookup, Picked, look_up, means
 from mcp_sessions.records import FINGERPRINT, KINDS, Kind, Session
 from mcp_sessions.store.call import Operation
-from mcp_sessions.store.calls import queries
+from mcp_sessions.store.calls import queries, recent
 from mcp_sessions.store.calls.indexes import Entry
 from mcp_sessions.store.calls.queries import Found, Query
 from mcp_sessions.store.calls.ranges import Located as Place
 from mcp_sessions.store.calls.ranges import position
+from mcp_sessions.store.calls.recent import Recent
+from mcp_sessions.store.drivers import SyncStore
 from mcp_sessions.store.drivers.synchronous import run_together
 from mcp_sessions.store.factory import sync_store_for
 
@@ -42,6 +44,8 @@ class Located:
 
     alias: str
     session: Session
+    #: What its last request did; None for records that were not listed.
+    recent: Recent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +275,7 @@ def _rows(candidates: Sequence[_Candidate]) -> tuple[list[Located], Counter[Kind
     for each in candidates:
         if each.session is None:
             by_source.setdefault(each.source, []).append(each.place)
-    works = [
+    works: list[tuple[SyncStore, Operation[list[Any]]]] = [
         (
             sync_store_for(source.alias),
             queries.records(source.match, places, limits=endpoint(source.alias).limits),
@@ -279,7 +283,13 @@ def _rows(candidates: Sequence[_Candidate]) -> tuple[list[Located], Counter[Kind
         for source, places in by_source.items()
         if isinstance(source.match, Query)
     ]
-    found = {session.fingerprint: session for some in run_together(works) for session in some}
+    fingerprints: dict[str, list[str]] = {}
+    for each in candidates:
+        fingerprints.setdefault(each.source.alias, []).append(each.place.entry.fingerprint)
+    last = [(sync_store_for(alias), _last(alias, some)) for alias, some in fingerprints.items()]
+    read = run_together([*works, *last])
+    found = {session.fingerprint: session for some in read[: len(works)] for session in some}
+    by_fingerprint = dict(pair for some in read[len(works) :] for pair in some)
     rows: list[Located] = []
     gone: Counter[Kind] = Counter()
     for each in candidates:
@@ -287,8 +297,16 @@ def _rows(candidates: Sequence[_Candidate]) -> tuple[list[Located], Counter[Kind
         if session is None:
             gone[each.source.kinds[0]] += 1
         else:
-            rows.append(Located(alias=each.source.alias, session=session))
+            last_request = by_fingerprint[session.fingerprint]
+            rows.append(Located(alias=each.source.alias, session=session, recent=last_request))
     return rows, gone
+
+
+def _last(alias: str, fingerprints: Sequence[str]) -> Operation[list[Any]]:
+    """What the last request of each record did."""
+    most = max(1, endpoint(alias).recent_requests)
+    found = yield [recent.read(each, wanted=1, most=most) for each in fingerprints]
+    return list(zip(fingerprints, found, strict=True))
 
 
 def _counted(

@@ -1,4 +1,4 @@
-"""What a page of the list says beside its rows: how many records there are, and which clients were seen lately."""
+"""What a page of the list says beside its rows: how many records there are, recent clients, and what runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 from mcp_sessions import conf
 from mcp_sessions.inventory.lookups import together
+from mcp_sessions.inventory.nodes import ServingNode, reading
 from mcp_sessions.records import KINDS, Kind
 from mcp_sessions.store.call import Operation
 from mcp_sessions.store.calls import indexes, ranges
@@ -22,21 +23,22 @@ class Surroundings:
     counts: Mapping[Kind, int]
     #: Names of clients, those seen last first.
     clients: Sequence[str]
+    #: What runs there.
+    nodes: Sequence[ServingNode]
 
 
 def surroundings(aliases: Sequence[str]) -> dict[str, Surroundings]:
     """Of each endpoint; one round trip for each server. Raises: StoreUnavailable."""
     limits = {alias: conf.endpoint(alias).limits for alias in aliases}
     found = run_together(
-        [(sync_store_for(alias), _of_endpoint(limits[alias])) for alias in aliases],
+        [(sync_store_for(alias), _of_endpoint(alias, limits[alias])) for alias in aliases],
     )
     return dict(zip(aliases, found, strict=True))
 
 
-def _of_endpoint(limits: conf.Limits) -> Operation[Surroundings]:
+def _of_endpoint(alias: str, limits: conf.Limits) -> Operation[Surroundings]:
     everything = [stretches(Query(kind=kind), limits)[0] for kind in KINDS]
-    asked: list[Operation[Any]] = [ranges.sizes(everything), indexes.clients(limits=limits)]
-    counts, names = yield from together(asked)
-    return Surroundings(
-        counts={kind: sum(each.values()) for kind, each in zip(KINDS, counts, strict=True)}, clients=names
-    )
+    asked: list[Operation[Any]] = [ranges.sizes(everything), indexes.clients(limits=limits), reading(alias)]
+    counts, names, nodes = yield from together(asked)
+    totals = {kind: sum(each.values()) for kind, each in zip(KINDS, counts, strict=True)}
+    return Surroundings(counts=totals, clients=names, nodes=nodes)

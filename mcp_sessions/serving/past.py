@@ -1,7 +1,9 @@
 """What the last requests of each record did, written in batches, behind the answers: an observer."""
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mcp_sessions.records import ANONYMOUS
@@ -22,31 +24,42 @@ FAILING_SECONDS: Final = 300.0
 MOST_FAILING: Final = 200
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """The requests of one record that wait to be written."""
+
+    #: Those that will be kept.
+    last: deque[Ended]
+    #: How many there are, and how many of them failed.
+    ended: int = 0
+    failed: int = 0
+
+
 class PastRequests:
     """Keeps the last requests of each record until they are written. Nothing is kept of who has no record."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._waiting: dict[str, list[Past]] = {}
-        self._failed: dict[str, int] = {}
+        self._waiting: dict[str, _Waiting] = {}
         #: When a request of a record failed last, by `time.monotonic()`; the last one that did is the last.
         self._failing: dict[str, float] = {}
         self._due = time.monotonic() + WRITE_SECONDS
 
     def hear(self, ended: Sequence[Ended]) -> None:
-        if not self._context.conf().recent_requests:
+        most = self._context.conf().recent_requests
+        if not most:
             return
-        now_ms, now = self._context.node.validity.now_ms(), time.monotonic()
-        node = self._context.node.id[:NODE_DIGITS]
         for each in ended:
             fingerprint = _record_of(each.request)
-            if fingerprint not in self._waiting and (not fingerprint or len(self._waiting) >= MOST_RECORDS):
-                continue
-            outcome, ended_ms = each.outcome, now_ms - round((now - each.ended) * 1000)
-            past = Past(ended_ms, round(each.ms), outcome, node, each.request.call)
-            self._waiting.setdefault(fingerprint, []).append(past)
-            if outcome in recent.FAILURES:
-                self._failed[fingerprint] = self._failed.get(fingerprint, 0) + 1
+            waiting = self._waiting.get(fingerprint)
+            if waiting is None:
+                if not fingerprint or len(self._waiting) >= MOST_RECORDS:
+                    continue
+                waiting = self._waiting[fingerprint] = _Waiting(deque(maxlen=most))
+            waiting.last.append(each)
+            waiting.ended += 1
+            if (each.failed or each.code is not None) and each.outcome in recent.FAILURES:
+                waiting.failed += 1
                 self._failing.pop(fingerprint, None)
                 self._failing[fingerprint] = each.ended
 
@@ -57,16 +70,33 @@ class PastRequests:
         self._failing = dict(last)
         return list(self._failing)
 
+    def hurry(self) -> None:
+        """Write with the next observation whatever waits: the process stops."""
+        self._due = 0.0
+
     def writes(self) -> Sequence[Call[Any]]:
         now, most = time.monotonic(), self._context.conf().recent_requests
         if now < self._due or not most:
             return ()
         self._due = now + WRITE_SECONDS
         waiting, self._waiting = self._waiting, {}
-        failed, self._failed = self._failed, {}
         return [
-            recent.note(fingerprint, requests, failed=failed.get(fingerprint, 0), most=most)
-            for fingerprint, requests in waiting.items()
+            recent.note(fingerprint, self._past(each.last), ended=each.ended, failed=each.failed, most=most)
+            for fingerprint, each in waiting.items()
+        ]
+
+    def _past(self, last: Iterable[Ended]) -> list[Past]:
+        now_ms, now = self._context.node.validity.now_ms(), time.monotonic()
+        node = self._context.node.id[:NODE_DIGITS]
+        return [
+            Past(
+                now_ms - round((now - each.ended) * 1000),
+                round(each.ms),
+                each.outcome,
+                node,
+                each.request.call,
+            )
+            for each in last
         ]
 
 

@@ -26,7 +26,7 @@ from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.serving.limits import RateLimits
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.modern import ModernExchange
-from mcp_sessions.serving.observing import Begun, Observer, Observing
+from mcp_sessions.serving.observing import Begun, Observing
 from mcp_sessions.serving.operating import Operating
 from mcp_sessions.serving.outage import Outage
 from mcp_sessions.serving.past import PastRequests
@@ -66,11 +66,13 @@ class Runtime:
             pause=partial(seconds_between, alias),
         )
         self.context = Context(store=store, node=node, conf=partial(endpoint, alias), spawn=self.spawn)
+        self.observing = Observing(self.context)
+        self._watching: asyncio.Task[Any] | None = None
         self.admission, self.outage = Admission(self.context.conf), Outage(self.context)
         self.blocks, self.limits = blocks_of(alias), RateLimits(self.context)
         #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
         self.modern: set[ModernExchange] = set()
-        self.observing, self.open_streams = Observing(self.context), OpenStreams(self.context)
+        self.open_streams = OpenStreams(self.context)
         orphans = Orphans(self.context, self.open_streams, run_again=self._run_again)
         self.client_requests = ClientRequests(
             store, node, conf=self.context.conf, spawn=self.spawn, is_dead=orphans.is_dead
@@ -94,22 +96,15 @@ class Runtime:
             self.outage,
             self.operating,
         )
-        self.observing.observers += self._observers()
-        self.deadlines = Deadlines(
-            alias,
-            node,
-            is_held=partial(keeps, self.admission, self.open_streams),
-            horizon=lambda: 2 * seconds_between(alias),
-            spawn=self.spawn,
-        )
-        self._heartbeat = self._make_heartbeat(orphans)
+        self._observe()
+        self.deadlines, self._heartbeat = self._keepers(alias, orphans)
 
-    def _observers(self) -> tuple[Observer, ...]:
-        """Who is told what requests did."""
-        past = PastRequests(self.context)
-        return (
+    def _observe(self) -> None:
+        """Have what requests do counted and written down, and what runs here reported."""
+        self._past = PastRequests(self.context)
+        self.observing.observers += (
             self.counts,
-            past,
+            self._past,
             Reports(
                 self.context,
                 self.admission,
@@ -117,22 +112,31 @@ class Runtime:
                 self.listeners,
                 running=self.running,
                 take_lag=self.observing.take_lag,
-                failing=past.failing,
+                failing=self._past.failing,
             ),
         )
 
-    def _make_heartbeat(self, orphans: Orphans) -> Heartbeat:
-        return Heartbeat(
+    def _keepers(self, alias: str, orphans: Orphans) -> tuple[Deadlines, Heartbeat]:
+        """What ends sessions that are held here, and what keeps them."""
+        deadlines = Deadlines(
+            alias,
+            self.context.node,
+            is_held=partial(keeps, self.admission, self.open_streams),
+            horizon=lambda: 2 * seconds_between(alias),
+            spawn=self.spawn,
+        )
+        heartbeat = Heartbeat(
             self.context,
             self.admission,
             self.open_streams,
             self.client_requests,
             orphans,
-            self.deadlines,
+            deadlines,
             self.listeners,
             self.outage,
             self.inbox.session_missing,
         )
+        return deadlines, heartbeat
 
     async def start(self) -> None:
         """Enter the server's lifespan and join the other nodes, once. Raises: what the lifespan raises; then again."""
@@ -141,7 +145,7 @@ class Runtime:
                 await self.server.start()
                 await self.context.node.start()
                 subscriptions.attach(self.context.conf().alias, self.context.node.broadcast)
-                self.spawn(self.observing.run())
+                self._watching = self.spawn(self.observing.run())
                 self.started = True
 
     def running(self) -> Iterator[Begun]:
@@ -198,6 +202,9 @@ class Runtime:
         """Cancel what still runs, leave the server's lifespan and close connections, at the end of the process."""
         await self._cancel_handlers()
         subscriptions.detach(self.context.conf().alias, self.context.node.broadcast)
+        if self._watching is not None:
+            self._watching.cancel()  # a report after the last one would be that of a node which hangs
+        self._past.hurry()
         await self.observing.tell()
         await self.counts.write()
         await self.context.node.stop()

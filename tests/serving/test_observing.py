@@ -9,10 +9,11 @@ import pytest
 from mcp.server import MCPServer
 
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.serving import past
 from mcp_sessions.serving.observing import Ended
 from mcp_sessions.serving.runtime import Runtime, runtime_for
 from mcp_sessions.store.call import Call
-from mcp_sessions.store.calls import nodes
+from mcp_sessions.store.calls import nodes, recent
 from mcp_sessions.testing import http_client, serving
 from tests.support.asgi import endpoint, opened, post
 from tests.support.mcp_client import META, MODERN, RawClient, cancelling
@@ -219,3 +220,22 @@ async def test_all_observers_of_an_endpoint_write_in_one_round_trip_and_none_fai
     await runtime.observing.tell()
     await runtime.observing.tell()
     assert written == [2]
+
+
+@pytest.mark.parametrize(("most", "ended", "kept"), [(2, 3, 2), (50, 3, 3), (0, 0, 0)])
+async def test_the_setting_says_how_many_requests_are_kept_and_all_are_counted(
+    monkeypatch: pytest.MonkeyPatch, most: int, ended: int, kept: int
+) -> None:
+    monkeypatch.setattr(past, "WRITE_SECONDS", -1.0)
+    with endpoint(SERVER=f"{__name__}.served", RECENT_REQUESTS=most):
+        async with asyncio.timeout(BOUND), serving(), http_client() as http:
+            runtime, client = await runtime_for("default"), await opened(http)
+            for a in (1, 2, "no number"):
+                await post(http, client, calling(client, "add", a=a, b=2))
+            await runtime.observing.tell()
+            found = await runtime.context.store.run(
+                recent.read(client.fingerprint, wanted=9, most=most or 50)
+            )
+    assert (found.ended, len(found.requests)) == (ended, kept)
+    assert found.failed == (1 if most else 0)
+    assert [each.outcome for each in found.requests] == ["tool error", "ok", "ok"][:kept]

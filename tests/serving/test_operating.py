@@ -1,9 +1,11 @@
 """What operators see of running processes, and ask of them: real daphnes, one of which hangs, is killed or drained."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,18 @@ def operator() -> Client:
     return client
 
 
-def node_of(process: Process) -> ServingNode | None:
+def known(process: Process) -> ServingNode | None:
     return next((node for node in nodes_of(["default"]) if node.pid == process.pid), None)
+
+
+def node_of(process: Process) -> ServingNode:
+    """The node that a process is, as soon as it is one and has reported."""
+    wait_until(
+        lambda: (node := known(process)) is not None and bool(node.version), what="a node that reports"
+    )
+    node = known(process)
+    assert node is not None
+    return node
 
 
 def running(tool: str) -> list[RunningCall]:
@@ -101,11 +113,8 @@ def modern_call(url: str, tool: str, **arguments: Any) -> Callable[[], httpx2.Re
 
 
 def test_a_process_without_a_request_is_a_node_with_its_version(pair: list[Process]) -> None:
-    wait_until(lambda: all(map(node_of, pair)), what="both nodes")
     for process in pair:
-        node = wait_until(
-            lambda process=process: (n := node_of(process)) and n.version and n, what="a report"
-        )
+        node = node_of(process)
         assert node.version == "0.1.0"
         assert node.memory is None or node.memory > 10 * 1024**2
         assert (node.calls, node.is_silent, node.draining) == (0, False, False)
@@ -220,7 +229,7 @@ def test_a_drained_process_opens_nothing_and_loses_nothing(
         assert not answers
         at.open()
     assert answers[0].status_code == 200
-    wait_until(lambda: (n := node_of(drained)) and n.draining, what="the report to say so")
+    wait_until(lambda: node_of(drained).draining, what="the report to say so")
     connected(other.url)
     operator.post(NODES, {"process": node.process, "drains": "0"})
     wait_until(lambda: httpx2.get(f"{drained.url}/readyz").status_code == 200, what="it to be ready again")
@@ -236,11 +245,11 @@ def test_a_process_that_hangs_or_was_killed_stays_in_red_and_one_that_stops_leav
     shared = environment(redis_server, hung.environment["MCP_NAMESPACE"])
     other = drained_by_ours(daphne("other", tmp_path, **shared))
     with started([other]):
-        stopped = wait_until(lambda: node_of(other), what="it to be a node")
+        stopped = node_of(other)
         other.stop()
         assert stopped.id not in {node.id for node in nodes_of(["default"])}
         other.start()
-        killed = wait_until(lambda: node_of(other), what="it to be a node again")
+        killed = node_of(other)
         client, hanging = connected(hung.url), node_of(hung)
         assert hanging is not None
         with gate(tmp_path) as at, answering(call_of(client, hung.url, "wait", gate=at.path)) as answers:
@@ -249,8 +258,8 @@ def test_a_process_that_hangs_or_was_killed_stays_in_red_and_one_that_stops_leav
             hung.pause()
             other.kill()
             try:
-                silent = wait_until(lambda: len(found := silent_nodes()) == 2 and found, what="red")
-                assert set(silent) == {hanging.id, killed.id}
+                wait_until(lambda: len(silent_nodes()) == 2, what="red")
+                assert set(silent_nodes()) == {hanging.id, killed.id}
                 page = operator.get(NODES).content.decode()
                 assert page.count('<tr class="mcp-silent">') == 2
                 assert "2 nodes give no sign of life" in page
@@ -263,6 +272,10 @@ def test_a_process_that_hangs_or_was_killed_stays_in_red_and_one_that_stops_leav
         assert answers[0].status_code == 200
 
 
+def answers_readyz(process: Process, status: int) -> bool:
+    return httpx2.get(f"{process.url}/readyz").status_code == status
+
+
 def silent_nodes() -> list[str]:
     return [node.id for node in nodes_of(["default"]) if node.is_silent]
 
@@ -270,7 +283,7 @@ def silent_nodes() -> list[str]:
 def test_drained_under_load_no_call_is_lost(pair: list[Process]) -> None:
     """Clients that call all the time while their process is drained and used again, ten times."""
     process = pair[0]
-    node = wait_until(lambda: node_of(process))
+    node = node_of(process)
     clients = [connected(process.url) for _ in range(4)]
     done, failed, stop = [0], list[str](), threading.Event()
 
@@ -290,9 +303,49 @@ def test_drained_under_load_no_call_is_lost(pair: list[Process]) -> None:
         drain([node], drains=n % 2 == 0, by="test")
         wanted = n % 2 == 0
         status = 503 if wanted else 200
-        wait_until(lambda status=status: httpx2.get(f"{process.url}/readyz").status_code == status)
+        wait_until(partial(answers_readyz, process, status), what="readyz")
     stop.set()
     for thread in threads:
         thread.join(30)
     assert done[0] > 20
     assert failed == []
+
+
+@pytest.mark.logs_fault("RuntimeError: on purpose")
+def test_the_list_says_what_sessions_do_and_is_narrowed_to_it(
+    pair: list[Process], operator: Client, tmp_path: Path
+) -> None:
+    url = pair[0].url
+    busy, listening, failing, idle = (connected(url) for _ in range(4))
+    failing.call(url, "fail", message="on purpose")
+    with (
+        gate(tmp_path) as at,
+        answering(call_of(busy, url, "wait", gate=at.path)) as answers,
+        listening.get(url),
+    ):
+        at.reached()
+
+        def listed(state: str) -> set[str]:
+            page = operator.get("/admin/mcp_sessions/mcpsession/", {"state": state})
+            return {row.pk for row in page.context["cl"].result_list}
+
+        ours = {each.fingerprint for each in (busy, listening, failing, idle)}
+
+        def is_listed(state: str, wanted: set[str]) -> bool:
+            return listed(state) & ours == wanted
+
+        # A call that takes long is answered with a stream.
+        for state, clients in (
+            ("calling", [busy]),
+            ("streaming", [busy, listening]),
+            ("failing", [failing]),
+        ):
+            wanted = {each.fingerprint for each in clients}
+            wait_until(partial(is_listed, state, wanted), what=state)
+        assert listed("stuck") & ours == set()
+        assert listed("nonsense") == set()
+        page = operator.get("/admin/mcp_sessions/mcpsession/").content.decode()
+        assert re.search(r"wait for \d+ s", page)
+        assert re.search(r"fail, \d+ ms</time> <strong class=\"mcp-bad\">tool error", page)
+        at.open()
+    assert answers[0].status_code == 200

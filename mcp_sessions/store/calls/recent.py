@@ -47,13 +47,15 @@ class Recent(NamedTuple):
     requests: Sequence[Past]
 
 
-def note(fingerprint: str, requests: Sequence[Past], *, failed: int, most: int) -> Call[bool]:
-    """Note requests, oldest first, of which `failed` failed. The last `most` are kept, for as long as the record.
+def note(fingerprint: str, requests: Sequence[Past], *, ended: int = 0, failed: int, most: int) -> Call[bool]:
+    """Note the last of `ended` requests, oldest first, of which `failed` failed; by default there are no others.
+
+    The last `most` are kept, for as long as the record.
 
     False if there is no such record.
     """
     kept = requests[-most:]
-    arguments = (most, failed, len(requests) - len(kept), *map(_text, kept))
+    arguments = (most, failed, max(ended, len(requests)) - len(kept), *map(_text, kept))
     return Call(NOTE, fingerprint, ("session", RECENT), arguments, lambda _, reply: reply == 1)
 
 
@@ -74,7 +76,9 @@ _OUTCOMES: Final = {letter: outcome for outcome, letter in _LETTERS.items()}
 
 def _recent(_: str, reply: Any) -> Recent:
     ended, failed, *lines = reply
-    return Recent(ended, failed, [_past(each.decode()) for each in lines if each])
+    # In order also while the number that is kept changes with a deploy: then they are not where they are looked for.
+    requests = sorted((_past(each.decode()) for each in lines if each), key=lambda past: -past.ended_ms)
+    return Recent(ended, failed, requests)
 
 
 def _past(text: str) -> Past:
