@@ -54,7 +54,7 @@ def test_the_counts_of_two_processes_are_what_was_called(
             RawClient(session_id="nonsense").post(process.url, RawClient().request("ping", {}))
         expected = {
             "add": {"ok": 50, "tool error": 10},
-            "(unknown)": {"error": 10},
+            "(unknown)": {"tool error": 10},
         }
         wait_until(lambda: by_outcome(totals()) == expected, what=f"{expected}, not {by_outcome(totals())}")
         # What is written when a process stops.
