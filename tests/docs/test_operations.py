@@ -80,7 +80,7 @@ def test_the_sessions_commands_are_ones_that_the_program_takes() -> None:
     with override_settings(MCP_SESSIONS={"default": {"SERVER": "shop.mcp.server"}}):
         parser = load_command_class("mcp_sessions", "mcp_sessions").create_parser("manage.py", "mcp_sessions")
         names = [
-            parser.parse_args(arguments).command for arguments in commands("python manage.py mcp_sessions")
+            parser.parse_args(arguments).subcommand for arguments in commands("python manage.py mcp_sessions")
         ]
     assert names == ["list", "list", "show", "expire", "expire", "nodes"]
 

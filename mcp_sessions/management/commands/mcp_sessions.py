@@ -17,7 +17,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        commands = parser.add_subparsers(dest="command", required=True)
+        commands = parser.add_subparsers(dest="subcommand", required=True)
         for group in (listing, ends, nodes, token, watching, doctor):
             group.add_arguments(commands)
 

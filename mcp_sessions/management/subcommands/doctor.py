@@ -26,7 +26,8 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     )
     add_endpoint(doctor)
     doctor.add_argument("--json", action="store_true", dest="as_json", help="JSON, for programs")
-    doctor.set_defaults(run=_doctor)
+    # Its own words, because wrong settings are what it looks for.
+    doctor.set_defaults(run=_doctor, reads_stores=False)
 
 
 def _doctor(command: BaseCommand, *, endpoint: str | None, as_json: bool, **_: Any) -> None:
@@ -45,7 +46,10 @@ def _doctor(command: BaseCommand, *, endpoint: str | None, as_json: bool, **_: A
 
 def _findings(aliases: Sequence[str]) -> list[Finding]:
     """All that is wrong, the worst first."""
-    found = [*_of_settings(), *overview_of(aliases, HOUR).findings]
+    found = list(_of_settings())
+    if any(finding.level == "error" for finding in found):
+        return most_important_first(found)
+    found += overview_of(aliases, HOUR).findings
     silent = any(finding.code == "redis-unreachable" for finding in found)
     for cache in () if silent else dict.fromkeys(settings_of(alias).cache for alias in aliases):
         try:
