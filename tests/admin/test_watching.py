@@ -11,7 +11,7 @@ import pytest
 from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 
-from mcp_sessions.inventory import leftovers
+from mcp_sessions.inventory import findings, leftovers
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import endpoint, on_redis
@@ -51,9 +51,10 @@ def run(*arguments: Any) -> tuple[str, int]:
 
 
 def doctor() -> tuple[set[str], int]:
-    """The codes of what it finds, without the system checks of the test's settings, and its exit code."""
-    out, code = run("doctor", "--json")
-    return {each["code"] for each in json.loads(out) if not each["code"].startswith("mcp_sessions.")}, code
+    """The codes of what it finds, and its exit code. This machine may be busy, and so its Redis be slow."""
+    with mock.patch.object(findings, "SLOW_SECONDS", 10):
+        out, code = run("doctor", "--json")
+    return {each["code"] for each in json.loads(out)}, code
 
 
 def beat(node: str, *keys: str) -> None:
@@ -125,9 +126,9 @@ def test_watching_goes_on_while_redis_is_away(settings: LazySettings) -> None:
 
 @pytest.mark.usefixtures("redis")
 def test_the_doctor_finds_nothing_wrong_where_nothing_is() -> None:
-    with mock.patch("mcp_sessions.management.subcommands.doctor._of_settings", return_value=iter(())):
-        beat("a", "key")
-        open_sessions([Opened(state={"a": 1}), Opened(kind="handle", label="basket", name="basket-1")])
+    beat("a", "key")
+    open_sessions([Opened(state={"a": 1}), Opened(kind="handle", label="basket", name="basket-1")])
+    with mock.patch.object(findings, "SLOW_SECONDS", 10):
         assert run("doctor") == ("Nothing is wrong that can be seen from here.\n", 0)
 
 
