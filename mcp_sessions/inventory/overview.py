@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcp_sessions.conf import endpoint
+from mcp_sessions.counting import Counts
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory import findings
 from mcp_sessions.inventory.figures import Figures, Span, figures_of
@@ -69,6 +70,35 @@ def overview_of(aliases: Sequence[str], span: Span) -> Overview:
         nodes=seen.nodes,
         servers=seen.servers,
         findings=findings.most_important_first(list(dict.fromkeys(seen.findings))),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """One endpoint at this moment."""
+
+    #: All that was counted.
+    totals: Counts
+    counts: Mapping[Kind, int]
+    nodes: Sequence[ServingNode]
+
+
+def now_at(alias: str) -> Now:
+    """One round trip. Raises: StoreUnavailable."""
+    limits = endpoint(alias).limits
+    totals, entries, *numbers = sync_store_for(alias).run(
+        together(
+            [
+                _as_operation(counts.totals()),
+                _as_operation(nodes.list_nodes()),
+                *(indexes.count(limits=limits, kind=kind) for kind in _CAPPED),
+            ]
+        )
+    )
+    return Now(
+        totals=totals,
+        counts=dict(zip(_CAPPED, numbers, strict=True)),
+        nodes=serving(alias, entries),
     )
 
 

@@ -11,7 +11,7 @@ from mcp_sessions.store.clients import make_key_of, sync_client
 from mcp_sessions.store.drivers.synchronous import SyncRedisStore
 from mcp_sessions.store.keys import Keys
 from tests.support.mcp_client import META, MODERN, RawClient, connected
-from tests.support.processes import serving_everything, wait_until
+from tests.support.processes import daphne, drained_by_ours, serving_everything, started, wait_until
 from tests.support.redis import RedisServer, run_server
 
 
@@ -40,7 +40,13 @@ def call_modern(url: str, tool: str, **arguments: Any) -> None:
 def test_the_counts_of_two_processes_are_what_was_called(
     tmp_path: Path, redis_server: RedisServer, settings: Any
 ) -> None:
-    with serving_everything(tmp_path, redis_server.url) as processes:
+    common = {
+        "REDIS_URL": redis_server.url,
+        "MCP_SERVER": "tests.served.everything.server",
+        "MCP_NAMESPACE": tmp_path.name,
+    }
+    processes = [drained_by_ours(daphne("A", tmp_path, **common)), daphne("B", tmp_path, **common)]
+    with started(processes):
         totals = totals_of(tmp_path.name, redis_server, settings)
         clients = [connected(process.url) for process in processes]
         for number in range(40):
