@@ -13,8 +13,8 @@ line and a signal come twice.
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, cast
 
 from mcp_sessions import counting
 from mcp_sessions.cluster import outside
@@ -27,17 +27,17 @@ from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.call import Operation
-from mcp_sessions.store.calls import counts, endings, queries, sessions, streams, sweeps, validity
+from mcp_sessions.store.calls import counts, endings, sessions, streams, sweeps, validity
 from mcp_sessions.store.calls.endings import Ending
-from mcp_sessions.store.calls.queries import Query
-from mcp_sessions.store.calls.sessions import EndReason
+from mcp_sessions.store.calls.sessions import EndReason, Ends
+from mcp_sessions.store.calls.validity import Moment
 from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.streams.retry import retry_while_unavailable
 
 logger = logging.getLogger(__name__)
 
 #: Sessions that are ended together: eight round trips at most for so many.
-BATCH: Final = 500
+BATCH: Final = 200
 #: Runs a coroutine in the background.
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 #: Those whose end is signalled: what `current_session()` gives to tools.
@@ -45,22 +45,27 @@ SIGNALLED: Final[tuple[Kind, ...]] = ("session", "conversation")
 
 
 def end_session(
-    alias: str, fingerprint: str, *, reason: EndReason = "expired_by_operator", by: str = "code"
+    alias: str,
+    fingerprint: str,
+    *,
+    reason: EndReason = "expired_by_operator",
+    by: str = "code",
+    why: str = "",
 ) -> Session | None:
     """End anybody's session, close its open streams on every process, and send `session_ended`.
 
     It ends a record of any other kind likewise; `session_ended` is sent for sessions and conversations. `by` is who
-    ends it, for the log. When this returns, every process answers 404; open streams close within a second. None if
-    there was no such session any more; of several concurrent calls exactly one gets the session, and sends the signal.
-    A receiver that raises is logged and stops nothing.
+    ends it and `why` what they say, for the log. When this returns, every process answers 404; open streams close
+    within a second. None if there was no such session any more; of several concurrent calls exactly one gets the
+    session, and sends the signal. A receiver that raises is logged and stops nothing.
 
     Raises: StoreUnavailable; then nothing is known to have ended, and what the store had accepted of it is finished by
     a node within twenty seconds.
     """
-    ended, failure = _end(alias, [fingerprint], reason, by)
-    if failure is not None:
-        raise failure
-    return ended[0] if ended else None
+    ends = end_batch(alias, [fingerprint], reason=reason, by=by, why=why)
+    if ends.failure is not None:
+        raise ends.failure
+    return ends.ended[0] if ends.ended else None
 
 
 def end_sessions(
@@ -69,95 +74,106 @@ def end_sessions(
     *,
     reason: EndReason = "expired_by_operator",
     by: str = "code",
+    why: str = "",
 ) -> frozenset[str]:
-    """End many sessions of an endpoint, as `end_session` ends one, in eight round trips at most for each 500.
+    """End many sessions of an endpoint, as `end_session` ends one, in eight round trips at most for each 200.
 
     Returns the fingerprints of those that this call ended; the others were gone already.
 
     Raises: NotAllEnded, a StoreUnavailable whose `ended` has the fingerprints of those that ended all the same. The
-    rest of the 500 in hand is finished as by `end_session`.
+    rest of the 200 in hand is finished as by `end_session`.
     """
     ended: set[str] = set()
     each_once = list(dict.fromkeys(fingerprints))
     for start in range(0, len(each_once), BATCH):
-        some, failure = _end(alias, each_once[start : start + BATCH], reason, by)
-        ended.update(session.fingerprint for session in some)
-        if failure is not None:
-            raise NotAllEnded(ended) from failure
+        try:
+            ends = end_batch(alias, each_once[start : start + BATCH], reason=reason, by=by, why=why)
+        except StoreUnavailable as error:
+            raise NotAllEnded(ended) from error
+        ended.update(session.fingerprint for session in ends.ended)
+        if ends.failure is not None:
+            raise NotAllEnded(ended) from ends.failure
     return frozenset(ended)
 
 
-def _end(
-    alias: str, fingerprints: Sequence[str], reason: EndReason, by: str
-) -> tuple[list[Session], StoreUnavailable | None]:
-    """The sessions that ended, and why others may not have."""
-    store, token = sync_store_for(alias), secrets.token_hex(8)
-    try:
-        store.run(endings.begin(Ending(token=token, fingerprints=fingerprints, reason=reason, by=by)))
-        end = sessions.end_many(
-            fingerprints,
-            reason=reason,
-            token=token,
-            shards=_limits(alias).shards,
-            lasting_ms=_lasting_ms(alias),
-        )
-        outcomes = store.run(end)
-    except StoreUnavailable as error:
-        return [], error
-    ended, failures = _sorted(outcomes)
-    if ended:
-        _log(ended, reason, by)
-        outside.notify_all(alias, _notification(ended))
-        for facts in _signals(ended, alias, reason):
+def end_batch(
+    alias: str,
+    fingerprints: Sequence[str],
+    *,
+    reason: EndReason = "expired_by_operator",
+    by: str,
+    why: str = "",
+    token: str = "",
+    before_ms: int | None = None,
+) -> Ends:
+    """End some sessions together, BATCH of them at most; what became of each.
+
+    A call that is repeated with the same `token` within a minute gets those again that it ended before. With
+    `before_ms`, only what was created before that moment of the store's clock ends.
+
+    Raises: StoreUnavailable, as `end_session`.
+    """
+    ending = Ending(
+        token=token or secrets.token_hex(8),
+        fingerprints=fingerprints,
+        reason=reason,
+        by=by,
+        why=why,
+        before_ms=before_ms,
+    )
+    store = sync_store_for(alias)
+    store.run(endings.begin(ending))
+    ends = store.run(_ends(alias, ending))
+    if ends.ended:
+        _log(alias, ends.ended, reason, by, why)
+        outside.notify_all(alias, _notification(ends.ended))
+        for facts in _signals(ends.ended, alias, reason):
             session_ended.send_robust(sender=Session, **facts)
     try:
-        store.run(streams.forget(_with_streams(ended)))
-        store.run(_done(token, ended, reason, finished=not failures))
+        if ends.with_streams:
+            store.run(streams.forget(ends.with_streams))
+        store.run(_done(ending, ends))
     except StoreUnavailable as error:
         logger.warning("Ends of sessions may be announced again: %s", error)
-    return ended, failures[0] if failures else None
+    return ends
 
 
-def _done(
-    token: str, ended: Sequence[Session], reason: EndReason, *, finished: bool
-) -> Operation[counts.Added]:
+def _done(ending: Ending, ends: Ends) -> Operation[counts.Added]:
     """Count the ends at once, because a command has nobody who does so later, and forget the intention."""
-    number = Counts({f"sessions_ended:{reason}": len(_with_streams(ended))})
-    beside = [endings.finish(token)] if finished else []
-    return counts.add(number, by=token, batch=token, now_ms=round(time.time() * 1000), beside=beside)
+    number = Counts({f"sessions_ended:{ending.reason}": len(_with_streams(ends.ended))})
+    return counts.add(
+        number,
+        by=ending.token,
+        batch=ending.token,
+        now_ms=round(time.time() * 1000),
+        beside=[endings.finish(ending.token)] if ends.failure is None else [],
+    )
 
 
-def _sorted(
-    outcomes: Sequence[Session | StoreUnavailable | None],
-) -> tuple[list[Session], list[StoreUnavailable]]:
-    """The sessions that ended, and the failures."""
-    ended = [outcome for outcome in outcomes if isinstance(outcome, Session)]
-    return ended, [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
+def _ends(alias: str, ending: Ending) -> Operation[Ends]:
+    """End what an operator, or code, began to end."""
+    return sessions.end_many(
+        ending.fingerprints,
+        reason=cast("EndReason", ending.reason),
+        token=ending.token,
+        shards=_limits(alias).shards,
+        lasting_ms=_lasting_ms(alias),
+        before_ms=ending.before_ms,
+    )
 
 
-def end_opened_before_now(alias: str, *, by: str) -> Iterator[Sequence[Session]]:
-    """End every session of an endpoint that was opened before now, also those whose records the store has lost.
+def end_all_before_now(alias: str, *, by: str) -> Moment:
+    """From now on no session of an endpoint counts that was opened before, also those that the store has lost.
 
-    Before the first sessions are given, and so also if the caller stops there, the store knows that their ids are over;
-    every process knows within a second, or with its next heartbeat. Then the sessions end as by `end_sessions`, in
-    parts of at most BATCH, each of which is given when it has ended.
+    When this returns, the store knows that; every process knows within a second, or with its next heartbeat. Those that
+    the store has are yet to be ended, so that their streams close.
 
-    Raises: StoreUnavailable. If it is raised before anything was given, the moment may be known to the store or not.
+    Raises: StoreUnavailable; then the moment may be known to the store or not.
     """
-    store, limits = sync_store_for(alias), endpoint(alias).limits
-    moment = store.run(validity.end_all_before_now())
+    moment = sync_store_for(alias).run(validity.end_all_before_now())
     outside.broadcast(alias, MinCreatedRaised(min_created_ms=moment.min_created_ms))
     logger.info("Sessions of endpoint %r that were opened before now are over, by %r.", alias, by)
-    offset, found = 0, True
-    while found:
-        page = store.run(queries.page(Query(ascending=True), limits=limits, offset=offset, limit=BATCH))
-        found = bool(page.sessions)
-        older = {each.fingerprint: each for each in page.sessions if each.created_ms < moment.min_created_ms}
-        ended = end_sessions(alias, list(older), by=by) if older else frozenset[str]()
-        # Those that did not end stay in the index.
-        offset += len(page.sessions) - len(ended)
-        if ended:
-            yield [older[fingerprint] for fingerprint in ended]
+    return moment
 
 
 async def finish_endings(node: Node, alias: str) -> None:
@@ -169,17 +185,10 @@ async def finish_endings(node: Node, alias: str) -> None:
         if ending.reason == "over":
             await end_over(node, alias, ending.fingerprints, token=ending.token)
             continue
-        end = sessions.end_many(
-            ending.fingerprints,
-            reason=ending.reason,
-            token=ending.token,
-            shards=_limits(alias).shards,
-            lasting_ms=_lasting_ms(alias),
-        )
-        ended, failures = _sorted(await node.store.run(end))
-        if ended:
-            await _announce(node, alias, ended, reason=ending.reason, by=ending.by)
-        if not failures:
+        ends = await node.store.run(_ends(alias, ending))
+        if ends.ended:
+            await _announce(node, alias, ends.ended, reason=ending.reason, by=ending.by, why=ending.why)
+        if ends.failure is None:
             await node.store.run(endings.finish(ending.token))
 
 
@@ -192,7 +201,7 @@ async def end_over(node: Node, alias: str, fingerprints: Sequence[str], *, token
     signalled = [each for each in swept.ended if each.kind in SIGNALLED]
     for session in signalled:
         reason: EndReason = "max_age" if session.expires_ms == session.deadline_ms else "idle"
-        _log([session], reason, "time")
+        _log(alias, [session], reason, "time")
         counting.count(alias, "sessions_ended", len(_with_streams([session])), reason=reason)
         for facts in _signals([session], alias, reason):
             await session_ended.asend_robust(sender=Session, **facts)
@@ -248,9 +257,11 @@ async def _go_on(end: Callable[[], Awaitable[Session | None]], fingerprint: str)
         logger.warning("Whether session %.12s ended is not known: %s", fingerprint, error)
 
 
-async def _announce(node: Node, alias: str, ended: Sequence[Session], *, reason: EndReason, by: str) -> None:
+async def _announce(
+    node: Node, alias: str, ended: Sequence[Session], *, reason: EndReason, by: str, why: str = ""
+) -> None:
     """Log and signal ends, and tell every node."""
-    _log(ended, reason, by)
+    _log(alias, ended, reason, by, why)
     counting.count(alias, "sessions_ended", len(_with_streams(ended)), reason=reason)
     notification = _notification(ended)
     node.notify(node.id, notification)
@@ -304,7 +315,16 @@ def _signals(ended: Sequence[Session], alias: str, reason: EndReason) -> list[di
     ]
 
 
-def _log(ended: Sequence[Session], reason: EndReason, by: str) -> None:
+def _log(alias: str, ended: Sequence[Session], reason: EndReason, by: str, why: str = "") -> None:
+    said = f": {why!r}" if why else ""
     for each in ended:
         what = WORDS[each.kind][0].capitalize()
-        logger.info("%s %.12s ended: %s, by %r.", what, each.fingerprint, reason, by)
+        facts = {
+            "event": "session.ended",
+            "endpoint": alias,
+            "fingerprint": each.fingerprint,
+            "kind": each.kind,
+            "reason": reason,
+            "by": by,
+        }
+        logger.info("%s %.12s ended: %s, by %r%s.", what, each.fingerprint, reason, by, said, extra=facts)

@@ -5,6 +5,7 @@ from typing import Any, Final, NoReturn
 
 from django.db import models
 
+from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.authentication.models import PersonalToken
 from mcp_sessions.errors import MCPSessionsError
 from mcp_sessions.inventory import display, kinds
@@ -13,7 +14,7 @@ from mcp_sessions.inventory.principals import Named, names_of
 from mcp_sessions.inventory.queryset import SessionQuerySet
 from mcp_sessions.records import WORDS, Session
 
-__all__ = ["MCPSession", "PersonalToken"]
+__all__ = ["AuditEntry", "EndingJob", "MCPSession", "PersonalToken"]
 
 #: Digits of a fingerprint that people see.
 SHORT: Final = 12

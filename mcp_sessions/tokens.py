@@ -11,9 +11,6 @@ from mcp_sessions.store.calls.queries import Query
 
 __all__ = ["DEFAULT_LIFETIME", "PREFIX_CHARS", "PersonalToken", "create_token", "revoke_token"]
 
-#: Sessions of one user that are read together.
-_PAGE = 500
-
 
 def revoke_token(token: PersonalToken, *, by: str = "code") -> int:
     """Refuse a token from now on, on every process; the open streams of its clients end within two seconds.
@@ -38,9 +35,9 @@ def _opened_with(token: PersonalToken, alias: str) -> list[str]:
     mine = SessionQuery(
         aliases=(alias,), kinds=("session",), filters=Query(principal=f"user:{token.user_id}")
     )
-    found: list[str] = []
-    offset = 0
-    while (page := mine.page(offset=offset, limit=_PAGE)).rows:
-        found += [row.session.fingerprint for row in page.rows if row.session.name == token.credential]
-        offset += _PAGE
-    return found
+    return [
+        row.session.fingerprint
+        for page in mine.pages()
+        for row in page.rows
+        if row.session.name == token.credential
+    ]

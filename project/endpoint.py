@@ -47,6 +47,8 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "REQUIRE_USER": boolean,
     "SUBJECT_TO_USER": str,
     "REVOKE_ENDS_SESSIONS": boolean,
+    "AUDIT_RETENTION": seconds,
+    "END_ON": words,
     "TOKEN_VERIFIER": str,
     "ISSUER_URL": str,
     "RESOURCE_URL": str,

@@ -4,13 +4,12 @@ Nothing can be added or changed.
 """
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import unquote
-from django.contrib.admin.views.main import ChangeList
-from django.contrib.contenttypes.models import ContentType
+from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -19,17 +18,18 @@ from django.urls import URLPattern, path, reverse
 from mcp_sessions import conf
 from mcp_sessions.admin import common, ending_all, filters, overview
 from mcp_sessions.admin.actions import force_expire
+from mcp_sessions.admin.audit import AuditEntryAdmin, EndingJobAdmin
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
 from mcp_sessions.admin.tokens import PersonalTokenAdmin
 from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.inventory import display, search
 from mcp_sessions.inventory.kinds import EXPLANATIONS
 from mcp_sessions.inventory.nodes import nodes_of
-from mcp_sessions.models import MCPSession
-from mcp_sessions.records import KINDS, WORDS
+from mcp_sessions.models import AuditEntry, MCPSession
+from mcp_sessions.records import KINDS, WORDS, Kind
 from mcp_sessions.store.factory import sync_store_for
 
-__all__ = ["MCPSessionAdmin", "PersonalTokenAdmin"]
+__all__ = ["AuditEntryAdmin", "EndingJobAdmin", "MCPSessionAdmin", "PersonalTokenAdmin"]
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[MCPSession]
@@ -129,8 +129,8 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
         found = super().get_object(request, object_id, from_field)
         match = request.resolver_match
         if found is None and match is not None and match.url_name == f"{self._url_name}_history":
-            entries = _log_of(object_id)
-            return MCPSession.gone(object_id, entries[0].object_repr) if entries else None
+            entry = _newest_entry(object_id)
+            return None if entry is None else MCPSession.gone(object_id, entry.title)
         return found
 
     @common.explains_store_outages
@@ -172,7 +172,12 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        return super().history_view(request, object_id, {"media": self.media, **(extra_context or {})})
+        """What operators did to the record: the entries of the audit, in the place of those of Django's log."""
+        entries = AuditEntry.objects.filter(fingerprint=unquote(object_id))
+        page = self.get_paginator(request, entries, 100).get_page(request.GET.get(PAGE_VAR, 1))
+        page.object_list = [HistoryLine(entry) for entry in page.object_list]
+        context = {"media": self.media, "action_list": page, "pagination_required": page.has_other_pages()}
+        return super().history_view(request, object_id, {**context, **(extra_context or {})})
 
     def get_urls(self) -> list[URLPattern]:
         # The address and its name are public, and older than the word "node".
@@ -223,15 +228,35 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
     def _gone(self, request: HttpRequest, fingerprint: str) -> HttpResponseRedirect:
         """Redirect to the history of a record that was force-expired here, otherwise to the list."""
         page, args, text = "changelist", [], "This record no longer exists: it was ended, or it expired."
-        if _log_of(fingerprint):
+        if _newest_entry(fingerprint) is not None:
             page, args, text = "history", [fingerprint], "This record was force-expired; see below."
         self.message_user(request, text, messages.WARNING)
         name = f"admin:{self._url_name}_{page}"
         return HttpResponseRedirect(reverse(name, args=args, current_app=self.admin_site.name))
 
 
-def _log_of(fingerprint: str) -> list[LogEntry]:
-    """The newest entry of the admin's log about a record, if there is one."""
-    content_type = ContentType.objects.get_for_model(MCPSession)
-    entries = LogEntry.objects.filter(content_type=content_type, object_id=fingerprint)
-    return list(entries.order_by("-action_time")[:1])
+class HistoryLine:
+    """An entry of the audit as the page of an object's history shows one of Django's log."""
+
+    def __init__(self, entry: AuditEntry) -> None:
+        self.action_time = entry.when
+        self.user = get_user_model()(**{get_user_model().USERNAME_FIELD: entry.by})
+        self._entry = entry
+
+    def get_change_message(self) -> str:
+        entry = self._entry
+        facts = {
+            "Kind": entry.kind and WORDS[cast("Kind", entry.kind)][0],
+            "Client": entry.client,
+            "Principal": entry.principal_name,
+            "Endpoint": entry.endpoint,
+            "Reason": entry.reason,
+            "Job": entry.job_id,
+        }
+        return " ".join(
+            [f"{entry.done.capitalize()}.", *(f"{name}: {text}." for name, text in facts.items() if text)]
+        )
+
+
+def _newest_entry(fingerprint: str) -> AuditEntry | None:
+    return AuditEntry.objects.filter(fingerprint=fingerprint).order_by("-pk").first()

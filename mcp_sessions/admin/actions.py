@@ -1,73 +1,142 @@
-"""Force-expiring records from the admin: the confirmation page, the action and its audit log."""
+"""Force-expiring records from the admin: the confirmation page, and the action, which is a job."""
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.http import HttpRequest
+from django.db import connections, router
+from django.http import HttpRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
 
 from mcp_sessions import conf
 from mcp_sessions.admin import common
-from mcp_sessions.ending import end_sessions
-from mcp_sessions.errors import NotAllEnded
+from mcp_sessions.audit.models import ENDED, FINISHED, EndingJob
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.inventory.clients import stranded
 from mcp_sessions.inventory.kinds import EXPLANATIONS, counted
+from mcp_sessions.inventory.listing import SessionQuery
+from mcp_sessions.jobs import driving
+from mcp_sessions.jobs.selection import cut_offs, snapshot
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import KINDS, WORDS, Kind
 
-#: Records that one run of the action ends at most.
-MAX_ENDED: Final = 5_000
 #: Records that the confirmation page names.
 MAX_NAMED: Final = 50
-
-
-@dataclass(slots=True, kw_only=True)
-class _Outcome:
-    """What became of the records so far."""
-
-    ended: list[MCPSession] = field(default_factory=list)
-    gone: int = 0
+#: Seconds for which the page that began a job goes on with it; then the page of the job shows its progress.
+AT_ONCE: Final = 1.5
+#: Names of fields on the confirmation page.
+REASON: Final = "reason"
+CUT_OFF: Final = "cut_off"
 
 
 @admin.action(permissions=["expire"], description="Force-expire selected %(verbose_name_plural)s")
 def force_expire(
     modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, queryset: Any
-) -> TemplateResponse | None:
+) -> TemplateResponse | HttpResponseRedirect | None:
     """Ask for confirmation, then end the records. From then on no node serves them.
 
-    Raises: StoreUnavailable; the records that ended before it are recorded and reported all the same.
+    Raises: StoreUnavailable; the job stands, and can be resumed.
     """
     across = request.POST.get("select_across") == "1"
-    sessions = list(queryset[:MAX_ENDED])
-    counts = queryset.count_by_kind() if across else _by_kind(sessions)
     if not request.POST.get("post"):
-        return _confirmation(modeladmin, request, sessions, counts=counts, across=across)
-    gone = 0 if across else len(_picked(request)) - len(sessions)
-    _end(modeladmin, request, sessions, _Outcome(gone=gone))
-    if sum(counts.values()) > MAX_ENDED:
-        text = f"{MAX_ENDED:,} records are ended at a time. Run the action again for the rest."
-        modeladmin.message_user(request, text, messages.WARNING)
+        shown = list(queryset[:MAX_NAMED] if across else queryset)
+        counts = queryset.count_by_kind() if across else Counter(each.record.kind for each in shown)
+        return confirmation(
+            modeladmin,
+            request,
+            shown,
+            counts=counts,
+            gone=0 if across else len(_picked(request)) - len(shown),
+            across=across,
+        )
+    return expire(modeladmin, request, queryset.selected)
+
+
+def expire(
+    modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, selected: SessionQuery
+) -> HttpResponseRedirect | None:
+    """End what was confirmed: only what was there when the confirmation page was made.
+
+    The page of the job if it takes longer. Raises: StoreUnavailable.
+    """
+    taken = snapshot(selected, cut_off_ms=_cut_off(request))
+    job = driving.begin(taken, by=request.user.get_username(), reason=reason_of(request))
+    picked = [fingerprint for source in taken.selection.sources for fingerprint in source.picked]
+    reason = f" Reason: {job.reason}" if job.reason else ""
+    log(request, job, f"Force-expired: {job.described}, {job}.{reason}", fingerprints=picked)
+    return carry_out(modeladmin, request, job, _success)
+
+
+def carry_out(
+    modeladmin: "admin.ModelAdmin[Any]",
+    request: HttpRequest,
+    job: EndingJob,
+    words: Callable[[EndingJob], str],
+) -> HttpResponseRedirect | None:
+    """Drive a job for a moment. Its page if it takes longer, else nothing, and messages that say what became of it.
+
+    Raises: StoreUnavailable.
+    """
+    page = HttpResponseRedirect(
+        reverse(f"admin:{PAGE}", args=[job.pk], current_app=modeladmin.admin_site.name)
+    )
+    if connections[router.db_for_write(EndingJob)].settings_dict["ATOMIC_REQUESTS"]:
+        return page  # here, intentions would not be in the database before the ends
+    try:
+        job = driving.drive(job, seconds=AT_ONCE)
+    except StoreUnavailable:
+        text = format_html('The session store went away. <a href="{}">Go on with {}</a>', page.url, job)
+        modeladmin.message_user(request, text, messages.ERROR)
+        raise
+    if job.state != FINISHED:
+        return page
+    if said := words(job):
+        modeladmin.message_user(request, said, messages.SUCCESS)
+    if job.gone:
+        were = "record was" if job.gone == 1 else "records were"
+        modeladmin.message_user(request, f"{job.gone:,} {were} already gone.", messages.WARNING)
     return None
 
 
-def _picked(request: HttpRequest) -> set[str]:
-    return set(request.POST.getlist(helpers.ACTION_CHECKBOX_NAME))
+#: The name of the page of a job.
+PAGE: Final = "mcp_sessions_endingjob_change"
 
 
-def _confirmation(
-    modeladmin: "admin.ModelAdmin[MCPSession]",
+def reason_of(request: HttpRequest) -> str:
+    return request.POST.get(REASON, "").strip()
+
+
+def log(request: HttpRequest, job: EndingJob, text: str, *, fingerprints: Sequence[str] = ()) -> None:
+    """Write one entry of the admin's log for all of a job."""
+    LogEntry.objects.create(
+        user_id=cast("int", request.user.pk),  # nobody gets here without logging in
+        content_type=ContentType.objects.get_for_model(MCPSession),
+        object_id=fingerprints[0] if len(fingerprints) == 1 else "",
+        object_repr=job.described[:200],
+        action_flag=DELETION,
+        change_message=text,
+    )
+
+
+def confirmation(
+    modeladmin: "admin.ModelAdmin[Any]",
     request: HttpRequest,
-    sessions: Sequence[MCPSession],
+    shown: Sequence[MCPSession],
     *,
     counts: Mapping[Kind, int],
+    gone: int = 0,
     across: bool,
+    action: bool = True,
 ) -> TemplateResponse:
-    named, total = sessions[:MAX_NAMED], sum(counts.values())
+    """The page that asks. With `across` there may be more than are shown. `action`: its form is that of an action."""
+    total, named = sum(counts.values()), shown[:MAX_NAMED]
     present = [kind for kind in KINDS if counts.get(kind)]
     context = {
         **common.context(modeladmin, request, "Force-expire records"),
@@ -75,88 +144,45 @@ def _confirmation(
         "counted": counted(counts),
         "only_kind": WORDS[present[0]] if len(present) == 1 else None,
         "consequences": [EXPLANATIONS[kind].ends for kind in present],
+        "stranded": stranded(each.client_name for each in shown if each.record.kind == "session"),
         "more": total - len(named),
         "total": total,
-        "gone": 0 if across else len(_picked(request)) - len(sessions),
+        "gone": gone,
         "several_endpoints": len(conf.aliases()) > 1,
         "across": across,
         # When all pages are selected, the filters in the address say which sessions: one checkbox stands for all.
-        "picked": [session.pk for session in (sessions[:1] if across else sessions)],
-        "limit": MAX_ENDED if total > MAX_ENDED else None,
+        "picked": [session.pk for session in (shown[:1] if across else shown)] if action else [],
+        "is_action": action,
+        "cut_off": json.dumps(cut_offs(conf.aliases())),
         "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
     }
     request.current_app = modeladmin.admin_site.name  # as ModelAdmin's views do
     return TemplateResponse(request, "admin/mcp_sessions/mcpsession/force_expire_confirmation.html", context)
 
 
-def _end(
-    modeladmin: "admin.ModelAdmin[MCPSession]",
-    request: HttpRequest,
-    sessions: Iterable[MCPSession],
-    outcome: _Outcome,
-) -> None:
-    """End them; whatever happens, record and say which ended."""
-    by_endpoint: dict[str, list[MCPSession]] = {}
-    for session in sessions:
-        by_endpoint.setdefault(session.endpoint, []).append(session)
+def _picked(request: HttpRequest) -> set[str]:
+    return set(request.POST.getlist(helpers.ACTION_CHECKBOX_NAME))
+
+
+def _cut_off(request: HttpRequest) -> dict[str, int]:
+    """The moment of the confirmation page, by endpoint."""
     try:
-        for alias, some in by_endpoint.items():
-            _end_some(alias, some, request.user.get_username(), outcome)
-    finally:
-        record(request, outcome.ended)
-        _tell(modeladmin, request, outcome)
+        found = json.loads(request.POST.get(CUT_OFF, "{}"))
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(alias): ms for alias, ms in found.items() if type(ms) is int}
 
 
-def _end_some(alias: str, sessions: Sequence[MCPSession], by: str, outcome: _Outcome) -> None:
-    """End records of one endpoint. Raises: StoreUnavailable; those that ended all the same are in `outcome`."""
-    try:
-        ended = end_sessions(alias, [session.fingerprint for session in sessions], by=by)
-    except NotAllEnded as error:
-        outcome.ended += [session for session in sessions if session.fingerprint in error.ended]
-        raise
-    outcome.ended += [session for session in sessions if session.fingerprint in ended]
-    outcome.gone += len(sessions) - len(ended)
+def _success(job: EndingJob) -> str:
+    if not job.ended:
+        return ""
+    # A job that fits into one request has few entries.
+    kinds = job.entries.filter(outcome=ENDED).values_list("kind", flat=True)
+    them = "it" if job.ended == 1 else "them"
+    return f"Force-expired {counted(_by_kind(kinds))}. No node serves {them} any more."
 
 
-def record(request: HttpRequest, ended: Sequence[MCPSession]) -> None:
-    """Write one entry of the admin's log for each record. It outlives the record."""
-    content_type = ContentType.objects.get_for_model(MCPSession)
-    LogEntry.objects.bulk_create(
-        [
-            LogEntry(
-                user_id=cast("int", request.user.pk),  # nobody gets here without logging in
-                content_type=content_type,
-                object_id=session.pk,
-                object_repr=str(session)[:200],
-                action_flag=DELETION,
-                change_message=_message(session),
-            )
-            for session in ended
-        ],
-        batch_size=200,
-    )
-
-
-def _tell(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, outcome: _Outcome) -> None:
-    if outcome.ended:
-        what, them = counted(_by_kind(outcome.ended)), "it" if len(outcome.ended) == 1 else "them"
-        text = f"Force-expired {what}. No node serves {them} any more."
-        modeladmin.message_user(request, text, messages.SUCCESS)
-    if outcome.gone:
-        were = "record was" if outcome.gone == 1 else "records were"
-        modeladmin.message_user(request, f"{outcome.gone:,} {were} already gone.", messages.WARNING)
-
-
-def _message(session: MCPSession) -> str:
-    """What happened to which record, in sentences."""
-    is_named = session.record.kind == "handle" and session.record.name
-    name = f" Name: {session.shown_id}." if is_named else ""
-    return (
-        f"Force-expired. Kind: {session.kind_with_label}.{name} Client: {session.client}. "
-        f"Principal: {session.principal_name}. Endpoint: {session.endpoint}. "
-        f"Requests: {session.record.requests}."
-    )
-
-
-def _by_kind(sessions: Iterable[MCPSession]) -> Mapping[Kind, int]:
-    return Counter(session.record.kind for session in sessions)
+def _by_kind(kinds: Iterable[str]) -> Mapping[Kind, int]:
+    return Counter(cast("Kind", kind) for kind in kinds)

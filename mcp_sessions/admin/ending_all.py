@@ -8,9 +8,8 @@ from django.urls import reverse
 
 from mcp_sessions import conf
 from mcp_sessions.admin import actions, common
-from mcp_sessions.ending import end_opened_before_now
 from mcp_sessions.inventory.kinds import counted
-from mcp_sessions.inventory.listing import Located
+from mcp_sessions.jobs import everything
 from mcp_sessions.models import MCPSession
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.factory import sync_store_for
@@ -22,10 +21,11 @@ def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest) -> Ht
         raise PermissionDenied
     aliases = conf.aliases()
     if request.method == "POST":
+        left = None
         for alias in [alias for alias in aliases if alias in request.POST.getlist("endpoint")]:
-            _end(modeladmin, request, alias)
+            left = _end(modeladmin, request, alias) or left
         name = f"admin:{modeladmin.opts.app_label}_{modeladmin.opts.model_name}_changelist"
-        return HttpResponseRedirect(reverse(name, current_app=modeladmin.admin_site.name))
+        return left or HttpResponseRedirect(reverse(name, current_app=modeladmin.admin_site.name))
     title = "End every session that was opened before now"
     context = common.context(modeladmin, request, title) | {
         "endpoints": [(alias, _open_sessions(alias)) for alias in aliases]
@@ -38,21 +38,22 @@ def _open_sessions(alias: str) -> str:
     return counted({"session": total}) if total else "no open session"
 
 
-def _end(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, alias: str) -> None:
-    """Whatever happens, what ended is in the admin's log, and the operator is told how many that were."""
-    ended_sessions = 0
-    try:
-        for ended in end_opened_before_now(alias, by=request.user.get_username()):
-            actions.record(
-                request, MCPSession.from_rows(Located(alias=alias, session=each) for each in ended)
-            )
-            ended_sessions += len(ended)
-    finally:
-        if ended_sessions:
-            text = f"Ended {counted({'session': ended_sessions})} of the endpoint “{alias}”."
-            modeladmin.message_user(request, text, messages.SUCCESS)
+def _end(
+    modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, alias: str
+) -> HttpResponseRedirect | None:
+    """The page of the job if it takes longer."""
+    job = everything.begin(alias, by=request.user.get_username(), reason=actions.reason_of(request))
     modeladmin.message_user(
         request,
         f"Session ids that were given out before now are unknown to every node of “{alias}”.",
         messages.SUCCESS,
+    )
+    actions.log(request, job, f"End of all sessions of {alias}, {job}.")
+    return actions.carry_out(
+        modeladmin,
+        request,
+        job,
+        lambda job: (
+            f"Ended {counted({'session': job.ended})} of the endpoint “{alias}”." if job.ended else ""
+        ),
     )

@@ -101,6 +101,14 @@ class Announced:
     uri: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorActed:
+    """An operator did something that every node writes into its log."""
+
+    by: str
+    what: str
+
+
 Notification = (
     StreamChanged
     | StreamClaimed
@@ -112,6 +120,7 @@ Notification = (
     | BroadcastsPosted
     | Cancelled
     | Announced
+    | OperatorActed
 )
 
 _TYPES: Final[dict[str, type[Any]]] = {cls.__name__: cls for cls in get_args(Notification)}

@@ -158,6 +158,10 @@ class Endpoint:
     subject_to_user: str | None = None
     #: Whether sessions end when the personal access token is revoked that they were opened with.
     revoke_ends_sessions: bool = False
+    #: How old entries of the audit are that `manage.py mcp_sessions prune` deletes.
+    audit_retention: float = 31_536_000
+    #: What ends the sessions of a Django user: "logout", "password-change", "deactivation" and "deletion".
+    end_on: Sequence[str] = ()
     #: Dotted path of an SDK `TokenVerifier` (class or instance), for "token". Without AUTHENTICATION, it turns that on.
     token_verifier: str | None = None
     #: OAuth issuer, for the protected resource metadata (RFC 9728). Required for "token" and "jwks".

@@ -18,6 +18,8 @@ ERAS: Final = (HANDSHAKE, MODERN)
 OnStoreDown = Literal["503", "serve"]
 SERVE: Final = "serve"
 ON_STORE_DOWN: Final = ("503", SERVE)
+#: What may end the sessions of a user.
+END_ON: Final = ("logout", "password-change", "deactivation", "deletion")
 #: Every list reads each shard.
 MOST_SHARDS: Final = 256
 #: Signature algorithms whose key for checking cannot make signatures.
@@ -35,6 +37,7 @@ DURATIONS: Final = (
     "STREAM_TTL",
     "STREAM_MAX_AGE",
     "USER_STATE_TTL",
+    "AUDIT_RETENTION",
 )
 _COUNTS: Final = (
     "MAX_SESSIONS",
@@ -163,6 +166,10 @@ _RULES: Final[Mapping[str, Rule]] = {
         # Braces would break the hash tags of the keys.
         lambda value: isinstance(value, str) and re.match(r"[\w.:-]+\Z", value),
         "letters, digits and any of _ . : -",
+    ),
+    "END_ON": (
+        lambda value: _is_strings(value) and set(value) <= set(END_ON),
+        f"a list of some of {', '.join(END_ON)}",
     ),
     "ERAS": (_are_eras, 'a list of "handshake", "modern", or both'),
     "ON_STORE_DOWN": (lambda value: value in ON_STORE_DOWN, f"one of {', '.join(ON_STORE_DOWN)}"),

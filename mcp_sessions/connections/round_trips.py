@@ -30,6 +30,11 @@ class Script(Protocol):
         """Whether one run may do several calls, with the keys of all and then the arguments of all."""
         ...
 
+    @property
+    def together(self) -> int:
+        """How many calls of a thread one run does."""
+        ...
+
 
 #: One script, its keys, and its arguments, of which the first is the time.
 Job = tuple[Script, Sequence[str], Sequence[Any]]
@@ -104,12 +109,12 @@ class Gathering:
     def __init__(self, *, together: bool) -> None:
         self._together = together
 
-    def round_trips(self, jobs: Sequence[Job]) -> Steps:
+    def round_trips(self, jobs: Sequence[Job], *, most: int = MOST_TOGETHER) -> Steps:
         """As the function of that name."""
         if len(jobs) == 1 or not self._together:
             replies = yield from round_trips(jobs)
             return [reply[0] if type(reply) is list else reply for reply in replies]
-        parts = [jobs[start : start + MOST_TOGETHER] for start in range(0, len(jobs), MOST_TOGETHER)]
+        parts = [jobs[start : start + most] for start in range(0, len(jobs), most)]
         replies = yield from round_trips([_joined(part) for part in parts])
         found: list[Any] = []
         for part, reply in zip(parts, replies, strict=True):

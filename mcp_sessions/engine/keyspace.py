@@ -97,6 +97,9 @@ class SortedSet(dict[bytes, float]):
     def zscore(self, member: bytes) -> bytes | bool:
         return as_text(self[member]) if member in self else False
 
+    def zmscore(self, *members: bytes) -> list[bytes | bool]:
+        return [self.zscore(member) for member in members]
+
     zcard = dict.__len__
 
     def zcount(self, low: bytes, high: bytes) -> int:
@@ -113,6 +116,17 @@ class SortedSet(dict[bytes, float]):
     def zrangebyscore(self, low: bytes, high: bytes, *limit: bytes) -> list[bytes]:
         """`LIMIT` from 0 only."""
         return [member for _, member in _span(self._order, low, high, float, *limit[2:])]
+
+    def zrangebylex(self, low: bytes, high: bytes, *limit: bytes) -> list[bytes]:
+        """Of members with equal scores; bounds begin with `[` or `(`, or are `+`; `LIMIT` from 0 only."""
+        members = [member for _, member in self._order]
+        start = (bisect_right if low[:1] == b"(" else bisect_left)(members, low[1:])
+        stop = (
+            len(members)
+            if high == b"+"
+            else (bisect_left if high[:1] == b"(" else bisect_right)(members, high[1:])
+        )
+        return members[start:stop][: int(limit[2])]
 
     def zremrangebyrank(self, first: bytes, last: bytes) -> int:
         return self.zrem(*self.zrange(first, last))

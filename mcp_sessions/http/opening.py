@@ -8,6 +8,7 @@ from mcp_types import INVALID_PARAMS
 from mcp_sessions import counting, ids
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
+from mcp_sessions.http.events import event
 from mcp_sessions.http.headers import SESSION_ID
 from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.records import Handshake, Session, shown
@@ -71,7 +72,13 @@ async def initialize(
         session_id, session = runtime.outage.open(handshake, identity.principal, error)
         minted[session.fingerprint] = session_id.text
     counting.count(conf.alias, "sessions_opened")
-    logger.info("Session %.12s initialized by %s.", session.fingerprint, shown(handshake.client_name))
+    client = shown(handshake.client_name)
+    logger.info(
+        "Session %.12s initialized by %s.",
+        session.fingerprint,
+        client,
+        extra=event("session.opened", conf.alias, session, client),
+    )
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
     headers = ((SESSION_ID, minted[session.fingerprint].encode("ascii")),)
     await send_message(send, response, headers, as_stream=as_stream)

@@ -1,8 +1,8 @@
 """Pages of records, over all kinds and endpoints, newest activity first.
 
-For one kind at one endpoint and one condition, a page is one range read of the store, and its records. For several
-kinds or endpoints, or a search text with several meanings, the results are merged here; what is read of one endpoint
-shares its round trips. A merged page also costs what precedes it, so its depth is bounded.
+What is merged are the entries of indexes: places in time, and fingerprints. The records of a page are read when it is
+known which they are. A page begins behind an entry, which its address names, so that each costs the same, however deep
+it is. What is read of one server shares its round trips.
 """
 
 from collections import Counter
@@ -12,21 +12,25 @@ from typing import Final
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import UnsupportedLookup
-from mcp_sessions.inventory.lookups import Lookup, look_up, together
-from mcp_sessions.records import KINDS, Kind, Session
+from mcp_sessions.inventory.lookups import Lookup, Picked, look_up, means
+from mcp_sessions.records import FINGERPRINT, KINDS, Kind, Session
 from mcp_sessions.store.call import Operation
 from mcp_sessions.store.calls import queries
-from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.calls.indexes import Entry
+from mcp_sessions.store.calls.queries import Found, Query
+from mcp_sessions.store.calls.ranges import Located as Place
+from mcp_sessions.store.calls.ranges import position
+from mcp_sessions.store.drivers.synchronous import run_together
 from mcp_sessions.store.factory import sync_store_for
 
-#: How deep a merged list can be paged, and how many records one page or one action may hold.
+#: How many records one page may hold, with those that it leaves out before them.
 MAX_DEPTH: Final = 10_000
+#: Records that are read at once by who reads all of them.
+BATCH: Final = 500
 
 #: No condition.
 EVERYTHING: Final = Query()
 _CONDITIONS: Final = ("client", "protocol", "principal", "label")
-#: Those that an index serves together.
-_TOGETHER: Final = {"principal", "label"}
 
 #: A query's own `kind` is not used: a list says which kinds it has.
 Match = Query | Lookup
@@ -46,8 +50,15 @@ class LocatedPage:
 
     #: Without the records that ended since they were indexed.
     rows: Sequence[Located]
-    #: How many of each kind match, according to the indexes; a record that matches a search in two ways counts twice.
+    #: How many of each kind match, according to the indexes.
     counts: Mapping[Kind, int]
+    #: Whether there are no more than that. If several conditions hold, or a search has several meanings, they are counted
+    #: only as far as they were read.
+    exact: bool = True
+    #: The page before this one ends before this entry; None: this is the first.
+    before: Entry | None = None
+    #: The next page begins after this entry; None: this is the last. If this page is not full, the search goes on there.
+    after: Entry | None = None
 
     @property
     def total(self) -> int:
@@ -56,11 +67,33 @@ class LocatedPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """What is read of one endpoint for one match: the index of one kind, or what is looked up."""
+    """What is read of one endpoint for one match: the indexes of one kind, or what is looked up."""
 
     alias: str
     match: Match
     kinds: tuple[Kind, ...]
+    #: What the match is by: records of the same kind are in one source of each group at most.
+    group: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """An entry, where it was found, and the record if it is known."""
+
+    place: Place
+    source: _Source
+    session: Session | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """What a source has."""
+
+    source: _Source
+    candidates: Sequence[_Candidate]
+    counts: Mapping[Kind, int]
+    exact: bool
+    reached: Entry | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,70 +106,126 @@ class SessionQuery:
     filters: Query = EVERYTHING
     #: What a search or a selection asks for. Empty: nothing.
     matches: tuple[Match, ...] = (EVERYTHING,)
+    #: The fingerprints to choose from; None: all.
+    among: frozenset[str] | None = None
 
-    def page(self, *, offset: int, limit: int) -> LocatedPage:
-        """Read one page.
+    def page(
+        self, *, offset: int = 0, limit: int, after: Entry | None = None, before: Entry | None = None
+    ) -> LocatedPage:
+        """Read one page: the records behind an entry, or the last ones before one, or from an offset on.
 
-        Raises: UnsupportedLookup where no index serves it; StoreUnavailable.
+        Raises: UnsupportedLookup for more than MAX_DEPTH records; StoreUnavailable.
         """
-        sources = list(self._sources())
-        pages = self._read(sources, offset=offset, limit=limit)
-        found = [(source, page) for source, page in zip(sources, pages, strict=True) if page.total]
-        if len(found) == 1 and isinstance(found[0][0].match, Query):
-            return found[0][1]
-        if found and offset + limit > MAX_DEPTH:
+        if offset + limit > MAX_DEPTH:
             raise UnsupportedLookup(
-                f"Lists of several kinds, endpoints or searches end at {MAX_DEPTH:,} records."
+                f"At most {MAX_DEPTH:,} records can be read at once: read the list in parts."
             )
-        if found and offset:
-            pages = self._read([source for source, _ in found], offset=0, limit=offset + limit)
-        return self._merged(pages, offset, limit)
+        query = self if before is None else self._reversed()
+        reads = query._read(limit=offset + limit + 1, after=after if before is None else before)
+        found, reached = query._merged(reads, after if before is None else before)
+        cut = found[offset : offset + limit]
+        rows, gone = _rows(cut)
+        next_ = cut[-1].place.entry if cut and len(found) > offset + limit else reached
+        first = cut[0].place.entry if cut else after
+        counts, exact = _counted(reads, found, complete=after is before is reached is None)
+        for kind, number in gone.items():
+            counts[kind] = max(0, counts[kind] - number)
+        if before is None:
+            return LocatedPage(
+                rows=rows, counts=counts, exact=exact, before=None if after is None else first, after=next_
+            )
+        last = first if cut else before
+        return LocatedPage(rows=rows[::-1], counts=counts, exact=exact, before=next_, after=last)
+
+    def pages(self, *, limit: int = BATCH) -> Iterator[LocatedPage]:
+        """All pages, one after another; nothing of one is kept while the next is read. Raises: StoreUnavailable."""
+        page = self.page(limit=limit)
+        yield page
+        while page.after is not None:
+            page = self.page(limit=limit, after=page.after)
+            yield page
+
+    def _reversed(self) -> "SessionQuery":
+        return replace(self, filters=replace(self.filters, ascending=not self.filters.ascending))
 
     def _sources(self) -> Iterator[_Source]:
         """The matches at each endpoint, with the filters applied to those that are index reads."""
         for alias in self.aliases:
+            if self.among is not None:
+                if self.matches:
+                    picked = Picked(fingerprints=tuple(self.among))
+                    yield _Source(alias=alias, match=picked, kinds=self.kinds, group="among")
+                continue
             for match in self.matches:
                 if not isinstance(match, Query):
-                    yield _Source(alias=alias, match=match, kinds=self.kinds)
+                    yield _Source(alias=alias, match=match, kinds=self.kinds, group=type(match).__name__)
                 elif (query := combine(self.filters, match)) is not None:
+                    group = " ".join(name for name in _CONDITIONS if getattr(match, name) is not None)
                     for kind in self.kinds:
-                        yield _Source(alias=alias, match=replace(query, kind=kind), kinds=(kind,))
+                        of_kind = replace(query, kind=kind)
+                        yield _Source(alias=alias, match=of_kind, kinds=(kind,), group=group)
 
-    def _read(self, sources: Sequence[_Source], *, offset: int, limit: int) -> list[LocatedPage]:
-        """A page of each index, and all that is looked up, in the round trips of one source for each endpoint."""
-        pages: dict[_Source, LocatedPage] = {}
-        for alias in dict.fromkeys(source.alias for source in sources):
-            some = [source for source in sources if source.alias == alias]
-            operations = [self._read_one(source, offset, limit) for source in some]
-            pages.update(zip(some, sync_store_for(alias).run(together(operations)), strict=True))
-        return [pages[source] for source in sources]
+    def _read(self, *, limit: int, after: Entry | None) -> list[_Read]:
+        sources = list(self._sources())
+        return run_together(
+            [(sync_store_for(source.alias), self._read_one(source, limit, after)) for source in sources]
+        )
 
-    def _read_one(self, source: _Source, offset: int, limit: int) -> Operation[LocatedPage]:
+    def _read_one(self, source: _Source, limit: int, after: Entry | None) -> Operation[_Read]:
         limits = endpoint(source.alias).limits
         if isinstance(source.match, Query):
-            page = yield from queries.page(source.match, offset=offset, limit=limit, limits=limits)
-            return _located(source.alias, page.sessions, {source.match.kind: page.total})
-        found = yield from look_up(source.match, kinds=source.kinds, filters=self.filters, limits=limits)
-        return _located(source.alias, found, Counter(session.kind for session in found))
+            found = yield from queries.entries(source.match, limits=limits, limit=limit, after=after)
+            return _read_of(source, found)
+        sessions = yield from look_up(source.match, kinds=source.kinds, filters=self.filters, limits=limits)
+        if source.group == "among":
+            sessions = [each for each in sessions if self._picks(each)]
+        places = [Place(Entry(each.fingerprint, each.last_activity_ms), "") for each in sessions]
+        return _Read(
+            source=source,
+            candidates=[
+                _Candidate(place=place, source=source, session=session)
+                for place, session in zip(places, sessions, strict=True)
+            ],
+            counts=Counter(each.kind for each in sessions),
+            exact=True,
+            reached=None,
+        )
 
-    def _merged(self, pages: Sequence[LocatedPage], offset: int, limit: int) -> LocatedPage:
-        distinct = {row.session.fingerprint: row for page in pages for row in page.rows}
-        rows = sorted(distinct.values(), key=_activity, reverse=not self.filters.ascending)
-        counts: Counter[Kind] = Counter()
-        if all(len(page.rows) == page.total for page in pages):
-            counts.update(row.session.kind for row in rows)
-        else:
-            for page in pages:
-                counts.update(page.counts)
-        return LocatedPage(rows=rows[offset : offset + limit], counts=counts)
+    def _picks(self, session: Session) -> bool:
+        """Whether a record that is to be chosen from meets a match, and is within the bounds."""
+        since, before = self.filters.active_since_ms, self.filters.active_before_ms
+        if not (since or 0) <= session.last_activity_ms < (before or session.last_activity_ms + 1):
+            return False
+        return any(
+            replace(match, kind=session.kind).admits(session)
+            if isinstance(match, Query)
+            else means(match, session)
+            for match in self.matches
+        )
+
+    def _merged(self, reads: Sequence[_Read], after: Entry | None) -> tuple[list[_Candidate], Entry | None]:
+        """The candidates in order, each once, as far as all sources were read; and how far that is."""
+        descending = not self.filters.ascending
+        horizon = [read.reached for read in reads if read.reached is not None]
+        reached = (max if descending else min)(horizon, key=position, default=None)
+        distinct = {each.place.entry.fingerprint: each for read in reads for each in read.candidates}
+        order = sorted(distinct.values(), key=lambda each: position(each.place.entry), reverse=descending)
+
+        def is_between(entry: Entry) -> bool:
+            place = position(entry)
+            if descending:
+                return (after is None or place < position(after)) and (
+                    reached is None or place >= position(reached)
+                )
+            return (after is None or place > position(after)) and (
+                reached is None or place <= position(reached)
+            )
+
+        return [each for each in order if is_between(each.place.entry)], reached
 
 
 def combine(first: Query, second: Query) -> Query | None:
-    """A query for the records that meet both, in the order of the first; None if no record can.
-
-    Raises: UnsupportedLookup, because an index serves only one of client, protocol, principal and label, or the last
-    two together.
-    """
+    """A query for the records that meet both, in the order of the first; None if no record can."""
     conditions = {}
     for name in _CONDITIONS:
         values = {getattr(query, name) for query in (first, second)} - {None}
@@ -144,11 +233,6 @@ def combine(first: Query, second: Query) -> Query | None:
             return None
         if values:
             conditions[name] = values.pop()
-    if len(conditions) > 1 and set(conditions) != _TOGETHER:
-        names = " and ".join(conditions)
-        raise UnsupportedLookup(
-            f"Records are listed by client, protocol, principal or label, one at a time, not by {names}."
-        )
     return replace(
         first,
         **conditions,
@@ -157,14 +241,74 @@ def combine(first: Query, second: Query) -> Query | None:
     )
 
 
+def entry_text(entry: Entry) -> str:
+    """An entry as part of an address."""
+    return f"{entry.active_ms}-{entry.fingerprint}"
+
+
+def entry_of(text: str | None) -> Entry | None:
+    """The entry that `entry_text` made this of; None for anything else."""
+    moment, _, fingerprint = (text or "").partition("-")
+    if not (moment.isdecimal() and len(moment) < 16 and FINGERPRINT.match(fingerprint)):
+        return None
+    return Entry(fingerprint, int(moment))
+
+
 def _bound(choose: Callable[[Iterable[int]], int], *bounds: int | None) -> int | None:
     given = [bound for bound in bounds if bound is not None]
     return choose(given) if given else None
 
 
-def _activity(row: Located) -> tuple[int, str]:
-    return row.session.last_activity_ms, row.session.fingerprint
+def _read_of(source: _Source, found: Found) -> _Read:
+    [kind] = source.kinds
+    return _Read(
+        source=source,
+        candidates=[_Candidate(place=place, source=source) for place in found.entries],
+        counts={kind: found.total},
+        exact=found.exact,
+        reached=found.reached,
+    )
 
 
-def _located(alias: str, found: Sequence[Session], counts: Mapping[Kind, int]) -> LocatedPage:
-    return LocatedPage(rows=[Located(alias=alias, session=session) for session in found], counts=counts)
+def _rows(candidates: Sequence[_Candidate]) -> tuple[list[Located], Counter[Kind]]:
+    """The records of candidates, in order, and how many of each kind are gone."""
+    by_source: dict[_Source, list[Place]] = {}
+    for each in candidates:
+        if each.session is None:
+            by_source.setdefault(each.source, []).append(each.place)
+    works = [
+        (
+            sync_store_for(source.alias),
+            queries.records(source.match, places, limits=endpoint(source.alias).limits),
+        )
+        for source, places in by_source.items()
+        if isinstance(source.match, Query)
+    ]
+    found = {session.fingerprint: session for some in run_together(works) for session in some}
+    rows: list[Located] = []
+    gone: Counter[Kind] = Counter()
+    for each in candidates:
+        session = each.session or found.get(each.place.entry.fingerprint)
+        if session is None:
+            gone[each.source.kinds[0]] += 1
+        else:
+            rows.append(Located(alias=each.source.alias, session=session))
+    return rows, gone
+
+
+def _counted(
+    reads: Sequence[_Read], found: Sequence[_Candidate], *, complete: bool
+) -> tuple[Counter[Kind], bool]:
+    """How many of each kind match, and whether that is all. `complete`: what was found is."""
+    if complete:
+        return Counter(each.session.kind if each.session else each.source.kinds[0] for each in found), True
+    by_group: dict[str, Counter[Kind]] = {}
+    exact = True
+    for read in reads:
+        by_group.setdefault(read.source.group, Counter()).update(read.counts)
+        exact = exact and read.exact
+    counts: Counter[Kind] = Counter()
+    for group in by_group.values():
+        counts |= group
+    # What is in two groups is not known to be different records.
+    return counts, exact and sum(1 for group in by_group.values() if group.total()) < 2

@@ -108,15 +108,20 @@ def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
     return [results[number] for number in range(len(operations))]
 
 
+def means(lookup: Lookup, session: Session) -> bool:
+    """Whether a lookup means a record."""
+    match lookup:
+        case Prefix(digits=digits):
+            return session.fingerprint.startswith(digits)
+        case Picked(fingerprints=fingerprints):
+            return session.fingerprint in fingerprints
+        case Named(text=text):
+            return session.kind == "handle" and bool(_named([session], text))
+
+
 def _passes(session: Session, filters: Query, lookup: Lookup) -> bool:
     """Whether a record that was looked up passes the filters."""
-    immutable = (
-        (filters.client, session.handshake.client_name),
-        (filters.protocol, session.handshake.protocol_version),
-        (filters.principal, session.principal),
-        (filters.label, session.label),
-    )
-    if any(wanted is not None and wanted != actual for wanted, actual in immutable):
+    if not replace(filters, kind=session.kind).admits(session):
         return False
     if isinstance(lookup, Picked):
         return True

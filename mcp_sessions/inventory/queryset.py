@@ -12,9 +12,18 @@ from django.db.models import Model, Q, QuerySet
 
 from mcp_sessions import conf
 from mcp_sessions.errors import UnsupportedLookup
-from mcp_sessions.inventory.listing import MAX_DEPTH, Located, LocatedPage, Match, SessionQuery, combine
+from mcp_sessions.inventory.listing import (
+    BATCH,
+    MAX_DEPTH,
+    Located,
+    LocatedPage,
+    Match,
+    SessionQuery,
+    combine,
+)
 from mcp_sessions.inventory.lookups import Picked
 from mcp_sessions.records import Kind
+from mcp_sessions.store.calls.indexes import Entry
 from mcp_sessions.store.calls.queries import Query
 
 Row = TypeVar("Row", bound=Model)
@@ -28,6 +37,7 @@ _LOOKUPS: Final = {
     "last_activity__gte": "active_since_ms",
     "last_activity__lt": "active_before_ms",
 }
+_READ: Final = "At most {:,} records can be read at once: slice the list."
 _KEYS: Final = ("pk", "fingerprint")
 
 
@@ -37,6 +47,14 @@ class SQLFacts:
 
     order_by: tuple[str, ...] = ()
     select_related: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """The instances of one page, and what is known of the list."""
+
+    rows: list[Row]
+    of: LocatedPage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +112,8 @@ class SessionQuerySet(Generic[Row]):
         return QuerySet(self.model, using=alias).none()
 
     def filter(self, *conditions: Q, **lookups: Any) -> Self:
-        """Narrow by `pk`, `pk__in`, `endpoint`, `kind`, `last_activity__gte` and `last_activity__lt`, and by one of
-        `client_name`, `protocol_version`, `principal` and `label`, or by the last two.
+        """Narrow by `pk`, `pk__in`, `endpoint`, `kind`, `client_name`, `protocol_version`, `principal`, `label`,
+        `last_activity__gte` and `last_activity__lt`.
 
         Raises: UnsupportedLookup.
         """
@@ -107,6 +125,11 @@ class SessionQuerySet(Generic[Row]):
     def matching(self, matches: Iterable[Match]) -> Self:
         """Narrow to the records that meet any of the matches; to nothing if there are none."""
         return self._with(replace(self._part.sessions, matches=tuple(matches)))
+
+    def among(self, fingerprints: Iterable[str]) -> Self:
+        """Narrow to records with these fingerprints: for conditions that no index knows. They are read one by one."""
+        chosen, known = frozenset(fingerprints), self._part.sessions.among
+        return self._with(replace(self._part.sessions, among=chosen if known is None else chosen & known))
 
     def order_by(self, *names: str) -> Self:
         """Sort by "last_activity" or "-last_activity". The primary key may follow and changes nothing.
@@ -151,13 +174,34 @@ class SessionQuerySet(Generic[Row]):
         window = self._part.window
         return (self._part.sessions.page(offset=0, limit=1) if window is None else window.page).counts
 
+    @property
+    def selected(self) -> SessionQuery:
+        """Which records these are, for what works through them in parts. Raises: UnsupportedLookup for a slice."""
+        if self._is_slice():
+            raise UnsupportedLookup("A slice of records is not read in parts.")
+        return self._part.sessions
+
     def read(self, *, offset: int, limit: int) -> Self:
         """Read one page and the total now, so that this page and `count()` need no further read."""
         page = self._part.sessions.page(offset=offset, limit=limit)
         return self._clone(window=_Window(offset=offset, limit=limit, page=page))
 
+    def read_page(
+        self, *, limit: int, after: Entry | None = None, before: Entry | None = None
+    ) -> "Page[Row]":
+        """The page behind an entry, or the one that ends before one, from the first record on by default.
+
+        Raises: StoreUnavailable.
+        """
+        page = self._part.sessions.page(limit=limit, after=after, before=before)
+        return Page(self._from_rows(page.rows), page)
+
     def iterator(self, chunk_size: int | None = None) -> Iterator[Row]:
-        return iter(self)
+        """All records, however many, read in parts. Raises: UnsupportedLookup for a slice; StoreUnavailable."""
+        if self._is_slice():
+            raise UnsupportedLookup("A slice of records is not read in parts.")
+        for page in self._part.sessions.pages(limit=chunk_size or BATCH):
+            yield from self._from_rows(page.rows)
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._loaded())
@@ -219,9 +263,11 @@ class SessionQuerySet(Generic[Row]):
         limit = MAX_DEPTH if stop is None else max(0, stop - start)
         if known is not None and known.offset == start and limit <= known.limit:
             return replace(known.page, rows=known.page.rows[:limit])
+        if limit > MAX_DEPTH and stop is not None:
+            raise UnsupportedLookup(_READ.format(MAX_DEPTH))
         page = self._part.sessions.page(offset=start, limit=min(limit, MAX_DEPTH))
-        if limit > MAX_DEPTH or (stop is None and page.total > start + MAX_DEPTH):
-            raise UnsupportedLookup(f"At most {MAX_DEPTH:,} records can be read at once: slice the list.")
+        if stop is None and page.after is not None:
+            raise UnsupportedLookup(_READ.format(MAX_DEPTH))
         return page
 
 

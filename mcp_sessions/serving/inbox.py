@@ -1,5 +1,6 @@
 """What this process does when it is told something about a session, mostly by another process."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from mcp_sessions.cluster.notifications import (
     Cancelled,
     MinCreatedRaised,
     Notification,
+    OperatorActed,
     ReplyArrived,
     SessionsEnded,
     StreamChanged,
@@ -26,6 +28,8 @@ from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.standalone import publish_to_all
 from mcp_sessions.transport import jsonrpc
+
+logger = logging.getLogger(__name__)
 
 
 class Inbox:
@@ -70,6 +74,8 @@ class Inbox:
                     self._listeners.end(fingerprint)
             case MinCreatedRaised(min_created_ms=min_created_ms):
                 self._context.node.validity.raise_to(min_created_ms)
+            case OperatorActed(by=by, what=what):
+                logger.warning("%s, by %r.", what, by)
             case Announced(method=method, uri=uri):
                 subscriptions.hear(self._context.conf().alias, notification)
                 listening = self._open_streams.listening

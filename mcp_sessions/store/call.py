@@ -29,10 +29,11 @@ class Script:
     """One of the Lua files, with the files that its functions are in put before it. Redis runs it as one act.
 
     `repeatable`: running it twice does no harm, so it is sent again when a connection breaks. `takes_many`: one run may
-    do several calls, with the keys of all and then the arguments of all; it replies with a list.
+    do several calls, with the keys of all and then the arguments of all; it replies with a list. `together`: so do so
+    many calls of a thread; in an event loop, where other scripts travel with them, each call is a list of one.
     """
 
-    __slots__ = ("name", "pipe", "reads_record", "repeatable", "sha", "takes_many", "text")
+    __slots__ = ("name", "pipe", "reads_record", "repeatable", "sha", "takes_many", "text", "together")
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Script:
         *heads: str,
         repeatable: bool = False,
         takes_many: bool = False,
+        together: int = 1,
         pipe: Pipe = "others",
     ) -> None:
         parts = [(_FOLDER / f"{part}.lua").read_text(encoding="ascii") for part in (*heads, name)]
@@ -48,6 +50,7 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode("ascii"), usedforsecurity=False).hexdigest()
         self.repeatable = repeatable
         self.takes_many = takes_many
+        self.together = together
         self.pipe = pipe
         self.reads_record = "local session, unreadable = load(" in self.text
 

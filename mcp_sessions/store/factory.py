@@ -75,7 +75,7 @@ def _make(entry: Endpoint) -> tuple[Store, SyncStore]:
         store = _redis[identity] = RedisStore(
             keys, lambda timeout: make_async_client(entry.cache, socket_timeout=timeout)
         )
-    return store, SyncRedisStore(keys, lambda: sync_client(entry.cache))
+    return store, SyncRedisStore(keys, lambda: sync_client(entry.cache), server=entry.cache)
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -15,6 +15,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | MAX_AGE at most |
 | `mcp:v1:{<shard>}:index:activity` | sorted set | every session by last activity | IDLE_TTL after the last update |
 | `mcp:v1:{<shard>}:index:ends` | sorted set | every session by when it ends | as above |
+| `mcp:v1:{<shard>}:index:fingerprints` | sorted set | every session in the order of its fingerprint | as above |
 | `mcp:v1:{<shard>}:index:gone` | sorted set | sessions that ended a moment ago, by when | 30 s |
 | `mcp:v1:{<shard>}:index:client:<name>` | sorted set | the sessions of one client, by last activity | as above |
 | `mcp:v1:{<shard>}:index:protocol:<version>` | sorted set | the sessions of one protocol version | as above |
@@ -138,6 +139,11 @@ def activity_index(kind: Kind = "session") -> str:
 def ends_index(kind: Kind = "session") -> str:
     """Every record of a kind by when it ends."""
     return _index(kind, "ends")
+
+
+def fingerprints_index(kind: Kind = "session") -> str:
+    """Every record of a kind in the order of its fingerprint, for who knows how that begins."""
+    return _index(kind, "fingerprints")
 
 
 def client_index(name: str, kind: Kind = "session") -> str:

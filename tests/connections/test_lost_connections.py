@@ -9,7 +9,6 @@ import pytest
 from pytest_django import Settings
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.records import Session
 from mcp_sessions.store.calls import sessions, state
 from tests.store.harness import Harness, gather, harness_on
 from tests.support.caches import BACKEND
@@ -104,9 +103,10 @@ async def test_a_bulk_end_whose_replies_are_lost_still_returns_each_session(
     proxy.lose = 1
 
     end = sessions.end_many(opened, reason="expired_by_operator", token="bulk", shards=1)
-    outcomes = await harness.store.run(end)
+    ends = await harness.store.run(end)
 
-    assert [type(each) for each in outcomes] == [Session] * 3
+    assert [each.fingerprint for each in ends.ended] == opened
+    assert ends.failure is None
     assert [await harness.store.run(sessions.get(each)) for each in opened] == [None] * 3
 
 

@@ -13,7 +13,7 @@ def stores(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Stores:
     stores = Stores({"default": ListedStore([session(n) for n in range(120)])})
     settings.MCP_SESSIONS = {"default": {"SERVER": "unused"}}
     monkeypatch.setattr("mcp_sessions.inventory.listing.sync_store_for", stores.__getitem__)
-    for name in ("page", "find"):
+    for name in ("page", "find", "entries", "records"):
         monkeypatch.setattr(f"mcp_sessions.store.calls.queries.{name}", fake_operation(name))
     monkeypatch.setattr("mcp_sessions.store.calls.sessions.get", fake_call("get"))
     return stores

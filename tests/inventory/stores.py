@@ -8,7 +8,9 @@ from typing import Any
 from mcp_sessions.inventory.queryset import SessionQuerySet
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Handshake, Kind, Session
-from mcp_sessions.store.calls.queries import Page, Query
+from mcp_sessions.store.calls.indexes import Entry
+from mcp_sessions.store.calls.queries import Found, Page, Query
+from mcp_sessions.store.calls.ranges import Located
 
 #: Name, arguments, keyword arguments.
 FakeCall = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -64,12 +66,29 @@ class ListedStore:
 
     def page(self, query: Query, *, offset: int, limit: int) -> Page:
         self.asked.append((query, offset, limit))
-        found = sorted(
+        found = self._found(query)
+        return Page(sessions=found[offset : offset + limit], total=len(found))
+
+    def entries(self, query: Query, *, limit: int, after: Entry | None) -> Found:
+        self.asked.append((query, after, limit))
+        found = [Located(Entry(each.fingerprint, each.last_activity_ms), "@0") for each in self._found(query)]
+        sign = 1 if query.ascending else -1
+        behind = [
+            each for each in found if after is None or sign * each.entry.active_ms > sign * after.active_ms
+        ]
+        reached = behind[limit - 1].entry if len(behind) >= limit else None
+        return Found(behind[:limit], len(found), exact=True, reached=reached)
+
+    def records(self, query: Query, found: Sequence[Located]) -> list[Session]:
+        by_fingerprint = {each.fingerprint: each for each in self.sessions}
+        return [by_fingerprint[each.entry.fingerprint] for each in found]
+
+    def _found(self, query: Query) -> list[Session]:
+        return sorted(
             (s for s in self.sessions if self._matches(s, query)),
-            key=lambda s: s.last_activity_ms,
+            key=lambda s: (s.last_activity_ms, s.fingerprint),
             reverse=not query.ascending,
         )
-        return Page(sessions=found[offset : offset + limit], total=len(found))
 
     def _matches(self, session: Session, query: Query) -> bool:
         return (
@@ -98,8 +117,11 @@ class ListedStore:
                 calls = operation.send(results)  # type: ignore[arg-type]  # None starts it
             except StopIteration as stop:
                 return stop.value
-            self.round_trips += 1
-            results = [getattr(self, name)(*arguments, **options) for name, arguments, options in calls]
+            results = self.run_all(calls)
+
+    def run_all(self, calls: Sequence[FakeCall]) -> list[Any]:
+        self.round_trips += bool(calls)
+        return [getattr(self, name)(*arguments, **options) for name, arguments, options in calls]
 
 
 def fake_call(name: str) -> Callable[..., FakeCall]:

@@ -25,11 +25,30 @@ async def test_an_end_that_is_repeated_gets_the_session_again(harness: Harness) 
 async def test_after_a_minute_an_end_is_not_repeated(harness: Harness) -> None:
     fingerprint = await harness.open()
     end = partial(sessions.end_many, [fingerprint], reason="deleted", token="one")
-    [first] = await harness.store.run(end(shards=harness.limits.shards))
+    first = await harness.store.run(end(shards=harness.limits.shards))
     harness.advance(REPEATED_MS + 1)
+    again = await harness.store.run(end(shards=harness.limits.shards))
 
-    assert first is not None
-    assert await harness.store.run(end(shards=harness.limits.shards)) == [None]
+    assert [each.fingerprint for each in first.ended] == [fingerprint]
+    assert (again.ended, again.gone) == ([], [fingerprint])
+
+
+async def test_only_what_was_created_before_a_moment_ends(harness: Harness) -> None:
+    old = await harness.open()
+    harness.advance(1)
+    moment = harness.clock()
+    young = await harness.open()
+    ends = await harness.store.run(
+        sessions.end_many(
+            [old, young],
+            reason="expired_by_operator",
+            token="one",
+            shards=harness.limits.shards,
+            before_ms=moment,
+        )
+    )
+    assert ([each.fingerprint for each in ends.ended], ends.gone) == ([old], [young])
+    assert await harness.store.run(sessions.get(young)) is not None
 
 
 async def test_an_unfinished_ending_is_given_to_one_caller_at_a_time(harness: Harness) -> None:

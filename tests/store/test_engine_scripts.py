@@ -12,6 +12,7 @@ from mcp_sessions.store.calls import (
     counts,
     indexes,
     nodes,
+    queries,
     ranges,
     reading,
     requests,
@@ -193,11 +194,11 @@ def test_indexes_are_the_same(store: Store) -> None:
         caps = () if n < 8 else (1, 1, 9) if n < 10 else (2, 2, 5)
         store.now += 1_000
         member, before = bytes([n]) * 32, bytes([n - 1]) * 32 if n == 5 else ""
-        keys = "gone activity principal client" + (" clients ends" if n % 3 else "")
+        keys = "gone activity principal client" + (" clients ends fingerprints" if n % 3 else "")
         run(indexes.RESERVE, keys, member, before, 60_000, 5, 3, f"client {n % 4}", DAY, DAY, *caps)
-    update = (6, 4, bytes(32), store.now, store.now + HOUR, 60_000)
-    run(indexes.UPDATE, "gone activity principal client protocol ends", *update)
-    run(indexes.UPDATE, "g a1 a2 e gone activity", 4, 2, b"m", 5, 9, 60_000, 2, 1, b"n", store.now, 7, 1)
+    update = (7, 4, bytes(32), store.now, store.now + HOUR, 60_000)
+    run(indexes.UPDATE, "gone activity principal client protocol ends fingerprints", *update)
+    run(indexes.UPDATE, "g a1 a2 e f gone activity", 5, 2, b"m", 5, 9, 60_000, 2, 1, b"n", store.now, 7, 1)
     stretches: Iterator[tuple[Any, ...]] = itertools.product(
         ("asc", "desc"),
         ("", store.now - 4_000),
@@ -210,9 +211,15 @@ def test_indexes_are_the_same(store: Store) -> None:
     for order, since, before, score, member, offset, limit in stretches:
         arguments = (HOUR, since, before, order, score, member if score else "", offset, limit)
         run(indexes.MEMBERS, "activity", *arguments)
+        run(indexes.MEMBERS, "activity principal client", *arguments)
     for order in ("asc", "desc"):
         run(ranges.QUANTILES, "activity", HOUR, "", "", order, 4)
         run(ranges.QUANTILES, "nil", HOUR, "", "", order, 4)
+    for bounds in ((b"\0", b"\4"), (b"\3" * 32, ""), (b"\3", b"\3")):
+        run(queries.PREFIX, "fingerprints", *bounds, 3)
+    run(queries.PREFIX, "nil", b"\0", "", 3)
+    run(queries.HAVING, "principal", bytes(32), bytes([3]) * 32, b"nobody")
+    run(queries.HAVING, "nil", bytes(32))
     run(indexes.CLIENTS, "clients")
     for node in ("a", "b", "a"):
         run(sweeps.OVER, "sweeper ends nil", node, 3_000, 2)
@@ -222,7 +229,17 @@ def test_indexes_are_the_same(store: Store) -> None:
     run(indexes.UNINDEX, "gone activity principal ends", 30_000, *gone)
     run(indexes.UPDATE, "gone activity", 2, 1, bytes(32), store.now, store.now, 60_000)
     run(indexes.MEMBERS, "activity", DAY, "", "", "asc", "", "", 0, 5)
-    assert store.ran == {"reserve", "update", "members", "quantiles", "clients", "over", "unindex"}
+    assert store.ran == {
+        "reserve",
+        "update",
+        "members",
+        "quantiles",
+        "prefix",
+        "having",
+        "clients",
+        "over",
+        "unindex",
+    }
 
 
 def test_records_that_are_over_are_the_same(store: Store) -> None:

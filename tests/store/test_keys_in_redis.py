@@ -105,7 +105,7 @@ async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_harness: H
     for key in parts[1:]:
         assert HOUR - MINUTE < redis.pttl(key) <= HOUR
     [place] = indexes.places(fingerprint, CLAUDE, ANONYMOUS)
-    for index in redis_harness.keys.resolve(place.home, [*place.indexes, place.ends]):
+    for index in redis_harness.keys.resolve(place.home, place.names):
         assert HOUR < redis.pttl(index) <= HOUR + indexes.SWEPT_MS
     assert DAY - MINUTE < redis.pttl(redis_harness.key("", "clients")) <= DAY
 

@@ -1,11 +1,15 @@
 """What the operator sees, over every store: pages by last activity, filters, search, counts."""
 
+import contextlib
+import itertools
+from typing import Any
+
 import pytest
 
 from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.records import Session
 from mcp_sessions.store.calls import indexes, queries, sessions
-from mcp_sessions.store.calls.queries import Page, Query
+from mcp_sessions.store.calls.queries import Found, Page, Query
 from tests.store.harness import CLAUDE, HOUR, MINUTE, SECOND, Harness, a_fingerprint, client_named
 
 
@@ -151,14 +155,96 @@ async def test_sessions_are_filtered_by_client_protocol_or_owner(
     assert page.total == len(expected)
 
 
-async def test_filters_exclude_each_other(harness: Harness) -> None:
-    for query in (
-        Query(client="a", protocol="b"),
-        Query(client="a", principal="b"),
-        Query(protocol="a", principal="b"),
-    ):
-        with pytest.raises(UnsupportedLookup):
-            harness.sync.run(queries.page(query, offset=0, limit=1, limits=harness.limits))
+PRINCIPALS = ("anonymous", "issuer|ann", "issuer|bob")
+CONDITIONS: list[dict[str, Any]] = [
+    {name: value for name, value in zip(("client", "protocol", "principal"), values, strict=True) if value}
+    for values in itertools.product(("cursor", None), ("2025-06-18", None), (*PRINCIPALS[:2], None))
+]
+
+
+async def open_various(harness: Harness, count: int) -> list[Session]:
+    """Sessions of few clients, protocols and principals, the newest first. Many were last used at the same moment."""
+    opened = []
+    for n in range(count):
+        harness.clock.advance(0 if n % 4 else 7)
+        handshake = client_named(
+            ("inspector", "cursor", "goose")[n % 3], protocol=("2025-06-18", "2025-11-25")[n % 2]
+        )
+        opened.append(await harness.open(principal=PRINCIPALS[n // 2 % 3], handshake=handshake))
+    await harness.settled()
+    found = [session for each in opened if (session := await harness.store.run(sessions.get(each)))]
+    return sorted(found, key=lambda each: (each.last_activity_ms, each.fingerprint), reverse=True)
+
+
+def walked(harness: Harness, query: Query, *, limit: int) -> tuple[list[str], list[Found]]:
+    """The fingerprints of all pages, and what each read found."""
+    shown: list[str] = []
+    reads = [harness.sync.run(queries.entries(query, limits=harness.limits, limit=limit))]
+    while True:
+        cut = reads[-1].entries[:limit]
+        shown += [each.entry.fingerprint for each in cut]
+        after = cut[-1].entry if len(reads[-1].entries) > limit else reads[-1].reached
+        if after is None:
+            return shown, reads
+        reads.append(
+            harness.sync.run(queries.entries(query, limits=harness.limits, limit=limit, after=after))
+        )
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_any_conditions_hold_together(
+    harness: Harness, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the smallest index is walked whole, or in pieces, of which some hold nothing."""
+    if not whole:
+        monkeypatch.setattr(queries, "WHOLE", 3)
+        monkeypatch.setattr(queries, "MOST_WALKED", 5)
+    everything = await open_various(harness, 36)
+
+    for conditions, ascending in itertools.product(CONDITIONS, (False, True)):
+        query = Query(ascending=ascending, **conditions)
+        expected = [each.fingerprint for each in everything if query.admits(each)][:: -1 if ascending else 1]
+        found, reads = walked(harness, query, limit=5)
+        assert found == expected, conditions
+        assert all(read.total == len(expected) for read in reads if read.exact), conditions
+        assert all(read.total <= len(expected) for read in reads), conditions
+        assert reads[0].exact or (not whole and len(conditions) > 1), conditions
+
+
+async def test_bounds_hold_with_several_conditions(harness: Harness) -> None:
+    everything = await open_various(harness, 60)
+    since, before = everything[40].last_activity_ms, everything[10].last_activity_ms
+    query = Query(
+        client="cursor", protocol="2025-06-18", active_since_ms=since, active_before_ms=before, ascending=True
+    )
+    expected = [
+        each.fingerprint
+        for each in reversed(everything)
+        if query.admits(each) and since <= each.last_activity_ms < before
+    ]
+
+    found, [read, *_] = walked(harness, query, limit=100)
+
+    assert 0 < len(expected) < 20
+    assert (found, read.total, read.exact) == (expected, len(expected), True)
+
+
+async def test_several_conditions_take_at_most_three_round_trips(harness: Harness) -> None:
+    await open_various(harness, 30)
+    query = Query(client="cursor", protocol="2025-06-18", principal="issuer|ann")
+    steps = queries.entries(query, limits=harness.limits, limit=50)
+    trips, calls = 0, next(steps)
+    with contextlib.suppress(StopIteration):
+        while True:
+            trips += 1
+            calls = steps.send(harness.sync.run_all(calls))
+    assert trips <= 3
+
+
+async def test_several_conditions_have_no_offset(harness: Harness) -> None:
+    query = Query(client="a", protocol="b")
+    with pytest.raises(UnsupportedLookup):
+        harness.sync.run(queries.page(query, offset=1, limit=1, limits=harness.limits))
 
 
 async def test_sessions_are_filtered_by_when_they_were_active(harness: Harness) -> None:
@@ -301,6 +387,34 @@ async def test_a_session_is_found_by_the_start_of_its_fingerprint(harness: Harne
     assert found("abcdef02*") == []
     assert found("") == []
     assert found(alike[0] + "0") == []
+
+
+async def test_a_session_is_found_by_any_beginning_of_any_length(harness: Harness) -> None:
+    fingerprints = ["ffffffff" * 8, "fffffffe" * 8, "00000000" * 8, "0000000f" * 8]
+    for fingerprint in fingerprints:
+        await harness.open(fingerprint=fingerprint)
+    for fingerprint in fingerprints:
+        for length in (8, 9, 12, 63, 64):
+            found = harness.sync.run(queries.find(fingerprint[:length], limit=9, limits=harness.limits))
+            assert [each.fingerprint for each in found] == [fingerprint], length
+
+
+async def test_a_search_reads_what_it_finds_and_nothing_else(harness: Harness) -> None:
+    """So it finds a session however long ago that was used, and however many were used since."""
+    [old, *_] = await open_spaced(harness, 5)
+    steps = queries.find(old[:12], limit=10, limits=harness.limits)
+
+    assert harness.sync.run_all(next(steps)) == [[old]]
+    [found] = harness.sync.run(queries.find(old[:12], limit=10, limits=harness.limits))
+    assert found.fingerprint == old
+
+
+async def test_a_session_that_ended_is_not_found_by_its_beginning(harness: Harness) -> None:
+    gone, _ = await open_spaced(harness, 2)
+    await harness.store.run(sessions.end(gone, principal=None, reason="deleted"))
+    await harness.settled()
+    steps = queries.find(gone[:12], limit=10, limits=harness.limits)
+    assert harness.sync.run_all(next(steps)) == [[]]
 
 
 async def test_a_search_gives_no_more_than_asked_for(harness: Harness) -> None:

@@ -110,6 +110,9 @@ def test_slashes_around_the_path_are_not_part_of_it(path: str) -> None:
         ("ERAS", []),
         ("ERAS", ["legacy"]),
         ("ERAS", "modern"),
+        ("END_ON", ["login"]),
+        ("END_ON", "logout"),
+        ("AUDIT_RETENTION", 0),
         ("ON_MISS", "reopen"),
         ("ON_MISS", None),
         ("MIN_CREATED", datetime(2026, 11, 26)),  # noqa: DTZ001 - without an offset

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
-from mcp_sessions.management.subcommands import doctor, ends, listing, nodes, selection, token, watching
+from mcp_sessions.management.subcommands import doctor, ends, jobs, listing, nodes, selection, token, watching
 from mcp_sessions.store.factory import sync_store_for
 
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="subcommand", required=True)
-        for group in (listing, ends, nodes, token, watching, doctor):
+        for group in (listing, ends, jobs, nodes, token, watching, doctor):
             group.add_arguments(commands)
 
     def handle(

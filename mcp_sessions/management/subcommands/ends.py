@@ -1,59 +1,106 @@
 """`expire` and `expire-all`: end records, on every node at once."""
 
+import sys
 from argparse import _SubParsersAction
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from mcp_sessions.ending import end_opened_before_now, end_sessions
-from mcp_sessions.errors import NotAllEnded
+from mcp_sessions.audit.models import GONE, EndingJob
 from mcp_sessions.inventory.kinds import counted
+from mcp_sessions.inventory.listing import SessionQuery
+from mcp_sessions.inventory.lookups import Picked
+from mcp_sessions.jobs import driving, everything
+from mcp_sessions.jobs.selection import snapshot
+from mcp_sessions.management.subcommands.jobs import carry_out, operator
 from mcp_sessions.management.subcommands.selection import (
     add_endpoint,
     add_filters,
     add_records,
     aliases_of,
     chosen,
-    only,
+    found,
 )
 from mcp_sessions.models import MCPSession
+
+#: Options that say which records end if none is named.
+_FILTERS: Final = ("endpoint", "kind", "label", "principal", "client", "protocol", "activity")
 
 
 def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     expire = commands.add_parser("expire", help="end records, on every node at once")
-    add_records(expire, nargs="+")
+    add_records(expire, nargs="*")
     add_filters(expire)
+    expire.add_argument("--all", action="store_true", dest="every", help="every record that there is now")
+    expire.add_argument("--yes", action="store_true", help="do not ask")
+    _add_reason(expire)
     expire.set_defaults(run=_expire)
     expire_all = commands.add_parser(
         "expire-all", help="end every session that was opened before now, also if Redis has lost it"
     )
     add_endpoint(expire_all)
+    _add_reason(expire_all)
     expire_all.set_defaults(run=_expire_all)
 
 
-def _expire(command: BaseCommand, *, records: list[str], **options: Any) -> None:
-    """End the records, or none if one of them is unknown."""
+def _add_reason(parser: Any) -> None:
+    parser.add_argument("--reason", default="", help="why, for the log and the audit")
+
+
+def _expire(
+    command: BaseCommand, *, records: list[str], every: bool, yes: bool, reason: str, **options: Any
+) -> None:
+    """End the records that are named, or those that the filters leave."""
     among = chosen(**options)
-    by_endpoint: dict[str, list[MCPSession]] = {}
-    for session in [only(among, text) for text in records]:
-        by_endpoint.setdefault(session.endpoint, []).append(session)
-    for alias, sessions in by_endpoint.items():
-        failure = None
-        try:
-            ended = end_sessions(alias, [session.fingerprint for session in sessions], by="shell")
-        except NotAllEnded as error:
-            ended, failure = error.ended, error
-        for session in sessions:
-            if session.fingerprint in ended:
-                command.stdout.write(f"{session}: ended")
-            elif failure is None:
-                command.stdout.write(f"{session}: already gone")
-        if failure is not None:
-            raise failure
+    if records:
+        _expire_named(command, among, records, reason)
+        return
+    if not every and not any(options.get(name) for name in _FILTERS):
+        raise CommandError("Name the records, or give filters; --all ends every record.")
+    taken = snapshot(among)
+    command.stdout.write(f"{taken.described}: {taken.expected:,}")
+    if not yes and not _confirmed():
+        raise CommandError("Nothing was ended. Add --yes to end them without being asked.")
+    carry_out(command, driving.begin(taken, by=operator(), reason=reason))
 
 
-def _expire_all(command: BaseCommand, *, endpoint: str | None, **_: Any) -> None:
+def _confirmed() -> bool:
+    return sys.stdin.isatty() and input("End them? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _expire_named(command: BaseCommand, among: SessionQuery, texts: Sequence[str], reason: str) -> None:
+    """End them, or none if a text means several. What is gone already is none of the command's failures."""
+    by_text = {text: found(among, text) for text in texts}
+    for text, record in by_text.items():
+        if record is None:
+            command.stdout.write(f"{text}: already gone")
+    records = list({each.fingerprint: each for each in by_text.values() if each is not None}.values())
+    if not records:
+        return
+    picked = Picked(fingerprints=tuple(each.fingerprint for each in records))
+    aliases = tuple(dict.fromkeys(each.endpoint for each in records))
+    job = driving.begin(
+        snapshot(replace(among, aliases=aliases, matches=(picked,))), by=operator(), reason=reason
+    )
+    carry_out(command, job, told=lambda job: _tell_each(command, job, records))
+
+
+def _tell_each(command: BaseCommand, job: EndingJob, records: Sequence[MCPSession]) -> None:
+    outcomes = dict(job.entries.values_list("fingerprint", "outcome"))
+    words = {GONE: "already gone"}
+    for record in records:
+        outcome = outcomes.get(record.fingerprint, GONE)
+        command.stdout.write(f"{record}: {words.get(outcome, outcome)}")
+
+
+def _expire_all(command: BaseCommand, *, endpoint: str | None, reason: str, **_: Any) -> None:
     """End every session that was opened before now, and say how many were open."""
     for alias in aliases_of(endpoint):
-        total = sum(map(len, end_opened_before_now(alias, by="shell")))
-        command.stdout.write(f"{alias}: {counted({'session': total}) if total else 'no session'} ended")
+        job = everything.begin(alias, by=operator(), reason=reason)
+        carry_out(command, job, told=lambda job, alias=alias: command.stdout.write(_all_ended(alias, job)))  # type: ignore[misc]
+
+
+def _all_ended(alias: str, job: EndingJob) -> str:
+    return f"{alias}: {counted({'session': job.ended}) if job.ended else 'no session'} ended"

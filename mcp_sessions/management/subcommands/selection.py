@@ -62,16 +62,26 @@ def add_records(parser: ArgumentParser, *, nargs: int | str) -> None:
 
 def only(among: SessionQuery, text: str) -> MCPSession:
     """The record that the text identifies. Raises: CommandError if there is none, or more than one."""
-    found = replace(among, matches=tuple(lookups(text))).page(offset=0, limit=2)
-    if len(found.rows) != 1:
-        if not found.rows:
-            raise CommandError(
-                f"No record has a fingerprint that starts with {text}, and no handle is {text}."
-            )
+    record = found(among, text)
+    if record is None:
+        raise CommandError(f"No record has a fingerprint that starts with {text}, and no handle is {text}.")
+    return record
+
+
+def found(among: SessionQuery, text: str) -> MCPSession | None:
+    """The record that the text identifies; None if it is gone.
+
+    Raises: CommandError if there is more than one, or if the only one is not among those that the options leave.
+    """
+    matches = tuple(lookups(text))
+    rows = replace(among, matches=matches).page(offset=0, limit=2).rows
+    if len(rows) > 1:
         raise CommandError(
             f"More than one record is meant by {text}. Type more of it, or give --kind, --label or --principal."
         )
-    return MCPSession.from_rows(found.rows)[0]
+    if not rows and SessionQuery(aliases=conf.aliases(), matches=matches).page(offset=0, limit=1).rows:
+        raise CommandError(f"No record that the options leave is {text}, but there is one among the others.")
+    return MCPSession.from_rows(rows)[0] if rows else None
 
 
 def _record_text(text: str) -> str:

@@ -22,6 +22,7 @@ _PARTS: Final = ("endings",)
 
 BEGIN: Final = Script("ending_begin", "_record", repeatable=True)
 FINISH: Final = Script("ending_finish", repeatable=True)
+KNOWN: Final = Script("ending_known", repeatable=True)
 OVERDUE: Final = Script("ending_overdue", "_record", repeatable=True)
 
 
@@ -34,17 +35,26 @@ class Ending:
     #: "over" for those whose time is over: then each has its own reason.
     reason: EndReason | Literal["over"]
     by: str
+    #: What the operator says.
+    why: str = ""
+    #: Only what was created before, milliseconds since the epoch by the store's clock; None for any.
+    before_ms: int | None = None
 
 
 def begin(ending: Ending) -> Call[None]:
     """Remember an ending before its first session ends."""
-    what = json.dumps([ending.fingerprints, ending.reason, ending.by])
+    what = json.dumps([ending.fingerprints, ending.reason, ending.by, ending.why, ending.before_ms])
     return Call(BEGIN, "", _PARTS, (ending.token, what, REMEMBERED_MS), lambda _, __: None)
 
 
 def finish(token: str) -> Call[None]:
     """Forget an ending: its sessions ended, and that was announced."""
     return Call(FINISH, "", _PARTS, (token,), lambda _, __: None)
+
+
+def is_known(token: str) -> Call[bool]:
+    """Whether an ending was begun and is not finished."""
+    return Call(KNOWN, "", _PARTS, (token,), lambda _, reply: reply is not None)
 
 
 def overdue() -> Call[list[Ending]]:
@@ -54,7 +64,18 @@ def overdue() -> Call[list[Ending]]:
 
 def _endings(_: str, reply: Any) -> list[Ending]:
     found = []
-    for token, what in zip(reply[::2], reply[1::2], strict=True):
-        fingerprints, reason, by, *_ = json.loads(what)  # a newer release may say more
-        found.append(Ending(token=token.decode(), fingerprints=fingerprints, reason=reason, by=by))
+    for token, text in zip(reply[::2], reply[1::2], strict=True):
+        # An older release says less, and a newer one may say more.
+        what: list[Any] = [*json.loads(text), "", None]
+        fingerprints, reason, by, why, before_ms = what[:5]
+        found.append(
+            Ending(
+                token=token.decode(),
+                fingerprints=fingerprints,
+                reason=reason,
+                by=by,
+                why=why,
+                before_ms=before_ms,
+            )
+        )
     return found

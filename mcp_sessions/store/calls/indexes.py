@@ -31,7 +31,7 @@ LONGEST_MS: Final = 366 * 86_400_000
 RESERVE: Final = Script("reserve", "_record", "_index", repeatable=True)
 UPDATE: Final = Script("update", "_index", repeatable=True, takes_many=True, pipe="follow_ups")
 UNINDEX: Final = Script("unindex", "_record", repeatable=True)
-MEMBERS: Final = Script("members", "_record", repeatable=True)
+MEMBERS: Final = Script("members", "_record", "_stretch", repeatable=True)
 CLIENTS: Final = Script("clients", repeatable=True)
 
 
@@ -54,8 +54,14 @@ class Place(NamedTuple):
     home: str
     #: The first counts for a cap.
     indexes: Sequence[str]
-    #: The index of all records of its kind by when they end, in the shard of the record itself, else "".
-    ends: str
+    #: In the shard of the record itself those of all records of its kind that are not by last activity: when they end,
+    #: and their fingerprints. Else none.
+    beside: Sequence[str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.indexes, *self.beside)
 
 
 class Entry(NamedTuple):
@@ -76,18 +82,18 @@ def places(fingerprint: str, handshake: Handshake, principal: str, *, together: 
 
     `together`: there is one shard, so that they are one place. Those of anonymous clients always are.
     """
-    ends, own, of_principal = _names(handshake, principal)
+    beside, own, of_principal = _names(handshake, principal)
     home = keys.home_of(fingerprint)
     if together or principal == ANONYMOUS:
-        return [Place(home, (own[0], *of_principal, *own[1:]), ends)]
-    return [Place(home, own, ends), Place(keys.home_of_principal(principal), of_principal, "")]
+        return [Place(home, (own[0], *of_principal, *own[1:]), beside)]
+    return [Place(home, own, beside), Place(keys.home_of_principal(principal), of_principal, ())]
 
 
 @lru_cache(maxsize=4096)
-def _names(handshake: Handshake, principal: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """The index of ends, those in the shard of the record, and those of the principal.
+def _names(handshake: Handshake, principal: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """What is beside the indexes by last activity, those in the shard of the record, and those of the principal.
 
-    The first of each counts for a cap.
+    The first of the latter two counts for a cap.
     """
     kind, label = handshake.kind, handshake.label
     own = [
@@ -99,14 +105,20 @@ def _names(handshake: Handshake, principal: str) -> tuple[str, tuple[str, ...], 
     if label:
         own.append(keys.label_index(label, kind))
         of_principal.insert(0, keys.owner_index(principal, label, kind))
-    return keys.ends_index(kind), tuple(own), tuple(of_principal)
+    return (keys.ends_index(kind), keys.fingerprints_index(kind)), tuple(own), tuple(of_principal)
+
+
+def of_all(kind: Kind) -> tuple[str, ...]:
+    """The indexes of every record of a kind, whatever its client and principal."""
+    return keys.activity_index(kind), keys.ends_index(kind), keys.fingerprints_index(kind)
 
 
 def homes_of(*, principal: str | None, limits: Limits) -> Sequence[str]:
-    """The homes of an index: those of all shards, or that of the principal whose index it is."""
+    """The homes of an index as `keys.homes` gives them: of all shards, or of the principal whose index it is."""
     if principal is None or principal == ANONYMOUS:
         return keys.homes(limits.shards)
-    return [keys.home_of_principal(principal)]
+    digits = keys.home_of_principal(principal)[len(keys.SHARD) :]
+    return [keys.homes(limits.shards)[keys.shard_of(digits, limits.shards)]]
 
 
 def reserve(
@@ -133,29 +145,19 @@ def update(session: Session, *, limits: Limits) -> list[Call[Any]]:
     found = places(session.fingerprint, session.handshake, session.principal, together=limits.shards == 1)
     member, last, ends = bytes.fromhex(session.fingerprint), session.last_activity_ms, session.expires_ms
     calls = []
-    for home, indexes, of_ends in found:
-        parts = (keys.GONE, *indexes, of_ends) if of_ends else (keys.GONE, *indexes)
+    for home, indexes, beside in found:
+        parts = (keys.GONE, *indexes, *beside)
         arguments = (len(parts), len(indexes), member, last, ends, SWEPT_MS)
         calls.append(Call(UPDATE, home, parts, arguments, _nothing))
     return calls
 
 
-def unindex(home: str, indexes: Sequence[str], entries: Sequence[Entry]) -> list[Call[None]]:
-    """Drop records that are gone, and have not come again, from indexes of one shard.
+def unindex(home: str, indexes: Sequence[str], entries: Iterable[Entry]) -> list[Call[None]]:
+    """Drop records that are gone, and have not come again, from indexes of one shard, the first by last activity.
 
     One script drops 25 at most, so that others need not wait for it.
     """
-    return [
-        Call(
-            UNINDEX,
-            home,
-            (keys.GONE, *indexes),
-            (GONE_MS, *(part for each in some for part in (bytes.fromhex(each.fingerprint), each.active_ms))),
-            _nothing,
-        )
-        for start in range(0, len(entries), MOST_UNINDEXED)
-        for some in [entries[start : start + MOST_UNINDEXED]]
-    ]
+    return _unindex(home, [(indexes, each) for each in entries])
 
 
 def unindex_each(indexes: Sequence[str], entries: Sequence[Entry]) -> list[Call[None]]:
@@ -165,15 +167,31 @@ def unindex_each(indexes: Sequence[str], entries: Sequence[Entry]) -> list[Call[
 
 def unindex_all(sessions: Iterable[Session], *, shards: int) -> list[Call[None]]:
     """Drop records that ended, and have not come again, from all of their indexes."""
-    entries: dict[tuple[str, Sequence[str]], list[Entry]] = {}
     homes = keys.homes(shards)
+    found: dict[str, list[tuple[Sequence[str], Entry]]] = {}
     for session in sessions:
-        for place in places(session.fingerprint, session.handshake, session.principal):
+        entry = Entry(session.fingerprint, session.last_activity_ms)
+        for place in places(session.fingerprint, session.handshake, session.principal, together=shards == 1):
             home = homes[keys.shard_of(place.home[len(keys.SHARD) :], shards)]
-            names = (*place.indexes, place.ends) if place.ends else place.indexes
-            entry = Entry(session.fingerprint, session.last_activity_ms)
-            entries.setdefault((home, names), []).append(entry)
-    return [call for (home, names), some in entries.items() for call in unindex(home, names, some)]
+            found.setdefault(home, []).append((place.names, entry))
+    return [call for home, some in found.items() for call in _unindex(home, some)]
+
+
+def _unindex(home: str, entries: Sequence[tuple[Sequence[str], Entry]]) -> list[Call[None]]:
+    """Drop records from indexes of one shard; the first of those of each is one by last activity."""
+    calls = []
+    for start in range(0, len(entries), MOST_UNINDEXED):
+        some = entries[start : start + MOST_UNINDEXED]
+        # KEYS of the script, from 1; the first is the index of those that are gone.
+        numbers = {
+            name: n for n, name in enumerate(dict.fromkeys(name for names, _ in some for name in names), 2)
+        }
+        arguments: list[Any] = [GONE_MS]
+        for names, entry in some:
+            where = " ".join([str(numbers[name]) for name in names])
+            arguments += (bytes.fromhex(entry.fingerprint), entry.active_ms, where)
+        calls.append(Call(UNINDEX, home, (keys.GONE, *numbers), arguments, _nothing))
+    return calls
 
 
 def count(*, limits: Limits, kind: Kind = "session") -> Operation[int]:
@@ -222,11 +240,11 @@ def _reserve(
 ) -> Call[Full | None]:
     """Take the place in one shard."""
     caps: list[int] = []
-    if place.ends and limits.max_sessions is not None:
+    if place.beside and limits.max_sessions is not None:
         caps += (1, 1, part_of(limits.max_sessions, place.home, limits.shards))
-    counts_for_principal = principal != ANONYMOUS and (not place.ends or limits.shards == 1)
+    counts_for_principal = principal != ANONYMOUS and (not place.beside or limits.shards == 1)
     if counts_for_principal and limits.max_sessions_per_principal is not None:
-        caps += (2, 2 if place.ends else 1, limits.max_sessions_per_principal)
+        caps += (2, 2 if place.beside else 1, limits.max_sessions_per_principal)
     arguments = (
         bytes.fromhex(fingerprint),
         bytes.fromhex(instead_of),
@@ -238,13 +256,13 @@ def _reserve(
         limits.max_age_ms + slack_ms(limits),
         *caps,
     )
-    parts = (keys.GONE, *place.indexes, *((keys.CLIENTS, place.ends) if place.ends else ()))
+    parts = (keys.GONE, *place.indexes, *((keys.CLIENTS, *place.beside) if place.beside else ()))
 
     def full(_: str, reply: Any) -> Full | None:
         if not reply:
             return None
         cap, key, now = reply
-        index = place.indexes[1 if cap == 2 and place.ends else 0]
+        index = place.indexes[1 if cap == 2 and place.beside else 0]
         return Full(cap, place.home, index, key, now)
 
     return Call(RESERVE, place.home, parts, arguments, full)

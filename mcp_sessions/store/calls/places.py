@@ -76,11 +76,7 @@ def give_back(
         yield [
             call
             for place in indexes.places(fingerprint, handshake, principal)
-            for call in indexes.unindex(
-                place.home,
-                (*place.indexes, place.ends) if place.ends else place.indexes,
-                [Entry(fingerprint, now_ms)],
-            )
+            for call in indexes.unindex(place.home, place.names, [Entry(fingerprint, now_ms)])
         ]
     except StoreUnavailable as error:
         log.debug("Session %s stays in the indexes for a while: %s", fingerprint[:12], error)

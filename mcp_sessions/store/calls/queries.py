@@ -1,19 +1,31 @@
-"""Which sessions there are, for the admin and the operator. Index entries of sessions that are gone are dropped."""
+"""Which sessions there are, for the admin and the operator. Index entries of sessions that are gone are dropped.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+One condition is an index. Where several hold, the smallest of their indexes is walked in order, in pieces, and each
+piece is looked up in the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.records import FINGERPRINT, FINGERPRINT_PREFIX, Kind, Session
 from mcp_sessions.store import keys
-from mcp_sessions.store.call import Operation
+from mcp_sessions.store.call import Call, Operation, Script
 from mcp_sessions.store.calls import indexes, ranges, reading
 from mcp_sessions.store.calls.indexes import Entry
+from mcp_sessions.store.calls.ranges import PIECE, Located, Stretched, Walked
 
-#: How many of the last active sessions a short prefix is searched in.
-FIND_DEPTH: Final = 10_000
+#: An index with so many entries is walked whole, so that what matches is counted exactly.
+WHOLE: Final = 10_000
+#: Entries that one round trip walks at most: with one other index, 15 ms of Redis in commands of half a millisecond.
+MOST_WALKED: Final = 20_000
+#: How much more is walked than would do if conditions were independent.
+_MORE: Final = 1.5
+
+PREFIX: Final = Script("prefix", repeatable=True)
+HAVING: Final = Script("having", repeatable=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,19 +42,40 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which records to list: at most one of `client`, `protocol`, `principal` and `label`, and activity bounds."""
+    """Which records to list: conditions that all hold, and activity bounds."""
 
     kind: Kind = "session"
     client: str | None = None
     protocol: str | None = None
     principal: str | None = None
-    #: Of `principal` and `label` together, for handles: those that one principal has of one kind.
     label: str | None = None
     #: Last activity at or after / strictly before, milliseconds since the epoch.
     active_since_ms: int | None = None
     active_before_ms: int | None = None
     #: Oldest activity first.
     ascending: bool = False
+
+    def admits(self, session: Session) -> bool:
+        """Whether a record meets the conditions. The bounds are left to its place in the index."""
+        client, shown = self.client, session.handshake.client_name
+        return (
+            self.kind == session.kind
+            and (client is None or keys.client_label(client) == keys.client_label(shown))
+            and self.protocol in (None, session.handshake.protocol_version)
+            and self.principal in (None, session.principal)
+            and self.label in (None, session.label)
+        )
+
+
+class Found(NamedTuple):
+    """Entries of records that match, in order, and how many there are."""
+
+    entries: Sequence[Located]
+    total: int
+    #: Whether there are no more than that.
+    exact: bool
+    #: Up to which entry, it included, everything was looked at; None: to the end.
+    reached: Entry | None
 
 
 def page(
@@ -51,58 +84,162 @@ def page(
     """One page by last activity, at an offset, or after an entry. Scores are read first, and then the records.
 
     That is one range read and one pipeline where the index is in one shard, whatever the number of sessions. With
-    several shards, it is one more round trip beyond the first 500. Raises: UnsupportedLookup.
+    several shards, it is one more round trip beyond the first 500. Raises: UnsupportedLookup for an offset with several
+    conditions.
     """
-    index = _index_of(query)
-    read = ranges.stretched(
-        index,
-        indexes.homes_of(principal=query.principal, limits=limits),
-        limits=limits,
-        kind=query.kind,
-        since_ms=query.active_since_ms,
-        before_ms=query.active_before_ms,
-        ascending=query.ascending,
-    )
-    found = yield from (
-        ranges.at(read, offset=offset, limit=limit)
-        if after is None
-        else ranges.after(read, after, limit=limit)
-    )
-    alive = yield from reading.alive(index, found.entries, kind=query.kind)
+    if offset:
+        [index, *others] = _stretches(query, limits)
+        if others:
+            raise UnsupportedLookup("Records that meet several conditions are listed from the first one on.")
+        stretch = yield from ranges.at(index, offset=offset, limit=limit)
+        found = Found(stretch.entries, stretch.total, exact=True, reached=None)
+    else:
+        found = yield from entries(query, limits=limits, limit=limit, after=after)
+    shown = found.entries[:limit]
+    alive = yield from records(query, shown, limits=limits)
     return Page(
         sessions=alive,
-        total=found.total - (len(found.entries) - len(alive)),
-        last=found.entries[-1].entry if found.entries else None,
+        total=found.total - (len(shown) - len(alive)),
+        last=shown[-1].entry if len(shown) == limit else found.reached,
     )
+
+
+def entries(query: Query, *, limits: Limits, limit: int, after: Entry | None = None) -> Operation[Found]:
+    """The first entries of what matches, or those after one, in at most three round trips.
+
+    If several conditions hold, there may be fewer than `limit` although more match: look on after `reached`.
+    """
+    stretches = _stretches(query, limits)
+    if len(stretches) > 1:
+        return (yield from _combined(query, stretches, limits, limit, after))
+    [index] = stretches
+    stretch = yield from (
+        ranges.at(index, offset=0, limit=limit) if after is None else ranges.after(index, after, limit=limit)
+    )
+    reached = stretch.entries[-1].entry if stretch.entries and len(stretch.entries) == limit else None
+    return Found(stretch.entries, stretch.total, exact=True, reached=reached)
+
+
+def records(query: Query, found: Sequence[Located], *, limits: Limits) -> Operation[list[Session]]:
+    """The records of entries, in order, without those that are gone, which are dropped from the indexes."""
+    index = _stretches(query, limits)[0].index
+    alive = yield from reading.alive(index, found, kind=query.kind)
+    return [session for session in alive if query.admits(session)]
 
 
 def find(prefix: str, *, limits: Limits, limit: int, kind: Kind = "session") -> Operation[list[Session]]:
-    """Records of a kind whose fingerprint starts with `prefix`, hexadecimal, at least 8 digits.
-
-    A whole fingerprint is looked up. A shorter one is searched among the 10,000 last active sessions of its shard.
-    """
+    """Records of a kind whose fingerprint starts with `prefix`, hexadecimal, at least 8 digits."""
     if not FINGERPRINT_PREFIX.match(prefix):
         return []
     if FINGERPRINT.match(prefix):
         [session] = yield [reading.get(prefix)]
         return [] if session is None or session.kind != kind else [session]
-    index = keys.activity_index(kind)
-    read = ranges.stretched(index, [keys.home_of(prefix)], limits=limits, kind=kind)
-    found = yield from ranges.at(read, offset=0, limit=FIND_DEPTH)
-    matching = [each for each in found.entries if each.entry.fingerprint.startswith(prefix)]
-    return (yield from reading.alive(index, matching[:limit], kind=kind))
+    home = keys.home_of(prefix)
+    even, length = len(prefix) % 2, (len(prefix) + 1) // 2
+    first = int(prefix + "0" * even, 16)
+    behind = first + (16 if even else 1)
+    bounds = (first.to_bytes(length), b"" if behind == 256**length else behind.to_bytes(length))
+    [members] = yield [Call(PREFIX, home, (keys.fingerprints_index(kind),), (*bounds, limit), _fingerprints)]
+    # As if they had never been active: one that is being made has its place, but no record yet.
+    found = [Located(Entry(each, 0), home) for each in members]
+    return (yield from reading.alive(keys.activity_index(kind), found, kind=kind))
 
 
-def _index_of(query: Query) -> str:
-    if query.principal is not None and query.label is not None:
-        return keys.owner_index(query.principal, query.label, query.kind)
-    lookups: dict[Callable[[str, Kind], str], str | None] = {
-        keys.client_index: query.client,
-        keys.protocol_index: query.protocol,
-        keys.principal_index: query.principal,
-        keys.label_index: query.label,
-    }
-    chosen = [index(value, query.kind) for index, value in lookups.items() if value is not None]
-    if len(chosen) > 1:
-        raise UnsupportedLookup("Records can be filtered by one of client, protocol, principal and label.")
-    return chosen[0] if chosen else keys.activity_index(query.kind)
+def _combined(
+    query: Query, stretches: Sequence[Stretched], limits: Limits, limit: int, after: Entry | None
+) -> Operation[Found]:
+    """Walk the smallest of several indexes."""
+    everything = _stretches(Query(kind=query.kind), limits)[0]
+    *counts, all_of_kind = yield from ranges.sizes([*stretches, everything])
+    smallest = min(range(len(counts)), key=counts.__getitem__)
+    walked, others = stretches[smallest], [each for each in stretches if each is not stretches[smallest]]
+    here = replace(walked, others=[each.index for each in others if each.homes == walked.homes])
+    elsewhere = [each for each in others if each.homes != walked.homes]
+    if counts[smallest] <= WHOLE:
+        found = yield from _walk(here, elsewhere, None, WHOLE, limits)
+        matching = list(found.entries)
+        if after is not None:
+            is_later = _later(query, after)
+            matching = [each for each in matching if is_later(each.entry)]
+        cut = matching[:limit]
+        reached = cut[-1].entry if len(cut) < len(matching) else None
+        return Found(cut, len(found.entries), exact=True, reached=reached)
+    expected = 1.0
+    for number, count in enumerate(counts):
+        expected *= 1.0 if number == smallest else min(1.0, count / max(1, all_of_kind))
+    most = min(MOST_WALKED, max(2 * PIECE, round(_MORE * limit / max(expected, 1e-9))))
+    found = yield from _walk(here, elsewhere, after, most, limits)
+    if len(found.entries) < limit and found.reached is not None:
+        more = yield from _walk(here, elsewhere, found.reached, MOST_WALKED, limits)
+        found = Walked([*found.entries, *more.entries], more.reached)
+    # Those that come before `after` are not known.
+    exact = after is None and found.reached is None
+    return Found(found.entries, len(found.entries), exact=exact, reached=found.reached)
+
+
+def _walk(
+    index: Stretched, elsewhere: Sequence[Stretched], after: Entry | None, most: int, limits: Limits
+) -> Operation[Walked]:
+    """Walk an index, and look up what was found in those that are in other shards."""
+    found = yield from ranges.walk(index, after, most=most)
+    left = list(found.entries)
+    homes = keys.homes(limits.shards)
+    calls: list[Call[Any]] = []
+    for other in elsewhere:
+        by_home: dict[str, list[bytes]] = {}
+        for each in left:
+            shard = keys.shard_of(each.entry.fingerprint, limits.shards)
+            home = other.homes[0] if len(other.homes) == 1 else homes[shard]
+            by_home.setdefault(home, []).append(bytes.fromhex(each.entry.fingerprint))
+        calls += [
+            Call(HAVING, home, (other.index,), some[start : start + PIECE], _fingerprints)
+            for home, some in by_home.items()
+            for start in range(0, len(some), PIECE)
+        ]
+    if not calls:
+        return found
+    in_indexes: dict[str, set[str]] = {}
+    for call, members in zip(calls, (yield calls), strict=True):
+        in_indexes.setdefault(call.parts[0], set()).update(members)
+    in_all = set.intersection(*in_indexes.values())
+    return Walked([each for each in left if each.entry.fingerprint in in_all], found.reached)
+
+
+def _later(query: Query, after: Entry) -> Any:
+    """Tells whether an entry comes after one in the order of the list."""
+    place = ranges.position(after)
+    if query.ascending:
+        return lambda entry: ranges.position(entry) > place
+    return lambda entry: ranges.position(entry) < place
+
+
+def _stretches(query: Query, limits: Limits) -> list[Stretched]:
+    """The indexes that a record must be in, each with the bounds. A principal's with a label are one."""
+    kind, principal, label = query.kind, query.principal, query.label
+    names: list[tuple[str, str | None]] = []
+    if principal is not None and label is not None:
+        names.append((keys.owner_index(principal, label, kind), principal))
+    elif principal is not None:
+        names.append((keys.principal_index(principal, kind), principal))
+    elif label is not None:
+        names.append((keys.label_index(label, kind), None))
+    if query.client is not None:
+        names.append((keys.client_index(query.client, kind), None))
+    if query.protocol is not None:
+        names.append((keys.protocol_index(query.protocol, kind), None))
+    return [
+        ranges.stretched(
+            name,
+            indexes.homes_of(principal=owner, limits=limits),
+            limits=limits,
+            kind=kind,
+            since_ms=query.active_since_ms,
+            before_ms=query.active_before_ms,
+            ascending=query.ascending,
+        )
+        for name, owner in names or [(keys.activity_index(kind), None)]
+    ]
+
+
+def _fingerprints(_: str, reply: Any) -> list[str]:
+    return [member.hex() for member in reply]

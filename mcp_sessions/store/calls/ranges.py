@@ -5,7 +5,7 @@ a first one finds out where the stretch is, from scores at even distances.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -39,6 +39,8 @@ class Stretched:
     since_ms: int | None = None
     before_ms: int | None = None
     ascending: bool = False
+    #: Indexes in the same shards. An entry is left out unless it is in all of them.
+    others: Sequence[str] = ()
 
 
 class Located(NamedTuple):
@@ -56,6 +58,15 @@ class Stretch(NamedTuple):
     total: int
 
 
+class Walked(NamedTuple):
+    """What a walk along an index found."""
+
+    #: In order.
+    entries: Sequence[Located]
+    #: Up to which entry, it included, everything was looked at; None: to the end.
+    reached: Entry | None
+
+
 class _Part(NamedTuple):
     """What one shard replied."""
 
@@ -64,6 +75,8 @@ class _Part(NamedTuple):
     #: How many entries come before these.
     start: int
     entries: Sequence[Entry]
+    #: The last one that was read, whether or not it is among these; None if nothing was.
+    last: Entry | None
 
 
 class _Quantiles(NamedTuple):
@@ -134,6 +147,33 @@ def at(index: Stretched, *, offset: int, limit: int) -> Operation[Stretch]:
     return _merged(index, parts, offset - sum({part.home: part.start for part in parts}.values()), limit)
 
 
+def sizes(stretches: Sequence[Stretched]) -> Operation[list[int]]:
+    """How many entries match the bounds of each, in one round trip; other indexes do not count."""
+    asked = [(number, home) for number, index in enumerate(stretches) for home in index.homes]
+    totals = [0] * len(stretches)
+    parts = yield [_members(home, stretches[number], None, 0, 0) for number, home in asked]
+    for (number, _), part in zip(asked, parts, strict=True):
+        totals[number] += part.total
+    return totals
+
+
+def walk(index: Stretched, after: Entry | None, *, most: int) -> Operation[Walked]:
+    """Look at about so many entries, from the first one or after one, and return those that are in all indexes."""
+    of_each = ceil(most / len(index.homes))
+    parts = yield from _pieces(index, dict.fromkeys(index.homes, of_each), after)
+    order = _order(index)
+    furthest: dict[str, Entry] = {}
+    for part in parts:
+        if part.last is not None and part.total - part.start > of_each:
+            known = furthest.get(part.home, part.last)
+            furthest[part.home] = max(known, part.last, key=order)
+    reached = min(furthest.values(), key=order, default=None)
+    found = _merged(index, parts, 0, sum(len(part.entries) for part in parts)).entries
+    if reached is not None:
+        found = [each for each in found if order(each.entry) <= order(reached)]
+    return Walked(found, reached)
+
+
 def _pieces(
     index: Stretched, wanted: dict[str, int], begin: Entry | None = None, *, offset: int = 0
 ) -> Operation[list[_Part]]:
@@ -148,13 +188,20 @@ def _pieces(
 
 def _merged(index: Stretched, parts: Sequence[_Part], offset: int, limit: int) -> Stretch:
     found = {each.fingerprint: Located(each, part.home) for part in parts for each in part.entries}
-    order = sorted(
-        found.values(),
-        key=lambda each: (each.entry.active_ms, each.entry.fingerprint),
-        reverse=not index.ascending,
-    )
+    order = sorted(found.values(), key=lambda each: position(each.entry), reverse=not index.ascending)
     total = sum({part.home: part.total for part in parts}.values())
     return Stretch(order[max(0, offset) : max(0, offset) + limit], total)
+
+
+def position(entry: Entry) -> tuple[int, str]:
+    """Where an entry is in a list of the oldest first."""
+    return entry.active_ms, entry.fingerprint
+
+
+def _order(index: Stretched) -> Callable[[Entry], tuple[int, int]]:
+    """Where an entry is in the order in which the index is read."""
+    sign = 1 if index.ascending else -1
+    return lambda entry: (sign * entry.active_ms, sign * int(entry.fingerprint, 16))
 
 
 def _bounds(index: Stretched) -> Iterable[Any]:
@@ -166,7 +213,7 @@ def _members(home: str, index: Stretched, begin: Entry | None, offset: int, limi
     """Some entries of one shard. `begin` is the entry after which they begin; without a fingerprint, their score."""
     score, member = ("", b"") if begin is None else (begin.active_ms, bytes.fromhex(begin.fingerprint))
     arguments = (*_bounds(index), score, member, offset, limit)
-    return Call(MEMBERS, home, (index.index,), arguments, _part)
+    return Call(MEMBERS, home, (index.index, *index.others), arguments, _part)
 
 
 def _quantiles(home: str, index: Stretched) -> Call[_Quantiles]:
@@ -175,8 +222,8 @@ def _quantiles(home: str, index: Stretched) -> Call[_Quantiles]:
 
 
 def _part(home: str, reply: Any) -> _Part:
-    total, start, flat = reply
-    return _Part(home, total, start, list(_entries(flat)))
+    total, start, flat, last = reply
+    return _Part(home, total, start, list(_entries(flat)), next(_entries(last), None))
 
 
 def _entries(flat: Sequence[bytes]) -> Iterator[Entry]:

@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.records import KEPT_HANDSHAKE_CHARS, Kind, Session, kept_handshake, parse_handshake
-from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script, warn_unreadable
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.ranges import Located
@@ -106,7 +105,7 @@ def alive(index: str, entries: Sequence[Located], *, kind: Kind = "session") -> 
             for home, some in gone.items()
             for call in (
                 *indexes.unindex(home, [index], some),
-                *indexes.unindex_each([keys.activity_index(kind), keys.ends_index(kind)], some),
+                *indexes.unindex_each(indexes.of_all(kind), some),
             )
         ]
     return [session for session in found if isinstance(session, Session)]

@@ -2,7 +2,8 @@
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.connections.defaults import log
@@ -27,8 +28,13 @@ REPEATED_MS: Final = 60_000
 #: What else an end deletes. The logs of exchanges have names that are not known here: see `streams.forget`.
 LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "subscriptions")
 
+_ENDED_PARTS: Final = (*SLIDING, "ended", "ended-record", "finished", *LASTING)
+
 CREATE: Final = Script("create", "_record")
-END: Final = Script("end", "_record", repeatable=True)
+#: Sessions that one script ends: half a millisecond in which Redis serves nobody else.
+MOST_ENDED: Final = 16
+
+END: Final = Script("end", "_record", repeatable=True, together=MOST_ENDED)
 ENDED: Final = Script("ended", repeatable=True)
 FEATURES: Final = Script("features", "_record", repeatable=True)
 
@@ -89,26 +95,50 @@ def end(
     session's deadline, because its id could open it again; and where anybody's session is ended and there is none, its
     record may be gone, and a tombstone is left for so long.
     """
-    ended: Session | None
-    [ended] = yield [_end(fingerprint, principal, reason, token or secrets.token_hex(8), lasting_ms)]
-    if ended is not None:
-        yield from places.give_back(
-            fingerprint, ended.principal, ended.handshake, now_ms=ended.last_activity_ms
-        )
-        if lasting_ms:
-            yield from _compact([ended])
+    [outcome] = yield [_end(fingerprint, principal, reason, token or secrets.token_hex(8), lasting_ms)]
+    if outcome is None:
+        return None
+    ended: Session = outcome.session
+    yield from places.give_back(fingerprint, ended.principal, ended.handshake, now_ms=ended.last_activity_ms)
+    if lasting_ms:
+        yield from _compact([ended])
     return ended
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """What became of sessions that were to end together."""
+
+    #: Those that this call ended.
+    ended: Sequence[Session]
+    #: Fingerprints: those of them of which streams may be left; those that this call found gone, somebody else's or too
+    #: young; and those of which nothing is known.
+    with_streams: Sequence[str]
+    gone: Sequence[str]
+    unknown: Sequence[str]
+    #: Why; None if all are known.
+    failure: StoreUnavailable | None
+
+
 def end_many(
-    fingerprints: Sequence[str], *, reason: EndReason, token: str, shards: int, lasting_ms: int = 0
-) -> Operation[list[Session | StoreUnavailable | None]]:
+    fingerprints: Sequence[str],
+    *,
+    reason: EndReason,
+    token: str,
+    shards: int,
+    lasting_ms: int = 0,
+    before_ms: int | None = None,
+) -> Operation[Ends]:
     """End anybody's sessions in two round trips, or four with `lasting_ms`.
 
-    The outcome of each: as of `end`, or why it is not known.
+    With `before_ms`, only those that were created before that moment, by the store's clock.
     """
-    outcomes = yield [_end(each, None, reason, token, lasting_ms, fails_alone=True) for each in fingerprints]
-    ended = [session for session in outcomes if isinstance(session, Session)]
+    outcomes = yield [
+        _end(each, None, reason, token, lasting_ms, before_ms=before_ms, fails_alone=True)
+        for each in fingerprints
+    ]
+    known = list(zip(fingerprints, outcomes, strict=True))
+    ended = [outcome.session for outcome in outcomes if isinstance(outcome, _Ended)]
     try:
         if ended:
             yield indexes.unindex_all(ended, shards=shards)
@@ -116,7 +146,13 @@ def end_many(
         log.debug("%d sessions stay in the indexes for a while: %s", len(ended), error)
     if lasting_ms:
         yield from _compact(ended)
-    return outcomes
+    return Ends(
+        ended=ended,
+        with_streams=[each for each, outcome in known if isinstance(outcome, _Ended) and outcome.has_streams],
+        gone=[each for each, outcome in known if outcome is None],
+        unknown=[each for each, outcome in known if isinstance(outcome, StoreUnavailable)],
+        failure=next((outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)), None),
+    )
 
 
 def _compact(ended: Sequence[Session]) -> Operation[None]:
@@ -126,6 +162,11 @@ def _compact(ended: Sequence[Session]) -> Operation[None]:
     return tombstones.compact(deadlines, others=others)
 
 
+class _Ended(NamedTuple):
+    session: Session
+    has_streams: bool
+
+
 def _end(
     fingerprint: str,
     principal: str | None,
@@ -133,13 +174,20 @@ def _end(
     token: str,
     lasting_ms: int,
     *,
+    before_ms: int | None = None,
     fails_alone: bool = False,
-) -> Call[Session | None]:
+) -> Call[_Ended | None]:
     whose = "" if principal is None else "=" + escape(principal)
     lasting = (SKEW_MS, lasting_ms + SKEW_MS) if lasting_ms else ("", "")
-    arguments = (whose, reason, TOMBSTONE_MS, token, REPEATED_MS, *lasting)
-    parts = (*SLIDING, "ended", "ended-record", *LASTING)
-    return Call(END, fingerprint, parts, arguments, parse_session, fails_alone=fails_alone)
+    before = "" if before_ms is None else before_ms
+    arguments = (len(_ENDED_PARTS), whose, reason, TOMBSTONE_MS, token, REPEATED_MS, *lasting, before)
+    return Call(END, fingerprint, _ENDED_PARTS, arguments, _ended, fails_alone=fails_alone)
+
+
+def _ended(fingerprint: str, replies: Sequence[Any]) -> _Ended | None:
+    [reply] = replies
+    session = parse_session(fingerprint, reply)
+    return None if session is None else _Ended(session, reply[3] == 1)
 
 
 def set_log_level(fingerprint: str, level: str) -> Call[bool]:
@@ -163,6 +211,17 @@ def end_reason(fingerprint: str) -> Call[str | None]:
     """Why a session was ended in the last minutes. None for one that lives, expired, or was lost by the server."""
     return Call(
         ENDED, fingerprint, ("ended",), (), lambda _, reply: reply.decode().split(" ")[0] if reply else None
+    )
+
+
+def end_token(fingerprint: str) -> Call[str | None]:
+    """The token of the call that ended a session in the last minutes. None as for `end_reason`."""
+    return Call(
+        ENDED,
+        fingerprint,
+        ("ended",),
+        (),
+        lambda _, reply: reply.decode().partition(" ")[2] if reply else None,
     )
 
 

@@ -82,8 +82,7 @@ def drop(fingerprints: Sequence[str], *, home: str, kind: Kind, now_ms: int) -> 
 
     It is not known in which other indexes they are. Their readers drop them there.
     """
-    names = (keys.activity_index(kind), keys.ends_index(kind))
-    yield indexes.unindex(home, names, [Entry(each, now_ms) for each in fingerprints])
+    yield indexes.unindex(home, indexes.of_all(kind), [Entry(each, now_ms) for each in fingerprints])
 
 
 def forget(fingerprints: Sequence[str], *, token: str) -> Operation[None]:

@@ -24,7 +24,7 @@ class SyncEmbeddedStore(SyncRunner):
 
     def __init__(self, keys: Keys, engine: Engine) -> None:
         super().__init__(keys)
-        self.engine = engine
+        self.engine = self.server = engine
 
     def inbox(self, node: str) -> bytes:
         """The key of a node's notifications."""

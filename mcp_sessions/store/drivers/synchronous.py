@@ -1,19 +1,20 @@
 """Calls on Redis from any thread, with the connections of `clients.sync_client`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from redis import Redis
 
 from mcp_sessions.connections.defaults import REDIS_ERRORS, log
-from mcp_sessions.connections.round_trips import Job, NoReply, round_trips
+from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, round_trips
 from mcp_sessions.connections.sync_cluster import cluster_replies
 from mcp_sessions.connections.sync_connections import execute, replies_of
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.call import Call, Operation, check_unused, failure
 from mcp_sessions.store.clients import SyncClient
+from mcp_sessions.store.drivers import SyncStore
 from mcp_sessions.store.keys import Keys
 
 T = TypeVar("T")
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 class SyncRunner(ABC):
     """Drives calls and operations over whatever gives the replies of jobs."""
+
+    #: Equal for stores whose calls can share a round trip.
+    server: Hashable
 
     def __init__(self, keys: Keys, *, clock: Callable[[], int] | None = None) -> None:
         self._keys = keys
@@ -48,13 +52,19 @@ class SyncRunner(ABC):
             return cast("T", stop.value)
 
     def run_all(self, calls: Iterable[Call[Any]], /) -> list[Any]:
-        calls = list(calls)
-        now = "" if self._clock is None else self._clock()
-        jobs: list[Job] = [
-            (call.script, self._keys.resolve(call.home, call.parts), (now, *call.arguments)) for call in calls
-        ]
-        replies = self._replies(jobs) if jobs else []
-        return [self._result(call, reply) for call, reply in zip(calls, replies, strict=True)]
+        return self.run_beside([(self, list(calls))])[0]
+
+    def run_beside(self, asked: "Sequence[tuple[SyncRunner, Sequence[Call[Any]]]]") -> list[list[Any]]:
+        """The results of calls on stores whose `server` is that of this one, in one round trip."""
+        jobs: list[Job] = []
+        for store, calls in asked:
+            now = "" if store._clock is None else store._clock()
+            jobs += [
+                (call.script, store._keys.resolve(call.home, call.parts), (now, *call.arguments))
+                for call in calls
+            ]
+        replies = iter(self._replies(jobs) if jobs else ())
+        return [[store._result(call, next(replies)) for call in calls] for store, calls in asked]
 
     def _result(self, call: Call[Any], reply: Any) -> Any:
         if call.script.takes_many and isinstance(reply, list):
@@ -74,22 +84,63 @@ class SyncRunner(ABC):
         return result
 
 
+def run_together(works: Sequence[tuple[SyncStore, Operation[T]]]) -> list[T]:
+    """The results of operations on several stores, side by side: what they wait for at the same time shares a round trip
+    where the stores share a server. Raises: StoreUnavailable.
+    """
+    results: dict[int, T] = {}
+    answers: dict[int, list[Any] | None] = dict.fromkeys(range(len(works)))
+    while answers:
+        asked: dict[int, Sequence[Call[Any]]] = {}
+        for number, answer in answers.items():
+            try:
+                asked[number] = works[number][1].send(answer)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration as stop:
+                results[number] = stop.value
+        answers = {}
+        by_server: dict[Hashable, list[int]] = {}
+        for number in asked:
+            store = works[number][0]
+            by_server.setdefault(getattr(store, "server", id(store)), []).append(number)
+        for numbers in by_server.values():
+            first = works[numbers[0]][0]
+            if isinstance(first, SyncRunner):
+                runners = [(cast("SyncRunner", works[number][0]), asked[number]) for number in numbers]
+                answers.update(zip(numbers, first.run_beside(runners), strict=True))
+            else:
+                found = iter(first.run_all([call for number in numbers for call in asked[number]]))
+                answers.update({number: [next(found) for _ in asked[number]] for number in numbers})
+    return [results[number] for number in range(len(works))]
+
+
 class SyncRedisStore(SyncRunner):
     """See `drivers.SyncStore`."""
 
     shared = True
 
     def __init__(
-        self, keys: Keys, connect: Callable[[], SyncClient], *, clock: Callable[[], int] | None = None
+        self,
+        keys: Keys,
+        connect: Callable[[], SyncClient],
+        *,
+        clock: Callable[[], int] | None = None,
+        server: Hashable = None,
     ) -> None:
         super().__init__(keys, clock=clock)
         self._connect = connect
+        self._gathering = Gathering(together=True)
+        self.server = connect if server is None else server
 
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
         try:
             client = self._connect()
         except REDIS_ERRORS as error:  # a Cluster's client asks for its nodes
             return [NoReply(error, sent=False)] * len(jobs)
-        if isinstance(client, Redis):
+        if not isinstance(client, Redis):
+            return cluster_replies(client, jobs)
+        script = jobs[0][0]
+        if script.together == 1 or any(each is not script for each, _, _ in jobs):
             return replies_of(round_trips(jobs), partial(execute, client))
-        return cluster_replies(client, jobs)
+        steps = self._gathering.round_trips(jobs, most=script.together)
+        replies = replies_of(steps, partial(execute, client))
+        return [reply if isinstance(reply, Exception) else [reply] for reply in replies]

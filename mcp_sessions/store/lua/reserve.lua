@@ -1,6 +1,6 @@
 -- Take a new record's place in indexes of one shard, unless a cap forbids it.
 -- Atomic so that records that are made at the same moment do not exceed the cap together.
--- KEYS: 1 gone, then the indexes, then, if they are those of the record's own shard, client names and ends.
+-- KEYS: 1 gone, then the indexes, then, if they are those of the record's own shard, client names, ends, fingerprints.
 -- ARGV: 1 now or '', 2 fingerprint, 3 one that has a place so far and gives it up, or '', 4 in how many ms it ends, 5 for
 --       how many ms longer its entries stay, 6 how many indexes, 7 client name, 8 how long a client name is remembered ms,
 --       9 for how many ms the oldest entries can matter, then for each cap: 1 for the cap of all or 2 for the
@@ -30,11 +30,13 @@ for i = 2, count do
   live(KEYS[i], keep)
 end
 if #KEYS > count then
-  local names, ends = KEYS[count + 1], KEYS[count + 2]
+  local names, ends, fingerprints = KEYS[count + 1], KEYS[count + 2], KEYS[count + 3]
   redis.call('ZADD', names, 'GT', string.format('%.0f', now), ARGV[7])
   redis.call('ZREMRANGEBYRANK', names, 0, -101)
   redis.call('PEXPIRE', names, ARGV[8])
   redis.call('ZADD', ends, string.format('%.0f', now + left), member)
   live(ends, keep)
+  redis.call('ZADD', fingerprints, 0, member)
+  live(fingerprints, keep)
 end
 return nil

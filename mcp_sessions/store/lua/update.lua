@@ -1,6 +1,6 @@
 -- Put records where their last activity belongs in indexes of one shard, unless they are gone. For several records at a
 -- time. Atomic so that a record that ends in the middle does not come back.
--- KEYS: for each: gone, then the indexes, and, if they are those of the record's own shard, ends.
+-- KEYS: for each: gone, then the indexes, and, if they are those of the record's own shard, ends and fingerprints.
 -- ARGV: 1 now or '' (not used), then for each: how many keys, how many indexes, fingerprint, last activity ms, when it
 --       ends ms, for how many ms longer its entries stay.
 -- Returns: for each 1 if it was written, 0 if it is gone; an error if one of its keys is of another type, which is no
@@ -16,6 +16,8 @@ local function put(key, arg)
   if tonumber(ARGV[arg]) > 1 + tonumber(ARGV[arg + 1]) then
     redis.call('ZADD', KEYS[after + 1], ends, member)
     live(KEYS[after + 1], keep)
+    redis.call('ZADD', KEYS[after + 2], 0, member)
+    live(KEYS[after + 2], keep)
   end
   return 1
 end

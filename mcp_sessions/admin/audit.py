@@ -1,0 +1,236 @@
+"""What operators did, and the jobs that end records, in the admin. Nothing can be added, changed or deleted."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
+from django.db.transaction import non_atomic_requests
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.functional import cached_property
+
+from mcp_sessions import conf
+from mcp_sessions.admin import common
+from mcp_sessions.audit.models import (
+    ACTIONS,
+    FINISHED,
+    OUTCOMES,
+    RUNNING,
+    STOPPED,
+    STOPPING,
+    AuditEntry,
+    EndingJob,
+)
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.inventory.principals import principal_named
+from mcp_sessions.jobs import driving
+from mcp_sessions.records import FINGERPRINT_PREFIX, KINDS, WORDS
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+#: Entries that a page counts, and pages through.
+MOST_COUNTED: Final = 10_000
+#: Seconds for which one request of the page of a job goes on with it.
+STEP_SECONDS: Final = 1.0
+#: What follows every digit of a fingerprint in the order of texts.
+_BEHIND: Final = "g"
+
+
+class _BoundedPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts so many entries at most: to count a million takes longer than to show a page of them."""
+
+    @cached_property
+    def count(self) -> int:
+        entries: Any = self.object_list
+        found: int = entries[:MOST_COUNTED].count()
+        return found
+
+
+class _Choice(admin.SimpleListFilter):
+    """A filter whose choices are known without looking at the entries."""
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        value = self.value()
+        return queryset if value is None else queryset.filter(**{str(self.parameter_name): value})
+
+
+class ActionFilter(_Choice):
+    title = parameter_name = "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(ACTIONS.items())
+
+
+class OutcomeFilter(_Choice):
+    title = parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(OUTCOMES.items())
+
+
+class KindFilter(_Choice):
+    title = parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(kind, WORDS[kind][0]) for kind in KINDS]
+
+
+class EndpointFilter(_Choice):
+    title = parameter_name = "endpoint"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(alias, alias) for alias in conf.aliases()] if len(conf.aliases()) > 1 else []
+
+
+class WhenFilter(admin.SimpleListFilter):
+    title = parameter_name = "when"
+    ages: Final = {
+        "hour": ("Last hour", timedelta(hours=1)),
+        "day": ("Last day", timedelta(days=1)),
+        "week": ("Last week", timedelta(days=7)),
+        "month": ("Last 30 days", timedelta(days=30)),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(value, title) for value, (title, _) in self.ages.items()]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        _, age = self.ages.get(self.value() or "", ("", None))
+        return queryset if age is None else queryset.filter(when__gte=timezone.now() - age)
+
+
+class _ReadOnly(ModelAdmin):
+    """Nothing can be changed."""
+
+    show_facets = admin.ShowFacets.NEVER
+    show_full_result_count = False
+    list_per_page = 100
+    list_max_show_all = 200
+    paginator = _BoundedPaginator
+    sortable_by = ()
+    actions = None
+
+    class Media:
+        css: Final = {"all": ("mcp_sessions/admin.css",)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(_ReadOnly):
+    """Viewing needs `view_auditentry`."""
+
+    list_display = ("when", "title", "done", "principal_name", "client", "by", "reason", "job")
+    list_filter = (WhenFilter, ActionFilter, OutcomeFilter, KindFilter, EndpointFilter)
+    search_fields = ("fingerprint",)
+    search_help_text = (
+        "Search by a fingerprint or its first 8 digits, a principal, or the whole name of a user or operator."
+    )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[AuditEntry]", search_term: str
+    ) -> "tuple[QuerySet[AuditEntry], bool]":
+        """Each meaning of a text is one that an index serves."""
+        text = search_term.strip()
+        if not text:
+            return queryset, False
+        digits = text.lower()
+        if FINGERPRINT_PREFIX.match(digits):
+            return queryset.filter(fingerprint__gte=digits, fingerprint__lt=digits + _BEHIND), False
+        return queryset.filter(Q(principal=principal_named(text)) | Q(by=text)), False
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        return lookup in ("fingerprint", "job") or super().lookup_allowed(lookup, value, request)
+
+    @admin.display(description="what")
+    def done(self, obj: AuditEntry) -> str:
+        return obj.done
+
+
+@admin.register(EndingJob)
+class EndingJobAdmin(_ReadOnly):
+    """Viewing needs `view_endingjob` or `expire_session`; going on with a job and stopping it need the latter."""
+
+    list_display = ("__str__", "created", "state", "described", "ended", "expected", "by", "reason")
+
+    def has_view_permission(self, request: HttpRequest, obj: EndingJob | None = None) -> bool:
+        return super().has_view_permission(request, obj) or self._may_act(request)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return super().has_module_permission(request) or self._may_act(request)
+
+    def get_urls(self) -> list[URLPattern]:
+        # Intentions must be in the database before the ends: no transaction may be around both.
+        view = non_atomic_requests(self.admin_site.admin_view(self.job_view))
+        name = f"{self.opts.app_label}_{self.opts.model_name}_change"
+        return [path("<int:pk>/change/", view, name=name), *super().get_urls()]
+
+    @common.explains_store_outages
+    def job_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Progress of a job. A POST goes on with it for a moment, stops it, or resumes it."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        job = EndingJob.objects.filter(pk=pk).first()
+        if job is None:
+            raise Http404(f"There is no job {pk}.")
+        if request.method == "POST":
+            return self._act(request, job)
+        context = common.context(self, request, f"{str(job).capitalize()}: {job.described}") | {
+            "job": job,
+            "may_act": self._may_act(request),
+            "is_open": job.state in (RUNNING, STOPPING),
+            "is_stopped": job.state == STOPPED,
+            "is_done": job.state == FINISHED,
+            "is_driven": job.driven_until is not None and job.driven_until > timezone.now(),
+        }
+        return TemplateResponse(request, "admin/mcp_sessions/endingjob/job.html", context)
+
+    def _act(self, request: HttpRequest, job: EndingJob) -> HttpResponse:
+        if not self._may_act(request):
+            raise PermissionDenied
+        try:
+            match request.POST.get("act"):
+                case "stop":
+                    job = driving.stop(job)
+                case "resume":
+                    driving.resume(job)
+                    job = driving.drive(job, seconds=STEP_SECONDS)
+                case _:
+                    job = driving.drive(job, seconds=STEP_SECONDS)
+        except StoreUnavailable as error:
+            job.refresh_from_db()
+            if not _wants_json(request):
+                self.message_user(request, f"The session store cannot be reached: {error}", messages.ERROR)
+        if not _wants_json(request):
+            return HttpResponseRedirect(request.path)
+        return JsonResponse(
+            {
+                "state": job.state,
+                "ended": job.ended,
+                "gone": job.gone,
+                "expected": job.expected,
+                "problem": job.problem,
+            }
+        )
+
+    def _may_act(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("mcp_sessions.expire_session")
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    return request.headers.get("Accept") == "application/json"

@@ -1,0 +1,1 @@
+"""Jobs that end records for operators: begun once, driven in batches by whoever is there, and resumed after a crash."""
