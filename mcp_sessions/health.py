@@ -25,12 +25,15 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> HttpResponse:
     """200 if all databases and all endpoints' session stores answer, and every SERVER can be imported.
 
-    Otherwise 503, with one line for each problem; also as soon as the process is told to stop. With 200, one line for
+    Otherwise 503, with one line for each problem; also as soon as the process is told to stop, and
+    while an operator drains it. With 200, one line for
     each thing that is wrong and no reason to send requests elsewhere. A store that is away is one where ON_STORE_DOWN
     is "serve" and the process has reached it before: then the first line is "degraded".
     """
     if lifecycle.is_stopping():
         return _plain("This process is stopping.", status=503)
+    if lifecycle.is_draining():
+        return _plain("An operator drains this process.", status=503)
     silent, degraded, notes = _stores()
     problems = [*_silent_databases(), *silent, *_missing_servers()]
     if problems:

@@ -1,4 +1,6 @@
-"""What happens when this process is told to stop: hooks in three phases, which the server runs.
+"""What happens when this process begins to serve, and when it is told to stop: hooks, which the server runs.
+
+Hooks of the start run when the server listens; the first requests may be faster. When it stops there are three phases:
 
 1. *Drain*: no new connections are accepted; requests in flight may finish. Close what would never end by itself.
 2. *Abort*: the drain time is over. Answer what is left; its connections are still open.
@@ -7,7 +9,7 @@
 Our daphne runs the drain hooks before it waits for the requests in flight, the abort hooks when it no longer does, and
 the shutdown hooks after the last connection. For a server that supports ASGI lifespan (uvicorn, hypercorn), put
 `lifespan` into the ProtocolTypeRouter. Such a server sends "shutdown" only after it has waited for the open connections
-or cancelled them, and then all three phases run one after the other. So limit that wait
+or cancelled them, and then these phases run one after the other. So limit that wait
 (`uvicorn --timeout-graceful-shutdown 10`). Plain daphne runs none of them: it cancels every request in flight at once,
 and connections end with the process.
 """
@@ -62,10 +64,22 @@ class _Phase:
             logger.exception("The %s hook %r failed.", self.name, hook)
 
 
+_start: Final = _Phase("start")
 _drain: Final = _Phase("drain")
 _abort: Final = _Phase("abort")
 _shutdown: Final = _Phase("shutdown")
 _stopping: Final = threading.Event()
+_draining: Final = threading.Event()
+
+
+def on_start(hook: Hook) -> Hook:
+    """Call this coroutine function, in the serving event loop, when the server has begun to listen.
+
+    All start hooks run at the same time. What they raise is logged: the server serves all the same. Registering a hook
+    again does nothing. Also works as a decorator.
+    """
+    _start.hooks.setdefault(hook)
+    return hook
 
 
 def on_drain(hook: Hook) -> Hook:
@@ -109,6 +123,24 @@ def is_stopping() -> bool:
     return _stopping.is_set()
 
 
+def take_on_nothing(drains: bool) -> None:
+    """An operator drains this process, or lets it take on something again: see `is_draining`."""
+    (_draining.set if drains else _draining.clear)()
+
+
+def is_draining() -> bool:
+    """Whether an operator drains this process: it is not ready, and opens no session and no stream that stays.
+
+    It answers whatever else it gets, and does not stop by itself.
+    """
+    return _draining.is_set()
+
+
+async def start(seconds: float = HOOK_SECONDS) -> None:
+    """Run the start hooks for at most `seconds`. Exceptions are logged. Called by servers."""
+    await _start.run_together(seconds)
+
+
 async def drain(seconds: float = HOOK_SECONDS) -> None:
     """Run the drain hooks for at most `seconds`. Exceptions are logged. Called by servers."""
     await _drain.run_together(seconds)
@@ -129,6 +161,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     while True:
         message: Any = await receive()
         if message["type"] == "lifespan.startup":
+            await start()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             stop_soon()

@@ -60,7 +60,10 @@ class MCPSession(models.Model):
         ordering = ("-last_activity",)
         base_manager_name = "objects"
         default_permissions = ("view",)
-        permissions = (("expire_session", "Can force-expire MCP sessions"),)
+        permissions = (
+            ("expire_session", "Can force-expire MCP sessions"),
+            ("view_session_state", "Can view the state of MCP sessions"),
+        )
 
     def __str__(self) -> str:
         return self._title

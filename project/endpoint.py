@@ -40,6 +40,7 @@ READERS: Final[dict[str, Callable[[str], object]]] = {
     "MAX_REQUESTS_PER_SESSION": count,
     "MAX_LISTENERS_PER_PRINCIPAL": cap,
     "INVENTORY": boolean,
+    "RECENT_REQUESTS": count,
     "MAX_SUBSCRIPTIONS": count,
     "RERUN_LOST_CALLS": boolean,
     "ALLOWED_ORIGINS": words,

@@ -3,7 +3,6 @@
 Nothing can be added or changed.
 """
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.contrib import admin, messages
@@ -16,15 +15,15 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from mcp_sessions import conf
-from mcp_sessions.admin import common, ending_all, filters, overview
+from mcp_sessions.admin import common, ending_all, filters, operating, overview
 from mcp_sessions.admin.actions import force_expire
 from mcp_sessions.admin.audit import AuditEntryAdmin, EndingJobAdmin
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
+from mcp_sessions.admin.live_columns import LiveColumns
 from mcp_sessions.admin.tokens import PersonalTokenAdmin
 from mcp_sessions.errors import UnsupportedLookup
-from mcp_sessions.inventory import display, search
+from mcp_sessions.inventory import search
 from mcp_sessions.inventory.kinds import EXPLANATIONS
-from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.models import AuditEntry, MCPSession
 from mcp_sessions.records import KINDS, WORDS, Kind
 from mcp_sessions.store.factory import sync_store_for
@@ -56,8 +55,11 @@ _EXPLANATIONS: Final = [(WORDS[kind][0], EXPLANATIONS[kind].is_) for kind in KIN
 
 
 @admin.register(MCPSession)
-class MCPSessionAdmin(RecordColumns, ModelAdmin):
-    """Viewing needs `view_mcpsession`; force-expiring also needs `expire_session`."""
+class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
+    """Viewing needs `view_mcpsession`, and `view_session_state` to read what tools keep in records.
+
+    Force-expiring, and whatever else an operator asks of clients and processes, also needs `expire_session`.
+    """
 
     actions = (force_expire,)
     list_display = (
@@ -111,6 +113,8 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: MCPSession | None = None) -> Any:
         """What is meaningful for the kind of the record."""
         sections = () if obj is None else SECTIONS[obj.record.kind]
+        if not request.user.has_perm("mcp_sessions.view_session_state"):
+            sections = [(title, tuple(map(_without_values, fields))) for title, fields in sections]
         return [(title, {"fields": fields}) for title, fields in sections]
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
@@ -163,6 +167,8 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
         fingerprint = unquote(object_id)
         if self.has_view_permission(request) and self.get_object(request, fingerprint) is None:
             return self._gone(request, fingerprint)
+        if request.method == "POST" and "notify" in request.POST:
+            return operating.notify_view(self, request, fingerprint)
         context = {"can_expire": self.has_expire_permission(request)}
         response = super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
         # Rendered here, because rendering reads the state of the record, which may fail.
@@ -187,6 +193,7 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
             path(
                 "overview/", self.admin_site.admin_view(self.overview_view), name=f"{self._url_name}_overview"
             ),
+            path("now/", self.admin_site.admin_view(self.now_view), name=f"{self._url_name}_now"),
             path("end-all/", self.admin_site.admin_view(self.end_all_view), name=f"{self._url_name}_end_all"),
         ]
         return [*own, *super().get_urls()]
@@ -203,17 +210,12 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
     @common.explains_store_outages
     def nodes_view(self, request: HttpRequest) -> HttpResponse:
         """The nodes of all endpoints."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        aliases = conf.aliases()
-        found = nodes_of(aliases)
-        rows = [{**asdict(node), "ago": display.ago(node.seen)} for node in found]
-        context = common.context(self, request, "Nodes") | {
-            "nodes": rows,
-            "several": len(aliases) > 1,
-            "strangers": sorted({node.endpoint for node in found if node.is_stranger}),
-        }
-        return TemplateResponse(request, "admin/mcp_sessions/mcpsession/nodes.html", context)
+        return operating.nodes_view(self, request)
+
+    @common.explains_store_outages
+    def now_view(self, request: HttpRequest) -> HttpResponse:
+        """What runs now in all of them."""
+        return operating.now_view(self, request)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -233,6 +235,10 @@ class MCPSessionAdmin(RecordColumns, ModelAdmin):
         self.message_user(request, text, messages.WARNING)
         name = f"admin:{self._url_name}_{page}"
         return HttpResponseRedirect(reverse(name, args=args, current_app=self.admin_site.name))
+
+
+def _without_values(field: str) -> str:
+    return "state_sizes" if field == "state" else field
 
 
 class HistoryLine:

@@ -25,16 +25,21 @@ ONE_LINE: Final = 24
 _WHO: Final = ("full_fingerprint", "endpoint", "client", "principal_name", "protocol")
 _TIMES: Final = ("created_at", "active_at", "expires_at", "deadline_at")
 _ACTIVITY: Final = ("Activity", (*_TIMES, "requests", "last_call"))
-_CLIENT: Final = ("client_info", "capabilities")
+_LIVE: Final = ("Now", ("in_flight", "open_streams"))
+_RECENT: Final = ("Last requests", ("recent_requests",))
+_CLIENT: Final = ("abilities", "client_info", "capabilities")
 _STATE: Final = ("State", ("state",))
 
 #: The sections of a record's page, and their fields, by its kind.
 SECTIONS: Final[Mapping[Kind, Sequence[tuple[str | None, tuple[str, ...]]]]] = {
     "session": (
         (None, ("kind", *_WHO, "opened_with", "phase")),
+        _LIVE,
         _ACTIVITY,
+        _RECENT,
         ("Chosen by the client", ("tools", "log_level", *_CLIENT)),
         _STATE,
+        ("Its user", ("others",)),
     ),
     "handle": ((None, ("kind", "name", *_WHO)), _ACTIVITY, _STATE, ("The client that made it", _CLIENT)),
     "user": ((None, ("kind", *_WHO)), _ACTIVITY, _STATE, ("The client that used it first", _CLIENT)),
@@ -44,7 +49,7 @@ SECTIONS: Final[Mapping[Kind, Sequence[tuple[str | None, tuple[str, ...]]]]] = {
         _STATE,
         ("The client that began it", _CLIENT),
     ),
-    "caller": ((None, ("kind", *_WHO)), _ACTIVITY, ("Sent by the client", _CLIENT)),
+    "caller": ((None, ("kind", *_WHO)), _LIVE, _ACTIVITY, _RECENT, ("Sent by the client", _CLIENT)),
     "listener": ((None, ("kind", *_WHO)), ("Activity", _TIMES), ("Sent by the client", _CLIENT)),
 }
 

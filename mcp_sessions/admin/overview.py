@@ -108,7 +108,7 @@ def _tiles(shown: Overview) -> Sequence[tuple[str, str, str]]:
             ("Open streams", _number(streams[-1]) if streams else "0", "a minute ago at most"),
         ]
     memory = sum(server.used_memory for some in shown.servers.values() for server in some)
-    tiles += [("Processes", f"{len({node.id for node in shown.nodes}):,}", "")]
+    tiles += [("Processes", f"{shown.processes:,}", "")]
     if memory:
         slowest = max(server.seconds for some in shown.servers.values() for server in some)
         tiles += [("Redis", filesizeformat(memory), f"answers in {1000 * slowest:.1f} ms")]

@@ -93,6 +93,25 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallCancelled:
+    """An operator cancelled a request that the receiving node answers."""
+
+    #: Its number among the requests of that process.
+    number: int
+    #: Who did it, for the log.
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainAsked:
+    """An operator asked the receiving process to take on nothing new, or to do so again."""
+
+    drains: bool
+    #: Who did it, for the log.
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
     """The server announced that tools, prompts, resources or one resource changed (broadcast)."""
 
@@ -119,6 +138,8 @@ Notification = (
     | MinCreatedRaised
     | BroadcastsPosted
     | Cancelled
+    | CallCancelled
+    | DrainAsked
     | Announced
     | OperatorActed
 )

@@ -144,6 +144,8 @@ class Endpoint:
     inventory: bool = True
     #: Resources that one session may subscribe to, and that one `subscriptions/listen` may name.
     max_subscriptions: int = 100
+    #: What the last requests of each session and caller did is kept for operators: so many; 0 for none.
+    recent_requests: int = 50
     #: Whether a call that was lost with its process is run again when its client resumes the stream. It runs once for
     #: each process that died with it, three times at most. This applies only to tools annotated with `readOnlyHint` or
     #: `idempotentHint`.

@@ -22,6 +22,8 @@ ON_STORE_DOWN: Final = ("503", SERVE)
 END_ON: Final = ("logout", "password-change", "deactivation", "deletion")
 #: Every list reads each shard.
 MOST_SHARDS: Final = 256
+#: Requests that are kept of a record: Redis stores more of them in a form that takes several times the memory.
+MOST_RECENT: Final = 100
 #: Signature algorithms whose key for checking cannot make signatures.
 ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 #: How long a record that is no session may live.
@@ -138,6 +140,10 @@ _RULES: Final[Mapping[str, Rule]] = {
         "seconds above 0 or a timedelta, at most 365 days",
     ),
     **dict.fromkeys(_COUNTS, _COUNT),
+    "RECENT_REQUESTS": (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_RECENT,
+        f"an integer from 0 to {MOST_RECENT}",
+    ),
     "INDEX_SHARDS": (
         lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_SHARDS,
         f"an integer from 1 to {MOST_SHARDS}, or None",

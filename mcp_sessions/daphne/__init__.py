@@ -1,6 +1,7 @@
 """daphne, patched and draining: `python -m mcp_sessions.daphne ARGS`, with every argument of the `daphne` command.
 
-`startup.patch_daphne` puts the same server into the `daphne` command itself.
+`startup.patch_daphne` puts the same server into the `daphne` command itself. When it listens, it runs the
+`lifecycle.on_start` hooks.
 
 On SIGTERM or SIGINT it is no longer ready, stops listening, closes WebSockets with code 1001, runs the
 `lifecycle.on_drain` hooks, waits up to `--drain-timeout` seconds for these and for the requests in flight, closes idle
@@ -78,9 +79,11 @@ class Server(PacedServer):
         super().__init__(*args, **kwargs)
         self.drain_seconds = drain_seconds
         self.draining = False
-        self._ports: list[Any] = []
+        self._ports, self._starting = list[Any](), list[Any]()
 
     def listen_success(self, port: Any) -> None:
+        if not self._ports:
+            reactor.callWhenRunning(lambda: self._starting.append(asyncio.ensure_future(lifecycle.start())))
         self._ports.append(port)
         if self.verbosity <= 1:
             self.http_factory.log = _write_no_line

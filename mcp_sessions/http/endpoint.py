@@ -39,7 +39,7 @@ from mcp_sessions.http.responses import preflight, reject, respond, with_cors
 from mcp_sessions.records import Session
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.server import HANDSHAKE_VERSIONS
-from mcp_sessions.serving.runtime import Runtime, runtime_for
+from mcp_sessions.serving.runtime import Runtime, runtime_for, served
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.streams.standalone import StandaloneChannel
@@ -69,6 +69,7 @@ class MCPEndpoint:
         self.alias = alias
         self._unavailable = Repeats(logger, f"Requests to endpoint {alias!r} refused without the store")
         conf = endpoint(alias)
+        served.add(alias)
         self.authenticators = authenticators_for(conf)
         self._serve = gated(conf, self._dispatch, self.authenticators, authenticate)
 

@@ -3,6 +3,7 @@
 from math import inf
 from typing import Final
 
+from mcp_sessions import lifecycle
 from mcp_sessions.authentication.identity import NOBODY, identity_of
 from mcp_sessions.current import current_request
 from mcp_sessions.errors import TooManySessions
@@ -28,7 +29,7 @@ async def serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: S
 
     Whoever answers, handlers run in this task or in children of it: context variables that are set here are theirs.
     """
-    if runtime.draining and _LISTENS in scope["headers"]:
+    if (runtime.draining or lifecycle.is_draining()) and _LISTENS in scope["headers"]:
         return await reject(send, rejections.STOPPED)
     if not runtime.admission.open_stream():
         return await reject(send, rejections.TOO_MANY_STREAMS)
@@ -102,7 +103,7 @@ async def _listen(
     current_request.reset(token)
     if "error" in response:
         return await send_message(send, response, status=status_of(response))
-    if runtime.draining:  # it has been told to stop since the headers came
+    if runtime.draining or lifecycle.is_draining():  # it has been told to stop since the headers came
         return await reject(send, rejections.STOPPED)
     serving = runtime.listeners.serve(
         request,

@@ -5,7 +5,7 @@ from typing import Final
 
 from mcp_types import INVALID_PARAMS
 
-from mcp_sessions import counting, ids
+from mcp_sessions import counting, ids, lifecycle
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http.events import event
@@ -32,8 +32,12 @@ async def initialize(
 ) -> None:
     """Lifecycle → Initialization. The session exists for every process before the response is sent.
 
+    A process that an operator drains opens none: 503, for another process to do it.
+
     With RESPONSE = "sse" the response is an event stream of one event. It has no id: there is nothing to resume.
     """
+    if lifecycle.is_draining():
+        return await reject(send, rejections.STOPPED)
     conf = runtime.context.conf()
     as_stream = conf.response == "sse"
     try:

@@ -20,6 +20,8 @@ VALUE_CHARS: Final = 400
 STATE_NAMES: Final = 100
 #: Characters of a pretty-printed JSON document.
 JSON_CHARS: Final = 10_000
+_SIZE_ROW: Final = '<tr><th scope="row">{}</th><td>{}</td></tr>'
+_STATE_ROW: Final = '<tr><th scope="row">{}</th><td>{}</td><td><code>{}</code></td></tr>'
 _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60))
 
 
@@ -38,6 +40,11 @@ def client(name: str, version: str) -> str:
 def ago(moment: datetime) -> str:
     """How long ago that was: "12 s ago", "4 min ago", "3 h ago", "2 d ago"."""
     return f"{_duration(timezone.now() - moment)} ago"
+
+
+def lasting(since: datetime) -> str:
+    """How long something has lasted: "12 s", "4 min"."""
+    return _duration(timezone.now() - since)
 
 
 def remaining(moment: datetime) -> str:
@@ -78,20 +85,23 @@ def pretty_json(value: Any) -> SafeString:
     return format_html('<pre class="mcp-json">{}</pre>', _cut(text, JSON_CHARS))
 
 
-def state_table(state: Mapping[str, str]) -> SafeString:
-    """The size of a record's state, and its names with the size and the beginning of each value, which is JSON text.
+def state_table(state: Mapping[str, str], *, values: bool = True) -> SafeString:
+    """The size of a record's state, and its names with the size of each value, and its beginning unless `values` is
+    False. Values are JSON texts.
 
     Sizes are those that the limits apply to: bytes of names and values.
     """
     if not state:
         return format_html('<span class="quiet">{}</span>', "nothing")
-    rows = [_state_row(name, state[name]) for name in sorted(state)[:STATE_NAMES]]
+    names = sorted(state)[:STATE_NAMES]
+    rows = [_state_row(name, state[name])[: 3 if values else 2] for name in names]
     more = len(state) - len(rows)
     return format_html(
         '<p class="mcp-size">{}</p><table class="mcp-state"><thead><tr><th scope="col">Name</th><th scope="col">Bytes'
-        '</th><th scope="col">Value</th></tr></thead><tbody>{}</tbody></table>{}',
+        "</th>{}</tr></thead><tbody>{}</tbody></table>{}",
         f"{_counted(state_bytes(state), 'byte')} in {_counted(len(state), 'name')}",
-        format_html_join("", '<tr><th scope="row">{}</th><td>{}</td><td><code>{}</code></td></tr>', rows),
+        format_html('<th scope="col">{}</th>', "Value") if values else "",
+        format_html_join("", _STATE_ROW if values else _SIZE_ROW, rows),
         format_html("<p>and {} more</p>", more) if more else "",
     )
 

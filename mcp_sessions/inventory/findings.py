@@ -20,9 +20,8 @@ NEARLY: Final = 0.9
 #: A tool is failing if so many of its calls have failed, and this part of them.
 FAILED_CALLS: Final = 5
 FAILED_PART: Final = 0.2
-#: Seconds by which clocks may differ, and for which a node may be silent.
+#: Seconds by which clocks may differ.
 SKEW_SECONDS: Final = 2.0
-SILENT_SECONDS: Final = 8.0
 #: The oldest release of Redis that has what the scripts call.
 OLDEST: Final = (6, 2)
 
@@ -149,9 +148,17 @@ def of_nodes(alias: str, nodes: Sequence[ServingNode], *, now_ms: int) -> Iterat
             "one of them opened are unknown to others.",
             cure="Give all of them the same SECRET_KEY, and what it was before in SECRET_KEY_FALLBACKS.",
         )
+    versions = sorted({node.version for node in nodes if node.version and not node.is_silent})
+    if len(versions) > 1:
+        yield Finding(
+            code="mixed-versions",
+            level="note",
+            what=f"The processes that serve the endpoint {alias!r} have different versions: {', '.join(versions)}.",
+            cure="Nothing during a deploy. Otherwise restart those with the older one.",
+        )
     for node in nodes:
         silent = now_ms / 1000 - node.seen.timestamp()
-        if silent > SILENT_SECONDS:
+        if node.is_silent:
             yield Finding(
                 code="node-silent",
                 level="error",

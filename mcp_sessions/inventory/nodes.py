@@ -1,12 +1,61 @@
-"""The nodes that serve each endpoint, as their heartbeats report them."""
+"""The nodes that serve each endpoint, and what runs in them, as they report it."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
-from mcp_sessions.store.calls import nodes
+from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS
+from mcp_sessions.inventory.principals import names_of
+from mcp_sessions.records import KINDS, Kind
+from mcp_sessions.store.calls import nodes, validity
 from mcp_sessions.store.calls.nodes import NodeEntry
+from mcp_sessions.store.drivers import SyncStore
 from mcp_sessions.store.factory import sync_store_for
+
+#: Seconds without a sign of life after which a node hangs, or is dead: to the other nodes it is dead then.
+SILENT_AFTER_SECONDS: Final = DEAD_AFTER_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningCall:
+    """A request that runs now, as its node reported it."""
+
+    endpoint: str
+    node: str
+    #: Tells it from the other requests of its process.
+    number: int
+    kind: Kind
+    #: Of its session, or of the caller in the modern era.
+    fingerprint: str
+    #: The method, and behind a colon the name of the tool.
+    call: str
+    principal: str
+    #: The principal for people to read.
+    principal_name: str
+    client: str
+    client_version: str
+    #: By the store's clock.
+    began: datetime
+    #: Whether its process has been silent for so long that it hangs, or is dead.
+    is_silent: bool
+
+    @property
+    def tool(self) -> str:
+        """The name of the tool, or the method if none is called."""
+        return self.call.removeprefix("tools/call:")
+
+    @property
+    def key(self) -> str:
+        """What names it to `admin.operating` and to the shell."""
+        return f"{self.node}:{self.number}"
+
+
+class OpenStream(NamedTuple):
+    """A stream that a node has open."""
+
+    fingerprint: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,38 +66,150 @@ class ServingNode:
     id: str
     host: str
     pid: int
-    #: Its last heartbeat, by the store's clock.
+    #: Its last sign of life, by the store's clock.
     seen: datetime
     #: What tells its key to sign session ids with from other keys; empty if that is not known.
     key: str
     #: Whether some node of the same endpoint does not know the sessions that this one opens, or the reverse.
     is_stranger: bool
+    #: Whether it has been silent for so long that it hangs, or is dead.
+    is_silent: bool
+    #: What its process is called: nodes with the same one are the same process. Empty for a node that reports nothing.
+    process: str = ""
+    #: Of this package; empty for a node that reports nothing, because it is of an older release.
+    version: str = ""
+    #: When its process began to serve, by the store's clock.
+    started: datetime | None = None
+    #: The longest that its event loop kept others waiting lately, in milliseconds.
+    lag_ms: int = 0
+    #: Bytes; None if that is not known.
+    memory: int | None = None
+    #: Whether an operator drains it.
+    draining: bool = False
+    #: How many of each there are; what follows may name fewer.
+    calls: int = 0
+    streams: int = 0
+    listeners: int = 0
+    running: Sequence[RunningCall] = ()
+    open: Sequence[OpenStream] = ()
 
 
 def nodes_of(aliases: Iterable[str]) -> Sequence[ServingNode]:
-    """The nodes of these endpoints. A node that dies is forgotten within half a minute.
+    """The nodes of these endpoints: one round trip for each endpoint.
 
+    A node that stops is not among them any more. One that hangs or was killed stays for ten minutes, silent.
     Raises: StoreUnavailable.
     """
+    return [node for alias in aliases for node in _nodes_of(alias, sync_store_for(alias))]
+
+
+def running_in(found: Iterable[ServingNode]) -> list[RunningCall]:
+    """What runs in these nodes, what has run for longest first, with the names of the principals."""
+    calls = sorted((call for node in found for call in node.running), key=lambda call: call.began)
+    names = names_of({(call.endpoint, call.principal) for call in calls})
+    return [replace(call, principal_name=names[call.endpoint, call.principal].name) for call in calls]
+
+
+def _nodes_of(alias: str, store: SyncStore) -> list[ServingNode]:
+    beating, reporting, moment = store.run_all([nodes.list_nodes(), nodes.reports(), validity.min_created(0)])
+    return serving(alias, beating, reporting, now_ms=moment.now_ms)
+
+
+def serving(
+    alias: str, beating: Sequence[NodeEntry], reporting: Sequence[NodeEntry], *, now_ms: int
+) -> list[ServingNode]:
+    """The nodes of an endpoint, of what their heartbeats and their reports say."""
+    reports = {entry.id: entry for entry in reporting}
+    entries = {**reports, **{entry.id: entry for entry in beating}}
     return [
-        node for alias in aliases for node in serving(alias, sync_store_for(alias).run(nodes.list_nodes()))
+        _node(alias, entry, reports.get(entry.id), beating, now_ms) for _, entry in sorted(entries.items())
     ]
 
 
-def serving(alias: str, entries: Sequence[NodeEntry]) -> list[ServingNode]:
-    """What the store knows of the nodes of an endpoint, for people."""
-    found = []
-    for node in entries:
-        told, keys = node.told(), node.keys
-        found.append(
-            ServingNode(
-                endpoint=alias,
-                id=node.id,
-                host=told.get("host", "?"),
-                pid=told.get("pid", 0),
-                seen=datetime.fromtimestamp(node.seen_ms / 1000, UTC),
-                key=keys[0] if keys else "",
-                is_stranger=bool(keys) and not all(other.shares_keys(keys) for other in entries),
+def _node(
+    alias: str,
+    entry: NodeEntry,
+    report: NodeEntry | None,
+    beating: Sequence[NodeEntry],
+    now_ms: int,
+) -> ServingNode:
+    # Its event loop may hang in one way and not in the other: whichever sign of life is older counts.
+    seen_ms = entry.seen_ms if report is None else min(entry.seen_ms, report.seen_ms)
+    told, keys = entry.told(), entry.keys
+    is_silent = now_ms - seen_ms > SILENT_AFTER_SECONDS * 1000
+    node = ServingNode(
+        endpoint=alias,
+        id=entry.id,
+        host=_text(told.get("host")) or "?",
+        pid=_number(told.get("pid")),
+        seen=_moment(seen_ms),
+        key=keys[0] if keys else "",
+        is_stranger=not is_silent and bool(keys) and not all(other.shares_keys(keys) for other in beating),
+        is_silent=is_silent,
+    )
+    return node if report is None else _reported(node, report.told())
+
+
+def _reported(node: ServingNode, told: Mapping[str, Any]) -> ServingNode:
+    """With what it reports. What cannot be read, because another release wrote it, is left out."""
+    memory = told.get("memory")
+    return replace(
+        node,
+        process=_text(told.get("process")),
+        version=_text(told.get("version")),
+        started=_moment(_number(told.get("started"))),
+        lag_ms=_number(told.get("lag_ms")),
+        memory=memory if isinstance(memory, int) else None,
+        draining=told.get("draining") is True,
+        calls=_number(told.get("calls")),
+        streams=_number(told.get("streams")),
+        listeners=_number(told.get("listeners")),
+        running=[call for each in _list(told, "running") if (call := _call(node, each))],
+        open=[OpenStream(str(each[0]), str(each[1])) for each in _list(told, "open") if len(each) == 2],
+    )
+
+
+def _call(node: ServingNode, told: Sequence[Any]) -> RunningCall | None:
+    match told:
+        case [
+            int(number),
+            str(kind),
+            str(fingerprint),
+            str(call),
+            str(principal),
+            str(client),
+            str(version),
+            int(began_ms),
+        ] if kind in KINDS:
+            return RunningCall(
+                endpoint=node.endpoint,
+                node=node.id,
+                number=number,
+                kind=kind,
+                fingerprint=fingerprint,
+                call=call,
+                principal=principal,
+                principal_name=principal,
+                client=client,
+                client_version=version,
+                began=_moment(began_ms),
+                is_silent=node.is_silent,
             )
-        )
-    return found
+    return None
+
+
+def _list(told: Mapping[str, Any], name: str) -> list[list[Any]]:
+    values = told.get(name)
+    return [each for each in values if isinstance(each, list)] if isinstance(values, list) else []
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,9 +1,9 @@
-"""All that the overview shows: one round trip to the store of each endpoint, and one to each Redis server."""
+"""All that the overview shows: one round trip to each Redis for its endpoints, and one about itself."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.counting import Counts
@@ -11,16 +11,18 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory import findings
 from mcp_sessions.inventory.figures import Figures, Span, figures_of
 from mcp_sessions.inventory.findings import Finding
-from mcp_sessions.inventory.lookups import together
 from mcp_sessions.inventory.nodes import ServingNode, serving
 from mcp_sessions.records import Kind
 from mcp_sessions.store import servers
 from mcp_sessions.store.call import Call, Operation
-from mcp_sessions.store.calls import counts, indexes, nodes
+from mcp_sessions.store.calls import counts, indexes, nodes, validity
 from mcp_sessions.store.calls.counts import Read
+from mcp_sessions.store.drivers import SyncStore
+from mcp_sessions.store.drivers.synchronous import run_together
 from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.store.servers import ServerFacts
 
+T = TypeVar("T")
 #: Kinds that have a cap of the endpoint.
 _CAPPED: Final[tuple[Kind, ...]] = ("session", "handle")
 
@@ -39,6 +41,11 @@ class Overview:
     #: What is wrong, the worst first.
     findings: Sequence[Finding]
 
+    @property
+    def processes(self) -> int:
+        """How many serve these endpoints: each is a node of every endpoint that it serves."""
+        return len({node.process or node.id for node in self.nodes if not node.is_silent})
+
 
 @dataclass(slots=True)
 class _Seen:
@@ -56,9 +63,7 @@ def overview_of(aliases: Sequence[str], span: Span) -> Overview:
         try:
             seen.servers[cache] = found = servers.facts_of(cache)
             seen.findings += findings.of_servers(cache, found)
-            for alias in aliases:
-                if endpoint(alias).cache == cache:
-                    _look_at(alias, span, seen)
+            _look_at([alias for alias in aliases if endpoint(alias).cache == cache], span, seen)
         except StoreUnavailable as error:
             seen.findings.append(findings.unreachable(cache, error))
     figures = figures_of(seen.reads) if seen.reads else None
@@ -73,58 +78,60 @@ def overview_of(aliases: Sequence[str], span: Span) -> Overview:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Now:
-    """One endpoint at this moment."""
+def _look_at(aliases: Sequence[str], span: Span, seen: _Seen) -> None:
+    """Look at the endpoints of one cache. Raises: StoreUnavailable."""
+    before = time.time()
+    reads = {alias: counts.read(span, now_ms=round(before * 1000)) for alias in aliases}
+    for alias, (read, there) in _read(reads).items():
+        seen.reads.append(read)
+        seen.nodes += there.nodes
+        for kind, number in there.counts.items():
+            seen.counts[kind] = seen.counts.get(kind, 0) + number
+        seen.findings += findings.of_clocks(read.now_ms / 1000 - (before + time.time()) / 2)
+        seen.findings += findings.of_nodes(alias, there.nodes, now_ms=read.now_ms)
+        seen.findings += findings.of_caps(alias, there.counts)
 
-    #: All that was counted.
-    totals: Counts
+
+def now_at(aliases: Sequence[str]) -> dict[str, tuple[Counts, "There"]]:
+    """All that was counted at each endpoint, and what there is: one round trip to each Redis.
+
+    Raises: StoreUnavailable.
+    """
+    return _read({alias: _as_operation(counts.totals()) for alias in aliases})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class There:
+    """What there is at one endpoint."""
+
     counts: Mapping[Kind, int]
     nodes: Sequence[ServingNode]
 
 
-def now_at(alias: str) -> Now:
-    """One round trip. Raises: StoreUnavailable."""
-    limits = endpoint(alias).limits
-    totals, entries, *numbers = sync_store_for(alias).run(
-        together(
-            [
-                _as_operation(counts.totals()),
-                _as_operation(nodes.list_nodes()),
-                *(indexes.count(limits=limits, kind=kind) for kind in _CAPPED),
-            ]
-        )
-    )
-    return Now(
-        totals=totals,
-        counts=dict(zip(_CAPPED, numbers, strict=True)),
-        nodes=serving(alias, entries),
-    )
+def _read(operations: Mapping[str, Operation[T]]) -> dict[str, tuple[T, There]]:
+    """The result of one operation for each endpoint, and what there is, in the round trips of one of them."""
+    works: list[tuple[SyncStore, Operation[Any]]] = []
+    for alias, operation in operations.items():
+        limits, store = endpoint(alias).limits, sync_store_for(alias)
+        works += [
+            (store, operation),
+            (store, _nodes()),
+            *((store, indexes.count(limits=limits, kind=kind)) for kind in _CAPPED),
+        ]
+    results = iter(run_together(works))
+    found = {}
+    for alias in operations:
+        result, (beating, reporting, moment) = next(results), next(results)
+        numbers = {kind: next(results) for kind in _CAPPED}
+        nodes_there = serving(alias, beating, reporting, now_ms=moment.now_ms)
+        found[alias] = result, There(counts=numbers, nodes=nodes_there)
+    return found
 
 
-def _look_at(alias: str, span: Span, seen: _Seen) -> None:
-    """Raises: StoreUnavailable."""
-    limits, before = endpoint(alias).limits, time.time()
-    read, entries, *numbers = sync_store_for(alias).run(
-        together(
-            [
-                counts.read(span, now_ms=round(before * 1000)),
-                _as_operation(nodes.list_nodes()),
-                *(indexes.count(limits=limits, kind=kind) for kind in _CAPPED),
-            ]
-        )
-    )
-    by_kind = dict(zip(_CAPPED, numbers, strict=True))
-    found = serving(alias, entries)
-    seen.reads.append(read)
-    seen.nodes += found
-    for kind, number in by_kind.items():
-        seen.counts[kind] = seen.counts.get(kind, 0) + number
-    seen.findings += findings.of_clocks(read.now_ms / 1000 - (before + time.time()) / 2)
-    seen.findings += findings.of_nodes(alias, found, now_ms=read.now_ms)
-    seen.findings += findings.of_caps(alias, by_kind)
+def _nodes() -> Operation[Sequence[Any]]:
+    return (yield [nodes.list_nodes(), nodes.reports(), validity.min_created(0)])
 
 
-def _as_operation(call: Call[Any]) -> Operation[Any]:
+def _as_operation(call: Call[T]) -> Operation[T]:
     [result] = yield [call]
-    return result
+    return cast("T", result)

@@ -10,7 +10,7 @@ from prometheus_client.utils import floatToGoString
 from mcp_sessions import counting
 from mcp_sessions.conf import aliases, endpoint
 from mcp_sessions.counting import BUCKETS, OUTCOMES, Counts
-from mcp_sessions.inventory.overview import Now, now_at
+from mcp_sessions.inventory.overview import There, now_at
 from mcp_sessions.store import servers
 
 #: What is counted: its name, the metric's name, what it is, and the label.
@@ -28,10 +28,11 @@ _DURATION: Final = "mcp_tool_call_duration_seconds"
 
 def of_the_cluster() -> Iterable[Metric]:
     """What all processes counted since the beginning, and what there is. Raises: StoreUnavailable."""
-    found = {alias: now_at(alias) for alias in aliases()}
+    found = now_at(aliases())
     facts = {cache: servers.facts_of(cache) for cache in dict.fromkeys(endpoint(a).cache for a in found)}
-    counted = {alias: now.totals for alias, now in found.items()}
-    return [*_counted(counted, ""), *_of_tools(counted), *_there_is(found), *_of_redis(facts)]
+    counted = {alias: totals for alias, (totals, _) in found.items()}
+    there = {alias: there for alias, (_, there) in found.items()}
+    return [*_counted(counted, ""), *_of_tools(counted), *_there_is(there), *_of_redis(facts)]
 
 
 def of_this_process() -> Iterable[Metric]:
@@ -77,7 +78,7 @@ def _buckets(numbers: Sequence[int]) -> list[tuple[str, int]]:
     return [(bound, sum(numbers[: place + 1])) for place, bound in enumerate(bounds)]
 
 
-def _there_is(found: dict[str, Now]) -> Iterator[Metric]:
+def _there_is(found: dict[str, There]) -> Iterator[Metric]:
     records = GaugeMetricFamily(
         "mcp_records", "Sessions and handles that there are.", labels=["endpoint", "kind"]
     )
@@ -90,7 +91,7 @@ def _there_is(found: dict[str, Now]) -> Iterator[Metric]:
         for kind, cap in (("session", conf.max_sessions), ("handle", conf.max_handles)):
             if cap is not None:
                 caps.add_metric([alias, kind], cap)
-        nodes.add_metric([alias], len(now.nodes))
+        nodes.add_metric([alias], len([node for node in now.nodes if not node.is_silent]))
     yield from (records, caps, nodes)
 
 

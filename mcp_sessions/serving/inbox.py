@@ -8,7 +8,9 @@ from mcp_sessions import subscriptions
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.notifications import (
     Announced,
+    CallCancelled,
     Cancelled,
+    DrainAsked,
     MinCreatedRaised,
     Notification,
     OperatorActed,
@@ -22,6 +24,7 @@ from mcp_sessions.cluster.notifications import (
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.cancellations import Cancellations
 from mcp_sessions.serving.listeners import Listeners
+from mcp_sessions.serving.operating import Operating
 from mcp_sessions.serving.outage import Outage
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.context import Context
@@ -43,6 +46,7 @@ class Inbox:
         client_requests: ClientRequests,
         listeners: Listeners,
         outage: Outage,
+        operating: Operating,
     ) -> None:
         self._context = context
         self._admission = admission
@@ -50,6 +54,7 @@ class Inbox:
         self._client_requests = client_requests
         self._listeners = listeners
         self._outage = outage
+        self._operating = operating
         self._cancellations = Cancellations(context)
 
     def hear(self, notification: Notification, name: str) -> None:
@@ -67,6 +72,10 @@ class Inbox:
                 self._client_requests.hear(fingerprint, request_id)
             case Cancelled(requests=names):
                 self._admission.cancel_named(names)
+            case CallCancelled(number=number, by=by):
+                self._operating.cancel(number, by)
+            case DrainAsked(drains=drains, by=by):
+                self._operating.drain(drains=drains, by=by)
             case SessionsEnded(fingerprints=fingerprints):
                 self._outage.hear_ended(fingerprints)
                 for fingerprint in fingerprints:

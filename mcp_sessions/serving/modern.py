@@ -12,7 +12,7 @@ from mcp_sessions.sdk.channel import NoChannel
 from mcp_sessions.sdk.envelope import client_info_of, status_of
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.serving.exchange import INTERRUPTED
-from mcp_sessions.serving.observing import Begun, Ended, next_number
+from mcp_sessions.serving.observing import REQUEST_CANCELLED, Begun, Ended, next_number
 from mcp_sessions.store.calls.reading import CALL_LENGTH
 from mcp_sessions.transport import jsonrpc, sse
 from mcp_sessions.transport.asgi import Receive, Scope, Send
@@ -161,9 +161,16 @@ class ModernExchange(NoChannel):
 
         A response that is being written is left to be cut off.
         """
+        await self._end(CONNECTION_CLOSED, INTERRUPTED)
+
+    async def cancel(self) -> None:
+        """The same for an operator."""
+        await self._end(REQUEST_CANCELLED, "Request cancelled")
+
+    async def _end(self, code: int, message: str) -> None:
         if self.response is not None or self._left or self._task is None:
             return
-        task, error = self._task, {"code": CONNECTION_CLOSED, "message": INTERRUPTED}
+        task, error = self._task, {"code": code, "message": message}
         await self._respond(jsonrpc.error_response(self.request.id, error))
         if self._stream is not None:
             self._stream.end()

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 TELL_SECONDS: Final = 1.0
 #: Requests that are noted until then. A process answers a few thousand a second.
 MOST_NOTED: Final = 100_000
+#: Calls that are written at once: Redis serves nobody else until it has done them.
+WRITTEN_TOGETHER: Final = 50
 #: JSON-RPC error code that the SDK answers cancelled requests with.
 REQUEST_CANCELLED: Final = -32800
 _OUTCOMES: Final[dict[int, Outcome]] = {REQUEST_CANCELLED: "cancelled", CONNECTION_CLOSED: "interrupted"}
@@ -106,18 +108,27 @@ class Observing:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.observers: list[Observer] = []
+        self._lag = 0.0
         self._noted: deque[Ended] = deque(maxlen=MOST_NOTED)
         #: Called with each request that ends. Not a method of ours: this is on the path of every request.
         self.note: Callable[[Ended], None] = self._noted.append
 
     async def run(self) -> None:
         """Tell them once a second, until this is cancelled."""
+        clock = asyncio.get_running_loop().time
         while True:
+            due = clock() + TELL_SECONDS
             await asyncio.sleep(TELL_SECONDS)
+            self._lag = max(self._lag, clock() - due)
             await self.tell()
 
+    def take_lag(self) -> float:
+        """The longest that the event loop has kept this waiting since the last call, in seconds."""
+        lag, self._lag = self._lag, 0.0
+        return lag
+
     async def tell(self) -> None:
-        """Tell them now, and write what they have to write, together in one round trip."""
+        """Tell them now, and write what all of them have to write together."""
         ended = tuple(self._noted)
         self._noted.clear()
         writes: list[Call[Any]] = []
@@ -128,8 +139,8 @@ class Observing:
             except Exception:
                 # A fan-out: one that fails must not silence the others.
                 logger.exception("An observer of requests failed.")
-        if writes:
-            try:
-                await self._context.store.run_all(writes)
-            except StoreUnavailable as error:
-                logger.debug("What %d requests did is not recorded: %s", len(ended), error)
+        try:
+            for start in range(0, len(writes), WRITTEN_TOGETHER):
+                await self._context.store.run_all(writes[start : start + WRITTEN_TOGETHER])
+        except StoreUnavailable as error:
+            logger.debug("What %d requests did is not recorded: %s", len(ended), error)

@@ -25,7 +25,10 @@ from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.observing import Begun, Observing
+from mcp_sessions.serving.operating import Operating
 from mcp_sessions.serving.outage import Outage
+from mcp_sessions.serving.past import PastRequests
+from mcp_sessions.serving.reports import Reports
 from mcp_sessions.store.factory import store_for
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
@@ -41,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class Runtime:
-    """Builds the parts. Daphne tells nobody that a process starts: the first request makes it."""
+    """Builds the parts. The server makes it when it starts to listen, or else the first request does."""
 
     started = False
     #: Whether the process has been told to stop: what would never end by itself is no longer begun.
@@ -79,8 +82,27 @@ class Runtime:
         )
         self.listeners, self.callers = Listeners(self.context, self.server.bus), Callers(self.context)
         self.counts = CountsWriter(self.context, self.server.kernel.has_tool, lambda: self.admission.streams)
+        self.operating = Operating(self.context, self.admission, self.modern, self.listen_no_more)
         self.inbox = Inbox(
-            self.context, self.admission, self.open_streams, self.client_requests, self.listeners, self.outage
+            self.context,
+            self.admission,
+            self.open_streams,
+            self.client_requests,
+            self.listeners,
+            self.outage,
+            self.operating,
+        )
+        self.observing.observers += (
+            self.counts,
+            PastRequests(self.context),
+            Reports(
+                self.context,
+                self.admission,
+                self.open_streams,
+                self.listeners,
+                running=self.running,
+                take_lag=self.observing.take_lag,
+            ),
         )
         self.deadlines = Deadlines(
             alias,
@@ -111,7 +133,6 @@ class Runtime:
                 await self.server.start()
                 await self.context.node.start()
                 subscriptions.attach(self.context.conf().alias, self.context.node.broadcast)
-                self.observing.observers.append(self.counts)
                 self.spawn(self.observing.run())
                 self.started = True
 
@@ -123,19 +144,23 @@ class Runtime:
 
     def listen(self) -> Rejection | None:
         """Count one more stream that never ends by itself, until `admission.close_stream`; or why there may be none."""
-        if self.draining:
+        if self.draining or lifecycle.is_draining():
             return rejections.STOPPED
         return None if self.admission.open_stream() else rejections.TOO_MANY_STREAMS
 
     async def drain(self) -> None:
         """Close the streams that never end by themselves, and wait for all handlers, also of clients that have left."""
         self.draining = True
+        self.listen_no_more()
+        while running := self.admission.tasks:
+            await asyncio.wait(running)
+
+    def listen_no_more(self) -> None:
+        """Close the streams that never end by themselves. Their clients come back, to a process that lets them."""
         self.listeners.close()
         self.outage.close_streams()
         for reader in self.open_streams:
             reader.disconnect()
-        while running := self.admission.tasks:
-            await asyncio.wait(running)
 
     async def abort(self) -> None:
         """Cancel every handler, and answer every request. The answers are logged, and sent where somebody waits."""
@@ -198,6 +223,8 @@ class Runtime:
         return exchange.response or exchange.interrupted()
 
 
+#: The endpoints that this process serves.
+served: Final[set[str]] = set()
 _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runtime]] = WeakKeyDictionary()
 
 
@@ -215,6 +242,12 @@ async def runtime_for(alias: str) -> Runtime:
 def runtimes_of(alias: str) -> list[Runtime]:
     """The runtimes of an endpoint, of all event loops of this process; from any thread."""
     return [runtimes[alias] for runtimes in list(_runtimes.values()) if alias in runtimes]
+
+
+@lifecycle.on_start
+async def start_runtimes() -> None:
+    """Start every endpoint that this process serves, so that the others know it before its first request."""
+    await asyncio.gather(*map(runtime_for, sorted(served)))
 
 
 @lifecycle.on_drain

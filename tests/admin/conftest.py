@@ -22,7 +22,7 @@ def two_endpoints(settings: LazySettings, one_endpoint: None) -> None:
 
 @pytest.fixture
 def viewer() -> Client:
-    return staff("view_mcpsession", name="viewer")
+    return staff("view_mcpsession", "view_session_state", name="viewer")
 
 
 @pytest.fixture

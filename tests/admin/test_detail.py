@@ -2,8 +2,12 @@
 
 import pytest
 from django.test import Client
+from django_redis import get_redis_connection
 
-from tests.admin.pages import HOSTILE, LIST, action, body, confirmed, detail, history, said
+from mcp_sessions.admin.live_columns import in_words
+from mcp_sessions.store.calls import recent
+from mcp_sessions.store.factory import sync_store_for
+from tests.admin.pages import HOSTILE, LIST, action, body, confirmed, detail, history, said, staff
 from tests.support.sessions import Opened, open_sessions
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_endpoint")]
@@ -38,6 +42,49 @@ def test_the_detail_page_shows_everything_and_changes_nothing(viewer: Client) ->
     assert "x" * 500 not in page
     assert "<td>5,002</td>" in page
     assert 'name="_save"' not in page
+
+
+def test_who_may_not_read_state_sees_names_and_sizes() -> None:
+    [session] = open_sessions([Opened(state={"facts": ["a secret"], "more": 1})])
+    page = body(staff("view_mcpsession").get(detail(session)))
+    assert "facts" in page
+    assert "<td>12</td>" in page
+    assert "a secret" not in page
+    assert "Value" not in page
+
+
+def test_the_page_says_what_the_last_requests_did_and_which_other_sessions_the_user_has(
+    viewer: Client,
+) -> None:
+    owner = 'oauth:["https://login.example.com","ada"]'
+    session, other = open_sessions([Opened(principal=owner), Opened(principal=owner, client="second")])
+    past = recent.Past(1_800_000_000_000, 1234, "tool error", "ab12cd34", "tools/call:<b>sum</b>")
+    sync_store_for("default").run(recent.note(session.fingerprint, [past], failed=1, most=50))
+    page = body(viewer.get(detail(session)))
+    assert "1 ended, 1 of them failed" in page
+    assert "&lt;b&gt;sum&lt;/b&gt;" in page
+    assert "1,234" in page
+    assert detail(other) in page
+    assert "none has ended" in body(viewer.get(detail(other)))
+
+
+def test_an_operator_sends_a_test_notification(operator: Client, viewer: Client) -> None:
+    [session] = open_sessions([Opened()])
+    assert viewer.post(detail(session), {"notify": "1"}).status_code == 403
+    page = operator.post(detail(session), {"notify": "1"}, follow=True)
+    assert "on its way" in said(page)[0]
+    with get_redis_connection("default") as redis:
+        assert len(list(redis.scan_iter(f"*{session.fingerprint}*:stream:standalone"))) == 1
+
+
+def test_capabilities_are_told_in_words() -> None:
+    assert in_words({}) == "nothing besides calling"
+    assert in_words({"elicitation": {"form": {}, "url": {}}, "sampling": {"tools": {}}, "x": 1}) == (
+        "asks its user (forms and links); lets the server use its model with tools; x"
+    )
+    assert in_words({"roots": {"listChanged": True}, "elicitation": {}}) == (
+        "asks its user (forms); names its folders and tells of changes"
+    )
 
 
 def test_a_session_that_never_was_leads_back_to_the_list(viewer: Client) -> None:

@@ -14,11 +14,11 @@ from tests.support.sessions import Opened, open_sessions
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_endpoint")]
 
 
-def test_records_have_two_permissions_and_no_others() -> None:
+def test_records_have_three_permissions_and_no_others() -> None:
     codenames = Permission.objects.filter(
         content_type__app_label="mcp_sessions", content_type__model="mcpsession"
     ).values_list("codename", flat=True)
-    assert set(codenames) == {"view_mcpsession", "expire_session"}
+    assert set(codenames) == {"view_mcpsession", "expire_session", "view_session_state"}
 
 
 def test_the_model_needs_no_migration() -> None:

@@ -13,7 +13,7 @@ from mcp_sessions.connections import defaults, pipelines
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.handles import arguments, text
 from mcp_sessions.http import endpoint, opening
-from mcp_sessions.serving import callers, cancellations, outage
+from mcp_sessions.serving import callers, cancellations, outage, reports
 from mcp_sessions.store.calls import nodes, reading, requests
 from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
@@ -75,6 +75,11 @@ BOUNDS: Final = {
     "Open GET streams of a session on a process": f"`MAX_STREAMS_PER_SESSION`, {ENDPOINT.max_streams_per_session}",
     "Concurrent requests of a process": f"`MAX_REQUESTS`, {ENDPOINT.max_requests:,}",
     "Requests of one session in a process": f"`MAX_REQUESTS_PER_SESSION`, {ENDPOINT.max_requests_per_session:,}",
+    "Last requests that are kept of a record": f"`RECENT_REQUESTS`, {ENDPOINT.recent_requests}",
+    "Calls, and streams, that a process reports by name": (
+        f"its {reports.MOST_CALLS} oldest, and {reports.MOST_STREAMS}"
+    ),
+    "Report of a process that gives no sign of life": in_words(nodes.REPORTS_MS / 1000),
     "Resource subscriptions of a session": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
     "Unread progress reports on a request to the client": f"the newest {requests.MOST_PROGRESS}",
     "Wait for a client's response": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",

@@ -21,6 +21,7 @@ from mcp_sessions.store.calls import (
     counts,
     endings,
     nodes,
+    recent,
     requests,
     sessions,
     state,
@@ -120,6 +121,7 @@ def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
     called.add_call("add", 1, "ok")
     yield counts.add(called, by="node1", batch="1", now_ms=0)
     yield nodes.beat("node1", about="{}", forget_after_ms=60_000)
+    yield nodes.report("node1", told="{}")
     yield nodes.notify_all(b"look")
     yield nodes.broadcast(b"hear")
     yield sweeps.over("@0000", node="node1")
@@ -131,6 +133,7 @@ def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
         )
     yield streams.finish(fingerprint, "bb", kept=16, kept_bytes=1000, ttl_ms=300_000)
     yield streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits)
+    yield recent.note(fingerprint, [recent.Past(1, 2, "ok", "node1", "ping")], failed=0, most=50)
     yield requests.register(fingerprint, "q1", node="node1", kept_ms=60_000)
     yield streams.subscribe(fingerprint, "book://1", max_subscriptions=10)
 

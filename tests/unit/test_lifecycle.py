@@ -1,4 +1,4 @@
-"""The three phases of a process's end, and ASGI lifespan, which runs them too."""
+"""The start and the three phases of a process's end, and ASGI lifespan, which runs them too."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from mcp_sessions.transport.asgi import Message
 @pytest.fixture(autouse=True)
 def _own_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No hook of the application under test, and none left behind."""
-    for phase in (lifecycle._drain, lifecycle._abort, lifecycle._shutdown):
+    for phase in (lifecycle._start, lifecycle._drain, lifecycle._abort, lifecycle._shutdown):
         monkeypatch.setattr(phase, "hooks", {})
     monkeypatch.setattr(lifecycle, "_stopping", threading.Event())
 
@@ -112,6 +112,7 @@ async def test_lifespan_runs_all_phases_before_it_says_complete(caplog: pytest.L
     lifecycle.on_shutdown(noting(said, "shutdown"))
     lifecycle.on_abort(noting(said, "abort"))
     lifecycle.on_drain(noting(said, "drain"))
+    lifecycle.on_start(noting(said, "start"))
     assert not lifecycle.is_stopping()
     events: list[Message] = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
 
@@ -123,6 +124,13 @@ async def test_lifespan_runs_all_phases_before_it_says_complete(caplog: pytest.L
 
     with caplog.at_level(logging.INFO):
         await lifecycle.lifespan({"type": "lifespan"}, receive, send)
-    assert said == ["lifespan.startup.complete", "drain", "abort", "shutdown", "lifespan.shutdown.complete"]
+    assert said == [
+        "start",
+        "lifespan.startup.complete",
+        "drain",
+        "abort",
+        "shutdown",
+        "lifespan.shutdown.complete",
+    ]
     assert lifecycle.is_stopping()
     assert caplog.records == []

@@ -94,7 +94,7 @@ def _tools(command: BaseCommand, *, endpoint: str | None, span: str, as_json: bo
 def _lines(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "sessions", f"{overview.counts.get('session', 0):,}"
     yield "handles", f"{overview.counts.get('handle', 0):,}"
-    yield "processes", f"{len({node.id for node in overview.nodes}):,}"
+    yield "processes", f"{overview.processes:,}"
     for cache, some in overview.servers.items():
         for server in some:
             memory = f"{server.used_memory / 2**20:,.1f} MiB"
@@ -117,7 +117,7 @@ def _now(overview: Overview) -> dict[str, Any]:
     return {
         "at": _at(overview.figures),
         "sessions": overview.counts.get("session", 0),
-        "processes": len({node.id for node in overview.nodes}),
+        "processes": overview.processes,
         **({} if overview.figures is None else _counted(overview.figures)),
         "findings": len([finding for finding in overview.findings if finding.level != "note"]),
     }

@@ -13,6 +13,10 @@ from mcp_sessions.store.call import Call, Operation, Script
 
 #: Notifications that an inbox holds, about.
 MOST_NOTIFICATIONS: Final = 10_000
+#: For how long the last report of a node is kept that hangs or was killed.
+REPORTS_MS: Final = 600_000
+#: The keys of reports.
+_REPORTS: Final = ("reports", "reports:told")
 #: Broadcasts that are kept, about; for how long after the last one; and how many one call reads.
 MOST_BROADCASTS: Final = 10_000
 BROADCASTS_MS: Final = 600_000
@@ -69,9 +73,20 @@ def beat(node: str, *, about: str, forget_after_ms: int) -> Call[None]:
     return Call(BEAT, "", ("nodes", "nodes:about", inbox(node)), (node, about, forget_after_ms), _nothing)
 
 
+def report(node: str, *, told: str) -> Call[None]:
+    """What runs in a node, and how it is. The report of one that is silent is kept for REPORTS_MS."""
+    # The script of heartbeats: a report is one that is remembered for longer.
+    return Call(BEAT, "", (*_REPORTS, _REPORTS[1]), (node, told, REPORTS_MS), _nothing)
+
+
+def reports() -> Call[list[NodeEntry]]:
+    """The last report of each node that reported in the last REPORTS_MS and has not left since, by id."""
+    return Call(LIST, "", _REPORTS, (), _nodes)
+
+
 def leave(node: str) -> Call[None]:
-    """The node stops: forget it at once."""
-    return Call(LEAVE, "", ("nodes", "nodes:about", inbox(node)), (node,), _nothing)
+    """The node stops: forget it at once, and its report."""
+    return Call(LEAVE, "", ("nodes", "nodes:about", inbox(node), *_REPORTS), (node,), _nothing)
 
 
 def list_nodes() -> Call[list[NodeEntry]]:

@@ -16,6 +16,7 @@ from mcp_sessions.store.calls.reading import count_requests as count_requests
 from mcp_sessions.store.calls.reading import get as get
 from mcp_sessions.store.calls.reading import keep as keep
 from mcp_sessions.store.calls.reading import touch as touch
+from mcp_sessions.store.calls.recent import RECENT
 from mcp_sessions.store.calls.tombstones import SKEW_MS, TOMBSTONE_MS
 from mcp_sessions.transport.event_ids import STANDALONE
 
@@ -26,7 +27,7 @@ EndReason = Literal["deleted", "expired_by_operator", "max_age", "idle"]
 REPEATED_MS: Final = 60_000
 
 #: What else an end deletes. The logs of exchanges have names that are not known here: see `streams.forget`.
-LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "subscriptions")
+LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "subscriptions", RECENT)
 
 _ENDED_PARTS: Final = (*SLIDING, "ended", "ended-record", "finished", *LASTING)
 

@@ -1,0 +1,150 @@
+"""The fields of a record's page that say what it does now, and what it did lately."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils.formats import number_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from mcp_sessions import conf
+from mcp_sessions.inventory import display
+from mcp_sessions.inventory.listing import SessionQuery
+from mcp_sessions.inventory.nodes import ServingNode, nodes_of
+from mcp_sessions.models import MCPSession
+from mcp_sessions.records import ANONYMOUS
+from mcp_sessions.store.calls import recent
+from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.calls.state import texts
+from mcp_sessions.store.factory import sync_store_for
+
+#: Other sessions of its user that a record's page names.
+MOST_OTHERS: Final = 10
+#: Characters of a node's id that people see.
+NODE_CHARS: Final = 8
+_QUIET: Final = '<span class="quiet">{}</span>'
+
+
+class LiveColumns:
+    """A mixin for a ModelAdmin: each method is one field."""
+
+    @admin.display(description="running now")
+    def in_flight(self, obj: MCPSession) -> SafeString:
+        calls = [
+            call
+            for node in _nodes(obj)
+            for call in node.running
+            if call.fingerprint == obj.fingerprint and not call.is_silent
+        ]
+        rows = [
+            (display.printable(call.tool, 100), display.lasting(call.began), call.node[:NODE_CHARS])
+            for call in sorted(calls, key=lambda call: call.began)
+        ]
+        return _items("<li>{} for {}, on node <code>{}</code></li>", rows, "nothing")
+
+    @admin.display(description="open streams")
+    def open_streams(self, obj: MCPSession) -> SafeString:
+        rows = [
+            ("listening" if stream.name == "standalone" else "a call", node.id[:NODE_CHARS])
+            for node in _nodes(obj)
+            for stream in node.open
+            if stream.fingerprint == obj.fingerprint and not node.is_silent
+        ]
+        return _items("<li>{}, on node <code>{}</code></li>", rows, "none")
+
+    @admin.display(description="last requests")
+    def recent_requests(self, obj: MCPSession) -> SafeString:
+        most = conf.endpoint(obj.endpoint).recent_requests
+        if not most:
+            return format_html(_QUIET, "not kept: RECENT_REQUESTS is 0")
+        found = sync_store_for(obj.endpoint).run(recent.read(obj.fingerprint, wanted=most, most=most))
+        if not found.requests:
+            return format_html(_QUIET, "none has ended")
+        failed = f", {number_format(found.failed, use_l10n=True)} of them failed" if found.failed else ""
+        return format_html(
+            '<p class="mcp-size">{} ended{}</p><table class="mcp-state mcp-recent"><thead><tr><th scope="col">When</th>'
+            '<th scope="col">Tool or method</th><th scope="col">ms</th><th scope="col">Outcome</th>'
+            '<th scope="col">Node</th></tr></thead><tbody>{}</tbody></table>',
+            number_format(found.ended, use_l10n=True, force_grouping=True),
+            failed,
+            format_html_join(
+                "",
+                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><code>{}</code></td></tr>",
+                [_past(each) for each in found.requests],
+            ),
+        )
+
+    @admin.display(description="what it can do")
+    def abilities(self, obj: MCPSession) -> str:
+        return in_words(obj.record.handshake.capabilities)
+
+    @admin.display(description="other sessions of this user")
+    def others(self, obj: MCPSession) -> SafeString:
+        if obj.record.principal == ANONYMOUS:
+            return format_html(_QUIET, "not known: it is anonymous")
+        query = SessionQuery(
+            aliases=(obj.endpoint,), kinds=("session",), filters=Query(principal=obj.record.principal)
+        )
+        page = query.page(offset=0, limit=MOST_OTHERS + 1)
+        others = [row for row in page.rows if row.session.fingerprint != obj.fingerprint][:MOST_OTHERS]
+        rows = [
+            (
+                reverse("admin:mcp_sessions_mcpsession_change", args=[each.fingerprint]),
+                each,
+                f"last active {each.last_active}",
+            )
+            for each in MCPSession.from_rows(others)
+        ]
+        return _items('<li><a href="{}">{}</a>, {}</li>', rows, "none")
+
+    @admin.display(description="names and sizes")
+    def state_sizes(self, obj: MCPSession) -> SafeString:
+        """For who may not read what tools keep."""
+        return display.state_table(sync_store_for(obj.endpoint).run(texts(obj.fingerprint)), values=False)
+
+
+def _nodes(obj: MCPSession) -> Sequence[ServingNode]:
+    """The nodes of a record's endpoint, read once for a page."""
+    if "_mcp_nodes" not in vars(obj):
+        vars(obj)["_mcp_nodes"] = nodes_of([obj.endpoint])
+    found: Sequence[ServingNode] = vars(obj)["_mcp_nodes"]
+    return found
+
+
+def _past(past: recent.Past) -> tuple[Any, ...]:
+    moment = past.ended
+    word = format_html('<strong class="mcp-bad">{}</strong>', past.outcome)
+    return (
+        display.timed(display.ago(moment), moment),
+        display.printable(past.call.removeprefix("tools/call:"), 100),
+        number_format(past.took_ms, use_l10n=True, force_grouping=True),
+        word if past.outcome in recent.FAILURES else past.outcome,
+        past.node,
+    )
+
+
+def _items(form: str, rows: Sequence[tuple[Any, ...]], nothing: str) -> SafeString:
+    """A list, or a quiet word where there is nothing."""
+    if not rows:
+        return format_html(_QUIET, nothing)
+    return format_html('<ul class="mcp-items">{}</ul>', format_html_join("", form, rows))
+
+
+def in_words(capabilities: Mapping[str, Any]) -> str:
+    """What a client said in its capabilities that it can do, in words."""
+    said = []
+    elicitation, sampling = capabilities.get("elicitation"), capabilities.get("sampling")
+    if isinstance(elicitation, Mapping):
+        ways = [word for key, word in (("form", "forms"), ("url", "links")) if key in elicitation] or [
+            "forms"
+        ]
+        said.append(f"asks its user ({' and '.join(ways)})")
+    if isinstance(sampling, Mapping):
+        said.append("lets the server use its model" + (" with tools" if "tools" in sampling else ""))
+    if isinstance(roots := capabilities.get("roots"), Mapping):
+        said.append("names its folders" + (" and tells of changes" if roots.get("listChanged") else ""))
+    others = sorted(str(key) for key in capabilities.keys() - {"elicitation", "sampling", "roots"})
+    said += [display.printable(each, 40) for each in others]
+    return "; ".join(said) or "nothing besides calling"

@@ -1,0 +1,178 @@
+"""The pages that show what runs now and in which process, and what operators ask of processes there."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+
+from mcp_sessions import audit, conf
+from mcp_sessions.admin import common
+from mcp_sessions.cluster import outside
+from mcp_sessions.cluster.notifications import CallCancelled, DrainAsked
+from mcp_sessions.inventory import display
+from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, running_in
+from mcp_sessions.messages import send
+
+if TYPE_CHECKING:
+    from mcp_sessions.admin import MCPSessionAdmin
+
+#: What a client hears that an operator tries.
+TEST_NOTIFICATION = "This is a test notification from an operator of the server."
+#: Milliseconds of lag of an event loop from which on it is called slow.
+SLOW_LOOP_MS = 200
+
+
+def now_view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse:
+    """What runs now, what has run for longest first. Raises: StoreUnavailable."""
+    if not modeladmin.has_view_permission(request):
+        raise PermissionDenied
+    if request.method == "POST":
+        return _cancel(modeladmin, request)
+    aliases, endpoint, tool = conf.aliases(), request.GET.get("endpoint", ""), request.GET.get("tool", "")
+    if endpoint and endpoint not in aliases:
+        modeladmin.message_user(request, f"There is no endpoint “{endpoint[:60]}”.", messages.WARNING)
+        return HttpResponseRedirect(request.path)
+    found = nodes_of([endpoint] if endpoint else aliases)
+    calls = running_in(found)
+    context = common.context(modeladmin, request, "What runs now") | {
+        "calls": [_shown(call) for call in calls if tool in ("", call.tool)],
+        "tools": sorted(Counter(call.tool for call in calls)),
+        "tool": tool,
+        "endpoint": endpoint,
+        "aliases": aliases if len(aliases) > 1 else (),
+        "counts": _counts(found),
+        "unnamed": sum(node.calls for node in found) - len(calls),
+        "can_expire": modeladmin.has_expire_permission(request),
+    }
+    return TemplateResponse(request, "admin/mcp_sessions/mcpsession/now.html", context)
+
+
+def _counts(found: Sequence[ServingNode]) -> dict[str, int]:
+    alive = [node for node in found if not node.is_silent]
+    return {
+        "calls": sum(node.calls for node in alive),
+        "streams": sum(node.streams for node in alive),
+        "listeners": sum(node.listeners for node in alive),
+        "silent": len(found) - len(alive),
+    }
+
+
+def _shown(call: RunningCall) -> dict[str, Any]:
+    return {
+        "call": call,
+        "tool": display.printable(call.tool, 100),
+        "client": display.client(call.client, call.client_version),
+        "since": display.timed(display.lasting(call.began), call.began),
+        "short": call.fingerprint[:12],
+        "is_session": call.kind == "session",
+    }
+
+
+def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse:
+    """Cancel the call that the form names."""
+    if not modeladmin.has_expire_permission(request):
+        raise PermissionDenied
+    wanted, by = request.POST.get("cancel", ""), request.user.get_username()
+    found = [call for node in nodes_of(conf.aliases()) for call in node.running if call.key == wanted]
+    if found:
+        [call] = found
+        cancel(call, by=by)
+        text = f"Cancelled {display.printable(call.tool, 100)}. Its client gets the error of a cancelled request."
+        modeladmin.message_user(request, text, messages.SUCCESS)
+    else:
+        modeladmin.message_user(request, "That call has ended.", messages.WARNING)
+    return HttpResponseRedirect(request.get_full_path())
+
+
+def cancel(call: RunningCall, *, by: str) -> None:
+    """Have its process cancel a call, and write that down."""
+    audit.record(
+        action="cancel-call",
+        by=by,
+        endpoint=call.endpoint,
+        fingerprint=call.fingerprint,
+        kind=call.kind,
+        title=f"{call.tool} of {call.fingerprint[:12]}",
+        principal=call.principal,
+        principal_name=call.principal_name,
+        client=call.client,
+    )
+    outside.notify(call.endpoint, call.node, CallCancelled(number=call.number, by=by))
+
+
+def notify_view(modeladmin: "MCPSessionAdmin", request: HttpRequest, fingerprint: str) -> HttpResponse:
+    """Send the client of a session a notification, so that whoever looks at it there sees that it arrives."""
+    if not modeladmin.has_expire_permission(request):
+        raise PermissionDenied
+    session = modeladmin.get_object(request, fingerprint)
+    params = {"level": "info", "logger": "mcp_sessions", "data": TEST_NOTIFICATION}
+    if session is not None and session.record.kind == "session":
+        sent = send(fingerprint, "notifications/message", params, endpoint=session.endpoint)
+        words = "A test notification is on its way: to the client’s open stream, or else to its next one."
+        text, level = (words, messages.SUCCESS) if sent else ("The session is gone.", messages.WARNING)
+        modeladmin.message_user(request, text, level)
+    return HttpResponseRedirect(request.path)
+
+
+def nodes_view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse:
+    """The nodes of all endpoints. Raises: StoreUnavailable."""
+    if not modeladmin.has_view_permission(request):
+        raise PermissionDenied
+    aliases = conf.aliases()
+    found = nodes_of(aliases)
+    if request.method == "POST":
+        return _drain(modeladmin, request, found)
+    usual = Counter(node.version for node in found if not node.is_silent).most_common(1)
+    context = common.context(modeladmin, request, "Nodes") | {
+        "nodes": [_row(node, usual[0][0] if usual else "") for node in found],
+        "versions": sorted({node.version or "unknown" for node in found if not node.is_silent}),
+        "several": len(aliases) > 1,
+        "strangers": sorted({node.endpoint for node in found if node.is_stranger}),
+        "silent": sum(node.is_silent for node in found),
+        "can_expire": modeladmin.has_expire_permission(request),
+    }
+    return TemplateResponse(request, "admin/mcp_sessions/mcpsession/nodes.html", context)
+
+
+def _row(node: ServingNode, usual: str) -> dict[str, Any]:
+    return {
+        "node": node,
+        "ago": display.ago(node.seen),
+        "silent_for": display.lasting(node.seen),
+        "uptime": display.lasting(node.started) if node.started else "",
+        "memory": f"{node.memory / 1024**2:,.0f} MiB" if node.memory is not None else "",
+        "other_version": node.version != usual,
+        "slow": node.lag_ms >= SLOW_LOOP_MS,
+    }
+
+
+def _drain(modeladmin: "MCPSessionAdmin", request: HttpRequest, found: Sequence[ServingNode]) -> HttpResponse:
+    """Ask the process that the form names to take on nothing new, or to do so again."""
+    if not modeladmin.has_expire_permission(request):
+        raise PermissionDenied
+    process, drains = request.POST.get("process", ""), request.POST.get("drains") == "1"
+    nodes = [node for node in found if process and node.process == process]
+    if nodes:
+        drain(nodes, drains=drains, by=request.user.get_username())
+        where = f"Process {nodes[0].pid} on {nodes[0].host}"
+        does = "takes on nothing new" if drains else "takes on sessions and streams again"
+        modeladmin.message_user(request, f"{where} {does}.", messages.SUCCESS)
+    else:
+        modeladmin.message_user(request, "That process has ended.", messages.WARNING)
+    return HttpResponseRedirect(request.path)
+
+
+def drain(nodes: Sequence[ServingNode], *, drains: bool, by: str) -> None:
+    """Have the process of these nodes take on nothing new, or do so again, and write that down."""
+    for node in nodes:
+        audit.record(
+            action="drain",
+            by=by,
+            endpoint=node.endpoint,
+            title=f"process {node.pid} on {node.host}" + ("" if drains else ", no longer"),
+        )
+        outside.notify(node.endpoint, node.id, DrainAsked(drains=drains, by=by))

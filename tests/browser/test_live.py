@@ -1,0 +1,141 @@
+"""What runs now, in a real browser: a call of one process is seen and cancelled from the admin of the other."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+from selenium.webdriver.common.by import By
+
+from mcp_sessions.store.calls import nodes, recent
+from mcp_sessions.store.factory import sync_store_for
+from tests.browser.pages import NARROW, Admin
+from tests.support.mcp_client import RawClient, connected
+from tests.support.processes import Process, wait_until
+from tests.support.sessions import Opened, open_sessions
+
+WIDTH_1280 = (1280, 900)
+
+
+@contextmanager
+def taking_inventory(process: Process) -> Iterator[tuple[RawClient, list[httpx2.Response]]]:
+    """A call that takes a minute, and its answer once there is one."""
+    client, answers = connected(process.url), list[httpx2.Response]()
+    call = client.request("tools/call", {"name": "take_inventory", "arguments": {"seconds_per_book": 5}})
+    thread = threading.Thread(target=lambda: answers.append(client.post(process.url, call)))
+    thread.start()
+    try:
+        yield client, answers
+    finally:
+        thread.join(30)
+
+
+def test_an_operator_on_one_process_cancels_a_call_of_another(admin: Admin, processes: list[Process]) -> None:
+    with taking_inventory(processes[1]) as (client, answers):
+        admin.open("now/")
+        # The page refreshes itself, and shows the call when its process has reported it.
+        row = wait_until(
+            lambda: next((each.text for each in rows(admin) if client.fingerprint[:12] in each.text), ""),
+            what="the call",
+        )
+        assert "take_inventory" in row
+        assert "raw-client 1.0" in row
+        admin.press('button[name="cancel"]')
+        assert admin.messages == [
+            "Cancelled take_inventory. Its client gets the error of a cancelled request."
+        ]
+        wait_until(lambda: answers, what="the answer")
+    assert "-32800" in answers[0].text
+    assert admin.complaints() == []
+
+
+def test_the_page_of_a_session_shows_its_call_and_what_it_did(admin: Admin, processes: list[Process]) -> None:
+    with taking_inventory(processes[1]) as (client, answers):
+        client.call(processes[0].url, "search_books", text="sea")
+        wait_until(lambda: nodes_that_name(client.fingerprint), what="the report")
+
+        def page() -> str:
+            admin.open(f"{client.fingerprint}/change/")
+            return admin.text
+
+        text = wait_until(lambda: text if "1 ended" in (text := page()) else "", what="the request")
+        assert "take_inventory for" in text
+        assert "search_books" in text
+        admin.open("now/")
+        admin.press('button[name="_selected_action"]')
+        assert "force-expire this session?" in admin.text
+        admin.open("now/")
+        wait_until(lambda: rows(admin), what="the call")
+        admin.press('button[name="cancel"]')
+        wait_until(lambda: answers, what="the answer")
+
+
+def rows(admin: Admin) -> list[object]:
+    return list(admin.driver.find_elements(By.CSS_SELECTOR, ".mcp-live-table tbody tr"))
+
+
+def nodes_that_name(fingerprint: str) -> bool:
+    reports = sync_store_for("default").run(nodes.reports())
+    return any(fingerprint in each.about for each in reports)
+
+
+def test_pages_of_what_runs_fit_wide_and_narrow(admin: Admin) -> None:
+    """In both themes; pictures for a person to look at."""
+    sessions = open_sessions(
+        [Opened(client=name, principal="user:1", state={"facts": [1]}) for name in ("claude-code", "c" * 80)]
+    )
+    for number, session in enumerate(sessions):
+        past = [
+            recent.Past(
+                1_795_731_000_000 + n, 7 * n, outcome, "ab12cd34", f"tools/call:{'look_up_' * (n + 1)}"
+            )
+            for n, outcome in enumerate(("ok", "tool error", "error", "cancelled"))
+        ]
+        sync_store_for("default").run(recent.note(session.fingerprint, past, failed=2, most=50))
+        sync_store_for("default").run(
+            nodes.report(f"{number}0ff1ce5", told=json.dumps(told(session, number)))
+        )
+    for theme in ("light", "dark"):
+        admin.theme(theme)
+        for size, name in ((WIDTH_1280, "1280"), (NARROW, "390")):
+            admin.size(size)
+            for page, path in (
+                ("now", "now/"),
+                ("nodes", "processes/"),
+                ("live-detail", f"{sessions[1].fingerprint}/change/"),
+            ):
+                admin.open(path)
+                admin.picture(f"{page}-{name}-{theme}")
+                assert admin.overflow("html") <= 0, (page, name)
+    admin.theme("light")
+    assert admin.complaints() == []
+
+
+def told(session: Opened, number: int) -> dict[str, object]:
+    """A report of a node that does much, or of one of another release."""
+    call = [
+        number,
+        "session",
+        session.fingerprint,
+        "tools/call:import_" + "catalogue_" * (5 * number),
+        "user:1",
+        session.client,
+        "2.1.14",
+        1_795_731_000_000,
+    ]
+    return {
+        "host": "web-7f9c6d5b4-x2x8q",
+        "pid": 7 + number,
+        "process": f"process {number}",
+        "version": "1.2.3" if number else "1.2.2",
+        "started": 1_795_700_000_000,
+        "lag_ms": 3 + 400 * number,
+        "memory": 187 * 1024**2,
+        "draining": number == 1,
+        "calls": 1 + 40 * number,
+        "streams": 12,
+        "listeners": 3,
+        "running": [call],
+        "open": [[session.fingerprint, "standalone"]],
+    }

@@ -1,0 +1,298 @@
+"""What operators see of running processes, and ask of them: real daphnes, one of which hangs, is killed or drained."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from django.conf import LazySettings
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+from django.test import Client
+
+from mcp_sessions.admin.operating import drain
+from mcp_sessions.audit.models import AuditEntry
+from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, running_in
+from mcp_sessions.store.calls import recent
+from mcp_sessions.store.factory import sync_store_for
+from tests.admin.pages import on_redis
+from tests.support.gates import gate
+from tests.support.mcp_client import META, MODERN, RawClient, connected
+from tests.support.processes import Process, daphne, drained_by_ours, started, wait_until
+from tests.support.redis import RedisServer
+
+pytestmark = [pytest.mark.django_db]
+
+NOW = "/admin/mcp_sessions/mcpsession/now/"
+NODES = "/admin/mcp_sessions/mcpsession/processes/"
+
+
+@pytest.fixture(scope="module")
+def pair(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
+    """Two processes under our daphne, without a request so far."""
+    directory = tmp_path_factory.mktemp("operated")
+    pair = [
+        drained_by_ours(daphne(name, directory, **environment(redis_server, directory.name)))
+        for name in ("A", "B")
+    ]
+    with started(pair):
+        yield pair
+
+
+def environment(redis: RedisServer, namespace: str) -> dict[str, str]:
+    server = "tests.served.everything.server"
+    return {"REDIS_URL": redis.url, "MCP_SERVER": server, "MCP_NAMESPACE": namespace}
+
+
+@pytest.fixture(autouse=True)
+def here(settings: LazySettings, redis_server: RedisServer, pair: list[Process]) -> None:
+    """The admin in the test's process, over the same Redis."""
+    settings.CACHES = on_redis(redis_server.url)
+    settings.MCP_SESSIONS = {
+        "default": {
+            "SERVER": "tests.served.everything.server",
+            "NAMESPACE": pair[0].environment["MCP_NAMESPACE"],
+        }
+    }
+
+
+@pytest.fixture
+def operator() -> Client:
+    user = User.objects.create_user("olga", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_mcpsession", "expire_session"]))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def node_of(process: Process) -> ServingNode | None:
+    return next((node for node in nodes_of(["default"]) if node.pid == process.pid), None)
+
+
+def running(tool: str) -> list[RunningCall]:
+    return [call for call in running_in(nodes_of(["default"])) if call.tool == tool]
+
+
+@contextmanager
+def answering(ask: Callable[[], httpx2.Response]) -> Iterator[list[httpx2.Response]]:
+    """What a request gets that is answered while the block runs."""
+    answers: list[httpx2.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(ask()))
+    thread.start()
+    try:
+        yield answers
+    finally:
+        thread.join(30)
+
+
+def call_of(client: RawClient, url: str, tool: str, **arguments: Any) -> Callable[[], httpx2.Response]:
+    return lambda: client.post(url, client.request("tools/call", {"name": tool, "arguments": arguments}))
+
+
+def modern_call(url: str, tool: str, **arguments: Any) -> Callable[[], httpx2.Response]:
+    client = RawClient()
+    params = {"name": tool, "arguments": arguments, "_meta": META}
+    headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": tool}
+    return lambda: client.post(url, client.request("tools/call", params), **headers)
+
+
+def test_a_process_without_a_request_is_a_node_with_its_version(pair: list[Process]) -> None:
+    wait_until(lambda: all(map(node_of, pair)), what="both nodes")
+    for process in pair:
+        node = wait_until(
+            lambda process=process: (n := node_of(process)) and n.version and n, what="a report"
+        )
+        assert node.version == "0.1.0"
+        assert node.memory is None or node.memory > 10 * 1024**2
+        assert (node.calls, node.is_silent, node.draining) == (0, False, False)
+
+
+@pytest.mark.parametrize("era", ["handshake", "modern"])
+@pytest.mark.parametrize("tool", ["wait", "block"])
+def test_a_call_of_one_process_is_seen_and_cancelled_from_another(
+    pair: list[Process], operator: Client, tmp_path: Path, era: str, tool: str
+) -> None:
+    url = pair[0].url
+    with gate(tmp_path) as at:
+        client = connected(url) if era == "handshake" else None
+        ask = call_of(client, url, tool, gate=at.path) if client else modern_call(url, tool, gate=at.path)
+        with answering(ask) as answers:
+            at.reached()
+            [call] = wait_until(lambda: running(tool), seconds=5, what="the call to be reported")
+            assert call.client == ("raw-client" if client else "modern")
+            assert client is None or call.fingerprint == client.fingerprint
+            page = operator.get(NOW, {"tool": tool}).content.decode()
+            assert call.fingerprint[:12] in page
+            said = operator.post(NOW, {"cancel": call.key}, follow=True).content.decode()
+            assert f"Cancelled {tool}." in said
+            wait_until(lambda: answers, seconds=5, what="an answer")
+        if tool == "block":
+            at.open()
+    assert "-32800" in answers[0].text
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.by, entry.fingerprint) == ("cancel-call", "olga", call.fingerprint)
+    pair[0].wait_until_it_says(f"'tools/call:{tool}' of {call.fingerprint[:12]} was cancelled by 'olga'.")
+    wait_until(lambda: not running(tool), what="the call to be gone")
+    gone = operator.post(NOW, {"cancel": call.key}, follow=True).content.decode()
+    assert "That call has ended." in gone
+
+
+def test_only_who_may_end_sessions_may_cancel_or_drain(pair: list[Process]) -> None:
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_mcpsession"))
+    viewer = Client()
+    viewer.force_login(user)
+    for path, data in ((NOW, {"cancel": "a:1"}), (NODES, {"process": "a", "drains": "1"})):
+        assert viewer.get(path).status_code == 200
+        assert viewer.post(path, data).status_code == 403
+    assert Client().get(NOW).status_code == 302
+
+
+@pytest.mark.logs_fault("RuntimeError: on purpose")
+def test_what_requests_did_is_known_of_their_session(pair: list[Process]) -> None:
+    client = connected(pair[1].url)
+    client.value(pair[1].url, "add", a=1, b=2)
+    client.call(pair[1].url, "fail", message="on purpose")
+    client.post(pair[1].url, client.request("no/such/method"))
+
+    def past() -> recent.Recent:
+        return sync_store_for("default").run(recent.read(client.fingerprint, wanted=50, most=50))
+
+    wait_until(lambda: past().ended == 3, what="the requests to be written")
+    found = past()
+    assert found.failed == 2
+    assert [(each.call, each.outcome) for each in found.requests] == [
+        ("no/such/method", "error"),
+        ("tools/call:fail", "tool error"),
+        ("tools/call:add", "ok"),
+    ]
+    node = node_of(pair[1])
+    assert node is not None
+    assert node.id.startswith(found.requests[0].node)
+
+
+def test_the_shell_lists_nodes_and_what_runs_as_json(
+    pair: list[Process], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = connected(pair[0].url)
+    with gate(tmp_path) as at, answering(call_of(client, pair[0].url, "wait", gate=at.path)) as answers:
+        at.reached()
+        wait_until(lambda: running("wait"), what="the call to be reported")
+        call_command("mcp_sessions", "now", "--json")
+        [call] = json.loads(capsys.readouterr().out)
+        assert (call["tool"], call["fingerprint"]) == ("wait", client.fingerprint)
+        call_command("mcp_sessions", "now")
+        assert client.fingerprint[:12] in capsys.readouterr().out
+        call_command("mcp_sessions", "now", "--tool", "other", "--json")
+        assert json.loads(capsys.readouterr().out) == []
+        call_command("mcp_sessions", "nodes", "--json")
+        assert {node["pid"] for node in json.loads(capsys.readouterr().out)} == {each.pid for each in pair}
+        call_command("mcp_sessions", "nodes")
+        assert str(pair[1].pid) in capsys.readouterr().out
+        at.open()
+    assert answers[0].status_code == 200
+
+
+def test_a_drained_process_opens_nothing_and_loses_nothing(
+    pair: list[Process], operator: Client, tmp_path: Path
+) -> None:
+    drained, other = pair
+    client = connected(drained.url)
+    node = node_of(drained)
+    assert node is not None
+    with gate(tmp_path) as at, answering(call_of(client, drained.url, "wait", gate=at.path)) as answers:
+        at.reached()
+        with client.get(drained.url) as listening:
+            page = operator.post(NODES, {"process": node.process, "drains": "1"}, follow=True)
+            assert "takes on nothing new" in page.content.decode()
+            assert "retry:" in listening.read().decode()  # and then it ends
+        assert httpx2.get(f"{drained.url}/readyz").status_code == 503
+        refused = client.post(drained.url, RawClient().initialize_message())
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        with client.get(drained.url) as listening:
+            assert listening.status_code == 503
+        # What it has, and what it gets besides, is answered.
+        assert client.value(drained.url, "add", a=1, b=1) == 2
+        assert not answers
+        at.open()
+    assert answers[0].status_code == 200
+    wait_until(lambda: (n := node_of(drained)) and n.draining, what="the report to say so")
+    connected(other.url)
+    operator.post(NODES, {"process": node.process, "drains": "0"})
+    wait_until(lambda: httpx2.get(f"{drained.url}/readyz").status_code == 200, what="it to be ready again")
+    connected(drained.url)
+    assert [each.action for each in AuditEntry.objects.all()] == ["drain", "drain"]
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_or_was_killed_stays_in_red_and_one_that_stops_leaves(
+    pair: list[Process], operator: Client, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    hung = pair[1]
+    shared = environment(redis_server, hung.environment["MCP_NAMESPACE"])
+    other = drained_by_ours(daphne("other", tmp_path, **shared))
+    with started([other]):
+        stopped = wait_until(lambda: node_of(other), what="it to be a node")
+        other.stop()
+        assert stopped.id not in {node.id for node in nodes_of(["default"])}
+        other.start()
+        killed = wait_until(lambda: node_of(other), what="it to be a node again")
+        client, hanging = connected(hung.url), node_of(hung)
+        assert hanging is not None
+        with gate(tmp_path) as at, answering(call_of(client, hung.url, "wait", gate=at.path)) as answers:
+            at.reached()
+            wait_until(lambda: running("wait"), what="the call to be reported")
+            hung.pause()
+            other.kill()
+            try:
+                silent = wait_until(lambda: len(found := silent_nodes()) == 2 and found, what="red")
+                assert set(silent) == {hanging.id, killed.id}
+                page = operator.get(NODES).content.decode()
+                assert page.count('<tr class="mcp-silent">') == 2
+                assert "2 nodes give no sign of life" in page
+                [call] = running("wait")
+                assert call.is_silent
+            finally:
+                hung.resume()
+            wait_until(lambda: hanging.id not in silent_nodes(), what="it to be back")
+            at.open()
+        assert answers[0].status_code == 200
+
+
+def silent_nodes() -> list[str]:
+    return [node.id for node in nodes_of(["default"]) if node.is_silent]
+
+
+def test_drained_under_load_no_call_is_lost(pair: list[Process]) -> None:
+    """Clients that call all the time while their process is drained and used again, ten times."""
+    process = pair[0]
+    node = wait_until(lambda: node_of(process))
+    clients = [connected(process.url) for _ in range(4)]
+    done, failed, stop = [0], list[str](), threading.Event()
+
+    def call_on(client: RawClient) -> None:
+        while not stop.is_set():
+            answer = client.post(
+                process.url, client.request("tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}})
+            )
+            if answer.status_code != 200 or '"result"' not in answer.text:
+                failed.append(answer.text)
+            done[0] += 1
+
+    threads = [threading.Thread(target=call_on, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for n in range(10):
+        drain([node], drains=n % 2 == 0, by="test")
+        wanted = n % 2 == 0
+        status = 503 if wanted else 200
+        wait_until(lambda status=status: httpx2.get(f"{process.url}/readyz").status_code == status)
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    assert done[0] > 20
+    assert failed == []
