@@ -1,8 +1,12 @@
-"""Fields of log records, for formatters that write JSON. `docs/metrics.md` has the events."""
+"""Lines about sessions, with fields for formatters that write JSON. `docs/metrics.md` has the events."""
 
-from mcp_sessions.records import Session
+import logging
+
+from mcp_sessions.records import Session, shown
 
 
-def event(name: str, alias: str, session: Session, client: str) -> dict[str, str]:
-    """What a line about a session says, as fields. `client` is its name as it may be shown."""
-    return {"event": name, "endpoint": alias, "fingerprint": session.fingerprint, "client": client}
+def log(logger: logging.Logger, text: str, *, event: str, alias: str, session: Session) -> None:
+    """Log what happened to a session, at INFO. `text` takes its fingerprint and the name of its client."""
+    client = shown(session.handshake.client_name)
+    facts = {"event": event, "endpoint": alias, "fingerprint": session.fingerprint, "client": client}
+    logger.info(text, session.fingerprint, client, extra=facts)

@@ -6,9 +6,9 @@ from typing import Final
 from mcp_sessions import counting, ids
 from mcp_sessions.conf.rules import REVIVE
 from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions
-from mcp_sessions.http.events import event
+from mcp_sessions.http import events
 from mcp_sessions.ids import SignedId
-from mcp_sessions.records import Session, shown
+from mcp_sessions.records import Session
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.serving.runtime import Runtime
 from mcp_sessions.signals import session_revived
@@ -116,12 +116,7 @@ async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: 
     if found.opened:
         session = found.session
         counting.count(conf.alias, "sessions_revived")
-        client = shown(session.handshake.client_name)
-        logger.info(
-            "Session %.12s was revived for %s.",
-            session.fingerprint,
-            client,
-            extra=event("session.revived", conf.alias, session, client),
-        )
+        text = "Session %.12s was revived for %s."
+        events.log(logger, text, event="session.revived", alias=conf.alias, session=session)
         await session_revived.asend_robust(sender=Session, alias=conf.alias, session=session)
     return found.session

@@ -8,10 +8,10 @@ from mcp_types import INVALID_PARAMS
 from mcp_sessions import counting, ids, lifecycle
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
-from mcp_sessions.http.events import event
+from mcp_sessions.http import events
 from mcp_sessions.http.headers import SESSION_ID
 from mcp_sessions.http.responses import reject, send_message
-from mcp_sessions.records import Handshake, Session, shown
+from mcp_sessions.records import Handshake, Session
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.kernel import Refused
 from mcp_sessions.serving.runtime import Runtime
@@ -76,13 +76,8 @@ async def initialize(
         session_id, session = runtime.outage.open(handshake, identity.principal, error)
         minted[session.fingerprint] = session_id.text
     counting.count(conf.alias, "sessions_opened")
-    client = shown(handshake.client_name)
-    logger.info(
-        "Session %.12s initialized by %s.",
-        session.fingerprint,
-        client,
-        extra=event("session.opened", conf.alias, session, client),
-    )
+    text = "Session %.12s initialized by %s."
+    events.log(logger, text, event="session.opened", alias=conf.alias, session=session)
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
     headers = ((SESSION_ID, minted[session.fingerprint].encode("ascii")),)
     await send_message(send, response, headers, as_stream=as_stream)

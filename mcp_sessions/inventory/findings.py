@@ -7,6 +7,7 @@ from typing import Final, Literal
 from mcp_sessions.conf import endpoint
 from mcp_sessions.inventory.figures import Figures
 from mcp_sessions.inventory.nodes import ServingNode
+from mcp_sessions.records import Kind
 from mcp_sessions.store.servers import ServerFacts
 
 #: "error": something fails, or will; "warning": it may; "note": worth knowing.
@@ -167,13 +168,14 @@ def of_nodes(alias: str, nodes: Sequence[ServingNode], *, now_ms: int) -> Iterat
             )
 
 
-def of_caps(alias: str, counts: Mapping[str, int]) -> Iterator[Finding]:
+def of_caps(alias: str, counts: Mapping[Kind, int]) -> Iterator[Finding]:
     """Which caps are nearly reached. `counts`: how many sessions and handles there are."""
     limits = endpoint(alias).limits
-    for kind, cap, setting in (
+    caps: tuple[tuple[Kind, int | None, str], ...] = (
         ("session", limits.max_sessions, "MAX_SESSIONS"),
         ("handle", endpoint(alias).max_handles, "MAX_HANDLES"),
-    ):
+    )
+    for kind, cap, setting in caps:
         number = counts.get(kind, 0)
         if cap and number >= NEARLY * cap:
             yield Finding(

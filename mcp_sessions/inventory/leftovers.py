@@ -7,8 +7,6 @@ from itertools import islice
 from typing import Any, Final
 from urllib.parse import quote
 
-from redis.cluster import RedisCluster
-
 from mcp_sessions.conf import aliases, endpoint
 from mcp_sessions.connections.defaults import REDIS_ERRORS
 from mcp_sessions.errors import StoreUnavailable
@@ -59,7 +57,7 @@ def of_keys(cache: str) -> Iterator[Finding]:
 def _look_at(client: Any, keys: Sequence[str], spaces: set[str], found: _Found) -> None:
     found.looked_at += len(keys)
     records: list[tuple[str, str]] = []
-    pipeline = client.pipeline() if isinstance(client, RedisCluster) else client.pipeline(transaction=False)
+    pipeline = client.pipeline(transaction=False)
     for key in keys:
         pipeline.pttl(key)
         match = _KEY.search(key)

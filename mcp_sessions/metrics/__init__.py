@@ -13,7 +13,8 @@
 
 import secrets
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
@@ -22,6 +23,7 @@ from mcp_sessions.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+    from prometheus_client.registry import Collector
 
 View = Callable[[HttpRequest], HttpResponse]
 
@@ -63,19 +65,13 @@ def _view(families: "Callable[[], Iterable[Metric]]", token: str | None) -> View
 
     wanted = None if token is None else f"Bearer {token}".encode()
 
-    class Collector:
-        """Made anew by each scrape."""
-
-        def collect(self) -> "Iterable[Metric]":
-            return families()
-
     def view(request: HttpRequest) -> HttpResponse:
         given = request.headers.get("Authorization", "").encode()
         if wanted is not None and not secrets.compare_digest(given, wanted):
             return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
         registry = CollectorRegistry(auto_describe=False)
         try:
-            registry.register(Collector())
+            registry.register(cast("Collector", SimpleNamespace(collect=families)))
             encoder, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
             text = encoder(registry)
         except StoreUnavailable:

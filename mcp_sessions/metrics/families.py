@@ -5,7 +5,6 @@ from typing import Final
 
 from prometheus_client import GC_COLLECTOR, PROCESS_COLLECTOR, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.utils import floatToGoString
 
 from mcp_sessions import counting
 from mcp_sessions.conf import aliases, endpoint
@@ -74,7 +73,7 @@ def _of_tools(counted: dict[str, Counts]) -> Iterator[Metric]:
 
 def _buckets(numbers: Sequence[int]) -> list[tuple[str, int]]:
     """Cumulated, as Prometheus has them."""
-    bounds = [*(floatToGoString(bound) for bound in BUCKETS), "+Inf"]
+    bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
     return [(bound, sum(numbers[: place + 1])) for place, bound in enumerate(bounds)]
 
 

@@ -24,7 +24,7 @@ from mcp_sessions.serving.heartbeat import Heartbeat, keeps, seconds_between
 from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.serving.listeners import Listeners
 from mcp_sessions.serving.modern import ModernExchange
-from mcp_sessions.serving.observing import Begun, Observing
+from mcp_sessions.serving.observing import Begun, Observer, Observing
 from mcp_sessions.serving.operating import Operating
 from mcp_sessions.serving.outage import Outage
 from mcp_sessions.serving.past import PastRequests
@@ -92,7 +92,19 @@ class Runtime:
             self.outage,
             self.operating,
         )
-        self.observing.observers += (
+        self.observing.observers += self._observers()
+        self.deadlines = Deadlines(
+            alias,
+            node,
+            is_held=partial(keeps, self.admission, self.open_streams),
+            horizon=lambda: 2 * seconds_between(alias),
+            spawn=self.spawn,
+        )
+        self._heartbeat = self._make_heartbeat(orphans)
+
+    def _observers(self) -> tuple[Observer, ...]:
+        """Who is told what requests did."""
+        return (
             self.counts,
             PastRequests(self.context),
             Reports(
@@ -104,14 +116,6 @@ class Runtime:
                 take_lag=self.observing.take_lag,
             ),
         )
-        self.deadlines = Deadlines(
-            alias,
-            node,
-            is_held=partial(keeps, self.admission, self.open_streams),
-            horizon=lambda: 2 * seconds_between(alias),
-            spawn=self.spawn,
-        )
-        self._heartbeat = self._make_heartbeat(orphans)
 
     def _make_heartbeat(self, orphans: Orphans) -> Heartbeat:
         return Heartbeat(

@@ -1,6 +1,7 @@
 """`manage.py mcp_sessions` with `stats`, `watch`, `tools` and `doctor`, over real Redis servers."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from io import StringIO
@@ -152,7 +153,7 @@ def test_the_doctor_finds_each_planted_fault_and_says_the_cure(redis: Any) -> No
 
     with mock.patch.object(time, "time", return_value=time.time() - 60):
         assert doctor() == ({"clock-skew"}, 1)
-        assert "60 s behind that of Redis" in run("doctor")[0]
+        assert re.search(r"[67]\d s behind that of Redis", run("doctor")[0])
 
     beat("b", "another key")
     assert doctor() == ({"mixed-keys"}, 1)
