@@ -1,12 +1,22 @@
-"""Lines about sessions, with fields for formatters that write JSON. `docs/metrics.md` has the events."""
+"""What happens to sessions: counted, and logged with fields for formatters that write JSON (docs/metrics.md)."""
 
 import logging
+from typing import Literal
 
+from mcp_sessions import counting
 from mcp_sessions.records import Session, shown
 
 
-def log(logger: logging.Logger, text: str, *, event: str, alias: str, session: Session) -> None:
-    """Log what happened to a session, at INFO. `text` takes its fingerprint and the name of its client."""
+def tell(
+    logger: logging.Logger, text: str, *, event: Literal["opened", "revived"], alias: str, session: Session
+) -> None:
+    """Count that, and log it at INFO. `text` takes the fingerprint and the name of the client."""
+    counting.count(alias, f"sessions_{event}")
     client = shown(session.handshake.client_name)
-    facts = {"event": event, "endpoint": alias, "fingerprint": session.fingerprint, "client": client}
+    facts = {
+        "event": f"session.{event}",
+        "endpoint": alias,
+        "fingerprint": session.fingerprint,
+        "client": client,
+    }
     logger.info(text, session.fingerprint, client, extra=facts)

@@ -115,8 +115,7 @@ async def _missed(runtime: Runtime, session_id: SignedId, principal: str, call: 
         return not_found(session_id.fingerprint)
     if found.opened:
         session = found.session
-        counting.count(conf.alias, "sessions_revived")
         text = "Session %.12s was revived for %s."
-        events.log(logger, text, event="session.revived", alias=conf.alias, session=session)
+        events.tell(logger, text, event="revived", alias=conf.alias, session=session)
         await session_revived.asend_robust(sender=Session, alias=conf.alias, session=session)
     return found.session

@@ -1,7 +1,7 @@
 """The request that opens a session."""
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 from mcp_types import INVALID_PARAMS
 
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of what `initialize` leaves in the store; more is refused.
 MAX_HANDSHAKE_BYTES: Final = 16 * 1024
+_INITIALIZED: Final = "Session %.12s initialized by %s."
 _refused: Final = Repeats(logger, "New sessions refused at a cap")
 
 
@@ -45,9 +46,7 @@ async def initialize(
     except Refused as refused:
         return await send_message(send, refused.message, as_stream=as_stream)
     if len(handshake.text) > MAX_HANDSHAKE_BYTES:
-        message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
-        error = jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})
-        return await send_message(send, error, as_stream=as_stream)
+        return await send_message(send, _too_large(request), as_stream=as_stream)
     validity, minted = runtime.context.node.validity, dict[str, str]()
     recorded = handshake.opened_with(identity.credential) if identity.credential else handshake
 
@@ -75,9 +74,12 @@ async def initialize(
     except StoreUnavailable as error:
         session_id, session = runtime.outage.open(handshake, identity.principal, error)
         minted[session.fingerprint] = session_id.text
-    counting.count(conf.alias, "sessions_opened")
-    text = "Session %.12s initialized by %s."
-    events.log(logger, text, event="session.opened", alias=conf.alias, session=session)
+    events.tell(logger, _INITIALIZED, event="opened", alias=conf.alias, session=session)
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
     headers = ((SESSION_ID, minted[session.fingerprint].encode("ascii")),)
     await send_message(send, response, headers, as_stream=as_stream)
+
+
+def _too_large(request: jsonrpc.Request) -> dict[str, Any]:
+    message = f"clientInfo and capabilities exceed {MAX_HANDSHAKE_BYTES} bytes"
+    return jsonrpc.error_response(request.id, {"code": INVALID_PARAMS, "message": message})

@@ -13,7 +13,6 @@
 
 import secrets
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 from django.core.exceptions import ImproperlyConfigured
@@ -49,6 +48,13 @@ def process(*, token: str | None) -> View:
     return _view(of_this_process, token)
 
 
+class _Families:
+    """What prometheus_client takes for a collector."""
+
+    def __init__(self, collect: "Callable[[], Iterable[Metric]]") -> None:
+        self.collect = collect
+
+
 def _check(token: str | None) -> None:
     if token is not None and len(token) < 16:
         raise ImproperlyConfigured("The token of a metrics view needs 16 characters; None is for no token.")
@@ -71,7 +77,7 @@ def _view(families: "Callable[[], Iterable[Metric]]", token: str | None) -> View
             return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
         registry = CollectorRegistry(auto_describe=False)
         try:
-            registry.register(cast("Collector", SimpleNamespace(collect=families)))
+            registry.register(cast("Collector", _Families(families)))
             encoder, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
             text = encoder(registry)
         except StoreUnavailable:

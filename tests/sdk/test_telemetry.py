@@ -16,10 +16,8 @@ from tests.support import ROOT
 @pytest.fixture(scope="module")
 def spans() -> list[dict[str, Any]]:
     """Those of some requests: each span of the SDK, and those below it."""
-    environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
-    }
+    path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": path}
     command = [sys.executable, "-m", "tests.sdk.traced"]
     printed = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True

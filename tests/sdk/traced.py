@@ -1,4 +1,4 @@
-"""Serves a few requests with a tracer provider, and prints the spans: a process of its own, because it is set for good."""
+"""Serves a few requests with a tracer provider, and prints the spans: a process of its own, where it stays set."""
 
 import asyncio
 import json
