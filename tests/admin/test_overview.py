@@ -35,10 +35,12 @@ def round_trips() -> Iterator[list[int]]:
         yield made
 
 
-def count(alias: str = "default", *, tools: dict[str, list[tuple[float, Outcome]]], **numbers: int) -> None:
+def count(
+    alias: str = "default", *, tools: dict[str, list[tuple[float, Outcome]]] | None = None, **numbers: int
+) -> None:
     """What a process counts at an endpoint."""
     counted = Counts(dict(numbers))
-    for tool, calls in tools.items():
+    for tool, calls in (tools or {}).items():
         for milliseconds, outcome in calls:
             counted.add_call(tool, milliseconds, outcome)
     for number, part in enumerate(counts.parts_of(counted)):

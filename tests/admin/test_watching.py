@@ -67,7 +67,8 @@ def beat(node: str, *keys: str) -> None:
 def test_stats_tells_what_there_is_and_what_was_counted() -> None:
     open_sessions([Opened(), Opened(kind="handle", label="basket", name="basket-1")])
     beat("a", "key")
-    count(tools={"add": [(20, "ok")] * 3}, sessions_opened=4, **{"requests:ok": 3, "requests:error": 1})
+    count(tools={"add": [(20, "ok")] * 3})
+    count("default", **{"sessions_opened": 4, "requests:ok": 3, "requests:error": 1})
     lines, code = run("stats")
     assert code == 0
     told = [" ".join(line.split()) for line in lines.splitlines()]

@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from mcp_sessions import daphne, ids, records, session
+from mcp_sessions import counting, daphne, ids, records, session
 from mcp_sessions.admin import actions
 from mcp_sessions.authentication import keys, threads
 from mcp_sessions.cluster import node
@@ -14,7 +14,7 @@ from mcp_sessions.daphne import backpressure
 from mcp_sessions.handles import arguments, text
 from mcp_sessions.http import endpoint, opening
 from mcp_sessions.serving import callers, cancellations, outage, reports
-from mcp_sessions.store.calls import nodes, reading, requests
+from mcp_sessions.store.calls import counts, nodes, reading, requests
 from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
@@ -49,6 +49,12 @@ BOUNDS: Final = {
     "Handles in one call": f"{arguments.MOST_IN_A_CALL}",
     "Length of a handle, as read": f"{text.MAX_CHARS} characters",
     "Length of a conversation's id": f"{session.MAX_CONVERSATION_CHARS} characters",
+    "Tools that are counted under their names": (
+        f"{counting.MOST_TOOLS}, until nobody has called one for eight days"
+        if counts.KEPT_MS == 8 * 86_400_000
+        else ""
+    ),
+    "Length of a tool's name, as counted": f"{counting.NAME_CHARS} characters",
     "Name of the last call, as stored": f"{reading.CALL_LENGTH} characters",
     "Silence on a stream": f"{event_stream.KEEP_ALIVE_SECONDS:g} s",
     "Bytes queued for a slow reader": f"{event_stream.MAX_QUEUED_BYTES // 1024**2} MiB",

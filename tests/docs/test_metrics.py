@@ -64,7 +64,7 @@ def scraped(view: metrics.View) -> dict[str, Any]:
     return {each.name: each for each in text_string_to_metric_families(response.content.decode())}
 
 
-def documented(table: list[tuple[str, ...]]) -> dict[str, tuple[str, set[str]]]:
+def documented(table: list[list[str]]) -> dict[str, tuple[str, set[str]]]:
     """The type and the labels of each metric."""
     return {
         name.strip("`").removesuffix("_total"): (kind, set(labels.split(", ")))
@@ -156,10 +156,9 @@ def test_each_event_is_logged_as_documented(counted: str, caplog: pytest.LogCapt
     session = sync_store_for(counted).run(sessions.get(opened.fingerprint))
     assert isinstance(session, Session)
     with caplog.at_level(logging.INFO, "mcp_sessions"):
-        for event in ("session.opened", "session.revived"):
-            events.log(
-                logging.getLogger("mcp_sessions"), "%s %s", event=event, alias=counted, session=session
-            )
+        log = logging.getLogger("mcp_sessions")
+        events.tell(log, "%s %s", event="opened", alias=counted, session=session)
+        events.tell(log, "%s %s", event="revived", alias=counted, session=session)
         ending.end_session(counted, opened.fingerprint)
     documented_events = {
         name.strip("`"): (level, set(fields.replace("`", "").split(", ")))
@@ -167,8 +166,8 @@ def test_each_event_is_logged_as_documented(counted: str, caplog: pytest.LogCapt
     }
     assert [record.event for record in caplog.records if hasattr(record, "event")] == list(documented_events)
     for record in caplog.records:
-        if (event := getattr(record, "event", None)) is not None:
-            level, fields = documented_events[event]
+        if (name := getattr(record, "event", None)) is not None:
+            level, fields = documented_events[name]
             assert record.levelname == level
             assert all(getattr(record, field) for field in fields)
             assert record.fingerprint == opened.fingerprint  # type: ignore[attr-defined]
