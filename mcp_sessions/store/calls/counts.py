@@ -98,11 +98,11 @@ def add(
             return Added(now_ms, bool(reply[1]))
 
 
-def set_numbers(numbers: Mapping[str, int], *, now_ms: int) -> Call[None]:
+def set_numbers(numbers: Mapping[str, int], *, now_ms: int, spans: Sequence[Span] = SPANS) -> Call[None]:
     """Set numbers that are measured: in each step, the last one counts."""
-    ttls = [span.milliseconds + 2 * span.step_ms for span in SPANS]
+    ttls = [span.milliseconds + 2 * span.step_ms for span in spans]
     flat = [part for pair in numbers.items() for part in pair]
-    return Call(SET, "", [span.keys(now_ms)[0] for span in SPANS], (*ttls, *flat), lambda _, __: None)
+    return Call(SET, "", [span.keys(now_ms)[0] for span in spans], (*ttls, *flat), lambda _, __: None)
 
 
 def read(span: Span, *, now_ms: int) -> Operation[Read]:
