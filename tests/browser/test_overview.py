@@ -118,7 +118,6 @@ def test_the_overview_is_readable_in_every_mode_and_breaks_no_policy(overview: A
     overview.theme("light")
     overview.size(DESK)
     assert "The tool remember fails" in overview.text
-    assert "keeps nothing on disk" in overview.text
     overview.follow("Last week")
     assert overview.driver.find_element(By.CSS_SELECTOR, ".mcp-choices [aria-current]").text == "Last week"
     overview.picture("overview-week")
