@@ -105,7 +105,7 @@ def test_the_overview_is_readable_in_every_mode_and_breaks_no_policy(overview: A
     for size, name in ((DESK, "wide"), (NARROW, "phone")):
         overview.size(size)
         for theme in ("light", "dark"):
-            overview.theme(theme)  # type: ignore[arg-type]
+            overview.theme(theme)
             overview.open("overview/")
             overview.picture(f"overview-{name}-{theme}")
             assert overview.overflow("html") <= 0, "nothing is cut off at the side"
