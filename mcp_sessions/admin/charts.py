@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 _WIDTH: Final = 560
 _HEIGHT: Final = 170
 #: Where the lines are, within that.
-_LEFT: Final = 52
+_LEFT: Final = 72
 _RIGHT: Final = 552
 _TOP: Final = 10
 _BOTTOM: Final = 142
@@ -52,14 +52,14 @@ class Chart:
 
     def svg(self) -> SafeString:
         """The picture, with its title and what it shows in words."""
-        name = f"mcp-chart-{next(_ids)}"
+        name, most = f"mcp-chart-{next(_ids)}", self._uppermost()
         return format_html(
             '<svg class="mcp-chart" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-title {}-desc">'
             '<title id="{}-title">{}</title><desc id="{}-desc">{}</desc>{}{}{}</svg>',
             *(_WIDTH, _HEIGHT, name, name, name, self.title, name, self.in_words()),
-            format_html_join("", "{}", ((part,) for part in self._grid())),
+            format_html_join("", "{}", ((part,) for part in self._grid(most))),
             format_html_join("", "{}", ((part,) for part in self._times())),
-            format_html_join("", "{}", ((part,) for part in self._drawn())),
+            format_html_join("", "{}", ((part,) for part in self._drawn(most))),
         )
 
     def in_words(self) -> str:
@@ -74,8 +74,7 @@ class Chart:
         when = self._time(self.starts[number])
         return f"{line.label}: {self.shown(known[-1][0])} at last, {self.shown(highest)} at most, at {when}."
 
-    @property
-    def _most(self) -> float:
+    def _uppermost(self) -> float:
         """What the uppermost line across stands for: a round number, at least the highest value."""
         highest = max(
             (value for line in self.lines for value in line.values if value is not None), default=0.0
@@ -85,14 +84,14 @@ class Chart:
         rounded: float = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= step * 0.999)
         return _ROWS * rounded if highest else _ROWS
 
-    def _grid(self) -> Iterator[SafeString]:
+    def _grid(self, most: float) -> Iterator[SafeString]:
         for row in range(_ROWS + 1):
             y = _BOTTOM - (_BOTTOM - _TOP) * row / _ROWS
             yield format_html(
                 '<line class="mcp-grid" x1="{}" y1="{}" x2="{}" y2="{}"/>'
                 '<text class="mcp-axis" x="{}" y="{}" text-anchor="end">{}</text>',
                 *(_LEFT, f"{y:.1f}", _RIGHT, f"{y:.1f}"),
-                *(_LEFT - 6, f"{y + 4:.1f}", self.shown(self._most * row / _ROWS)),
+                *(_LEFT - 6, f"{y + 4:.1f}", self.shown(most * row / _ROWS)),
             )
 
     def _times(self) -> Iterator[SafeString]:
@@ -105,13 +104,13 @@ class Chart:
                 *(f"{self._x(number):.1f}", _BOTTOM + 18, anchor, self._time(self.starts[number])),
             )
 
-    def _drawn(self) -> Iterator[SafeString]:
+    def _drawn(self, most: float) -> Iterator[SafeString]:
         """Each line in as many pieces as nothing was measured in between."""
         for number, line in enumerate(self.lines, start=1):
             path, is_drawing = [], False
             for step, value in enumerate(line.values):
                 if value is not None:
-                    y = _BOTTOM - (_BOTTOM - _TOP) * value / self._most
+                    y = _BOTTOM - (_BOTTOM - _TOP) * value / most
                     path.append(f"{'L' if is_drawing else 'M'}{self._x(step):.1f} {y:.1f}")
                 is_drawing = value is not None
             # A single step would be no line.

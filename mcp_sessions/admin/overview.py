@@ -76,14 +76,25 @@ def charts_of(figures: Figures) -> list[dict[str, Any]]:
 def _drawn(figures: Figures) -> Iterator[tuple[str, Mapping[str, Values], Callable[[float], str]]]:
     """The title of each chart, its lines by their labels, and how a value is written."""
     yield "Open sessions", {"open": figures.measured("sessions")}, _number
-    opened = figures.counted("sessions_opened", "sessions_revived")
-    yield "Sessions opened and ended", {"opened": opened, "ended": figures.counted("sessions_ended")}, _number
-    requests = {"succeeded": figures.per_minute(*_SUCCEEDED), "failed": figures.per_minute(*_FAILED)}
+    opened = {
+        "opened": _whole(figures.counted("sessions_opened", "sessions_revived")),
+        "ended": _whole(figures.counted("sessions_ended")),
+    }
+    yield "Sessions opened and ended", opened, _number
+    requests = {
+        "succeeded": _whole(figures.per_minute(*_SUCCEEDED)),
+        "failed": _whole(figures.per_minute(*_FAILED)),
+    }
     yield "Requests a minute", requests, _number
     yield "Open streams", {"open": figures.measured("streams")}, _number
     yield "Memory of Redis", {"used": figures.measured("memory")}, lambda value: filesizeformat(value)
     milliseconds = [each and each / 1000 for each in figures.measured("latency_us")]
     yield "Time Redis takes to answer", {"once a minute": milliseconds}, lambda value: f"{value:.3g} ms"
+
+
+def _whole(values: Sequence[float]) -> Values:
+    """Without the step that has not ended: a part of it would look like a fall."""
+    return [*values[:-1], None]
 
 
 def _number(value: float) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from mcp_sessions.counting import BUCKETS, OUTCOMES, TOOL_NUMBERS
+from mcp_sessions.counting import BUCKETS, OUTCOMES
 from mcp_sessions.store.calls.counts import DAY, HOUR, SPANS, WEEK, Read, Span
 
 #: By the names that addresses and commands have for them.
@@ -115,11 +115,12 @@ def figures_of(reads: Sequence[Read]) -> Figures:
     """The figures of endpoints together, which must be of one span."""
     longest = min(len(each.numbers) for each in reads)
     steps = [_merged([each.numbers[number - longest] for each in reads]) for number in range(longest)]
-    tools: dict[str, list[int]] = {}
+    tools: dict[str, list[Sequence[int]]] = {}
     for name, numbers in _tools(reads):
-        known = tools.get(name, [0] * TOOL_NUMBERS)
-        tools[name] = [a + b for a, b in zip(known, numbers, strict=True)]
-    figures = [_tool(name, numbers) for name, numbers in tools.items()]
+        tools.setdefault(name, []).append(numbers)
+    figures = [
+        _tool(name, [sum(column) for column in zip(*rows, strict=True)]) for name, rows in tools.items()
+    ]
     return Figures(
         span=reads[0].span,
         now_ms=max(each.now_ms for each in reads),

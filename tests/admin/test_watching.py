@@ -68,7 +68,7 @@ def test_stats_tells_what_there_is_and_what_was_counted() -> None:
     open_sessions([Opened(), Opened(kind="handle", label="basket", name="basket-1")])
     beat("a", "key")
     count(tools={"add": [(20, "ok")] * 3})
-    count("default", **{"sessions_opened": 4, "requests:ok": 3, "requests:error": 1})
+    count("default", numbers={"sessions_opened": 4, "requests:ok": 3, "requests:error": 1})
     lines, code = run("stats")
     assert code == 0
     told = [" ".join(line.split()) for line in lines.splitlines()]
@@ -94,7 +94,7 @@ def test_stats_tells_what_there_is_and_what_was_counted() -> None:
 
 @pytest.mark.usefixtures("redis")
 def test_watch_prints_a_line_each_time() -> None:
-    count(tools={}, sessions_opened=1234)
+    count(numbers={"sessions_opened": 1234})
     lines = run("watch", "--interval", "0.01", "--count", "3")[0].splitlines()
     assert len(lines) == 3
     assert "opened 1,234" in lines[2]

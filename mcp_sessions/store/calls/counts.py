@@ -14,10 +14,11 @@ from mcp_sessions.store.call import Call, Operation, Script
 #: For how long sums since the beginning are kept after the last count, and names of tools after their last call.
 KEPT_MS: Final = 8 * 86_400_000
 #: Numbers, and tools, that one script adds: it takes less than a millisecond.
-NUMBERS_TOGETHER: Final = 100
-TOOLS_TOGETHER: Final = 40
-#: Keys that one script reads.
+NUMBERS_TOGETHER: Final = 40
+TOOLS_TOGETHER: Final = 10
+#: Steps of numbers, and of tools, that one script reads: likewise.
 READ_TOGETHER: Final = 20
+TOOLS_READ_TOGETHER: Final = 4
 
 ADD: Final = Script("counts_add", "_record", repeatable=True)
 SET: Final = Script("counts_set", repeatable=True)
@@ -98,21 +99,21 @@ def add(
             return Added(now_ms, bool(reply[1]))
 
 
-def set_numbers(numbers: Mapping[str, int], *, now_ms: int) -> Call[None]:
+def set_numbers(numbers: Mapping[str, int], *, now_ms: int, spans: Sequence[Span] = SPANS) -> Call[None]:
     """Set numbers that are measured: in each step, the last one counts."""
-    ttls = [span.milliseconds + 2 * span.step_ms for span in SPANS]
+    ttls = [span.milliseconds + 2 * span.step_ms for span in spans]
     flat = [part for pair in numbers.items() for part in pair]
-    return Call(SET, "", [span.keys(now_ms)[0] for span in SPANS], (*ttls, *flat), lambda _, __: None)
+    return Call(SET, "", [span.keys(now_ms)[0] for span in spans], (*ttls, *flat), lambda _, __: None)
 
 
 def read(span: Span, *, now_ms: int) -> Operation[Read]:
     """What was counted in a span of time. One round trip if `now_ms` is the store's time."""
     while True:
         steps, tools = span.steps(now_ms), span.tools_steps(now_ms)
-        keys = [*steps, *tools]
         replies = yield [
-            Call(READ, "", keys[start : start + READ_TOGETHER], (), lambda _, reply: reply)
-            for start in range(0, len(keys), READ_TOGETHER)
+            Call(READ, "", keys[start : start + together], (), lambda _, reply: reply)
+            for keys, together in ((steps, READ_TOGETHER), (tools, TOOLS_READ_TOGETHER))
+            for start in range(0, len(keys), together)
         ]
         found = [each for reply in replies for each in reply[1:]]
         now_ms = int(replies[-1][0])

@@ -30,7 +30,7 @@ end
 
 local function add(key, tool, text)
   local known, sum = string.gmatch(redis.call('HGET', key, tool) or '', '%d+'), {}
-  for number in string.gmatch(text, '%d+') do sum[#sum + 1] = string.format('%.0f', number + (known() or 0)) end
+  for number in string.gmatch(text, '%d+') do sum[#sum + 1] = number + (known() or 0) end
   redis.call('HSET', key, tool, table.concat(sum, ' '))
 end
 
