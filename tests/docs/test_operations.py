@@ -80,9 +80,10 @@ def test_the_sessions_commands_are_ones_that_the_program_takes() -> None:
     with override_settings(MCP_SESSIONS={"default": {"SERVER": "shop.mcp.server"}}):
         parser = load_command_class("mcp_sessions", "mcp_sessions").create_parser("manage.py", "mcp_sessions")
         names = [
-            parser.parse_args(arguments).command for arguments in commands("python manage.py mcp_sessions")
+            parser.parse_args(arguments).subcommand for arguments in commands("python manage.py mcp_sessions")
         ]
-    assert names == ["list", "list", "show", "expire", "expire", "nodes"]
+    of_blocks = ["block", "block", "block", "blocks", "unblock"]
+    assert names == ["list", "list", "show", "expire", "expire", "nodes", *of_blocks]
 
 
 def test_the_servers_take_the_options_that_the_page_gives_them() -> None:
