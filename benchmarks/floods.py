@@ -28,9 +28,8 @@ from benchmarks.mcp_http import Target, calls, initialize_request, invented_requ
 from benchmarks.outages import Answer, Client
 from benchmarks.processes import Cores, redis_server, running
 
-#: Well-behaved principals, and calls per second of all of them together on each process.
+#: Well-behaved principals.
 OTHERS = 20
-CALM = 50
 #: Where the benchmark's endpoint counts the sessions of a principal, whatever the digest.
 OF_PRINCIPALS = ":1:mcp:v1:{benchmark}:index:principal:*"
 
@@ -49,6 +48,7 @@ async def phase(
     others: Sequence[Session],
     flood: Iterator[bytes] | None,
     *,
+    calm: float,
     rate: float,
     seconds: float,
 ) -> None:
@@ -59,7 +59,7 @@ async def phase(
         turns = (next(each) for each in itertools.cycle(series))
         client = Client(target=target)
         await client.connect(OTHERS)
-        work.append(client.load(turns, rate=CALM, seconds=seconds))
+        work.append(client.load(turns, rate=calm / len(targets), seconds=seconds))
     flooding = [Client(target=target) for target in targets] if flood is not None else []
     for client in flooding:
         await client.connect(20)
@@ -87,17 +87,21 @@ def opened(targets: Sequence[Target]) -> list[Session]:
 
 
 async def measure(
-    targets: Sequence[Target], others: Sequence[Session], *, rate: float, seconds: float
+    targets: Sequence[Target], others: Sequence[Session], *, calm: float, rate: float, seconds: float
 ) -> None:
     """Run the phases."""
     bad = [signed_in(target, "flood", "203.0.113.1") for target in targets]
     sessions = itertools.cycle([initialize_request(target) for target in bad])
     ids = (invented_request(bad[0]) for _ in itertools.count())
-    await phase("warm-up", targets, others, None, rate=rate, seconds=2)
-    await phase("quiet", targets, others, None, rate=rate, seconds=seconds)
-    await phase(f"{rate:g} new sessions a second", targets, others, sessions, rate=rate, seconds=seconds)
-    await phase(f"{rate:g} invented ids a second", targets, others, ids, rate=rate, seconds=seconds)
-    await phase("quiet again", targets, others, None, rate=rate, seconds=seconds)
+    await phase("warm-up", targets, others, None, calm=calm, rate=rate, seconds=2)
+    await phase("quiet", targets, others, None, calm=calm, rate=rate, seconds=seconds)
+    await phase(
+        f"{rate:g} new sessions a second", targets, others, sessions, calm=calm, rate=rate, seconds=seconds
+    )
+    await phase(
+        f"{rate:g} invented ids a second", targets, others, ids, calm=calm, rate=rate, seconds=seconds
+    )
+    await phase("quiet again", targets, others, None, calm=calm, rate=rate, seconds=seconds)
 
 
 def main() -> None:
@@ -105,6 +109,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rate", type=float, default=500, help="requests of the flood per second")
+    parser.add_argument("--calm", type=float, default=100, help="calls of all others together per second")
     parser.add_argument("--seconds", type=float, default=10, help="of each phase")
     options = parser.parse_args()
     contestant = replace(
@@ -123,7 +128,7 @@ def main() -> None:
         ]
         targets = [each.target for each in servers]
         others = opened(targets)
-        asyncio.run(measure(targets, others, rate=options.rate, seconds=options.seconds))
+        asyncio.run(measure(targets, others, calm=options.calm, rate=options.rate, seconds=options.seconds))
         with Redis.from_url(f"{url}/0") as redis:
             most = max(redis.zcard(key) for key in redis.scan_iter(OF_PRINCIPALS))
         print(f"sessions that the flood has: {most}")

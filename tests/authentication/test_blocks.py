@@ -210,8 +210,13 @@ async def test_what_was_read_holds_while_the_database_cannot_be_read(monkeypatch
 
 
 async def test_many_who_are_told_at_once_share_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks, reads = Blocks("default"), []
-    monkeypatch.setattr(blocking, "_active", lambda alias: reads.append(alias) or [])
+    blocks, reads = Blocks("default"), list[str]()
+
+    def read(alias: str) -> list[tuple[str, str, float]]:
+        reads.append(alias)
+        return []
+
+    monkeypatch.setattr(blocking, "_active", read)
     await asyncio.gather(*(blocks.load() for _ in range(100)))
     assert len(reads) <= 2
 

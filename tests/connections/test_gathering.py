@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from mcp_sessions.conf import Endpoint
+from mcp_sessions.conf.rates import limits_of
 from mcp_sessions.connections.cluster import MOST_TICKS, ClusterPipelines
-from mcp_sessions.connections.round_trips import Job
+from mcp_sessions.connections.round_trips import Gathering, Job
 from mcp_sessions.connections.topology import ClusterNodes
-from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.call import Call
+from mcp_sessions.store.calls import rates, reading, sessions
 from mcp_sessions.store.keys import Keys
 from tests.connections.traffic import Traffic
 from tests.store.harness import a_fingerprint
@@ -85,3 +88,26 @@ async def test_a_call_does_not_wait_for_ever_while_others_come(
 
     assert ticks <= MOST_TICKS + TICKS
     await asyncio.gather(*futures)
+
+
+def test_calls_of_two_scripts_share_a_round_trip_and_each_gets_its_own_reply() -> None:
+    """As the touches of sessions do with the tokens that their requests take."""
+    limits = limits_of({"requests per principal": "1/s"})
+    jobs: list[Job] = []
+    for n in range(3):
+        wanted = rates.buckets(limits, ("requests",), rates.Who(f"user:{n}"), shards=1)
+        jobs += [
+            (call.script, KEYS.resolve(call.home, call.parts), ("", *call.arguments))
+            for call in (a_touch(), *rates.spend(wanted))
+        ]
+    steps = Gathering(together=True).round_trips(jobs)
+    commands = next(steps)
+    assert [command[1] for command in commands] == [reading.TOUCH.sha, rates.SPEND.sha]
+    with pytest.raises(StopIteration) as done:
+        steps.send([["a", "b", "c"], [0, [1, 5], 0]])
+    assert done.value.value == ["a", 0, "b", [1, 5], "c", 0]
+
+
+def a_touch() -> Call[Any]:
+    limits = Endpoint(alias="default", server="x.y").limits
+    return sessions.touch(a_fingerprint(), principal="user:1", limits=limits)

@@ -82,7 +82,9 @@ def test_the_sessions_commands_are_ones_that_the_program_takes() -> None:
         names = [
             parser.parse_args(arguments).subcommand for arguments in commands("python manage.py mcp_sessions")
         ]
-    assert names == ["list", "list", "list", "show", "expire", "expire", "nodes"]
+    of_blocks = ["block", "block", "block", "blocks", "unblock"]
+    print(names)
+    assert names == ["list", "list", "list", "show", "expire", "expire", "nodes", *of_blocks]
 
 
 def test_the_servers_take_the_options_that_the_page_gives_them() -> None:

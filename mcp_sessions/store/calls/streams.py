@@ -151,8 +151,8 @@ def append(
     `node` runs the exchange; refused if another one runs it again, or has closed it as an orphan. Positions that exist
     already are skipped. None if the session or the stream is gone.
     """
-    bounds = (limits.max_events, limits.max_bytes, limits.ttl_ms)
-    arguments = (node, first, "1" if last else "", *bounds, *payloads)
+    bounds = ("1" if last else "", limits.max_events, limits.max_bytes, limits.ttl_ms)
+    arguments = (node, first, *bounds, *payloads)
     return Call(APPEND, fingerprint, _parts(stream), arguments, _appended, secrets=range(6, len(arguments)))
 
 
@@ -164,10 +164,9 @@ def publish(
     `key` names this publication: a repeated call with the same key within a minute does nothing (the last thousand
     publications of a session are remembered). None if the session is gone.
     """
-    bounds = (limits.max_events, limits.max_bytes, limits.ttl_ms)
+    bounds, parts = (limits.max_events, limits.max_bytes, limits.ttl_ms), (*_parts(STANDALONE), "published")
     arguments = (key, PUBLISHED_MS, MOST_PUBLISHED, *bounds, *payloads)
-    parts, secrets = (*_parts(STANDALONE), "published"), range(6, len(arguments))
-    return Call(PUBLISH, fingerprint, parts, arguments, _appended, secrets=secrets)
+    return Call(PUBLISH, fingerprint, parts, arguments, _appended, secrets=range(6, len(arguments)))
 
 
 def claim(fingerprint: str, stream: str, *, node: str, after: int | None, ttl_ms: int) -> Call[Taken | None]:
