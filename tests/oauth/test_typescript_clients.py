@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.clients.driven import ClientError, DrivenClient, driven, typescript_driver
+from tests.clients.driven import DrivenClient, driven, typescript_driver
 from tests.oauth.conftest import Site
 from tests.oauth.person import Person
 from tests.oauth.test_python_client import status
@@ -36,18 +36,21 @@ def test_a_client_goes_the_whole_way(
         first = client.ask("kept")
         assert (first["client"] == DOCUMENT) == (document is not None)
 
+        # Without its stream: a client whose stream and call renew the same token at the same moment may lose both.
+        client.ask("leave")
         site.expire_access_tokens()
-        assert client.call("whoami")["structuredContent"] == found, "renewed without a word"
+        assert client.ask("open", url=site.resource) is None, "renewed without a word"
+        assert client.call("whoami")["structuredContent"] == found
         second = client.ask("kept")
         assert first["token"] != second["token"]
         assert "authorize" not in second
         assert len(ann.asked) == 1
 
+        client.ask("leave")
         revoked = httpx2.post(
             f"{site.url}/oauth/revoke_token/", data={"token": second["token"], "client_id": second["client"]}
         )
         assert revoked.status_code == 200
         assert {status(url, second["token"]) for url in (site.a.url, site.b.url)} == {401}
-        with pytest.raises(ClientError, match="Unauthorized"):
-            client.call("whoami")
-        assert client.ask("kept")["authorize"], "its user is asked again"
+        asks = client.ask("open", url=site.resource)
+        assert asks.startswith(f"{site.url}/oauth/authorize/?"), "its user is asked again"

@@ -17,7 +17,7 @@ from mcp_sessions.transport.rejections import Rejection
 JSON: Final = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=20,
+    max_leaves=8,
 )
 #: What looks like a message, with anything in its places.
 MESSAGES: Final = st.fixed_dictionaries(
@@ -35,7 +35,7 @@ MESSAGES: Final = st.fixed_dictionaries(
 HEADER: Final = st.binary().map(lambda value: value.replace(b"\r", b"").replace(b"\n", b""))
 FINGERPRINT: Final = "0" * 64
 #: How long a machine takes that does other things, too, is no failure.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 
 
 @patient

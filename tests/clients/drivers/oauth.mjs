@@ -68,6 +68,8 @@ async function obey(command) {
       return client.callTool({ name: command.tool, arguments: command.arguments });
     case "kept":
       return { token: kept.tokens?.access_token, client: kept.client?.client_id, authorize: kept.authorize };
+    case "leave":
+      return client.close();
     case "close":
       return client.close();
     default:
