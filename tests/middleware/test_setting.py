@@ -67,7 +67,7 @@ def makes_nothing(application: Application) -> None:
     "site",
     [
         lambda: with_mcp(django),
-        lambda: URLRouter([*mcp_urlpatterns(), re_path("", django)]),  # type: ignore[arg-type,list-item] # no views
+        lambda: URLRouter([*mcp_urlpatterns(), re_path("", django)]),  # type: ignore[arg-type] # no views
         lambda: MCPEndpoint.as_asgi("default"),
     ],
 )

@@ -22,11 +22,12 @@ from tests.projects.generated import (
     with_database,
     works,
 )
-from tests.support import programs
+from tests.support import ROOT, programs
 from tests.support.processes import started
 from tests.support.redis import RedisServer
 
-pytestmark = [pytest.mark.slow]
+# The first test of a Python installs its environment, if `make tools` has not.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: Python -> the releases of Django that projects of these tests run on, besides this Python and its Django.
 OTHERS: Final = {"3.12": ("6.0", "6.1"), "3.13": ("6.0", "6.1")}
@@ -91,6 +92,6 @@ def is_served(project: Project, unpacked: Path, python: str, release: str) -> No
 def test_the_document_says_what_was_run() -> None:
     written = {row[0]: tuple(row[1].split(", ")) for row in markdown.table(DOCUMENT, "Python")}
     assert written == {**LOCKED, **OTHERS}
-    locked = (Path(programs.ROOT) / "constraints.txt").read_text()
+    locked = (ROOT / "constraints.txt").read_text()
     [[release]] = LOCKED.values()
     assert f"\ndjango=={release}." in locked.lower()

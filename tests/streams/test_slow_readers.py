@@ -60,6 +60,7 @@ def serve(redis_server: RedisServer, tmp_path: Path) -> Serve:
             },
             port=port,
             log=tmp_path / "server.log",
+            forked=module == "uvicorn",
         )
         with started([process]):
             yield process
