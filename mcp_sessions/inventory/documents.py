@@ -4,6 +4,7 @@ from typing import Any, Final, Protocol
 
 from mcp_sessions.inventory.display import printable
 from mcp_sessions.records import Session
+from mcp_sessions.store.calls.recent import Recent
 
 
 class Named(Protocol):
@@ -12,6 +13,8 @@ class Named(Protocol):
     record: Session
     endpoint: Any
     principal_name: str
+    #: What its last requests did; None if that is not kept.
+    recent: Recent | None
 
 
 #: The fields of `summary`, in order.

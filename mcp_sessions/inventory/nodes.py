@@ -120,7 +120,8 @@ def reading(alias: str) -> Operation[list[ServingNode]]:
     reports = {entry.id: entry for entry in reporting}
     entries = {**reports, **{entry.id: entry for entry in beating}}
     return [
-        _node(alias, entry, reports.get(entry.id), beating, moment.now_ms) for _, entry in sorted(entries.items())
+        _node(alias, entry, reports.get(entry.id), beating, moment.now_ms)
+        for _, entry in sorted(entries.items())
     ]
 
 

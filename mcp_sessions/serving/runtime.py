@@ -72,7 +72,7 @@ class Runtime:
         self.blocks, self.limits = blocks_of(alias), RateLimits(self.context)
         #: The requests of the modern era in flight. What the SDK's own application answers is answered at once.
         self.modern: set[ModernExchange] = set()
-        self.observing, self.open_streams = Observing(self.context), OpenStreams(self.context)
+        self.open_streams = OpenStreams(self.context)
         orphans = Orphans(self.context, self.open_streams, run_again=self._run_again)
         self.client_requests = ClientRequests(
             store, node, conf=self.context.conf, spawn=self.spawn, is_dead=orphans.is_dead

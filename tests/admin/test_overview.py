@@ -11,7 +11,7 @@ from django.conf import LazySettings
 from django.test import Client
 
 from mcp_sessions.connections import sync_connections
-from mcp_sessions.counting import Counts, Outcome
+from mcp_sessions.counting import Counts
 from mcp_sessions.store.calls import counts, nodes
 from mcp_sessions.store.drivers import synchronous
 from mcp_sessions.store.factory import sync_store_for
@@ -41,7 +41,7 @@ def round_trips() -> Iterator[list[int]]:
 def count(
     alias: str = "default",
     *,
-    tools: Mapping[str, Sequence[tuple[float, Outcome]]] | None = None,
+    tools: Mapping[str, Sequence[tuple[float, Any]]] | None = None,
     numbers: Mapping[str, int] | None = None,
 ) -> None:
     """What a process counts at an endpoint."""

@@ -66,7 +66,7 @@ async def test_a_cancellation_is_passed_on_in_few_bytes_and_that_of_an_impossibl
     context: Any = SimpleNamespace(
         node=node, conf=lambda: Endpoint(alias="default", server="shop"), spawn=asyncio.ensure_future
     )
-    inbox = Inbox(context, Admission(Mock()), Mock(), Mock(), Mock(), Mock())
+    inbox = Inbox(context, Admission(Mock()), Mock(), Mock(), Mock(), Mock(), Mock())
     ids: list[Any] = ["x" * 1_000_000, 10**4000, True, None, {}, "x" * jsonrpc.MAX_ID_CHARS, 7, "7", "\ud800"]
     told = [inbox.cancel("f" * 64, {"requestId": request_id}) for request_id in ids]
     assert await asyncio.gather(*told) == [True] * len(ids)

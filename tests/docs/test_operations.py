@@ -83,7 +83,6 @@ def test_the_sessions_commands_are_ones_that_the_program_takes() -> None:
             parser.parse_args(arguments).subcommand for arguments in commands("python manage.py mcp_sessions")
         ]
     of_blocks = ["block", "block", "block", "blocks", "unblock"]
-    print(names)
     assert names == ["list", "list", "list", "show", "expire", "expire", "nodes", *of_blocks]
 
 

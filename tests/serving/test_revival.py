@@ -14,8 +14,9 @@ import pytest
 from django.test import override_settings
 
 from mcp_sessions import ids
-from mcp_sessions.ending import end_opened_before_now
+from mcp_sessions.audit.models import ENDED
 from mcp_sessions.inventory.nodes import nodes_of
+from mcp_sessions.jobs import driving, everything
 from mcp_sessions.records import Handshake
 from tests.support.mcp_client import RawClient, connected, messages
 from tests.support.processes import ENVIRONMENT, Process, daphne, daphnes, started, wait_until
@@ -202,6 +203,7 @@ def test_a_forged_a_foreign_and_an_unknown_id_get_the_same_answer_in_the_same_ti
     assert max(medians.values()) < 1.5 * min(medians.values()), medians
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("here")
 def test_every_session_that_was_opened_before_ends_also_what_redis_has_lost(
     processes: list[Process], a: str, b: str, redis: RedisServer
@@ -210,7 +212,8 @@ def test_every_session_that_was_opened_before_ends_also_what_redis_has_lost(
     with redis.client() as client:
         client.delete(f":1:mcp:v1:{NAMESPACE}:{{{lost.fingerprint}}}:session")
     with there.get(b) as listening:
-        ended = [each.fingerprint for some in end_opened_before_now("default", by="test") for each in some]
+        job = driving.drive(everything.begin("default", by="test"))
+        ended = set(job.entries.filter(outcome=ENDED).values_list("fingerprint", flat=True))
         with suppress(httpx2.HTTPError):
             listening.read()
     assert there.fingerprint in ended
