@@ -15,7 +15,6 @@ from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import CallCancelled, DrainAsked
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, running_in
-from mcp_sessions.messages import send
 
 if TYPE_CHECKING:
     from mcp_sessions.admin import MCPSessionAdmin
@@ -111,6 +110,9 @@ def notify_view(modeladmin: "MCPSessionAdmin", request: HttpRequest, fingerprint
     session = modeladmin.get_object(request, fingerprint)
     params = {"level": "info", "logger": "mcp_sessions", "data": TEST_NOTIFICATION}
     if session is not None and session.record.kind == "session":
+        # Here, because `manage.py` imports the admin and needs no SDK.
+        from mcp_sessions.messages import send
+
         sent = send(fingerprint, "notifications/message", params, endpoint=session.endpoint)
         words = "A test notification is on its way: to the client’s open stream, or else to its next one."
         text, level = (words, messages.SUCCESS) if sent else ("The session is gone.", messages.WARNING)

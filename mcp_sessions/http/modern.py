@@ -64,9 +64,8 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     identity = identity_of(scope) if "user" in scope else NOBODY
     current = SessionlessRequest(conf, runtime.context.store, identity, message)
     if runtime.blocks.any or conf.rates:
-        rejection = await _refusal(runtime, message, current, scope)
-        if rejection is not None:
-            return await reject(send, rejection)
+        if (refusal := await _refusal(runtime, message, current, scope)) is not None:
+            return await reject(send, refusal)
     listens = isinstance(message, jsonrpc.Request) and message.method == LISTEN
     if isinstance(message, jsonrpc.Request) and listens and runtime.listeners.accepts and accepts(accept)[1]:
         listening = _listen(runtime, message, current, scope, receive, send)
