@@ -63,9 +63,8 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
     identity = identity_of(scope) if "user" in scope else NOBODY
     current = SessionlessRequest(conf, runtime.context.store, identity, message)
-    if runtime.blocks.any or conf.rates:
-        if (refusal := await _refusal(runtime, message, current, scope)) is not None:
-            return await reject(send, refusal)
+    if (runtime.blocks.any or conf.rates) and (refusal := await _refusal(runtime, message, current, scope)):
+        return await reject(send, refusal)
     listens = isinstance(message, jsonrpc.Request) and message.method == LISTEN
     if isinstance(message, jsonrpc.Request) and listens and runtime.listeners.accepts and accepts(accept)[1]:
         listening = _listen(runtime, message, current, scope, receive, send)

@@ -3,6 +3,7 @@
 import re
 import shlex
 import tomllib
+from collections import Counter
 from datetime import timedelta
 from typing import Any, Final
 
