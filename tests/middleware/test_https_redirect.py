@@ -2,8 +2,8 @@
 
 import pytest
 from channels.routing import URLRouter
+from django.test import override_settings
 from django.urls import re_path
-from pytest_django import Settings
 
 from mcp_sessions import routing
 from mcp_sessions.routing import mcp_urlpatterns
@@ -28,24 +28,25 @@ def telling_the_scheme(_: Application) -> Application:
     return middleware
 
 
-async def test_plain_http_is_redirected_where_django_redirects(settings: Settings) -> None:
+async def test_plain_http_is_redirected_where_django_redirects() -> None:
     with endpoint(MIDDLEWARE=[REDIRECT]):
         site = router()
         assert (await post(site, "http://testserver/mcp")).status_code == 200
-        settings.SECURE_SSL_REDIRECT = True
-        redirected = await post(site, "http://testserver/mcp?a=1")
-        assert (redirected.status_code, redirected.headers["location"]) == (308, "https://testserver/mcp?a=1")
-        assert (await post(site, "https://testserver/mcp")).status_code == 200
-        assert (await post(site, "http://evil.example/mcp")).status_code == 421
+        with override_settings(SECURE_SSL_REDIRECT=True):
+            redirected = await post(site, "http://testserver/mcp?a=1")
+            where = redirected.headers["location"]
+            assert (redirected.status_code, where) == (308, "https://testserver/mcp?a=1")
+            assert (await post(site, "https://testserver/mcp")).status_code == 200
+            assert (await post(site, "http://evil.example/mcp")).status_code == 421
 
 
 @pytest.mark.parametrize("said", ["https", "http"])
-async def test_what_is_inside_sees_the_scheme_of_the_client(settings: Settings, said: str) -> None:
+async def test_what_is_inside_sees_the_scheme_of_the_client(said: str) -> None:
     inside = [REDIRECT, "tests.middleware.test_https_redirect.telling_the_scheme"]
     with endpoint(MIDDLEWARE=inside):
         assert (await post(router(), "http://testserver/mcp", x_forwarded_proto=said)).text == "http"
-        settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-        assert (await post(router(), "http://testserver/mcp", x_forwarded_proto=said)).text == said
+        with override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https")):
+            assert (await post(router(), "http://testserver/mcp", x_forwarded_proto=said)).text == said
 
 
 def test_the_check_warns_of_the_endpoints_that_lack_it(monkeypatch: pytest.MonkeyPatch) -> None:
