@@ -23,11 +23,10 @@ View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 
 def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: str) -> dict[str, Any]:
-    """What Django's form page needs to serve as the base of a page of ours. The title is also its last breadcrumb."""
+    """What the base of our own pages needs. The title is also the last breadcrumb."""
     return {
         **modeladmin.admin_site.each_context(request),
         "title": title,
-        "original": title,
         "opts": modeladmin.opts,
         "media": modeladmin.media,
         "has_view_permission": modeladmin.has_view_permission(request),
