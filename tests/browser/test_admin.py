@@ -46,7 +46,7 @@ def test_an_operator_on_one_process_ends_a_session_of_another(admin: Admin, proc
     assert any(kept[:12] in row for row in admin.rows())
 
     admin.open(f"{ended}/history/")
-    assert "Client: desktop-client 3.2. Principal: anonymous." in admin.text
+    assert "Client: desktop-client. Principal: anonymous." in admin.text
     assert admin.complaints() == []
 
 

@@ -126,6 +126,7 @@ def test_delete_closes_every_stream_on_every_process_at_once(service: Service, g
     assert_nothing_comes_back(client, service, gate)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_force_expiry_closes_every_stream_on_every_process_at_once(
     service: Service, gate: Gate, settings: LazySettings
 ) -> None:

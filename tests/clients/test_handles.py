@@ -91,7 +91,9 @@ def daphne_of_the_readme(name: str, directory: Path) -> Process:
 
 
 @pytest.fixture
-def expire_last_used(redis_server: RedisServer, settings: LazySettings) -> Callable[[], None]:
+def expire_last_used(
+    redis_server: RedisServer, settings: LazySettings, transactional_db: None
+) -> Callable[[], None]:
     """What an operator does at a shell who sees the handle that was used last in the list.
 
     The handles of anonymous clients are secrets: they are listed by their fingerprints only.

@@ -16,6 +16,7 @@ def stores(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Stores:
     for name in ("page", "find", "entries", "records"):
         monkeypatch.setattr(f"mcp_sessions.store.calls.queries.{name}", fake_operation(name))
     monkeypatch.setattr("mcp_sessions.store.calls.sessions.get", fake_call("get"))
+    monkeypatch.setattr("mcp_sessions.store.calls.recent.read", fake_call("recent"))
     return stores
 
 

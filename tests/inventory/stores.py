@@ -11,6 +11,7 @@ from mcp_sessions.records import Handshake, Kind, Session
 from mcp_sessions.store.calls.indexes import Entry
 from mcp_sessions.store.calls.queries import Found, Page, Query
 from mcp_sessions.store.calls.ranges import Located
+from mcp_sessions.store.calls.recent import Recent
 
 #: Name, arguments, keyword arguments.
 FakeCall = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -104,6 +105,9 @@ class ListedStore:
     def get(self, fingerprint: str) -> Session | None:
         self.asked.append(("get", fingerprint))
         return next((s for s in self.sessions if s.fingerprint == fingerprint), None)
+
+    def recent(self, fingerprint: str, *, wanted: int, most: int) -> Recent:
+        return Recent(0, 0, [])
 
     def find(self, prefix: str, *, limit: int, kind: Kind) -> Sequence[Session]:
         self.asked.append(("find", prefix, kind))

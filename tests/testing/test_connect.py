@@ -185,6 +185,7 @@ async def test_an_endpoint_is_chosen_by_its_key(settings: Settings) -> None:
             """There is no such endpoint."""
 
 
+@pytest.mark.django_db(transaction=True)
 async def test_a_client_whose_session_was_ended_gets_an_error_that_says_so() -> None:
     with endpoint(SERVER="tests.testing.test_connect.small"):
         async with connect() as client:
@@ -241,6 +242,6 @@ async def test_raw_requests_are_answered_too() -> None:
     with endpoint(PATH="tools"):
         async with serving(), http_client() as http:
             answer = await http.post(url_of(), json=raw.initialize_message(), headers=raw.headers())
-            refused = await http.get(url_of(), headers={"accept": "text/html"})
+            refused = await http.get(url_of(), headers={"accept": "image/png"})
     assert answer.json()["result"]["serverInfo"]["name"] == "library"
     assert refused.status_code == 406
