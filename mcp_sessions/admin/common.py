@@ -6,9 +6,11 @@ from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
 from django.contrib import admin
+from django.forms import SplitDateTimeField
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
 
 from mcp_sessions import conf
 from mcp_sessions.errors import StoreUnavailable
@@ -31,6 +33,14 @@ def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: st
         "media": modeladmin.media,
         "has_view_permission": modeladmin.has_view_permission(request),
     }
+
+
+def labelled(field: Any) -> Any:
+    """A form's field; if it is a date and a time, each of the two inputs has a name, which Django does not give them."""
+    if isinstance(field, SplitDateTimeField):
+        for widget, part in zip(field.widget.widgets, ("date", "time"), strict=True):
+            widget.attrs["aria-label"] = f"{capfirst(field.label)}, {part}"
+    return field
 
 
 def explains_store_outages(view: View) -> View:
