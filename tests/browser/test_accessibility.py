@@ -1,4 +1,4 @@
-"""Every page of ours in the admin, judged by axe: nothing that somebody who cannot see, or use a mouse, cannot work around."""
+"""Every page of ours in the admin, judged by axe: nothing that keeps somebody from using it who cannot see it well."""
 
 import json
 from collections.abc import Callable
