@@ -36,7 +36,7 @@ def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: st
 
 
 def labelled(field: Any) -> Any:
-    """A form's field; if it is a date and a time, each of the two inputs has a name, which Django does not give them."""
+    """A form's field. The inputs of a date and a time get the names that Django does not give them."""
     if isinstance(field, SplitDateTimeField):
         for widget, part in zip(field.widget.widgets, ("date", "time"), strict=True):
             widget.attrs["aria-label"] = f"{capfirst(field.label)}, {part}"
