@@ -11,6 +11,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from mcp_sessions import blocks, conf
+from mcp_sessions.admin import common
 from mcp_sessions.admin.actions import force_expire, reason_of
 from mcp_sessions.models import Block, MCPSession
 from mcp_sessions.records import ANONYMOUS
@@ -56,6 +57,9 @@ class BlockAdmin(ModelAdmin):
     search_fields = ("value", "reason", "by")
     search_help_text = "Search by what is blocked, the reason, or who has blocked it."
 
+    class Media:
+        css: Final = {"all": ("mcp_sessions/admin.css",)}
+
     @admin.display(description="state")
     def state(self, obj: Block) -> str:
         return obj.state
@@ -78,7 +82,7 @@ class BlockAdmin(ModelAdmin):
             return forms.ChoiceField(choices=choices, required=False)
         if db_field.name == "value":
             kwargs["widget"] = forms.TextInput(attrs={"size": 60})
-        return super().formfield_for_dbfield(db_field, request, **kwargs)
+        return common.labelled(super().formfield_for_dbfield(db_field, request, **kwargs))
 
     def save_model(self, request: HttpRequest, obj: Block, form: Any, change: bool) -> None:
         if not change:

@@ -6,9 +6,11 @@ from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
 from django.contrib import admin
+from django.forms import SplitDateTimeField
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
 
 from mcp_sessions import conf
 from mcp_sessions.errors import StoreUnavailable
@@ -23,15 +25,22 @@ View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 
 def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: str) -> dict[str, Any]:
-    """What Django's form page needs to serve as the base of a page of ours. The title is also its last breadcrumb."""
+    """What the base of our own pages needs. The title is also the last breadcrumb."""
     return {
         **modeladmin.admin_site.each_context(request),
         "title": title,
-        "original": title,
         "opts": modeladmin.opts,
         "media": modeladmin.media,
         "has_view_permission": modeladmin.has_view_permission(request),
     }
+
+
+def labelled(field: Any) -> Any:
+    """A form's field. The inputs of a date and a time get the names that Django does not give them."""
+    if isinstance(field, SplitDateTimeField):
+        for widget, part in zip(field.widget.widgets, ("date", "time"), strict=True):
+            widget.attrs["aria-label"] = f"{capfirst(field.label)}, {part}"
+    return field
 
 
 def explains_store_outages(view: View) -> View:

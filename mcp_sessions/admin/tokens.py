@@ -95,7 +95,7 @@ class PersonalTokenAdmin(ModelAdmin):
         if db_field.name == "endpoint":
             choices = [("", "every endpoint"), *((alias, alias) for alias in conf.aliases())]
             return forms.ChoiceField(choices=choices, required=False)
-        return super().formfield_for_dbfield(db_field, request, **kwargs)
+        return common.labelled(super().formfield_for_dbfield(db_field, request, **kwargs))
 
     def save_model(self, request: HttpRequest, obj: PersonalToken, form: Any, change: bool) -> None:
         if not change:

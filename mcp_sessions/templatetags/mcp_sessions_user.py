@@ -27,7 +27,7 @@ def mcp_sessions_of(context: Any, user: Any) -> SafeString | str:
     except NoReverseMatch:
         return ""
     query = urlencode({"user": user.get_username()})
-    items = format_html('<li><a href="{}?{}">MCP sessions</a></li>', records, query)
+    items = format_html('<li class="mcp-tool px-3"><a href="{}?{}">MCP sessions</a></li>', records, query)
     if may("mcp_sessions.expire_session"):
-        items += format_html('<li><a href="{}">End MCP sessions</a></li>', end)
+        items += format_html('<li class="mcp-tool px-3"><a href="{}">End MCP sessions</a></li>', end)
     return items
