@@ -60,7 +60,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for page in ("testing.md", "authentication.md", "tutorial/6-tokens.md"):
         for block in markdown.blocks(markdown.read(page), "python"):
-            if block.title and "settings.py" not in block.title:
+            # Not what is added to a module.
+            whole = "settings.py" not in (block.title or "") and "urlpatterns +=" not in block.code
+            if block.title and whole:
                 path = home / block.title
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(block.code)

@@ -194,7 +194,7 @@ def test_an_operator_sees_the_server_processes(processes: list[Process], client:
     out = StringIO()
     call_command("mcp_sessions", "nodes", stdout=out)
     for process in processes:
-        assert f"<td>{process.pid}</td>" in page
+        assert f'<td data-label="Process">{process.pid}</td>' in page
         assert f"  {process.pid}  " in out.getvalue()
     assert (
         "/admin/mcp_sessions/mcpsession/processes/"

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -254,7 +255,8 @@ class _Maker:
                 if chance.random() < 0.3:
                     del here[key]
                 else:
-                    here[key] = chance.choice(_ODD)
+                    # A copy: what is changed later must not be in the message twice, or in itself.
+                    here[key] = deepcopy(chance.choice(_ODD))
                 return
             here = here[key]
 
