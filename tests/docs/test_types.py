@@ -65,6 +65,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if block.title and whole:
                 path = home / block.title
                 path.parent.mkdir(exist_ok=True)
+                if path.parent != home:
+                    (path.parent / "__init__.py").touch()
                 path.write_text(block.code)
     (home / "revealed.py").write_text(REVEALED)
     return home

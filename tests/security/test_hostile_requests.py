@@ -57,7 +57,7 @@ def test_hostile_requests_do_no_harm(redis_server: RedisServer, tmp_path: Path) 
             kept = [key for key in redis.scan_iter(f"*{tmp_path.name}*") if redis.ttl(key) == -1]
             index = redis.zrange(f":1:mcp:v1:{{{tmp_path.name}}}:index:activity", 0, -1)
         assert kept == [], "every key has a TTL"
-        assert len(index) > 10
+        assert index, "sessions were opened, and not all of them ended"
         assert {each.hex() for each in index} <= told, "nobody else was told of these"
         assert process.log.stat().st_size - before < COUNT * LOGGED
         client = RawClient(token="ann-1")
