@@ -180,11 +180,17 @@ def python_with(requirements: str, python: str | None = None) -> Path:
     file = TESTS / requirements
 
     def install(home: Path) -> None:
-        # This Python's pip does it: to install one in each environment takes longer than most clients.
-        _run(path_of(python) if python else sys.executable, "-m", "venv", "--without-pip", str(home))
-        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--python", str(home))
+        if python:
+            # This Python's pip may be too old for a newer one.
+            _run(path_of(python), "-m", "venv", str(home))
+            pip = (str(home / "bin" / "python"), "-m", "pip")
+        else:
+            # This Python's pip does it: to install one in each environment takes longer than most clients.
+            _run(sys.executable, "-m", "venv", "--without-pip", str(home))
+            pip = (sys.executable, "-m", "pip", "--python", str(home))
+        quiet = ("--disable-pip-version-check", "--quiet")
         # Python compiles what is imported; most of what is installed never is.
-        _run(*pip, "install", "--no-compile", "--requirement", str(file), cwd=home)
+        _run(*pip, *quiet, "install", "--no-compile", "--requirement", str(file), cwd=home)
 
     name = requirements.removesuffix(".txt") + (f"-{python}" if python else "")
     return _once(name, [file], install) / "bin" / "python"
