@@ -141,10 +141,8 @@ FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
     "history": _git_with_history,
     "libfaketime": _first_of("lib/**/faketime/libfaketimeMT.so.1"),
     "kubectl": _on_path("kubectl"),
-    "kustomize": _on_path("kustomize"),
     "nginx": _on_path("nginx"),
     "npm": _on_path("npm"),
-    "npx": _on_path("npx"),
     "python3.12": _python("3.12"),
     "python3.13": _python("3.13"),
     "systemd-analyze": _on_path("systemd-analyze"),
@@ -183,11 +181,11 @@ def python_with(requirements: str, python: str | None = None) -> Path:
         if python:
             # This Python's pip may be too old for a newer one.
             _run(path_of(python), "-m", "venv", str(home))
-            pip = (str(home / "bin" / "python"), "-m", "pip")
+            pip = [str(home / "bin" / "python"), "-m", "pip"]
         else:
             # This Python's pip does it: to install one in each environment takes longer than most clients.
             _run(sys.executable, "-m", "venv", "--without-pip", str(home))
-            pip = (sys.executable, "-m", "pip", "--python", str(home))
+            pip = [sys.executable, "-m", "pip", "--python", str(home)]
         quiet = ("--disable-pip-version-check", "--quiet")
         # Python compiles what is imported; most of what is installed never is.
         _run(*pip, *quiet, "install", "--no-compile", "--requirement", str(file), cwd=home)
