@@ -16,6 +16,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import Client
 
+from mcp_sessions import __version__
 from mcp_sessions.admin.operating import drain
 from mcp_sessions.audit.models import AuditEntry
 from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, running_in
@@ -115,7 +116,7 @@ def modern_call(url: str, tool: str, **arguments: Any) -> Callable[[], httpx2.Re
 def test_a_process_without_a_request_is_a_node_with_its_version(pair: list[Process]) -> None:
     for process in pair:
         node = node_of(process)
-        assert node.version == "0.1.0"
+        assert node.version == __version__
         assert node.memory is None or node.memory > 10 * 1024**2
         assert (node.calls, node.is_silent, node.draining) == (0, False, False)
 
