@@ -77,5 +77,5 @@ async def test_idle_sessions_cost_the_process_nothing(server: RedisServer) -> No
 
     store = harness.store
     assert isinstance(store, RedisStore)
-    assert set(vars(store)) == {"_keys", "_make_client", "_clock", "_loops"}
+    assert set(vars(store)) == {"_keys", "_make_client", "_clock", "_loops", "_sealer"}
     assert not store._loops

@@ -15,6 +15,7 @@ from mcp_sessions.store.keys import Keys, client_index, client_label, principal_
 from tests.store.harness import LIMITS
 
 FINGERPRINT = "ab" * 32
+BESIDE = ("index:ends", "index:fingerprints")
 HANDSHAKE = '["2025-11-25",{"name":"claude-ai","version":"0.1.0"},{}]'
 RECORD = f"1 1800000000000 86400000 2500 3602500 2000 7 -aifs\ntools/call:add\nanonymous\n{HANDSHAKE}"
 
@@ -54,14 +55,14 @@ def test_a_sessions_indexes_are_activity_principal_client_and_protocol() -> None
     nobodys = "index:principal:2f183a4e64493af3f377f745eda50236"
 
     assert indexes.places(FINGERPRINT, handshake, "anonymous") == [
-        Place("@" + FINGERPRINT, (own[0], nobodys, *own[1:]), "index:ends")
+        Place("@" + FINGERPRINT, (own[0], nobodys, *own[1:]), BESIDE)
     ]
     assert indexes.places(FINGERPRINT, handshake, "ann") == [
-        Place("@" + FINGERPRINT, own, "index:ends"),
-        Place("@" + hashlib.sha256(b"ann").hexdigest()[:32], of_ann, ""),
+        Place("@" + FINGERPRINT, own, BESIDE),
+        Place("@" + hashlib.sha256(b"ann").hexdigest()[:32], of_ann, ()),
     ]
     assert indexes.places(FINGERPRINT, handshake, "ann", together=True) == [
-        Place("@" + FINGERPRINT, (own[0], *of_ann, *own[1:]), "index:ends")
+        Place("@" + FINGERPRINT, (own[0], *of_ann, *own[1:]), BESIDE)
     ]
     assert client_index("claude ai") == "index:client:claude ai"
     assert protocol_index("draft/1") == "index:protocol:draft%2F1"
