@@ -31,7 +31,9 @@ class TooManySessions(MCPSessionsError):
     """
 
     def __init__(self, *, per_principal: bool) -> None:
-        super().__init__(f"{'MAX_SESSIONS_PER_PRINCIPAL' if per_principal else 'MAX_SESSIONS'} is reached")
+        #: The setting, for sessions.
+        self.setting = "MAX_SESSIONS_PER_PRINCIPAL" if per_principal else "MAX_SESSIONS"
+        super().__init__(f"{self.setting} is reached")
         self.per_principal = per_principal
 
 

@@ -37,7 +37,7 @@ SECTIONS: Final[Mapping[Kind, Sequence[tuple[str | None, tuple[str, ...]]]]] = {
         _LIVE,
         _ACTIVITY,
         _RECENT,
-        ("Chosen by the client", ("tools", "log_level", *_CLIENT)),
+        ("Chosen by the client", ("tools", "log_level", "resources", *_CLIENT)),
         _STATE,
         ("Its user", ("others",)),
     ),

@@ -15,7 +15,7 @@ from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.nodes import ServingNode, nodes_of
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import ANONYMOUS
-from mcp_sessions.store.calls import recent
+from mcp_sessions.store.calls import recent, subscriptions
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.state import texts
 from mcp_sessions.store.factory import sync_store_for
@@ -102,6 +102,12 @@ class LiveColumns:
                 [_past(each) for each in found.requests],
             ),
         )
+
+    @admin.display(description="subscribed resources")
+    def resources(self, obj: MCPSession) -> SafeString:
+        found = sync_store_for(obj.endpoint).run(subscriptions.resources(obj.fingerprint))
+        rows = [(display.printable(uri, subscriptions.URI_CHARS),) for uri in found]
+        return _items("<li><code>{}</code></li>", rows, "none")
 
     @admin.display(description="what it can do")
     def abilities(self, obj: MCPSession) -> str:

@@ -53,6 +53,10 @@ def view(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest) -> TemplateR
             "tools_since": figures.tools_since,
             "ended": figures.by_label("sessions_ended"),
             "refusals": figures.by_label("refusals"),
+            "limited": [
+                (name, number, figures.most_per_minute("limited", name))
+                for name, number in figures.by_label("limited").items()
+            ],
         }
     return TemplateResponse(request, "admin/mcp_sessions/mcpsession/overview.html", context)
 

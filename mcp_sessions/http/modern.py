@@ -3,7 +3,7 @@
 from math import inf
 from typing import Final
 
-from mcp_sessions import lifecycle
+from mcp_sessions import counting, lifecycle
 from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import NOBODY, identity_of
@@ -145,6 +145,7 @@ async def _listen(
     try:
         await serving
     except TooManySessions:
+        counting.count_limited(runtime.context.conf().alias, "MAX_LISTENERS_PER_PRINCIPAL")
         await reject(send, rejections.TOO_MANY_STREAMS)
 
 

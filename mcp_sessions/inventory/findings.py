@@ -21,6 +21,8 @@ NEARLY: Final = 0.9
 #: A tool is failing if so many of its calls have failed, and this part of them.
 FAILED_CALLS: Final = 5
 FAILED_PART: Final = 0.2
+#: Limits that a finding names, those first that refused most.
+MOST_LIMITS: Final = 5
 #: Seconds by which clocks may differ.
 SKEW_SECONDS: Final = 2.0
 #: The oldest release of Redis that has what the scripts call.
@@ -201,6 +203,19 @@ def of_figures(figures: Figures) -> Iterator[Finding]:
             level="error",
             what=f"{refused:,} new sessions were refused in the last {figures.span.name}, at a cap.",
             cure="Raise MAX_SESSIONS or MAX_SESSIONS_PER_PRINCIPAL, or look whose sessions they are.",
+        )
+    # Those of the caps on sessions are said above.
+    if limited := {name: n for name, n in figures.by_label("limited").items() if "MAX_SESSIONS" not in name}:
+        said = [
+            f"{name} {number:,} (up to {max(1, round(figures.most_per_minute('limited', name))):,} a minute)"
+            for name, number in limited.items()
+        ]
+        more = f", and {len(said) - MOST_LIMITS} more limits" if len(said) > MOST_LIMITS else ""
+        yield Finding(
+            code="limits-refuse",
+            level="note",
+            what=f"Refused by limits in the last {figures.span.name}: {', '.join(said[:MOST_LIMITS])}{more}.",
+            cure="Nothing, if that is what the limits are for. Otherwise look who asks that often, or raise them.",
         )
     for tool in figures.tools:
         if tool.failed >= FAILED_CALLS and tool.failed >= FAILED_PART * tool.calls:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from mcp_sessions import ids
+from mcp_sessions import counting, ids
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.conf.rules import REVIVE, SERVE
 from mcp_sessions.ending import aend_session
@@ -180,6 +180,7 @@ class Outage:
             try:
                 await self._with_store.store.run(recording)
             except TooManySessions as error:
+                counting.count_limited(self._with_store.conf().alias, error.setting)
                 logger.warning("Session %.12s ends with the outage: %s", session_id.fingerprint, error)
         self._opened.pop(session_id.fingerprint, None)
 

@@ -11,13 +11,15 @@ from mcp_sessions import conf
 from mcp_sessions.errors import StateError, StoreUnavailable
 from mcp_sessions.records import Handshake
 from mcp_sessions.state import State
-from mcp_sessions.store.calls import requests, sessions, state, streams
+from mcp_sessions.store.calls import requests, sessions, state, streams, subscriptions
 from mcp_sessions.store.factory import store_for, sync_store_for
 from tests.support.redis import RedisServer, run_server
 
 OLD, NEW = "an old key " * 4, "a new key " * 4
 FINGERPRINT = "ab" * 32
 SECRET = "quicksilver"
+#: The second begins as a list does.
+URIS = sorted([f"{SECRET}://1", f"[{SECRET}"])
 HANDSHAKE = Handshake(
     protocol_version="2025-11-25",
     client_info={"name": "agent", "title": SECRET},
@@ -79,6 +81,8 @@ async def use(mine: State) -> None:
     await run(requests.register(FINGERPRINT, "q", node="n", kept_ms=60_000))
     await run(requests.progress(FINGERPRINT, "q", payload=payload))
     assert await run(requests.answer(FINGERPRINT, "q", payload=payload)) == "n"
+    for uri in URIS:
+        assert await run(subscriptions.subscribe(FINGERPRINT, uri, max_subscriptions=9))
 
 
 async def check(mine: State) -> None:
@@ -106,6 +110,7 @@ async def check(mine: State) -> None:
     assert replies is not None
     assert (replies.answer, list(replies.progress)) == (payload, [payload])
     sync = sync_store_for("default")
+    assert sync.run(subscriptions.resources(FINGERPRINT)) == URIS
     assert sync.run(state.items(FINGERPRINT))["record"] == {"a": [SECRET]}
     found = sync.run(sessions.get(FINGERPRINT))
     assert found is not None

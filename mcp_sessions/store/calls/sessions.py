@@ -27,7 +27,7 @@ EndReason = Literal["deleted", "expired_by_operator", "max_age", "idle"]
 REPEATED_MS: Final = 60_000
 
 #: What else an end deletes. The logs of exchanges have names that are not known here: see `streams.forget`.
-LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "subscriptions", RECENT)
+LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "resources", RECENT)
 
 _ENDED_PARTS: Final = (*SLIDING, "ended", "ended-record", "finished", *LASTING)
 
