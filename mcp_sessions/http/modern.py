@@ -3,7 +3,6 @@
 from math import inf
 from typing import Final
 
-from mcp_sessions import lifecycle
 from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import NOBODY, identity_of
@@ -33,7 +32,7 @@ async def serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: S
 
     Whoever answers, handlers run in this task or in children of it: context variables that are set here are theirs.
     """
-    if (runtime.draining or lifecycle.is_draining()) and _LISTENS in scope["headers"]:
+    if runtime.ends_listening and _LISTENS in scope["headers"]:
         return await reject(send, rejections.STOPPED)
     if not runtime.admission.open_stream():
         return await reject(send, rejections.TOO_MANY_STREAMS)
@@ -139,7 +138,7 @@ async def _listen(
     current_request.reset(token)
     if "error" in response:
         return await send_message(send, response, status=status_of(response))
-    if runtime.draining or lifecycle.is_draining():  # it has been told to stop since the headers came
+    if runtime.ends_listening:  # it has been told to stop since the headers came
         return await reject(send, rejections.STOPPED)
     serving = runtime.listeners.serve(
         request,
