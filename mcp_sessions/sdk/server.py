@@ -46,8 +46,12 @@ class HostedServer:
         self._leave = asyncio.Event()
 
     def _new_manager(self) -> StreamableHTTPSessionManager:
-        """The SDK's entry for the modern era, which can be run once. It enters the lifespan for both eras."""
+        """The SDK's entry for the modern era, which can be run once. It enters the lifespan for both eras.
+
+        It gets what it refuses or drops, and has no handlers: one that it ran would be beyond every limit of ours.
+        """
         shared = copy.copy(self._lowlevel)
+        shared._request_handlers, shared._notification_handlers = {}, {}  # noqa: SLF001 - no public way to a copy
 
         @asynccontextmanager
         async def lifespan(_: Server[Any]) -> AsyncIterator[Any]:
@@ -94,7 +98,7 @@ class HostedServer:
             await self._running
 
     async def serve_modern(self, scope: Any, receive: Any, send: Any) -> None:
-        """Hand a request of the modern era to the SDK's own application."""
+        """Hand a request of the modern era to the SDK's own application, which refuses it as clients expect."""
         await self._manager.handle_request(scope, receive, send)
 
 
