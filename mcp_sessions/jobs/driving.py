@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from django.db import router, transaction
 from django.db.models import F
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from mcp_sessions import audit
@@ -30,7 +31,7 @@ from mcp_sessions.ending import BATCH, end_batch
 from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.jobs.selection import Selection, Snapshot, Source
-from mcp_sessions.jobs.table import entries, jobs, left, obstacle
+from mcp_sessions.jobs.table import Settled, entries, jobs, left, obstacle, record
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Session
 from mcp_sessions.store.calls import endings, queries, sessions, validity
@@ -47,7 +48,7 @@ LEASE: Final = timedelta(seconds=20)
 #: So many passes along an index must take less than an interval of the index.
 _QUICK: Final = 2
 #: The fields of a job that change while it is driven.
-_CHANGING: Final = ("state", "ended", "gone", "unknown", "position", "batch", "finished")
+_CHANGING: Final = ("state", "expected", "ended", "gone", "unknown", "position", "batch", "finished")
 
 #: Told after each batch.
 Progress = Callable[[EndingJob], None]
@@ -57,8 +58,18 @@ class _Lost(Exception):
     """Another process drives the job."""
 
 
-def begin(snapshot: Snapshot, *, by: str, reason: str = "", action: str = "force-expire") -> EndingJob:
-    """A job that ends the selected records, which nobody drives yet. Every node logs who ends what, and why."""
+def begin(
+    snapshot: Snapshot,
+    *,
+    by: str,
+    reason: str = "",
+    action: str = "force-expire",
+    is_announced: bool = True,
+) -> EndingJob:
+    """A job that ends the selected records, which nobody drives yet. Every node logs who ends what, and why.
+
+    Nodes are not told if it is not announced: where their store is known to be away, that would only take time.
+    """
     job = jobs().create(
         action=action,
         by=by[:150],
@@ -71,7 +82,8 @@ def begin(snapshot: Snapshot, *, by: str, reason: str = "", action: str = "force
     said = f": {job.reason!r}" if job.reason else ""
     what = f"Job {job.pk} begins ({action}): {job.described}{said}"
     logger.info("%s, by %r.", what, by)
-    for alias in dict.fromkeys(source.alias for source in snapshot.selection.sources):
+    told = snapshot.selection.sources if is_announced else ()
+    for alias in dict.fromkeys(source.alias for source in told):
         outside.notify_all(alias, OperatorActed(by=by, what=what))
     return job
 
@@ -157,16 +169,6 @@ class _Walk:
         return None if quick == _QUICK else _Walk(since_ms=until_ms, until_ms=now_ms, quick=quick)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settled:
-    """What became of the records of a batch, by fingerprint."""
-
-    token: str
-    ended: Sequence[str] = ()
-    gone: Sequence[str] = ()
-    unknown: Sequence[str] = ()
-
-
 class _Drive:
     """One process that drives one job."""
 
@@ -250,7 +252,7 @@ class _Drive:
         position = {**self._job.position, "offset": offset + BATCH} if more else following
         return _Batch(alias=source.alias, records=records, position=position, gone=len(some) - len(records))
 
-    def _write(self, settled: _Settled | None, batch: _Batch | None, token: str, state: str) -> None:
+    def _write(self, settled: Settled | None, batch: _Batch | None, token: str, state: str) -> None:
         """What became of one batch, and what is intended with the next. Raises: _Lost."""
         job = jobs().filter(pk=self._job.pk, driver=self._me)
         changes: dict[str, Any] = {"batch": token, "driven_until": timezone.now() + LEASE}
@@ -264,6 +266,8 @@ class _Drive:
         if settled is not None:
             changes["ended"] = F("ended") + len(settled.ended)
             changes["unknown"] = F("unknown") + len(settled.unknown)
+            # Where the store was away when the job began, nobody had counted.
+            changes["expected"] = Greatest("expected", F("ended") + len(settled.ended))
             gone += len(settled.gone)
         changes["gone"] = F("gone") + gone
         intended = [] if batch is None else self._intended(batch, token)
@@ -271,7 +275,7 @@ class _Drive:
             if job.update(**changes) != 1:
                 raise _Lost
             if settled is not None:
-                _record(settled)
+                record(settled)
             entries().bulk_create(intended)
         self._refresh(*_CHANGING)
         if self._progress is not None:
@@ -299,16 +303,16 @@ class _Drive:
             for each in shown
         ]
 
-    def _end(self, alias: str, fingerprints: Sequence[str], token: str) -> _Settled:
+    def _end(self, alias: str, fingerprints: Sequence[str], token: str) -> Settled:
         """Raises: StoreUnavailable, also if it is known of some what became of them."""
         job = self._job
         cut_off = self._selection.cut_off_ms[alias]
         ends = end_batch(alias, fingerprints, by=job.by, why=job.reason, token=token, before_ms=cut_off)
         if ends.failure is not None:
             raise ends.failure
-        return _Settled(token=token, ended=[each.fingerprint for each in ends.ended], gone=ends.gone)
+        return Settled(token=token, ended=[each.fingerprint for each in ends.ended], gone=ends.gone)
 
-    def _settle(self) -> _Settled:
+    def _settle(self) -> Settled:
         """What became of a batch that another process began, which may have died before, while or after it ended.
 
         Raises: StoreUnavailable.
@@ -317,7 +321,7 @@ class _Drive:
         newest = entries().filter(job=self._job).order_by("-pk")[:BATCH]
         batch = [each for each in newest if each.batch == token]
         if not batch:
-            return _Settled(token=token)  # somebody has deleted the entries
+            return Settled(token=token)  # somebody has deleted the entries
         fingerprints, alias = [each.fingerprint for each in batch], batch[0].endpoint
         store = sync_store_for(alias)
         known = store.run_all([sessions.end_token(each) for each in fingerprints])
@@ -332,16 +336,4 @@ class _Drive:
         is_old = timezone.now() - batch[0].when >= timedelta(milliseconds=TOMBSTONE_MS)
         lost = {each for each, by in zip(fingerprints, known, strict=True) if by is None and is_old} - ended
         gone = [each for each in fingerprints if each not in ended | lost]
-        return _Settled(token=token, ended=list(ended), gone=gone, unknown=list(lost))
-
-
-def _record(settled: _Settled) -> None:
-    """Write down what became of a batch; once, whoever does it again."""
-    for outcome, fingerprints in (
-        (states.ENDED, settled.ended),
-        (states.GONE, settled.gone),
-        (states.UNKNOWN, settled.unknown),
-    ):
-        if fingerprints:
-            of_batch = entries().filter(fingerprint__in=fingerprints, batch=settled.token)
-            of_batch.filter(outcome=states.INTENDED).update(outcome=outcome)
+        return Settled(token=token, ended=list(ended), gone=gone, unknown=list(lost))

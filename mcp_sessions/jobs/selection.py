@@ -117,6 +117,24 @@ def snapshot(selected: SessionQuery, *, cut_off_ms: Mapping[str, int] | None = N
     )
 
 
+def unread(selected: SessionQuery, *, cut_off_ms: int) -> Snapshot:
+    """What indexes list of a selection, where the store cannot be asked: a job finds it when the store is back.
+
+    Nobody knows how many those are.
+    """
+    return Snapshot(
+        selection=Selection(
+            sources=tuple(
+                Source(alias=alias, query=query) for alias in selected.aliases for query in _queries(selected)
+            ),
+            cut_off_ms=dict.fromkeys(selected.aliases, cut_off_ms),
+        ),
+        expected=0,
+        gone=0,
+        described=_described(selected, ()),
+    )
+
+
 def _looked_up(selected: SessionQuery) -> dict[str, dict[str, Located]]:
     """Those that no index lists, by endpoint and fingerprint."""
     matches = tuple(

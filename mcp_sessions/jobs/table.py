@@ -1,10 +1,13 @@
 """The jobs and their entries in the audit, where they are written, and whether this process can go on with one."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from django.db import router
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from mcp_sessions.audit.models import RUNNING, STOPPING, AuditEntry, EndingJob
+from mcp_sessions.audit.models import ENDED, GONE, INTENDED, RUNNING, STOPPING, UNKNOWN, AuditEntry, EndingJob
 from mcp_sessions.conf import aliases
 from mcp_sessions.errors import JobCannotGoOn
 from mcp_sessions.jobs.selection import Selection
@@ -39,3 +42,25 @@ def obstacle(job: EndingJob) -> str:
         if source.alias not in aliases():
             return f"The endpoint “{source.alias}” is not in MCP_SESSIONS any more. Put it back, or stop the job."
     return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What became of the records of a batch, by fingerprint."""
+
+    token: str
+    ended: Sequence[str] = ()
+    gone: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+
+
+def record(settled: Settled) -> None:
+    """Write down what became of a batch; once, whoever does it again."""
+    for outcome, fingerprints in (
+        (ENDED, settled.ended),
+        (GONE, settled.gone),
+        (UNKNOWN, settled.unknown),
+    ):
+        if fingerprints:
+            of_batch = entries().filter(fingerprint__in=fingerprints, batch=settled.token)
+            of_batch.filter(outcome=INTENDED).update(outcome=outcome)
