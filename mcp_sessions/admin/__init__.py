@@ -155,6 +155,8 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied  # before what is wrong with the address says which users there are
         if request.POST.get("action") == force_expire.__name__ and not self.has_expire_permission(request):
             raise PermissionDenied
         local = not all(sync_store_for(alias).shared for alias in conf.aliases())

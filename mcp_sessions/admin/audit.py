@@ -28,9 +28,9 @@ from mcp_sessions.audit.models import (
     AuditEntry,
     EndingJob,
 )
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
 from mcp_sessions.inventory.principals import principal_named
-from mcp_sessions.jobs import driving
+from mcp_sessions.jobs import driving, table
 from mcp_sessions.records import FINGERPRINT_PREFIX, KINDS, WORDS
 
 if TYPE_CHECKING:
@@ -198,15 +198,19 @@ class EndingJobAdmin(_ReadOnly):
         """Progress of a job. A POST goes on with it for a moment, stops it, or resumes it."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        job = EndingJob.objects.filter(pk=pk).first()
+        job = table.jobs().filter(pk=pk).first()
         if job is None:
             raise Http404(f"There is no job {pk}.")
         if request.method == "POST":
             return self._act(request, job)
+        is_open = job.state in (RUNNING, STOPPING)
+        problem = job.problem if job.state == FINISHED else table.obstacle(job) or job.problem
         context = common.context(self, request, f"{str(job).capitalize()}: {job.described}") | {
             "job": job,
+            "problem": problem,
+            "goes_on": is_open and not table.obstacle(job),
             "may_act": self._may_act(request),
-            "is_open": job.state in (RUNNING, STOPPING),
+            "is_open": is_open,
             "is_stopped": job.state == STOPPED,
             "is_done": job.state == FINISHED,
             "is_driven": job.driven_until is not None and job.driven_until > timezone.now(),
@@ -225,10 +229,10 @@ class EndingJobAdmin(_ReadOnly):
                     job = driving.drive(job, seconds=STEP_SECONDS)
                 case _:
                     job = driving.drive(job, seconds=STEP_SECONDS)
-        except StoreUnavailable as error:
-            job.refresh_from_db()
+        except (StoreUnavailable, JobCannotGoOn) as error:
+            job = table.jobs().get(pk=job.pk)
             if not _wants_json(request):
-                self.message_user(request, f"The session store cannot be reached: {error}", messages.ERROR)
+                self.message_user(request, job.problem or str(error), messages.ERROR)
         if not _wants_json(request):
             return HttpResponseRedirect(request.path)
         return JsonResponse(

@@ -40,12 +40,12 @@ class RecordChangeList(ChangeList):
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[str | Combinable]:
         """By last activity, whatever else an address asks for."""
-        ascending = request.GET.get(ORDER_VAR) == str(self._activity_column)
+        ascending = request.GET.get(ORDER_VAR) == str(self.activity_column)
         return ["last_activity" if ascending else "-last_activity"]
 
     def get_ordering_field_columns(self) -> dict[int, Literal["desc", "asc"]]:
-        ascending = self.params.get(ORDER_VAR) == str(self._activity_column)
-        return {self._activity_column: "asc" if ascending else "desc"}
+        ascending = self.params.get(ORDER_VAR) == str(self.activity_column)
+        return {self.activity_column: "asc" if ascending else "desc"}
 
     def get_results(self, request: HttpRequest) -> None:
         after, before = (entry_of(request.GET.get(name)) for name in (AFTER, BEFORE))
@@ -68,7 +68,8 @@ class RecordChangeList(ChangeList):
         self.multi_page = found.of.before is not None or found.of.after is not None
 
     @property
-    def _activity_column(self) -> int:
+    def activity_column(self) -> int:
+        """The number of the only column that the list can be sorted by. It depends on who asks."""
         return list(self.list_display).index("activity")
 
     @property
@@ -118,7 +119,7 @@ class RecordChangeList(ChangeList):
     @property
     def other_order(self) -> tuple[str, str]:
         """The address of the list in the other order, and what that is called."""
-        column = self._activity_column
+        column = self.activity_column
         if self.get_ordering_field_columns()[column] == "asc":
             return self.get_query_string(remove=[ORDER_VAR]), "Newest first"
         return self.get_query_string({ORDER_VAR: str(column)}), "Oldest first"

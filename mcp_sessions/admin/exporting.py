@@ -5,42 +5,73 @@ import io
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
-from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    JsonResponse,
+    StreamingHttpResponse,
+)
 from django.http.response import HttpResponseBase
 
 from mcp_sessions.admin import filters
-from mcp_sessions.admin.changelist import AFTER, RecordChangeList
+from mcp_sessions.admin.changelist import AFTER, BEFORE, RecordChangeList
 from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
+from mcp_sessions.inventory.display import printable
 from mcp_sessions.inventory.documents import FIELDS, summary
-from mcp_sessions.inventory.listing import entry_text
+from mcp_sessions.inventory.listing import entry_of, entry_text
 from mcp_sessions.models import MCPSession
+
+if TYPE_CHECKING:
+    from mcp_sessions.admin import MCPSessionAdmin
 
 #: Records that are read, and written, at once.
 BATCH: Final = 500
+#: What an address may have.
+PARAMETERS: Final = (
+    filters.ENDPOINT,
+    filters.KIND,
+    "label",
+    "client",
+    "protocol",
+    filters.USER,
+    filters.ACTIVITY,
+    filters.STATE,
+    SEARCH_VAR,
+    ORDER_VAR,
+    AFTER,
+    BEFORE,
+)
 #: What a spreadsheet takes for a formula.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 Rows = Sequence[MCPSession]
-Model = admin.ModelAdmin
 
 
-def export(modeladmin: "Model[MCPSession]", request: HttpRequest, file_format: str) -> HttpResponseBase:
+def export(modeladmin: "MCPSessionAdmin", request: HttpRequest, file_format: str) -> HttpResponseBase:
     """All records that pass the filters in the address, as CSV or JSON, read while they are sent.
 
-    Raises: StoreUnavailable before anything is sent; afterwards the file ends in the middle.
+    What the address asks for wrongly gets 400. Raises: PermissionDenied; StoreUnavailable before anything is sent;
+    afterwards the file ends in the middle.
     """
-    changelist = _changelist(modeladmin, request)
+    if not modeladmin.has_export_permission(request):
+        raise PermissionDenied
+    if request.method != "GET":
+        return HttpResponseNotAllowed(["GET"])
     if file_format not in _WRITERS:
         raise Http404
+    try:
+        pages = _pages(_changelist(modeladmin, request))
+    except UnsupportedLookup as error:
+        return JsonResponse({"error": str(error)}, status=400)
     content_type, write = _WRITERS[file_format]
-    pages = _pages(changelist)
     # The first page is read now: if that fails, the answer says so.
     parts = write(chain([next(pages)], pages))
     content = _in_threads(parts) if isinstance(request, ASGIRequest) else parts
@@ -51,15 +82,15 @@ def export(modeladmin: "Model[MCPSession]", request: HttpRequest, file_format: s
     return StreamingHttpResponse(content, content_type=content_type, headers=headers)
 
 
-def api(modeladmin: "Model[MCPSession]", request: HttpRequest) -> HttpResponse:
+def api(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse:
     """One page of the records that pass the filters in the address; `next` is the address of the next one."""
-    problems = list(filters.problems(request))
-    if problems:
-        return JsonResponse({"error": " ".join(problems)}, status=400)
+    # First: what is wrong with the address says which users there are.
+    if not modeladmin.has_export_permission(request):
+        return JsonResponse({"error": "The permission to export MCP sessions is missing."}, status=403)
+    if request.method != "GET":
+        return HttpResponseNotAllowed(["GET"])
     try:
         changelist = _changelist(modeladmin, request)
-    except PermissionDenied:
-        return JsonResponse({"error": "The permission to export MCP sessions is missing."}, status=403)
     except UnsupportedLookup as error:
         return JsonResponse({"error": str(error)}, status=400)
     except StoreUnavailable:
@@ -78,13 +109,33 @@ def api(modeladmin: "Model[MCPSession]", request: HttpRequest) -> HttpResponse:
     )
 
 
-def _changelist(modeladmin: Any, request: HttpRequest) -> RecordChangeList:
-    """The list that the address asks for. Raises: PermissionDenied."""
-    if request.method != "GET" or not modeladmin.has_export_permission(request):
-        raise PermissionDenied
+def _changelist(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> RecordChangeList:
+    """The list that the address asks for.
+
+    Raises: UnsupportedLookup for what is wrong with the address, with what is allowed; StoreUnavailable.
+    """
+    problems = [*_wrong_parameters(request), *filters.problems(request)]
+    if problems:
+        raise UnsupportedLookup(" ".join(problems))
     changelist: ChangeList = modeladmin.get_changelist_instance(request)
     assert isinstance(changelist, RecordChangeList)  # noqa: S101 - what get_changelist says
+    column = changelist.activity_column
+    if request.GET.get(ORDER_VAR, "") not in ("", str(column), str(-column)):
+        raise UnsupportedLookup(f"“{ORDER_VAR}” may be {column}, for the oldest first, or {-column}.")
     return changelist
+
+
+def _wrong_parameters(request: HttpRequest) -> Iterator[str]:
+    """What is wrong with the parameters, in sentences. The list for people ignores or clears what it does not know."""
+    for name, values in request.GET.lists():
+        if name not in PARAMETERS:
+            yield f"There is no parameter “{printable(name, 60)}”. The parameters are {', '.join(PARAMETERS)}."
+        elif len(values) > 1:
+            yield f"“{name}” is there {len(values)} times, and may be there once."
+        elif "\0" in values[0]:
+            yield f"“{name}” has a NUL, which no name has."
+        elif name in (AFTER, BEFORE) and entry_of(values[0]) is None:
+            yield f"“{name}” may be what the address of a next page has."
 
 
 def _pages(changelist: RecordChangeList) -> Iterator[Rows]:

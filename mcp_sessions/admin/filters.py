@@ -25,6 +25,7 @@ ENDPOINT: Final = "endpoint"
 KIND: Final = "kind"
 USER: Final = "user"
 ACTIVITY: Final = "activity"
+STATE: Final = "state"
 
 #: "last-900": used within so many seconds; "idle-900": not used within them.
 _WINDOW: Final = re.compile(r"(last|idle)-([0-9]{1,9})\Z")
@@ -49,14 +50,20 @@ def surroundings_of(request: HttpRequest) -> Mapping[str, Surroundings]:
 
 
 def problems(request: HttpRequest) -> Iterator[str]:
-    """What is wrong with the filters in the address, in sentences."""
-    endpoint, user = request.GET.get(ENDPOINT), request.GET.get(USER)
-    if endpoint is not None and endpoint not in conf.aliases():
-        yield f"There is no endpoint “{printable(endpoint, 60)}”."
-    if user and not is_known_principal(principal_named(user)):
-        yield f"There is no user “{printable(user, 60)}”."
+    """What is wrong with the filters in the address, in sentences. They say which users exist: see who asks first."""
+    for parameter, allowed in ((ENDPOINT, conf.aliases()), (KIND, KINDS), (STATE, tuple(NARROWED))):
+        if (value := request.GET.get(parameter)) is not None and value not in allowed:
+            yield f"There is no {parameter} “{printable(value, 60)}”. “{parameter}” may be {', '.join(allowed)}."
+    if (user := request.GET.get(USER)) and not is_known_principal(principal_named(user)):
+        yield (
+            f"There is no user “{printable(user, 60)}”. “{USER}” may be a user name, {ANONYMOUS}, or a principal as "
+            "the page of a record shows it."
+        )
     if (activity := request.GET.get(ACTIVITY)) is not None and not _WINDOW.match(activity):
-        yield f"There is no filter by activity “{printable(activity, 60)}”."
+        yield (
+            f"There is no filter by activity “{printable(activity, 60)}”. “{ACTIVITY}” may be last- or idle- and a "
+            "number of seconds, such as last-900."
+        )
 
 
 class _Filter(SimpleListFilter):
@@ -241,7 +248,7 @@ class DoingFilter(_Filter):
     """What the record does now, as far as the nodes report it by name."""
 
     title = "state"
-    parameter_name = "state"
+    parameter_name = STATE
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(word, title) for word, (title, _) in NARROWED.items()]

@@ -75,6 +75,8 @@ class EndingJob(models.Model):
         default_permissions = ("view",)
         verbose_name = "job that ends records"
         verbose_name_plural = "jobs that end records"
+        # Every process looks for those that are not over.
+        indexes = (models.Index(fields=["state", "id"], name="mcp_job_state"),)
 
     def __str__(self) -> str:
         return f"job {self.pk}"

@@ -84,6 +84,8 @@ def principals_of(user: Any, alias: str) -> list[str]:
 def principal_named(text: str) -> str:
     """The principal of the Django user with this name; otherwise the text itself, as a principal that is stored so."""
     model = get_user_model()
+    if "\0" in text:
+        return text  # PostgreSQL refuses to be asked for it
     found = model._default_manager.filter(**{model.USERNAME_FIELD: text}).values_list("pk", flat=True).first()
     return text if found is None or text == ANONYMOUS else f"{USER}{found}"
 

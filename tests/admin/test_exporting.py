@@ -85,9 +85,45 @@ def test_the_api_has_pages_and_says_how_many_there_are(exporter: Client) -> None
     assert set(first["records"][0]) == set(FIELDS)
 
 
-def test_the_api_says_what_is_wrong(exporter: Client, settings: Any) -> None:
-    wrong = exporter.get(API, {"endpoint": "nowhere"})
-    assert (wrong.status_code, wrong.json()) == (400, {"error": "There is no endpoint “nowhere”."})
+@pytest.mark.parametrize("address", [API, f"{LIST}export/csv/", f"{LIST}export/json/"])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"foo": "1"}, "There is no parameter “foo”. The parameters are endpoint, kind, label, "),
+        ({"limit": "10"}, "There is no parameter “limit”."),
+        ({"requests__gt": "1"}, "There is no parameter “requests__gt”."),
+        ({"p": "2"}, "There is no parameter “p”."),
+        ({"endpoint": "nowhere"}, "There is no endpoint “nowhere”. “endpoint” may be default."),
+        ({"kind": "cookie"}, "There is no kind “cookie”. “kind” may be session, handle, "),
+        ({"kind": ["session", "handle"]}, "“kind” is there 2 times, and may be there once."),
+        ({"state": "asleep"}, "There is no state “asleep”. “state” may be calling, "),
+        ({"activity": "1h"}, "There is no filter by activity “1h”. “activity” may be last- or idle- "),
+        ({"user": "nobody"}, "There is no user “nobody”. “user” may be a user name, "),
+        ({"after": "yesterday"}, "“after” may be what the address of a next page has."),
+        ({"o": "created"}, "“o” may be "),
+        ({"q": "a\0b"}, "“q” has a NUL"),
+    ],
+)
+def test_what_an_address_asks_for_wrongly_is_named(
+    exporter: Client, address: str, wrong: dict[str, Any], words: str
+) -> None:
+    response = exporter.get(address, wrong)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith(words)
+
+
+def test_the_order_of_the_list_can_be_asked_for(exporter: Client) -> None:
+    first, last = open_sessions([Opened(), Opened()])
+    column = exporter.get(API, {"o": "x"}).json()["error"].split()[3].rstrip(",")
+    orders = {}
+    for order in (column, f"-{column}", ""):
+        records = exporter.get(API, {"o": order}).json()["records"]
+        orders[order] = [record["fingerprint"] for record in records]
+    assert orders[column] == [first.fingerprint, last.fingerprint]
+    assert orders[f"-{column}"] == orders[""] == [last.fingerprint, first.fingerprint]
+
+
+def test_a_store_that_is_away_is_said(exporter: Client, settings: Any) -> None:
     settings.CACHES = {
         "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
     }
@@ -101,5 +137,5 @@ def test_both_have_a_permission_of_their_own(viewer: Client, exporter: Client) -
     assert staff("export_session", name="blind").get(API).status_code == 403
     assert "Export as CSV" not in body(viewer.get(LIST))
     assert "Export as CSV" in body(exporter.get(LIST))
-    assert exporter.post(API).status_code == 403
+    assert exporter.post(API).status_code == exporter.post(f"{LIST}export/csv/").status_code == 405
     assert Client().get(API).status_code == 302

@@ -53,6 +53,16 @@ def test_staff_without_the_permission_to_view_see_nothing(codenames: tuple[str, 
     assert "mcp_sessions" not in body(client.get("/admin/"))
 
 
+@pytest.mark.parametrize("address", ["", "api/records/", "export/csv/", "export/json/", "now/", "overview/"])
+def test_staff_without_permissions_do_not_learn_which_users_there_are(address: str) -> None:
+    client = staff("export_session", name="ada")
+    known, unknown = (client.get(LIST + address, {"user": user}) for user in ("ada", "nobody"))
+    assert known.status_code == unknown.status_code == 403
+    assert known.content == unknown.content
+    assert not unknown.cookies.get("messages")
+    assert "nobody" not in body(client.get("/admin/"))
+
+
 def test_staff_who_may_only_view_are_not_offered_to_expire(viewer: Client) -> None:
     [session] = open_sessions([Opened()])
     assert "force_expire" not in body(viewer.get(LIST))
