@@ -143,8 +143,12 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> MCPSession | None:
-        """The record; on the history page, also one that was force-expired here."""
+        """The record; on the history page, also one that was force-expired here. It is read once in a request."""
+        known: MCPSession | None = getattr(request, "mcp_record", None)
+        if known is not None and known.fingerprint == object_id:
+            return known
         found = super().get_object(request, object_id, from_field)
+        request.mcp_record = found  # type: ignore[attr-defined]
         match = request.resolver_match
         if found is None and match is not None and match.url_name == f"{self._url_name}_history":
             entry = _newest_entry(object_id)

@@ -16,8 +16,6 @@ from django.utils.safestring import SafeString
 from mcp_sessions.inventory import display
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Kind
-from mcp_sessions.store.calls.state import texts
-from mcp_sessions.store.factory import sync_store_for
 
 #: Characters of a record's name that do not break.
 ONE_LINE: Final = 24
@@ -169,7 +167,7 @@ class RecordColumns:
 
     @admin.display(description="names and values")
     def state(self, obj: MCPSession) -> SafeString:
-        return display.state_table(sync_store_for(obj.endpoint).run(texts(obj.fingerprint)))
+        return display.state_table(obj.details.state)
 
 
 def _past(moment: datetime) -> str:

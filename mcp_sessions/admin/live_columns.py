@@ -12,13 +12,10 @@ from django.utils.safestring import SafeString
 from mcp_sessions import conf
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.listing import SessionQuery
-from mcp_sessions.inventory.nodes import ServingNode, nodes_of
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import recent, subscriptions
 from mcp_sessions.store.calls.queries import Query
-from mcp_sessions.store.calls.state import texts
-from mcp_sessions.store.factory import sync_store_for
 
 #: Other sessions of its user that a record's page names.
 MOST_OTHERS: Final = 10
@@ -61,7 +58,7 @@ class LiveColumns:
     def in_flight(self, obj: MCPSession) -> SafeString:
         calls = [
             call
-            for node in _nodes(obj)
+            for node in obj.details.nodes
             for call in node.running
             if call.fingerprint == obj.fingerprint and not call.is_silent
         ]
@@ -75,7 +72,7 @@ class LiveColumns:
     def open_streams(self, obj: MCPSession) -> SafeString:
         rows = [
             ("listening" if stream.name == "standalone" else "a call", node.id[:NODE_CHARS])
-            for node in _nodes(obj)
+            for node in obj.details.nodes
             for stream in node.open
             if stream.fingerprint == obj.fingerprint and not node.is_silent
         ]
@@ -83,10 +80,9 @@ class LiveColumns:
 
     @admin.display(description="last requests")
     def recent_requests(self, obj: MCPSession) -> SafeString:
-        most = conf.endpoint(obj.endpoint).recent_requests
-        if not most:
+        if not conf.endpoint(obj.endpoint).recent_requests:
             return format_html(_QUIET, "not kept: RECENT_REQUESTS is 0")
-        found = sync_store_for(obj.endpoint).run(recent.read(obj.fingerprint, wanted=most, most=most))
+        found = obj.details.recent
         if not found.requests:
             return format_html(_QUIET, "none has ended")
         failed = f", {number_format(found.failed, use_l10n=True)} of them failed" if found.failed else ""
@@ -105,8 +101,7 @@ class LiveColumns:
 
     @admin.display(description="subscribed resources")
     def resources(self, obj: MCPSession) -> SafeString:
-        found = sync_store_for(obj.endpoint).run(subscriptions.resources(obj.fingerprint))
-        rows = [(display.printable(uri, subscriptions.URI_CHARS),) for uri in found]
+        rows = [(display.printable(uri, subscriptions.URI_CHARS),) for uri in obj.details.resources]
         return _items("<li><code>{}</code></li>", rows, "none")
 
     @admin.display(description="what it can do")
@@ -135,15 +130,7 @@ class LiveColumns:
     @admin.display(description="names and sizes")
     def state_sizes(self, obj: MCPSession) -> SafeString:
         """For who may not read what tools keep."""
-        return display.state_table(sync_store_for(obj.endpoint).run(texts(obj.fingerprint)), values=False)
-
-
-def _nodes(obj: MCPSession) -> Sequence[ServingNode]:
-    """The nodes of a record's endpoint, read once for a page."""
-    if "_mcp_nodes" not in vars(obj):
-        vars(obj)["_mcp_nodes"] = nodes_of([obj.endpoint])
-    found: Sequence[ServingNode] = vars(obj)["_mcp_nodes"]
-    return found
+        return display.state_table(obj.details.state, values=False)
 
 
 def _past(past: recent.Past) -> tuple[Any, ...]:
