@@ -27,6 +27,7 @@ class Block(models.Model):
     """One principal, client name or address that is refused."""
 
     kind = models.CharField("what", max_length=16, choices=[(each, each) for each in BLOCK_KINDS])
+    #: As `texts.storable` has it.
     value = models.TextField(
         help_text="A principal as records show it, a client's exact name, an IP address or a network."
     )
@@ -64,7 +65,7 @@ class Block(models.Model):
 
 
 def checked(kind: str, value: str) -> str:
-    """A value as it is stored. Raises: ValueError for one that does not fit, with what would."""
+    """A value in the form that is compared. Raises: ValueError for one that does not fit, with what would."""
     value = value.strip() if kind == "address" else value
     if kind not in BLOCK_KINDS or not value:
         raise ValueError(f"A block names one of {', '.join(BLOCK_KINDS)}, and its value.")

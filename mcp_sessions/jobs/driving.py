@@ -39,6 +39,7 @@ from mcp_sessions.store.calls.indexes import Entry
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.tombstones import TOMBSTONE_MS
 from mcp_sessions.store.factory import sync_store_for
+from mcp_sessions.texts import restored, storable
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +73,10 @@ def begin(
     """
     job = jobs().create(
         action=action,
-        by=by[:150],
-        reason=reason[:500],
+        by=storable(by)[:150],
+        reason=storable(reason)[:500],
         selection=snapshot.selection.as_json(),
-        described=snapshot.described[:500],
+        described=storable(snapshot.described)[:500],
         expected=snapshot.expected,
         gone=snapshot.gone,
     )
@@ -104,7 +105,7 @@ def drive(job: EndingJob, *, seconds: float | None = None, progress: Progress | 
         except _Lost:
             logger.warning("Another process goes on with job %d.", job.pk)
         except StoreUnavailable as error:
-            mine.update(problem=f"The store cannot be reached: {error}"[:500])
+            mine.update(problem=storable(f"The store cannot be reached: {error}")[:500])
             raise
         except JobCannotGoOn as error:
             mine.update(problem=str(error)[:500])
@@ -292,8 +293,8 @@ class _Drive:
                 each.record,
                 action=job.action,
                 outcome=states.INTENDED,
-                by=job.by,
-                reason=job.reason,
+                by=restored(job.by),
+                reason=restored(job.reason),
                 endpoint=batch.alias,
                 title=str(each),
                 principal_name=each.principal_name,
