@@ -24,6 +24,7 @@ from mcp_sessions.inventory.kinds import EXPLANATIONS, counted
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.jobs import driving
 from mcp_sessions.jobs.selection import cut_offs, snapshot
+from mcp_sessions.jobs.table import entries
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import KINDS, WORDS, Kind
 
@@ -179,7 +180,7 @@ def _success(job: EndingJob) -> str:
     if not job.ended:
         return ""
     # A job that fits into one request has few entries.
-    kinds = job.entries.filter(outcome=ENDED).values_list("kind", flat=True)
+    kinds = entries().filter(job=job, outcome=ENDED).values_list("kind", flat=True)
     them = "it" if job.ended == 1 else "them"
     return f"Force-expired {counted(_by_kind(kinds))}. No node serves {them} any more."
 
