@@ -7,7 +7,6 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
-from django.db.transaction import non_atomic_requests
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -189,7 +188,7 @@ class EndingJobAdmin(_ReadOnly):
 
     def get_urls(self) -> list[URLPattern]:
         # Intentions must be in the database before the ends: no transaction may be around both.
-        view = non_atomic_requests(self.admin_site.admin_view(self.job_view))
+        view = common.non_atomic(self.admin_site.admin_view(self.job_view))
         name = f"{self.opts.app_label}_{self.opts.model_name}_change"
         return [path("<int:pk>/change/", view, name=name), *super().get_urls()]
 

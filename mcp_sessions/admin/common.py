@@ -6,6 +6,8 @@ from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
 from django.contrib import admin
+from django.db import router
+from django.db.transaction import non_atomic_requests
 from django.forms import SplitDateTimeField
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -13,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 
 from mcp_sessions import conf
+from mcp_sessions.audit.models import EndingJob
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.repeats import Repeats
 
@@ -41,6 +44,11 @@ def labelled(field: Any) -> Any:
         for widget, part in zip(field.widget.widgets, ("date", "time"), strict=True):
             widget.attrs["aria-label"] = f"{capfirst(field.label)}, {part}"
     return field
+
+
+def non_atomic(view: View) -> View:
+    """The view, without the transaction of ATOMIC_REQUESTS in the database of the jobs, wherever a router puts them."""
+    return non_atomic_requests(using=router.db_for_write(EndingJob))(view)
 
 
 def explains_store_outages(view: View) -> View:
