@@ -16,7 +16,7 @@ from mcp_sessions.counting import Counts
 from mcp_sessions.store.calls import counts
 from mcp_sessions.store.calls.counts import SPANS
 from mcp_sessions.store.factory import sync_store_for
-from tests.browser.conftest import PASSWORD, _manage
+from tests.browser.conftest import PASSWORD, manage
 from tests.browser.pages import NARROW, Admin
 from tests.support.processes import Process, daphne, started
 from tests.support.redis import RedisServer
@@ -43,8 +43,8 @@ def strict(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         MCP_NAMESPACE="browser",
     )
     with started([process]):
-        _manage(process, "migrate", "--verbosity=0")
-        _manage(process, "createsuperuser", "--noinput", "--username=olga", "--email=olga@example.com")
+        manage(process, "migrate", "--verbosity=0")
+        manage(process, "createsuperuser", "--noinput", "--username=olga", "--email=olga@example.com")
         yield process
 
 
