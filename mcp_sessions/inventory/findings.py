@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.inventory.figures import Figures
-from mcp_sessions.inventory.nodes import ServingNode
+from mcp_sessions.inventory.nodes import SKEW_SECONDS, ServingNode, skew_in_words
 from mcp_sessions.records import Kind
 from mcp_sessions.store.servers import ServerFacts
 
@@ -23,8 +23,6 @@ FAILED_CALLS: Final = 5
 FAILED_PART: Final = 0.2
 #: Limits that a finding names, those first that refused most.
 MOST_LIMITS: Final = 5
-#: Seconds by which clocks may differ.
-SKEW_SECONDS: Final = 2.0
 #: The oldest release of Redis that has what the scripts call.
 OLDEST: Final = (6, 2)
 
@@ -124,13 +122,16 @@ def _of_persistence(name: str, server: ServerFacts) -> Iterator[Finding]:
 def of_clocks(ahead_seconds: float) -> Iterator[Finding]:
     """`ahead_seconds`: by how much the clock of Redis is ahead of this machine's."""
     if abs(ahead_seconds) > SKEW_SECONDS:
-        yield Finding(
-            code="clock-skew",
-            level="warning",
-            what=f"The clock of this machine is {abs(ahead_seconds):.0f} s "
-            f"{'behind' if ahead_seconds > 0 else 'ahead of'} that of Redis.",
-            cure="Have NTP set both. Tokens expire at the wrong time, and the times that are shown are wrong.",
-        )
+        yield _skewed("this machine", skew_in_words(ahead_seconds))
+
+
+def _skewed(whose: str, how: str) -> Finding:
+    return Finding(
+        code="clock-skew",
+        level="warning",
+        what=f"The clock of {whose} is {how} that of Redis.",
+        cure="Have NTP set both. Tokens expire at the wrong time, and the times that are shown are wrong.",
+    )
 
 
 def of_nodes(alias: str, nodes: Sequence[ServingNode], *, now_ms: int) -> Iterator[Finding]:
@@ -159,6 +160,8 @@ def of_nodes(alias: str, nodes: Sequence[ServingNode], *, now_ms: int) -> Iterat
             what=f"The processes that serve the endpoint {alias!r} have different versions: {', '.join(versions)}.",
             cure="Nothing during a deploy. Otherwise restart those with the older one.",
         )
+    for host, node in {node.host: node for node in nodes if node.is_skewed}.items():
+        yield _skewed(f"the machine {host}", node.skew)
     for node in nodes:
         silent = now_ms / 1000 - node.seen.timestamp()
         if node.is_silent:

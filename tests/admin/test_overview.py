@@ -82,8 +82,8 @@ def test_it_shows_what_was_counted_and_names_what_is_wrong(viewer: Client) -> No
     assert "fetch</th><td>8</td><td>7 (87.5 %)</td>" in page
     assert "idle</th><td>3</td>" in page
     assert "404</th><td>4</td>" in page
-    assert "requests per principal</th><td>12</td><td>12</td>" in page
-    assert "MAX_SESSIONS</th><td>2</td><td>2</td>" in page
+    assert "requests per principal<br><small>up to 12 a minute</small></th><td>12</td>" in page
+    assert "MAX_SESSIONS<br><small>up to 2 a minute</small></th><td>2</td>" in page
     said = "Refused by limits in the last hour: requests per principal 12 (up to 12 a minute), "
     assert said + "tool add per address 3 (up to 3 a minute)." in page
     assert "MAX_SESSIONS 2" not in page, "that is a finding of its own"
