@@ -11,6 +11,10 @@ class StoreUnavailable(MCPSessionsError):
     """The store did not answer: it is down, hung, loading, read-only or full. Nothing is known of the session."""
 
 
+class RecordSealed(StoreUnavailable):
+    """A record is encrypted with a key that is not in ENCRYPTION_KEYS."""
+
+
 class NotAllEnded(StoreUnavailable):
     """The store could not be reached while several sessions were being ended. `ended` has those that did end."""
 

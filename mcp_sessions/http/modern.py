@@ -7,6 +7,7 @@ from mcp_sessions import counting
 from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import NOBODY, identity_of
+from mcp_sessions.authentication.recheck import ended_with
 from mcp_sessions.current import current_request
 from mcp_sessions.errors import TooManySessions
 from mcp_sessions.http.headers import accepts, post_rejection
@@ -100,9 +101,28 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     )
     runtime.modern.add(exchange)
     try:
-        await exchange.run()
+        if listens:
+            await _run_listener(runtime, exchange, current, scope)
+        else:
+            await exchange.run()
     finally:
         runtime.modern.discard(exchange)
+
+
+async def _run_listener(
+    runtime: Runtime, exchange: ModernExchange, current: SessionlessRequest, scope: Scope
+) -> None:
+    """Run a handler of the server's own that lets a client listen, until the client may listen no longer."""
+
+    if runtime.ends_listening:  # it has been told to stop since the headers came
+        return await reject(exchange.send, rejections.STOPPED)
+
+    def end() -> None:
+        runtime.spawn(exchange.abort())
+
+    asker = _asker(current, client_address(scope, current.conf.trusted_proxies))
+    with ended_with(current.identity, end), runtime.blocks.ending(asker, end):
+        await exchange.run()
 
 
 async def _refusal(

@@ -16,6 +16,7 @@ from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.conf import endpoint
 from mcp_sessions.records import Session
+from mcp_sessions.sdk.listening import LISTEN
 from mcp_sessions.sdk.server import HostedServer, load_server
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.callers import Callers
@@ -191,6 +192,9 @@ class Runtime:
     def listen_no_more(self) -> None:
         """Close the streams that never end by themselves. Their clients come back, to a process that lets them."""
         self.listeners.close()
+        for exchange in self.modern:
+            if exchange.request.method == LISTEN:  # a handler of the server's own answers it
+                self.spawn(exchange.abort())
         self.outage.close_streams()
         for reader in self.open_streams:
             reader.disconnect()
