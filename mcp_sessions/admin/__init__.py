@@ -36,12 +36,19 @@ from mcp_sessions.admin.tokens import PersonalTokenAdmin
 from mcp_sessions.errors import UnsupportedLookup
 from mcp_sessions.inventory import search
 from mcp_sessions.inventory.kinds import EXPLANATIONS
-from mcp_sessions.models import AuditEntry, MCPSession
+from mcp_sessions.models import AuditEntry, Block, EndingJob, MCPSession, PersonalToken
 from mcp_sessions.records import KINDS, WORDS, Kind
 from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.texts import storable
 
-__all__ = ["AuditEntryAdmin", "BlockAdmin", "EndingJobAdmin", "MCPSessionAdmin", "PersonalTokenAdmin"]
+__all__ = [
+    "AuditEntryAdmin",
+    "BlockAdmin",
+    "EndingJobAdmin",
+    "MCPSessionAdmin",
+    "PersonalTokenAdmin",
+    "register",
+]
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[MCPSession]
@@ -290,6 +297,18 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         self.message_user(request, text, messages.WARNING)
         name = f"admin:{self._url_name}_{page}"
         return HttpResponseRedirect(reverse(name, args=args, current_app=self.admin_site.name))
+
+
+def register(site: admin.AdminSite) -> None:
+    """Put all pages of this app on an admin site besides Django's default one, where they are already.
+
+    Raises: AlreadyRegistered.
+    """
+    site.register(MCPSession, MCPSessionAdmin)
+    site.register(AuditEntry, AuditEntryAdmin)
+    site.register(EndingJob, EndingJobAdmin)
+    site.register(Block, BlockAdmin)
+    site.register(PersonalToken, PersonalTokenAdmin)
 
 
 class HistoryLine:

@@ -13,6 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
+from mcp_sessions.admin import common
 from mcp_sessions.admin.confirming import ask, confirmed, is_across, selected_by
 from mcp_sessions.audit.models import ENDED, FINISHED, EndingJob
 from mcp_sessions.errors import StoreUnavailable
@@ -63,25 +64,40 @@ def carry_out(
 
     Raises: StoreUnavailable.
     """
-    page = HttpResponseRedirect(
-        reverse(f"admin:{PAGE}", args=[job.pk], current_app=modeladmin.admin_site.name)
-    )
     if connections[router.db_for_write(EndingJob)].settings_dict["ATOMIC_REQUESTS"]:
-        return page  # here, intentions would not be in the database before the ends
+        # Here, intentions would not be in the database before the ends.
+        return _page_of(modeladmin, request, job)
     try:
         job = driving.drive(job, seconds=AT_ONCE)
     except StoreUnavailable:
-        text = format_html('The session store went away. <a href="{}">Go on with {}</a>', page.url, job)
+        url = _page_of(modeladmin, request, job).url
+        text = format_html('The session store went away. <a href="{}">Go on with {}</a>', url, job)
         modeladmin.message_user(request, text, messages.ERROR)
         raise
     if job.state != FINISHED:
-        return page
+        return _page_of(modeladmin, request, job)
     if said := words(job):
         modeladmin.message_user(request, said, messages.SUCCESS)
     if job.gone:
         were = "record was" if job.gone == 1 else "records were"
         modeladmin.message_user(request, f"{job.gone:,} {were} already gone.", messages.WARNING)
     return None
+
+
+def _page_of(
+    modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, job: EndingJob
+) -> HttpResponseRedirect:
+    """The page of a job; where the admin site has none, the list with a message that says how the job goes on."""
+    page = common.address(modeladmin, PAGE, job.pk)
+    if page is not None:
+        return HttpResponseRedirect(page)
+    text = (
+        f"This admin site has no pages of jobs. Go on with manage.py mcp_sessions jobs resume {job.pk}, and register "
+        "EndingJob."
+    )
+    modeladmin.message_user(request, text, messages.WARNING)
+    site = modeladmin.admin_site.name
+    return HttpResponseRedirect(reverse("admin:mcp_sessions_mcpsession_changelist", current_app=site))
 
 
 #: The name of the page of a job.

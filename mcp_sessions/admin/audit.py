@@ -9,7 +9,7 @@ from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -162,7 +162,9 @@ class AuditEntryAdmin(_ReadOnly):
     def of_job(self, obj: AuditEntry) -> SafeString | str:
         if obj.job_id is None:
             return ""
-        address = reverse("admin:mcp_sessions_endingjob_change", args=[obj.job_id])
+        address = common.address(self, "mcp_sessions_endingjob_change", obj.job_id)
+        if address is None:
+            return f"job {obj.job_id}"
         return format_html('<a href="{}">job {}</a>', address, obj.job_id)
 
     @admin.display(description="what")

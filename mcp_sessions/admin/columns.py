@@ -9,10 +9,10 @@ from typing import Final
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model
-from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from mcp_sessions.admin import common
 from mcp_sessions.inventory import display
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Kind
@@ -87,9 +87,8 @@ class RecordColumns:
         meta = get_user_model()._meta
         if obj.principal_user is None:
             return obj.principal_name
-        try:
-            address = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[obj.principal_user])
-        except NoReverseMatch:
+        address = common.address(self, f"{meta.app_label}_{meta.model_name}_change", obj.principal_user)
+        if address is None:
             return obj.principal_name
         return format_html('<a href="{}">{}</a>', address, obj.principal_name)
 

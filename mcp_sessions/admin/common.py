@@ -12,6 +12,7 @@ from django.forms import SplitDateTimeField
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, reverse
 from django.utils.text import capfirst
 
 from mcp_sessions import conf
@@ -36,6 +37,14 @@ def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: st
         "media": modeladmin.media,
         "has_view_permission": modeladmin.has_view_permission(request),
     }
+
+
+def address(modeladmin: Any, page: str, *args: object) -> str | None:
+    """A page of the same admin site; None if the site does not have it."""
+    try:
+        return reverse(f"admin:{page}", args=args, current_app=modeladmin.admin_site.name)
+    except NoReverseMatch:
+        return None
 
 
 def labelled(field: Any) -> Any:

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.contrib import admin
-from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from mcp_sessions import conf
+from mcp_sessions.admin import common
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.models import MCPSession
@@ -119,7 +119,7 @@ class LiveColumns:
         others = [row for row in page.rows if row.session.fingerprint != obj.fingerprint][:MOST_OTHERS]
         rows = [
             (
-                reverse("admin:mcp_sessions_mcpsession_change", args=[each.fingerprint]),
+                common.address(self, "mcp_sessions_mcpsession_change", each.fingerprint),
                 each,
                 f"last active {each.last_active}",
             )

@@ -6,6 +6,7 @@ import logging
 from collections import ChainMap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from inspect import iscoroutinefunction, signature
 from typing import Any, Final
 
 from django.utils.module_loading import import_string
@@ -117,7 +118,24 @@ def import_server(path: str) -> Any:
     Raises: ImportError; TypeError for anything else.
     """
     value = import_string(path)
-    return value if callable(value) and not is_fastmcp(value) else _server(path, value)
+    if not callable(value) or is_fastmcp(value):
+        return _server(path, value)
+    if problem := _problem_with_call(value):
+        raise TypeError(f"{path} is no callable that returns a server: {problem}")
+    return value
+
+
+def _problem_with_call(value: Any) -> str | None:
+    """Why a callable cannot be called as it is: seen when a process starts, and not with each request."""
+    if iscoroutinefunction(value):
+        return "it is async"
+    try:
+        signature(value).bind()
+    except TypeError as error:
+        return str(error)
+    except ValueError:
+        return None  # a built-in one, whose signature nobody knows
+    return None
 
 
 def load_server(path: str) -> MCPServer[Any] | Server[Any]:
