@@ -154,7 +154,7 @@ def confirmation(
         # When all pages are selected, the filters in the address say which sessions: one checkbox stands for all.
         "picked": [session.pk for session in (shown[:1] if across else shown)] if action else [],
         "is_action": action,
-        "cut_off": json.dumps(cut_offs(conf.aliases())),
+        "cut_off": json.dumps(cut_offs(common.reach_of(request).there)),
         "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
     }
     request.current_app = modeladmin.admin_site.name  # as ModelAdmin's views do
