@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from mcp_sessions import conf
+from mcp_sessions.admin import common
 from mcp_sessions.inventory.display import duration, printable
 from mcp_sessions.inventory.doing import NARROWED
 from mcp_sessions.inventory.kinds import LABELLED
@@ -34,16 +35,15 @@ _KEPT: Final = "_mcp_sessions_surroundings"
 
 
 def chosen_aliases(request: HttpRequest) -> tuple[str, ...]:
-    """The endpoints that the list shows."""
+    """The endpoints that the list shows. Raises: StoreUnavailable if none of them answers."""
     chosen = request.GET.get(ENDPOINT)
-    return tuple(alias for alias in conf.aliases() if chosen in (None, alias))
+    return tuple(alias for alias in common.reach_of(request).there if chosen in (None, alias))
 
 
 def surroundings_of(request: HttpRequest) -> Mapping[str, Surroundings]:
     """What is at each endpoint, read once for a request. Raises: StoreUnavailable."""
     known: Mapping[str, Surroundings] | None = getattr(request, _KEPT, None)
     if known is None:
-        # All of them, unless one is chosen: that of the others may be down.
         known = surroundings(chosen_aliases(request))
         setattr(request, _KEPT, known)
     return known
