@@ -15,6 +15,9 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions import conf
 from mcp_sessions.admin import common
@@ -29,9 +32,10 @@ from mcp_sessions.audit.models import (
     EndingJob,
 )
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.inventory.kinds import NAMES
 from mcp_sessions.inventory.principals import principal_named
 from mcp_sessions.jobs import driving
-from mcp_sessions.records import FINGERPRINT_PREFIX, KINDS, WORDS
+from mcp_sessions.records import FINGERPRINT_PREFIX, KINDS
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -65,47 +69,47 @@ class _Choice(admin.SimpleListFilter):
 
 
 class ActionFilter(_Choice):
-    title = parameter_name = "action"
+    title, parameter_name = gettext_lazy("action"), "action"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return list(ACTIONS.items())
+        return [(action, str(word)) for action, word in ACTIONS.items()]
 
 
 class OutcomeFilter(_Choice):
-    title = parameter_name = "outcome"
+    title, parameter_name = gettext_lazy("outcome"), "outcome"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return list(OUTCOMES.items())
+        return [(outcome, str(word)) for outcome, word in OUTCOMES.items()]
 
 
 class KindFilter(_Choice):
-    title = parameter_name = "kind"
+    title, parameter_name = gettext_lazy("kind"), "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(kind, WORDS[kind][0]) for kind in KINDS]
+        return [(kind, str(NAMES[kind][0])) for kind in KINDS]
 
 
 class EndpointFilter(_Choice):
-    title = parameter_name = "endpoint"
+    title, parameter_name = gettext_lazy("endpoint"), "endpoint"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(alias, alias) for alias in conf.aliases()] if len(conf.aliases()) > 1 else []
 
 
 class WhenFilter(admin.SimpleListFilter):
-    title = parameter_name = "when"
+    title, parameter_name = gettext_lazy("when"), "when"
     ages: Final = {
-        "hour": ("Last hour", timedelta(hours=1)),
-        "day": ("Last day", timedelta(days=1)),
-        "week": ("Last week", timedelta(days=7)),
-        "month": ("Last 30 days", timedelta(days=30)),
+        "hour": (gettext_lazy("Last hour"), timedelta(hours=1)),
+        "day": (gettext_lazy("Last day"), timedelta(days=1)),
+        "week": (gettext_lazy("Last week"), timedelta(days=7)),
+        "month": (gettext_lazy("Last 30 days"), timedelta(days=30)),
     }
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(value, title) for value, (title, _) in self.ages.items()]
+        return [(value, str(title)) for value, (title, _age) in self.ages.items()]
 
     def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
-        _, age = self.ages.get(self.value() or "", ("", None))
+        _title, age = self.ages.get(self.value() or "", ("", None))
         return queryset if age is None else queryset.filter(when__gte=timezone.now() - age)
 
 
@@ -140,7 +144,7 @@ class AuditEntryAdmin(_ReadOnly):
     list_display = ("when", "title", "done", "principal_name", "client", "by", "reason", "of_job")
     list_filter = (WhenFilter, ActionFilter, OutcomeFilter, KindFilter, EndpointFilter)
     search_fields = ("fingerprint",)
-    search_help_text = (
+    search_help_text = gettext_lazy(
         "Search by a fingerprint or its first 8 digits, a principal, or the whole name of a user or operator."
     )
 
@@ -159,14 +163,14 @@ class AuditEntryAdmin(_ReadOnly):
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         return lookup in ("fingerprint", "job") or super().lookup_allowed(lookup, value, request)
 
-    @admin.display(description="job")
+    @admin.display(description=gettext_lazy("job"))
     def of_job(self, obj: AuditEntry) -> SafeString | str:
         if obj.job_id is None:
             return ""
         address = reverse("admin:mcp_sessions_endingjob_change", args=[obj.job_id])
-        return format_html('<a href="{}">job {}</a>', address, obj.job_id)
+        return format_html('<a href="{}">{}</a>', address, _("job %(number)s") % {"number": obj.job_id})
 
-    @admin.display(description="what")
+    @admin.display(description=gettext_lazy("what"))
     def done(self, obj: AuditEntry) -> str:
         return obj.done
 
@@ -175,7 +179,11 @@ class AuditEntryAdmin(_ReadOnly):
 class EndingJobAdmin(_ReadOnly):
     """Viewing needs `view_endingjob`, or what ending records needs; resuming and stopping a job need the latter."""
 
-    list_display = ("__str__", "created", "state", "described", "ended", "expected", "by", "reason")
+    list_display = ("__str__", "created", "shown_state", "described", "ended", "expected", "by", "reason")
+
+    @admin.display(description=gettext_lazy("state"))
+    def shown_state(self, obj: EndingJob) -> str:
+        return obj.state_word
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[EndingJob]":
         found: QuerySet[EndingJob] = super().get_queryset(request)
@@ -200,10 +208,10 @@ class EndingJobAdmin(_ReadOnly):
             raise PermissionDenied
         job = EndingJob.objects.filter(pk=pk).first()
         if job is None:
-            raise Http404(f"There is no job {pk}.")
+            raise Http404(_("There is no job %(number)s.") % {"number": pk})
         if request.method == "POST":
             return self._act(request, job)
-        context = common.context(self, request, f"{str(job).capitalize()}: {job.described}") | {
+        context = common.context(self, request, f"{capfirst(str(job))}: {job.described}") | {
             "job": job,
             "may_act": self._may_act(request),
             "is_open": job.state in (RUNNING, STOPPING),
@@ -228,7 +236,8 @@ class EndingJobAdmin(_ReadOnly):
         except StoreUnavailable as error:
             job.refresh_from_db()
             if not _wants_json(request):
-                self.message_user(request, f"The session store cannot be reached: {error}", messages.ERROR)
+                text = _("The session store cannot be reached: %(error)s") % {"error": error}
+                self.message_user(request, text, messages.ERROR)
         if not _wants_json(request):
             return HttpResponseRedirect(request.path)
         return JsonResponse(

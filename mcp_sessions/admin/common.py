@@ -10,7 +10,10 @@ from django.forms import SplitDateTimeField
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
+from django.utils.functional import Promise
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions import conf
 from mcp_sessions.errors import StoreUnavailable
@@ -20,6 +23,14 @@ logger: Final = logging.getLogger(__name__)
 
 #: Pages refresh themselves: one line for an outage, not for each.
 _away: Final = Repeats(logger, "Pages of the admin without a session store")
+
+#: What tokens and blocks are: their states in words.
+STATES: Final[dict[str, Promise]] = {
+    "active": gettext_lazy("in force"),
+    "expired": gettext_lazy("expired"),
+    "revoked": gettext_lazy("revoked"),
+    "lifted": gettext_lazy("lifted"),
+}
 
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
@@ -38,9 +49,16 @@ def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: st
 def labelled(field: Any) -> Any:
     """A form's field. The inputs of a date and a time get the names that Django does not give them."""
     if isinstance(field, SplitDateTimeField):
-        for widget, part in zip(field.widget.widgets, ("date", "time"), strict=True):
-            widget.attrs["aria-label"] = f"{capfirst(field.label)}, {part}"
+        for widget, words in zip(
+            field.widget.widgets, (_("%(field)s, date"), _("%(field)s, time")), strict=True
+        ):
+            widget.attrs["aria-label"] = words % {"field": capfirst(field.label)}
     return field
+
+
+def changed(*fields: str) -> list[dict[str, Any]]:
+    """What Django's log keeps of a change of fields, given in English, so that everybody reads it in their language."""
+    return [{"changed": {"fields": list(fields)}}]
 
 
 def explains_store_outages(view: View) -> View:
@@ -61,7 +79,7 @@ def explains_store_outages(view: View) -> View:
 
 def _store_unavailable(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest) -> HttpResponse:
     aliases = conf.aliases()
-    shown = context(modeladmin, request, "The session store does not answer")
+    shown = context(modeladmin, request, _("The session store does not answer"))
     shown["aliases"] = aliases if len(aliases) > 1 else ()
     template = "admin/mcp_sessions/mcpsession/store_unavailable.html"
     return TemplateResponse(request, template, shown, status=503, headers={"Retry-After": "5"})

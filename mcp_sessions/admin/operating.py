@@ -148,6 +148,7 @@ def _row(node: ServingNode, usual: str) -> dict[str, Any]:
         "uptime": display.lasting(node.started) if node.started else "",
         "memory": f"{node.memory / 1024**2:,.0f} MiB" if node.memory is not None else "",
         "other_version": node.version != usual,
+        "lag": display.milliseconds(node.lag_ms),
         "slow": node.lag_ms >= SLOW_LOOP_MS,
     }
 
