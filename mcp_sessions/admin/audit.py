@@ -35,7 +35,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.kinds import NAMES
 from mcp_sessions.inventory.principals import principal_named
 from mcp_sessions.jobs import driving
-from mcp_sessions.records import FINGERPRINT_PREFIX, KINDS
+from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX, KINDS
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -141,8 +141,12 @@ class _ReadOnly(ModelAdmin):
 class AuditEntryAdmin(_ReadOnly):
     """Viewing needs `view_auditentry`."""
 
-    list_display = ("when", "title", "done", "principal_name", "client", "by", "reason", "of_job")
+    list_display = ("when", "title", "done", "user", "client", "by", "reason", "of_job")
     list_filter = (WhenFilter, ActionFilter, OutcomeFilter, KindFilter, EndpointFilter)
+    fields = (
+        *("when", "shown_action", "shown_outcome", "fingerprint", "shown_kind", "title", "endpoint"),
+        *("principal", "user", "client", "by", "reason", "job", "batch"),
+    )
     search_fields = ("fingerprint",)
     search_help_text = gettext_lazy(
         "Search by a fingerprint or its first 8 digits, a principal, or the whole name of a user or operator."
@@ -162,6 +166,24 @@ class AuditEntryAdmin(_ReadOnly):
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         return lookup in ("fingerprint", "job") or super().lookup_allowed(lookup, value, request)
+
+    @admin.display(description=gettext_lazy("action"))
+    def shown_action(self, obj: AuditEntry) -> str:
+        return str(ACTIONS.get(obj.action, obj.action))
+
+    @admin.display(description=gettext_lazy("outcome"))
+    def shown_outcome(self, obj: AuditEntry) -> str:
+        return str(OUTCOMES.get(obj.outcome, obj.outcome))
+
+    @admin.display(description=gettext_lazy("kind"))
+    def shown_kind(self, obj: AuditEntry) -> str:
+        """Of what it is about: a record, or a block."""
+        names = {kind: singular for kind, (singular, _plural) in NAMES.items()} | {"block": _("block")}
+        return str(names.get(obj.kind, obj.kind))
+
+    @admin.display(description=gettext_lazy("user"))
+    def user(self, obj: AuditEntry) -> str:
+        return _("anonymous") if obj.principal == ANONYMOUS else obj.principal_name
 
     @admin.display(description=gettext_lazy("job"))
     def of_job(self, obj: AuditEntry) -> SafeString | str:

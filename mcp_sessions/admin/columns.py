@@ -124,6 +124,10 @@ class RecordColumns:
         return display.printable(obj.record.name, 100) or _("credentials without a name, or none")
 
     @admin.display(description=gettext_lazy("client"))
+    def client(self, obj: MCPSession) -> str:
+        return obj.client
+
+    @admin.display(description=gettext_lazy("client"))
     def client_shown(self, obj: MCPSession) -> SafeString:
         """For the list: the client's name and version, with the protocol as a tooltip."""
         protocol = _("protocol %(version)s") % {"version": self.protocol(obj)}

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
+from django import forms
 from django.contrib import admin
-from django.forms import SplitDateTimeField
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -48,7 +48,7 @@ def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: st
 
 def labelled(field: Any) -> Any:
     """A form's field. The inputs of a date and a time get the names that Django does not give them."""
-    if isinstance(field, SplitDateTimeField):
+    if isinstance(field, forms.SplitDateTimeField):
         for widget, words in zip(
             field.widget.widgets, (_("%(field)s, date"), _("%(field)s, time")), strict=True
         ):
@@ -59,6 +59,12 @@ def labelled(field: Any) -> Any:
 def changed(*fields: str) -> list[dict[str, Any]]:
     """What Django's log keeps of a change of fields, given in English, so that everybody reads it in their language."""
     return [{"changed": {"fields": list(fields)}}]
+
+
+def endpoint_field(db_field: Any) -> forms.ChoiceField:
+    """A form's field for an endpoint, or every one."""
+    choices = [("", _("every endpoint")), *((alias, alias) for alias in conf.aliases())]
+    return forms.ChoiceField(choices=choices, required=False, label=capfirst(db_field.verbose_name))
 
 
 def explains_store_outages(view: View) -> View:

@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.db.models import Field, ForeignKey, QuerySet
@@ -14,7 +13,6 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from mcp_sessions import conf
 from mcp_sessions.admin import common
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.display import number
@@ -105,8 +103,7 @@ class PersonalTokenAdmin(ModelAdmin):
 
     def formfield_for_dbfield(self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "endpoint":
-            choices = [("", _("every endpoint")), *((alias, alias) for alias in conf.aliases())]
-            return forms.ChoiceField(choices=choices, required=False)
+            return common.endpoint_field(db_field)
         return common.labelled(super().formfield_for_dbfield(db_field, request, **kwargs))
 
     def save_model(self, request: HttpRequest, obj: PersonalToken, form: Any, change: bool) -> None:

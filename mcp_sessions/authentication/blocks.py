@@ -68,7 +68,7 @@ class Block(models.Model):
         verbose_name_plural = gettext_lazy("blocks")
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.value}"
+        return f"{self.get_kind_display()} {self.value}"
 
     def clean(self) -> None:
         """Raises: ValidationError, as Django's forms expect it."""

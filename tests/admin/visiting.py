@@ -1,7 +1,8 @@
 """Get every page of ours in the admin that the settings in the environment give, and print what they answer.
 
 A program of its own, because an admin of somebody else takes the place of Django's for the whole process. Its sessions
-are in its memory. It prints a JSON object: for each page its status and its HTML.
+are in its memory. It prints a JSON object: for each page its status and its HTML. With `--marked`, whatever is translated
+is marked; with the code of a language, the pages are in that language.
 """
 
 import json
@@ -18,13 +19,14 @@ django.setup()
 from django.contrib.auth.models import User  # noqa: E402 - after the set-up
 from django.core.management import call_command  # noqa: E402
 from django.test import Client  # noqa: E402
-from django.utils import timezone  # noqa: E402
+from django.utils import timezone, translation  # noqa: E402
 
 from mcp_sessions import blocks  # noqa: E402
 from mcp_sessions.errors import StoreUnavailable  # noqa: E402
 from mcp_sessions.models import Block, PersonalToken  # noqa: E402
 from mcp_sessions.store.calls import nodes  # noqa: E402
 from mcp_sessions.store.factory import sync_store_for  # noqa: E402
+from tests.admin import marking  # noqa: E402
 from tests.support.sessions import Opened, open_sessions  # noqa: E402
 
 OF_OURS = "/admin/mcp_sessions/"
@@ -84,6 +86,11 @@ def report(fingerprint: str) -> dict[str, Any]:
 def main() -> None:
     """Visit them all as a superuser."""
     call_command("migrate", verbosity=0)
+    language = sys.argv[1] if len(sys.argv) > 1 else "en"
+    if language == "--marked":
+        marking.mark_translations()
+    else:
+        translation.activate(language)
     olga = User.objects.create_superuser("olga")
     client = Client(raise_request_exception=False, headers={"host": "127.0.0.1"})
     client.force_login(olga)
