@@ -13,6 +13,7 @@ from mcp_sessions.authentication.blocks import BLOCK_KINDS, Block, BlockKind, ch
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import BlocksChanged
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.texts import restored, storable
 
 __all__ = ["BLOCK_KINDS", "Block", "BlockKind", "active", "block", "unblock"]
 
@@ -41,10 +42,10 @@ def block(
         raise ValueError(f"{endpoint} is no endpoint of MCP_SESSIONS.")
     made = Block(
         kind=kind,
-        value=checked(kind, value),
+        value=storable(checked(kind, value)),
         endpoint=endpoint,
-        reason=reason[:200],
-        by=by,
+        reason=storable(reason)[:200],
+        by=storable(by)[:255],
         expires=None if duration is None else timezone.now() + duration,
     )
     save(made)
@@ -84,15 +85,16 @@ def active() -> Sequence[Block]:
 
 def _write_down(action: str, about: Block, by: str, reason: str) -> None:
     """Write an act to the audit table."""
+    value = restored(about.value)
     audit.record(
         action=action,
         by=by,
-        reason=reason,
+        reason=restored(reason),
         endpoint=about.endpoint,
-        title=str(about),
+        title=f"{about.kind} {value}",
         kind="block",
-        principal=about.value if about.kind == "principal" else "",
-        client=about.value if about.kind == "client" else "",
+        principal=value if about.kind == "principal" else "",
+        client=value if about.kind == "client" else "",
     )
 
 

@@ -44,6 +44,7 @@ from mcp_sessions.inventory.kinds import EXPLANATIONS, NAMES
 from mcp_sessions.models import AuditEntry, MCPSession
 from mcp_sessions.records import KINDS, Kind
 from mcp_sessions.store.factory import sync_store_for
+from mcp_sessions.texts import storable
 
 __all__ = ["AuditEntryAdmin", "BlockAdmin", "EndingJobAdmin", "MCPSessionAdmin", "PersonalTokenAdmin"]
 
@@ -206,7 +207,7 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """What operators did to the record: the entries of the audit, in the place of those of Django's log."""
-        entries = AuditEntry.objects.filter(fingerprint=unquote(object_id))
+        entries = AuditEntry.objects.filter(fingerprint=storable(unquote(object_id)))
         page = self.get_paginator(request, entries, 100).get_page(request.GET.get(PAGE_VAR, 1))
         page.object_list = [HistoryLine(entry) for entry in page.object_list]
         context = {"media": self.media, "action_list": page, "pagination_required": page.has_other_pages()}
@@ -322,7 +323,7 @@ class HistoryLine:
 
 
 def _newest_entry(fingerprint: str) -> AuditEntry | None:
-    return AuditEntry.objects.filter(fingerprint=fingerprint).order_by("-pk").first()
+    return AuditEntry.objects.filter(fingerprint=storable(fingerprint)).order_by("-pk").first()
 
 
 def _without_values(field: str) -> str:

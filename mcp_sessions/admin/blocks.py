@@ -1,7 +1,8 @@
 """Blocks in the admin: their list, making one, lifting some, and blocking those whose records are ended."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -12,9 +13,13 @@ from django.utils import timezone
 
 from mcp_sessions import blocks, conf
 from mcp_sessions.admin import common
-from mcp_sessions.admin.actions import force_expire, reason_of
+from mcp_sessions.admin.actions import expire, reason_of
+from mcp_sessions.admin.confirming import ask, confirmed, is_across, selected_by
+from mcp_sessions.blocks import BlockKind
+from mcp_sessions.jobs.selection import Selection
 from mcp_sessions.models import Block, MCPSession
 from mcp_sessions.records import ANONYMOUS
+from mcp_sessions.texts import storable
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Block]
@@ -22,7 +27,7 @@ else:
     ModelAdmin = admin.ModelAdmin
 
 #: How long a block may last that is made with the action, in words; None: until it is lifted.
-_DURATIONS: Final[dict[str, timedelta | None]] = {
+_DURATIONS: Final[Mapping[str, timedelta | None]] = {
     "an hour": timedelta(hours=1),
     "a day": timedelta(days=1),
     "a week": timedelta(weeks=1),
@@ -98,38 +103,63 @@ def force_expire_and_block(
 
     In this order, so that nobody comes back in between. Raises: StoreUnavailable, as `force_expire`; the blocks hold.
     """
-    kind = request.POST.get("block", "")
-    if kind in ("principal", "client"):
-        _block(modeladmin, request, queryset, kind)
-    page = force_expire(modeladmin, request, queryset)
-    if isinstance(page, TemplateResponse) and page.context_data is not None:
-        page.context_data |= {"action": force_expire_and_block.__name__, "durations": list(_DURATIONS)}
-    return page
+    if not request.POST.get("post"):
+        selected = selected_by(modeladmin, request, queryset)
+        page = ask(modeladmin, request, selected, across=is_across(request))
+        page.context_data = (page.context_data or {}) | {
+            "action": force_expire_and_block.__name__,
+            "durations": list(_DURATIONS),
+        }
+        return page
+    kind, duration = request.POST.get("block"), request.POST.get("duration", next(iter(_DURATIONS)))
+    if kind not in ("principal", "client") or duration not in _DURATIONS:
+        said = "Nothing was done: choose whom to block, and for how long."
+        modeladmin.message_user(request, said, messages.ERROR)
+        return None
+    taken = confirmed(modeladmin, request, lambda: selected_by(modeladmin, request, queryset))
+    if taken is None:
+        return None
+    _block(modeladmin, request, taken.selection, cast("BlockKind", kind), _DURATIONS[duration])
+    return expire(modeladmin, request, taken)
 
 
 def _block(
-    modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, queryset: Any, kind: str
+    modeladmin: "admin.ModelAdmin[MCPSession]",
+    request: HttpRequest,
+    selection: Selection,
+    kind: BlockKind,
+    duration: timedelta | None,
 ) -> None:
     """Block the principals, or the clients' names, of the records. Anonymous clients have no principal to block."""
-    duration = _DURATIONS.get(request.POST.get("duration", ""), timedelta(hours=1))
+    rows, more = selection.records(most=MOST_READ)
     whom = {
-        (each.endpoint, each.principal if kind == "principal" else each.client_name)
-        for each in queryset[:MOST_READ]
+        (row.alias, row.session.principal if kind == "principal" else row.session.handshake.client_name)
+        for row in rows
     }
     wanted = sorted((alias, value) for alias, value in whom if value and value != ANONYMOUS)
+    by = request.user.get_username()
+    known = _blocked_since(selection.cut_off_ms, kind, by)
     for alias, value in wanted[:MOST_AT_ONCE]:
-        blocks.block(
-            "principal" if kind == "principal" else "client",
-            value,
-            duration=duration,
-            endpoint=alias,
-            reason=reason_of(request)[:200],
-            by=request.user.get_username(),
-        )
-    modeladmin.message_user(request, f"Blocked: {min(len(wanted), MOST_AT_ONCE)}.", messages.SUCCESS)
+        if (alias, storable(value)) not in known:
+            blocks.block(
+                kind, value, duration=duration, endpoint=alias, reason=reason_of(request)[:200], by=by
+            )
+    said = [f"Blocked: {min(len(wanted), MOST_AT_ONCE)}."]
     if len(wanted) < len(whom):
-        text = "Clients that are anonymous, or have no name, were not blocked."
-        modeladmin.message_user(request, text, messages.WARNING)
+        said.append("Clients that are anonymous, or have no name, were not blocked.")
     if len(wanted) > MOST_AT_ONCE:
-        text = f"{MOST_AT_ONCE} are blocked at a time. The others were not."
-        modeladmin.message_user(request, text, messages.WARNING)
+        said.append(f"{MOST_AT_ONCE} are blocked at a time. The others were not.")
+    if more:
+        said.append(f"Only the {MOST_READ:,} records that were used last were looked at for whom to block.")
+    for text in said:
+        modeladmin.message_user(request, text, messages.SUCCESS if text is said[0] else messages.WARNING)
+
+
+def _blocked_since(moments_ms: Mapping[str, int], kind: str, by: str) -> set[tuple[str, str]]:
+    """Whom an operator has blocked at each endpoint since a moment: the page may be posted twice."""
+    held = Block.objects.active().filter(kind=kind, by=by, endpoint__in=moments_ms)
+    return {
+        (each.endpoint, each.value)
+        for each in held
+        if each.created.timestamp() * 1000 >= moments_ms[each.endpoint]
+    }

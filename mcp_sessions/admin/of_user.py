@@ -9,7 +9,8 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from mcp_sessions import conf
-from mcp_sessions.admin import actions
+from mcp_sessions.admin.actions import expire
+from mcp_sessions.admin.confirming import ask, confirmed
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.principals import principals_of
 from mcp_sessions.models import MCPSession
@@ -33,8 +34,8 @@ def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, user_
     except (get_user_model().DoesNotExist, ValidationError, ValueError):
         raise Http404(_("There is no such user.")) from None
     query = selected(user)
-    if request.method == "POST":
-        return actions.expire(modeladmin, request, query) or HttpResponseRedirect(request.path)
-    page = query.page(limit=actions.MAX_NAMED)
-    shown = MCPSession.from_rows(page.rows)
-    return actions.confirmation(modeladmin, request, shown, counts=page.counts, across=True, action=False)
+    if request.method != "POST":
+        return ask(modeladmin, request, query, across=True, action=False)
+    taken = confirmed(modeladmin, request, lambda: query)
+    page = None if taken is None else expire(modeladmin, request, taken)
+    return page or HttpResponseRedirect(request.path)

@@ -15,6 +15,7 @@ from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import CallCancelled, DrainAsked
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, running_in
+from mcp_sessions.inventory.principals import names_of
 
 if TYPE_CHECKING:
     from mcp_sessions.admin import MCPSessionAdmin
@@ -89,15 +90,16 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
 
 def cancel(call: RunningCall, *, by: str) -> None:
     """Have its process cancel a call, and write that down."""
+    asked = call.endpoint, call.principal
     audit.record(
         action="cancel-call",
         by=by,
         endpoint=call.endpoint,
         fingerprint=call.fingerprint,
         kind=call.kind,
-        title=f"{call.tool} of {call.fingerprint[:12]}",
+        title=f"{display.printable(call.tool, 100)} of {call.fingerprint[:12]}",
         principal=call.principal,
-        principal_name=call.principal_name,
+        principal_name=names_of([asked])[asked].name,
         client=call.client,
     )
     outside.notify(call.endpoint, call.node, CallCancelled(number=call.number, by=by))

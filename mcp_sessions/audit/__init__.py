@@ -8,6 +8,7 @@ from typing import Any
 
 from mcp_sessions.audit.models import DONE, AuditEntry
 from mcp_sessions.records import Session
+from mcp_sessions.texts import storable
 
 #: Entries that are written, or deleted, together.
 TOGETHER = 1_000
@@ -25,7 +26,7 @@ def entry(
     outcome: str = DONE,
     **more: Any,
 ) -> AuditEntry:
-    """An entry that is not saved yet. Texts are cut to what fits."""
+    """An entry that is not saved yet. Texts are made `storable`, and cut to what fits."""
     about: dict[str, str] = {}
     if record is not None:
         about = {
@@ -45,9 +46,7 @@ def entry(
     for field in AuditEntry._meta.concrete_fields:
         value = getattr(made, field.attname)
         if isinstance(value, str) and field.max_length is not None:
-            # Databases refuse NUL, and what is no text in UTF-8; a client chooses its own name.
-            clean = value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-            setattr(made, field.attname, clean[: field.max_length])
+            setattr(made, field.attname, storable(value)[: field.max_length])
     return made
 
 

@@ -23,6 +23,7 @@ from mcp_sessions.authentication.addresses import Network, is_within, parsed
 from mcp_sessions.authentication.threads import in_thread
 from mcp_sessions.ids import NAME_CHARS
 from mcp_sessions.repeats import Repeats
+from mcp_sessions.texts import restored
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,8 @@ class Blocks:
         """From here on these are the blocks."""
         until: dict[tuple[str, str], float] = {}
         networks: dict[str, float] = {}
-        for kind, value, moment in found:
+        for kind, kept, moment in found:
+            value = restored(kept)
             key = (kind, value[:NAME_CHARS] if kind == "client" else value)
             until[key] = max(moment, until.get(key, 0))
             if kind == "address":

@@ -34,6 +34,7 @@ class Block(models.Model):
     """One principal, client name or address that is refused."""
 
     kind = models.CharField(gettext_lazy("what"), max_length=16, choices=list(BLOCK_WORDS.items()))
+    #: As `texts.storable` has it.
     value = models.TextField(
         gettext_lazy("value"),
         help_text=gettext_lazy(
@@ -86,7 +87,7 @@ class Block(models.Model):
 
 
 def checked(kind: str, value: str) -> str:
-    """A value as it is stored. Raises: ValueError for one that does not fit, with what would."""
+    """A value in the form that is compared. Raises: ValueError for one that does not fit, with what would."""
     value = value.strip() if kind == "address" else value
     if kind not in BLOCK_KINDS or not value:
         raise ValueError(f"A block names one of {', '.join(BLOCK_KINDS)}, and its value.")

@@ -10,6 +10,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
+from mcp_sessions.texts import storable
+
 #: How every token begins, so that people and secret scanners recognize it.
 MARK: Final = "mcps_"
 #: Letters behind the mark by which a token is listed, and characters of both together.
@@ -107,7 +109,7 @@ def create_token(
     expires: datetime | None = None,
 ) -> tuple[PersonalToken, str]:
     """Make a token for a user, and its text. `expires=None` is for one that never expires."""
-    token = PersonalToken(user=user, name=name, scopes=scopes, endpoint=endpoint, expires=expires)
+    token = PersonalToken(user=user, name=storable(name), scopes=scopes, endpoint=endpoint, expires=expires)
     text = token.issue()
     token.save()
     return token, text

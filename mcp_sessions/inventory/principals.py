@@ -18,6 +18,7 @@ from mcp_sessions.authentication.users import users_of
 from mcp_sessions.conf import endpoint
 from mcp_sessions.inventory.display import printable
 from mcp_sessions.records import ANONYMOUS
+from mcp_sessions.texts import storable
 
 USER: Final = "user:"
 #: Principals of bearer tokens, `kind:["issuer","name"]` -> how the name is shown.
@@ -64,7 +65,7 @@ def names_of(principals: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Nam
 def principals_of_users(text: str, *, limit: int) -> list[str]:
     """The principals of at most `limit` Django users whose user names contain the text."""
     model = get_user_model()
-    matching = model._default_manager.filter(**{f"{model.USERNAME_FIELD}__icontains": text})
+    matching = model._default_manager.filter(**{f"{model.USERNAME_FIELD}__icontains": storable(text)})
     return [f"{USER}{pk}" for pk in matching.order_by("pk").values_list("pk", flat=True)[:limit]]
 
 
@@ -92,9 +93,8 @@ def principals_of(user: Any, alias: str) -> list[str]:
 def principal_named(text: str) -> str:
     """The principal of the Django user with this name; otherwise the text itself, as a principal that is stored so."""
     model = get_user_model()
-    if "\0" in text:
-        return text  # PostgreSQL refuses to be asked for it
-    found = model._default_manager.filter(**{model.USERNAME_FIELD: text}).values_list("pk", flat=True).first()
+    named = model._default_manager.filter(**{model.USERNAME_FIELD: storable(text)})
+    found = named.values_list("pk", flat=True).first()
     return text if found is None or text == ANONYMOUS else f"{USER}{found}"
 
 

@@ -37,6 +37,7 @@ from mcp_sessions.store.calls.indexes import Entry
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.tombstones import TOMBSTONE_MS
 from mcp_sessions.store.factory import sync_store_for
+from mcp_sessions.texts import restored, storable
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +61,10 @@ def begin(snapshot: Snapshot, *, by: str, reason: str = "", action: str = "force
     """A job that ends the selected records, which nobody drives yet. Every node logs who ends what, and why."""
     job = EndingJob.objects.create(
         action=action,
-        by=by[:150],
-        reason=reason[:500],
+        by=storable(by)[:150],
+        reason=storable(reason)[:500],
         selection=snapshot.selection.as_json(),
-        described=snapshot.described[:500],
+        described=storable(snapshot.described)[:500],
         expected=snapshot.expected,
         gone=snapshot.gone,
     )
@@ -91,7 +92,7 @@ def drive(job: EndingJob, *, seconds: float | None = None, progress: Progress | 
             logger.warning("Another process goes on with job %d.", job.pk)
         except StoreUnavailable as error:
             EndingJob.objects.filter(pk=job.pk, driver=me).update(
-                problem=f"The store cannot be reached: {error}"[:500]
+                problem=storable(f"The store cannot be reached: {error}")[:500]
             )
             raise
         finally:
@@ -277,8 +278,8 @@ class _Drive:
                 each.record,
                 action=job.action,
                 outcome=states.INTENDED,
-                by=job.by,
-                reason=job.reason,
+                by=restored(job.by),
+                reason=restored(job.reason),
                 endpoint=batch.alias,
                 title=str(each),
                 principal_name=each.principal_name,

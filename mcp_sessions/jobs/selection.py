@@ -2,17 +2,22 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from math import inf
 from typing import Any, Final, Self
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.inventory.kinds import listed
-from mcp_sessions.inventory.listing import Located, SessionQuery, combine
+from mcp_sessions.inventory.listing import MAX_DEPTH, Located, LocatedPage, SessionQuery, combine
 from mcp_sessions.inventory.lookups import Picked
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import KINDS, WORDS
 from mcp_sessions.store.calls import queries, validity
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import sync_store_for
+from mcp_sessions.texts import restored, storable
+
+#: Records that are selected by their fingerprints at most where others may come to meet the conditions.
+MOST_NAMED: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,35 @@ class Selection:
             "cut_off_ms": dict(self.cut_off_ms),
         }
 
+    @property
+    def may_be_joined(self) -> bool:
+        """Whether a record that was there may come to be meant: if it is used."""
+        return any(each.query is not None and each.query.active_since_ms is not None for each in self.sources)
+
+    def records(self, *, most: int) -> tuple[list[Located], bool]:
+        """The records that would end now, among so many that were used last, and whether there are more.
+
+        Raises: StoreUnavailable.
+        """
+        found = [each.query for each in self.sources if each.query is not None]
+        picked = frozenset(fingerprint for each in self.sources for fingerprint in each.picked)
+        matches = dict.fromkeys(replace(query, kind="session", ascending=False) for query in found)
+        listed_ = SessionQuery(
+            aliases=tuple(dict.fromkeys(each.alias for each in self.sources)),
+            kinds=tuple(dict.fromkeys(query.kind for query in found)) or KINDS,
+            matches=(*matches, *([Picked(fingerprints=tuple(picked))] if picked else [])),
+        )
+        page = listed_.page(limit=most)
+        # What the index says of the last activity is behind.
+        before = min((query.active_before_ms for query in found if query.active_before_ms), default=inf)
+        rows = [
+            row
+            for row in page.rows
+            if row.session.created_ms < self.cut_off_ms[row.alias]
+            and (row.session.last_activity_ms < before or row.session.fingerprint in picked)
+        ]
+        return rows, page.after is not None
+
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         sources = tuple(_source_from_json(each) for each in document["sources"])
@@ -52,7 +86,12 @@ _CONDITIONS: Final = ("client", "protocol", "principal", "label")
 def _source_as_json(source: Source) -> dict[str, Any]:
     if source.query is None:
         return {"alias": source.alias, "picked": list(source.picked)}
-    given = {name: value for name, value in asdict(source.query).items() if value is not None}
+    # Names that clients choose are among them.
+    given = {
+        name: storable(value) if isinstance(value, str) else value
+        for name, value in asdict(source.query).items()
+        if value is not None
+    }
     return {"alias": source.alias, "query": given}
 
 
@@ -62,7 +101,11 @@ def _source_from_json(document: Mapping[str, Any]) -> Source:
     unknown = document["query"].keys() - _QUERY
     if unknown:
         raise ValueError(f"A job of a newer release selects by {', '.join(sorted(unknown))}.")
-    return Source(alias=document["alias"], query=Query(**document["query"]))
+    given: dict[str, Any] = {
+        name: restored(value) if isinstance(value, str) else value
+        for name, value in document["query"].items()
+    }
+    return Source(alias=document["alias"], query=Query(**given))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +119,8 @@ class Snapshot:
     gone: int
     #: What was selected, in words.
     described: str
+    #: How many more match than MOST_NAMED: those that were used longest ago, which are not selected.
+    left: int = 0
 
 
 def cut_offs(aliases: Iterable[str]) -> dict[str, int]:
@@ -83,8 +128,13 @@ def cut_offs(aliases: Iterable[str]) -> dict[str, int]:
     return {alias: sync_store_for(alias).run(validity.min_created(0)).now_ms for alias in aliases}
 
 
-def snapshot(selected: SessionQuery, *, cut_off_ms: Mapping[str, int] | None = None) -> Snapshot:
-    """What is selected now. An earlier cut-off, such as of the page that asked for confirmation, holds.
+def snapshot(
+    selected: SessionQuery, *, cut_off_ms: Mapping[str, int] | None = None, closed: bool = False
+) -> Snapshot:
+    """What is selected now. An earlier cut-off holds.
+
+    What is selected by what it does now is taken by fingerprint: the MOST_NAMED that were used last. `closed`: so is
+    what was used lately, if it is not more than that. Otherwise a record joins the selection when it is used.
 
     Raises: StoreUnavailable, UnsupportedLookup.
     """
@@ -92,13 +142,14 @@ def snapshot(selected: SessionQuery, *, cut_off_ms: Mapping[str, int] | None = N
     cut_off = {alias: min(ms, (cut_off_ms or {}).get(alias, ms)) for alias, ms in now.items()}
     sources: list[Source] = []
     expected = 0
-    if selected.among is None:
+    named = _named(selected, closed=closed)
+    if named is None:
         for alias in selected.aliases:
             for query in _queries(selected):
                 entries = queries.entries(query, limits=endpoint(alias).limits, limit=1)
                 expected += sync_store_for(alias).run(entries).total
                 sources.append(Source(alias=alias, query=query))
-    found = _looked_up(selected)
+    found = _looked_up(selected) if named is None else _by_alias(selected.aliases, named.rows)
     sources += [Source(alias=alias, picked=tuple(rows)) for alias, rows in found.items() if rows]
     asked = {
         fingerprint
@@ -111,19 +162,32 @@ def snapshot(selected: SessionQuery, *, cut_off_ms: Mapping[str, int] | None = N
         selection=Selection(sources=tuple(sources), cut_off_ms=cut_off),
         expected=expected + len(picked),
         gone=len(asked.difference(*found.values())),
-        described=_described(selected, picked),
+        described=_described(selected, picked if named is None or selected.among is not None else ()),
+        left=0 if named is None else named.total - len(named.rows),
     )
+
+
+def _named(selected: SessionQuery, *, closed: bool) -> LocatedPage | None:
+    """The records, if they are to be selected by their fingerprints; None if conditions select them."""
+    if selected.among is not None:
+        return selected.page(limit=MOST_NAMED)
+    if not closed or selected.filters.active_since_ms is None or selected.page(limit=1).total > MOST_NAMED:
+        return None
+    page = selected.page(limit=MOST_NAMED)
+    return page if page.after is None else None
 
 
 def _looked_up(selected: SessionQuery) -> dict[str, dict[str, Located]]:
     """Those that no index lists, by endpoint and fingerprint."""
-    matches = tuple(
-        match for match in selected.matches if selected.among is not None or not isinstance(match, Query)
-    )
-    found: dict[str, dict[str, Located]] = {alias: {} for alias in selected.aliases}
-    for page in replace(selected, matches=matches).pages() if matches else ():
-        for row in page.rows:
-            found[row.alias][row.session.fingerprint] = row
+    matches = tuple(match for match in selected.matches if not isinstance(match, Query))
+    pages = replace(selected, matches=matches).pages(limit=MAX_DEPTH) if matches else ()
+    return _by_alias(selected.aliases, (row for page in pages for row in page.rows))
+
+
+def _by_alias(aliases: Iterable[str], rows: Iterable[Located]) -> dict[str, dict[str, Located]]:
+    found: dict[str, dict[str, Located]] = {alias: {} for alias in aliases}
+    for row in rows:
+        found[row.alias][row.session.fingerprint] = row
     return found
 
 

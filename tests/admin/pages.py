@@ -1,6 +1,8 @@
 """The pages of the sessions' admin: their addresses, what is posted to them, and what they say."""
 
+import html
 import itertools
+import re
 from typing import Any
 
 from django.contrib.auth.models import Permission, User
@@ -66,6 +68,23 @@ def action(*sessions: Opened, **more: str) -> dict[str, Any]:
 
 def confirmed(*sessions: Opened, **more: str) -> dict[str, Any]:
     return action(*sessions, post="yes", **more)
+
+
+def answer(page: Any, **more: str) -> dict[str, Any]:
+    """What a browser posts when the button of a confirmation page is pressed: the fields as they are on the page."""
+    text = body(page)
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', text):
+        found.setdefault(name, []).append(html.unescape(value))
+    for name in ("block", "duration"):
+        if f'name="{name}"' in text:
+            options = re.search(
+                rf'<select name="{name}".*?<option(?: value="([^"]*)")?>([^<]*)', text, re.DOTALL
+            )
+            assert options is not None
+            found[name] = [options[1] or options[2]]
+    del found["csrfmiddlewaretoken"]
+    return dict[str, Any](found) | more
 
 
 def alive(session: Opened, alias: str = "default") -> bool:

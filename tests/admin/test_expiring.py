@@ -13,7 +13,7 @@ from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.factory import sync_store_for
-from tests.admin.pages import LIST, action, alive, body, confirmed, detail, history, listed, said
+from tests.admin.pages import LIST, action, alive, answer, body, confirmed, detail, history, listed, said
 from tests.support.sessions import Opened, open_sessions
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_endpoint")]
@@ -116,19 +116,11 @@ def test_what_joins_the_list_after_the_question_is_not_ended(operator: Client) -
     """Also if it is selected with everything else, and however often clients come back."""
     first = open_sessions([Opened() for _ in range(7)])
     asked = operator.post(LIST, action(first[0], select_across="1"))
-    cut_off = asked.context["cut_off"]
     assert "What joins it from now on is not ended" in body(asked)
     returned = open_sessions([Opened() for _ in range(3)])
-    response = operator.post(LIST, confirmed(first[0], select_across="1", cut_off=cut_off), follow=True)
+    response = operator.post(LIST, answer(asked), follow=True)
     assert said(response) == ["Force-expired 7 sessions. No node serves them any more."]
     assert sorted(listed(response)) == sorted(each.fingerprint for each in returned)
-
-
-@pytest.mark.parametrize("cut_off", ["", "[]", "{", '{"default": "soon"}', '{"default": 99999999999999}'])
-def test_a_cut_off_that_was_tampered_with_is_now(operator: Client, cut_off: str) -> None:
-    [session] = open_sessions([Opened()])
-    operator.post(LIST, confirmed(session, select_across="1", cut_off=cut_off))
-    assert not alive(session)
 
 
 def test_what_takes_longer_goes_on_with_the_page_of_its_job(

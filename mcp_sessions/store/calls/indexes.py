@@ -13,6 +13,7 @@ from mcp_sessions.conf import Limits
 from mcp_sessions.records import ANONYMOUS, Handshake, Kind, Session
 from mcp_sessions.store import keys
 from mcp_sessions.store.call import Call, Operation, Script
+from mcp_sessions.texts import restored, storable
 
 #: For how long an index update that comes after the end of its session is ignored.
 GONE_MS: Final = 30_000
@@ -251,7 +252,7 @@ def _reserve(
         min(limits.first_ms, limits.max_age_ms),
         SWEPT_MS,
         len(place.indexes),
-        keys.client_label(handshake.client_name).encode("utf-8", "backslashreplace"),
+        storable(keys.client_label(handshake.client_name)),
         limits.max_age_ms,
         limits.max_age_ms + slack_ms(limits),
         *caps,
@@ -276,7 +277,9 @@ def _sizes(kind: Kind, matters: int, shards: int) -> list[Call[int]]:
 
 
 def _seen(_: str, reply: Any) -> dict[str, int]:
-    return {name.decode(): int(moment) for name, moment in zip(reply[::2], reply[1::2], strict=True)}
+    return {
+        restored(name.decode()): int(moment) for name, moment in zip(reply[::2], reply[1::2], strict=True)
+    }
 
 
 def _nothing(_: str, __: Any) -> None:

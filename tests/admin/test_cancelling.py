@@ -1,0 +1,38 @@
+"""What is written down of a cancelled call, from the page and from a shell."""
+
+import json
+import time
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from mcp_sessions.admin.operating import cancel
+from mcp_sessions.audit.models import AuditEntry
+from mcp_sessions.inventory.nodes import nodes_of
+from mcp_sessions.store.calls import nodes
+from mcp_sessions.store.factory import sync_store_for
+from tests.admin.pages import LIST
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_endpoint")]
+
+
+def test_the_audit_of_a_cancelled_call_names_the_user_as_other_entries_do(operator: Client) -> None:
+    ada = User.objects.create_user("ada")
+    began = round(time.time() * 1000)
+    principals = [f"user:{ada.pk}", "anonymous", 'oauth:["https://issuer","bob"]']
+    running = [
+        [number, "session", f"{number:064x}", "tools/call:\x1bred", principal, "coder", "1", began]
+        for number, principal in enumerate(principals)
+    ]
+    told = json.dumps({"host": "web", "pid": 7, "calls": len(running), "running": running})
+    sync_store_for("default").run(nodes.report("0ff1ce5", told=told))
+    operator.post(f"{LIST}now/", {"cancel": "0ff1ce5:0"})
+    [node] = nodes_of(["default"])
+    for call in node.running[1:]:
+        cancel(call, by="shell:root")
+    entries = AuditEntry.objects.order_by("pk")
+    assert [each.principal for each in entries] == principals
+    assert [each.principal_name for each in entries] == ["ada", "anonymous", "bob (https://issuer)"]
+    assert [each.by for each in entries] == ["operator", "shell:root", "shell:root"]
+    assert entries[0].title == f"\N{REPLACEMENT CHARACTER}red of {0:012x}"
