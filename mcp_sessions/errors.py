@@ -20,6 +20,10 @@ class NotAllEnded(StoreUnavailable):
         self.ended = frozenset(ended)
 
 
+class JobCannotGoOn(MCPSessionsError):
+    """A job is of an endpoint that MCP_SESSIONS does not have, or of a newer release: this process cannot drive it."""
+
+
 class SessionGone(MCPSessionsError):
     """The session is unknown, expired or ended, or belongs to somebody else; the caller cannot tell which."""
 

@@ -1,10 +1,12 @@
-"""What happens when this process begins to serve, and when it is told to stop: hooks, which the server runs.
+"""What happens when this process begins to serve, while it does, and when it is told to stop: hooks.
 
 Hooks of the start run when the server listens; the first requests may be faster. When it stops there are three phases:
 
 1. *Drain*: no new connections are accepted; requests in flight may finish. Close what would never end by itself.
 2. *Abort*: the drain time is over. Answer what is left; its connections are still open.
 3. *Shutdown*: no request is left. Exit lifespans and close connections.
+
+In between, heartbeat hooks run for each endpoint that the process serves, while its store answers.
 
 Our daphne runs the drain hooks before it waits for the requests in flight, the abort hooks when it no longer does, and
 the shutdown hooks after the last connection. For a server that supports ASGI lifespan (uvicorn, hypercorn), put
@@ -17,12 +19,14 @@ and connections end with the process.
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from mcp_sessions.transport.asgi import Receive, Scope, Send
 
 Hook = Callable[[], Awaitable[None]]
+#: Takes the alias of an endpoint.
+HeartbeatHook = Callable[[str], Coroutine[Any, Any, None]]
 
 #: Seconds for all hooks of one phase, unless the server sets its own limit.
 HOOK_SECONDS: Final = 5.0
@@ -68,6 +72,8 @@ _start: Final = _Phase("start")
 _drain: Final = _Phase("drain")
 _abort: Final = _Phase("abort")
 _shutdown: Final = _Phase("shutdown")
+#: Run with each heartbeat of an endpoint that its store has answered.
+heartbeat_hooks: Final[dict[HeartbeatHook, None]] = {}
 _stopping: Final = threading.Event()
 _draining: Final = threading.Event()
 
@@ -79,6 +85,16 @@ def on_start(hook: Hook) -> Hook:
     again does nothing. Also works as a decorator.
     """
     _start.hooks.setdefault(hook)
+    return hook
+
+
+def on_heartbeat(hook: HeartbeatHook) -> HeartbeatHook:
+    """Call this coroutine function with an endpoint, every few seconds, while the process serves it.
+
+    Not while the store of the endpoint is away. It runs in a task of its own, and is called again although it may still
+    run. What it raises is lost. Registering a hook again does nothing. Also works as a decorator.
+    """
+    heartbeat_hooks.setdefault(hook)
     return hook
 
 

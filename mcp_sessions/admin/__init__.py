@@ -10,7 +10,6 @@ from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -220,7 +219,7 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
             path("processes/", self.admin_site.admin_view(self.nodes_view), name=name),
             path(
                 "of-user/<str:user_id>/force-expire/",
-                non_atomic_requests(self.admin_site.admin_view(self.expire_user_view)),
+                common.non_atomic(self.admin_site.admin_view(self.expire_user_view)),
                 name=f"{self._url_name}_expire_user",
             ),
             path(

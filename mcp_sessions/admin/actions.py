@@ -19,6 +19,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.kinds import counted
 from mcp_sessions.jobs import driving
 from mcp_sessions.jobs.selection import Snapshot
+from mcp_sessions.jobs.table import entries
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Kind
 
@@ -107,7 +108,7 @@ def _success(job: EndingJob) -> str:
     if not job.ended:
         return "" if job.gone else "Nothing was left to end."
     # A job that fits into one request has few entries.
-    kinds = job.entries.filter(outcome=ENDED).values_list("kind", flat=True)
+    kinds = entries().filter(job=job, outcome=ENDED).values_list("kind", flat=True)
     them = "it" if job.ended == 1 else "them"
     return f"Force-expired {counted(_by_kind(kinds))}. No node serves {them} any more."
 

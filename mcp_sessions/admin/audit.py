@@ -7,7 +7,6 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
-from django.db.transaction import non_atomic_requests
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -31,10 +30,10 @@ from mcp_sessions.audit.models import (
     AuditEntry,
     EndingJob,
 )
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
 from mcp_sessions.inventory.kinds import NAMES
 from mcp_sessions.inventory.principals import principal_named
-from mcp_sessions.jobs import driving
+from mcp_sessions.jobs import driving, table
 from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX, KINDS
 
 if TYPE_CHECKING:
@@ -219,7 +218,7 @@ class EndingJobAdmin(_ReadOnly):
 
     def get_urls(self) -> list[URLPattern]:
         # Intentions must be in the database before the ends: no transaction may be around both.
-        view = non_atomic_requests(self.admin_site.admin_view(self.job_view))
+        view = common.non_atomic(self.admin_site.admin_view(self.job_view))
         name = f"{self.opts.app_label}_{self.opts.model_name}_change"
         return [path("<int:pk>/change/", view, name=name), *super().get_urls()]
 
@@ -228,15 +227,19 @@ class EndingJobAdmin(_ReadOnly):
         """Progress of a job. A POST goes on with it for a moment, stops it, or resumes it."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        job = EndingJob.objects.filter(pk=pk).first()
+        job = table.jobs().filter(pk=pk).first()
         if job is None:
             raise Http404(_("There is no job %(number)s.") % {"number": pk})
         if request.method == "POST":
             return self._act(request, job)
+        is_open = job.state in (RUNNING, STOPPING)
+        problem = job.problem if job.state == FINISHED else table.obstacle(job) or job.problem
         context = common.context(self, request, f"{capfirst(str(job))}: {job.described}") | {
             "job": job,
+            "problem": problem,
+            "goes_on": is_open and not table.obstacle(job),
             "may_act": self._may_act(request),
-            "is_open": job.state in (RUNNING, STOPPING),
+            "is_open": is_open,
             "is_stopped": job.state == STOPPED,
             "is_done": job.state == FINISHED,
             "is_driven": job.driven_until is not None and job.driven_until > timezone.now(),
@@ -255,11 +258,10 @@ class EndingJobAdmin(_ReadOnly):
                     job = driving.drive(job, seconds=STEP_SECONDS)
                 case _:
                     job = driving.drive(job, seconds=STEP_SECONDS)
-        except StoreUnavailable as error:
-            job.refresh_from_db()
+        except (StoreUnavailable, JobCannotGoOn) as error:
+            job = table.jobs().get(pk=job.pk)
             if not _wants_json(request):
-                text = _("The session store cannot be reached: %(error)s") % {"error": error}
-                self.message_user(request, text, messages.ERROR)
+                self.message_user(request, job.problem or str(error), messages.ERROR)
         if not _wants_json(request):
             return HttpResponseRedirect(request.path)
         return JsonResponse(

@@ -7,6 +7,8 @@ from typing import Any, Final, TypeVar, cast
 
 from django import forms
 from django.contrib import admin
+from django.db import router
+from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -16,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from mcp_sessions import conf
+from mcp_sessions.audit.models import EndingJob
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.repeats import Repeats
 
@@ -65,6 +68,11 @@ def endpoint_field(db_field: Any) -> forms.ChoiceField:
     """A form's field for an endpoint, or every one."""
     choices = [("", _("every endpoint")), *((alias, alias) for alias in conf.aliases())]
     return forms.ChoiceField(choices=choices, required=False, label=capfirst(db_field.verbose_name))
+
+
+def non_atomic(view: View) -> View:
+    """The view, without the transaction of ATOMIC_REQUESTS in the database of the jobs, wherever a router puts them."""
+    return non_atomic_requests(using=router.db_for_write(EndingJob))(view)
 
 
 def explains_store_outages(view: View) -> View:

@@ -126,7 +126,7 @@ def _changelist(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> RecordCh
 
 
 def _wrong_parameters(request: HttpRequest) -> Iterator[str]:
-    """What is wrong with the parameters, in sentences. The list for people ignores, or clears, what it does not know."""
+    """What is wrong with the parameters, in sentences. The list for people ignores or clears what it does not know."""
     for name, values in request.GET.lists():
         if name not in PARAMETERS:
             yield f"There is no parameter “{printable(name, 60)}”. The parameters are {', '.join(PARAMETERS)}."

@@ -50,7 +50,7 @@ def surroundings_of(request: HttpRequest) -> Mapping[str, Surroundings]:
 
 
 def problems(request: HttpRequest) -> Iterator[str]:
-    """What is wrong with the filters in the address, in sentences. They say which users there are: see who asks first."""
+    """What is wrong with the filters in the address, in sentences. They say which users exist: see who asks first."""
     for parameter, allowed in ((ENDPOINT, conf.aliases()), (KIND, KINDS), (STATE, tuple(NARROWED))):
         if (value := request.GET.get(parameter)) is not None and value not in allowed:
             yield f"There is no {parameter} “{printable(value, 60)}”. “{parameter}” may be {', '.join(allowed)}."

@@ -6,7 +6,10 @@
 from datetime import datetime
 from typing import Any
 
-from mcp_sessions.audit.models import DONE, AuditEntry
+from django.db import router
+from django.db.models import Q, QuerySet
+
+from mcp_sessions.audit.models import DONE, FINISHED, STOPPED, AuditEntry, EndingJob
 from mcp_sessions.records import Session
 from mcp_sessions.texts import storable
 
@@ -60,11 +63,28 @@ def record(about: Session | None = None, **facts: Any) -> AuditEntry:
     return made
 
 
-def prune(before: datetime, *, endpoint: str) -> int:
-    """Delete the entries of an endpoint from before a moment, in small transactions; how many those were."""
-    old = AuditEntry.objects.filter(when__lt=before, endpoint=endpoint).order_by("when")
+def prune(before: datetime, *, endpoint: str | None = None) -> int:
+    """Delete the entries of an endpoint, or of all and none, from before a moment; how many those were.
+
+    In small transactions.
+    """
+    old = AuditEntry.objects.using(router.db_for_write(AuditEntry)).filter(when__lt=before).order_by("when")
+    return _delete(old if endpoint is None else old.filter(endpoint=endpoint))
+
+
+def prune_jobs(before: datetime) -> int:
+    """Delete the jobs that were done before a moment, and those from before it that were stopped; how many those were.
+
+    Entries that are younger stay, and do not name it any more.
+    """
+    jobs = EndingJob.objects.using(router.db_for_write(EndingJob))
+    over = Q(state=FINISHED, finished__lt=before) | Q(state=STOPPED, created__lt=before)
+    return _delete(jobs.filter(over).order_by("pk"))
+
+
+def _delete(old: "QuerySet[Any]") -> int:
     deleted = 0
     while keys := list(old.values_list("pk", flat=True)[:TOGETHER]):
-        AuditEntry.objects.filter(pk__in=keys).delete()
+        old.model._default_manager.using(old.db).filter(pk__in=keys).delete()
         deleted += len(keys)
     return deleted

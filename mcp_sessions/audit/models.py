@@ -95,6 +95,8 @@ class EndingJob(models.Model):
         default_permissions = ("view",)
         verbose_name = gettext_lazy("job that ends records")
         verbose_name_plural = gettext_lazy("jobs that end records")
+        # Every process looks for those that are not over.
+        indexes = (models.Index(fields=["state", "id"], name="mcp_job_state"),)
 
     def __str__(self) -> str:
         return _("job %(number)s") % {"number": self.pk}

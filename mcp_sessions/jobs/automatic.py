@@ -1,25 +1,41 @@
 """Ends what a Django user has when they log out, change their password, are deactivated or deleted: see END_ON.
 
+Each end is a job, also where the store is away: then the processes that serve the endpoint go on with it when the store
+answers their heartbeats again, or when whoever began it has died.
+
 What no signal of Django tells goes unnoticed: `QuerySet.update`, `bulk_update`, and changes made outside of Django.
 """
 
 import logging
+import time
+from datetime import timedelta
+from math import inf
+from time import monotonic
 from typing import Any, Final
 
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.signals import user_logged_out
-from django.db import transaction
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, router, transaction
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
+from django.utils import timezone
 
-from mcp_sessions import conf
+from mcp_sessions import conf, lifecycle
+from mcp_sessions.audit.models import EndingJob
+from mcp_sessions.conf.rules import END_ON
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.inventory.findings import SKEW_SECONDS
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.principals import principals_of
 from mcp_sessions.jobs import driving
-from mcp_sessions.jobs.selection import snapshot
+from mcp_sessions.jobs.selection import snapshot, unread
+from mcp_sessions.jobs.table import left, obstacle
 from mcp_sessions.records import KINDS, Kind
+from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.calls.queries import Query
 
 logger = logging.getLogger(__name__)
@@ -28,9 +44,15 @@ logger = logging.getLogger(__name__)
 _OPEN: Final[tuple[Kind, ...]] = ("session", "listener")
 #: Seconds for which a request that logs out, or saves a user, waits for the ends.
 AT_ONCE: Final = 5.0
+#: Seconds between two looks of a process for jobs that nobody drives, and for which it goes on with one at a time.
+LOOK_SECONDS: Final = 10.0
+STEP_SECONDS: Final = 2.0
 #: What an instance of the user model remembers between two signals.
 _EVENTS: Final = "_mcp_sessions_events"
 _PRINCIPALS: Final = "_mcp_sessions_principals"
+#: Endpoint -> when to look next, by the monotonic clock.
+_due: Final[dict[str, float]] = {}
+_failures: Final = Repeats(logger, "Jobs of END_ON that could not go on")
 
 
 def watch() -> None:
@@ -46,28 +68,80 @@ def watch() -> None:
             post_delete.connect(_after_delete, sender=model, dispatch_uid=name)
 
 
-def end_of_user(user: Any, event: str, *, principals: dict[str, list[str]] | None = None) -> None:
+def end_of_user(user: Any, event: str, *, using: str, principals: dict[str, list[str]] | None = None) -> None:
     """End what the user has at the endpoints whose END_ON has the event, when the transaction is committed.
 
-    It stays a job that can be resumed if the store is away; whoever logs out does not see that.
+    `using` is the database of the user. Where the store is away, a job stands; whoever logs out does not see that.
     """
     aliases = _aliases(event)
+    if not aliases:
+        return
     found = {alias: principals_of(user, alias) for alias in aliases} if principals is None else principals
     by = f"{event} of {user.get_username()}"
     kinds = KINDS if event == "deletion" else _OPEN
 
     def end() -> None:
+        away: set[str] = set()
         for alias in aliases:
             matches = tuple(Query(principal=principal) for principal in found[alias])
-            try:
-                taken = snapshot(SessionQuery(aliases=(alias,), kinds=kinds, matches=matches))
-                if taken.expected:
-                    driving.drive(driving.begin(taken, by=by, action=event), seconds=AT_ONCE)
-            except StoreUnavailable as error:
-                logger.warning("What %r had may go on: %s", by, error)
+            selected = SessionQuery(aliases=(alias,), kinds=kinds, matches=matches)
+            _end(selected, by=by, event=event, away=away)
 
-    if aliases:
-        transaction.on_commit(end, robust=True)
+    def when_its_database_commits() -> None:
+        # The jobs may be in another database, in a transaction of its own: intentions have to be there before the ends.
+        transaction.on_commit(end, using=router.db_for_write(EndingJob), robust=True)
+
+    transaction.on_commit(when_its_database_commits, using=using, robust=True)
+
+
+def _end(selected: SessionQuery, *, by: str, event: str, away: set[str]) -> None:
+    """End what is selected at one endpoint. `away`: the caches that did not answer, which are not asked again."""
+    [alias] = selected.aliases
+    cache, taken = conf.endpoint(alias).cache, None
+    try:
+        if cache not in away:
+            taken = snapshot(selected)
+            if taken.expected:
+                driving.drive(driving.begin(taken, by=by, action=event), seconds=AT_ONCE)
+    except StoreUnavailable as error:
+        away.add(cache)
+        logger.warning("What %r had at endpoint %r ends when its store is back: %s", by, alias, error)
+    if taken is None:
+        # By the clock of this machine. That of the store may be ahead; nobody opens a session there meanwhile.
+        cut_off_ms = round((time.time() + SKEW_SECONDS) * 1000)
+        driving.begin(unread(selected, cut_off_ms=cut_off_ms), by=by, action=event, is_announced=False)
+
+
+@lifecycle.on_heartbeat
+async def go_on(alias: str) -> None:
+    """Every LOOK_SECONDS, go on with what is left to end at an endpoint."""
+    if conf.endpoint(alias).end_on and monotonic() >= _due.get(alias, 0):
+        _due[alias] = inf
+        try:
+            await sync_to_async(_go_on, thread_sensitive=False)(alias)
+        finally:
+            _due[alias] = monotonic() + LOOK_SECONDS
+
+
+def _go_on(alias: str) -> None:
+    """Drive the jobs of the endpoint that nobody drives, the oldest first, for LOOK_SECONDS at most."""
+    until = monotonic() + LOOK_SECONDS
+    # Not those that whoever began them is about to drive.
+    begun = timezone.now() - timedelta(seconds=AT_ONCE)
+    close_old_connections()
+    try:
+        for job in left().filter(action__in=END_ON, created__lt=begun).order_by("pk"):
+            if monotonic() >= until or lifecycle.is_stopping():
+                return
+            if not obstacle(job) and job.selection["sources"][0]["alias"] == alias:
+                driving.drive(job, seconds=STEP_SECONDS)
+        _failures.end()
+    except (StoreUnavailable, DatabaseError) as error:
+        _failures.add("Jobs of END_ON at endpoint %r cannot go on: %s", alias, error)
+    except ImproperlyConfigured as error:
+        logger.debug("There is no database, and so no job: %s", error)
+    finally:
+        close_old_connections()
 
 
 def _aliases(event: str) -> list[str]:
@@ -76,10 +150,12 @@ def _aliases(event: str) -> list[str]:
 
 def _logged_out(*, user: Any, **_: Any) -> None:
     if user is not None:
-        end_of_user(user, "logout")
+        end_of_user(user, "logout", using=router.db_for_write(get_user_model(), instance=user))
 
 
-def _before_save(*, instance: Any, raw: bool = False, update_fields: Any = None, **_: Any) -> None:
+def _before_save(
+    *, instance: Any, using: str, raw: bool = False, update_fields: Any = None, **_: Any
+) -> None:
     """Find out what changes."""
     events: list[str] = []
     instance.__dict__[_EVENTS] = events
@@ -91,7 +167,8 @@ def _before_save(*, instance: Any, raw: bool = False, update_fields: Any = None,
     }
     if raw or instance.pk is None or not asked:
         return
-    before = type(instance)._default_manager.filter(pk=instance.pk).values(*asked.values()).first()
+    known = type(instance)._default_manager.using(using).filter(pk=instance.pk)
+    before = known.values(*asked.values()).first()
     if before is None:
         return
     if "password" in before and _is_new_password(before["password"], instance, update_fields):
@@ -112,9 +189,9 @@ def _is_new_password(before: str, instance: Any, update_fields: Any) -> bool:
     return not is_rehash or not is_password_usable(instance.password)
 
 
-def _after_save(*, instance: Any, **_: Any) -> None:
+def _after_save(*, instance: Any, using: str, **_: Any) -> None:
     for event in instance.__dict__.pop(_EVENTS, ()):
-        end_of_user(instance, event)
+        end_of_user(instance, event, using=using)
 
 
 def _before_delete(*, instance: Any, **_: Any) -> None:
@@ -122,7 +199,7 @@ def _before_delete(*, instance: Any, **_: Any) -> None:
     instance.__dict__[_PRINCIPALS] = {alias: principals_of(instance, alias) for alias in _aliases("deletion")}
 
 
-def _after_delete(*, instance: Any, **_: Any) -> None:
+def _after_delete(*, instance: Any, using: str, **_: Any) -> None:
     principals = instance.__dict__.pop(_PRINCIPALS, {})
     if principals:
-        end_of_user(instance, "deletion", principals=principals)
+        end_of_user(instance, "deletion", using=using, principals=principals)

@@ -17,7 +17,8 @@ from time import monotonic
 from typing import Any, Final
 
 from django.db import router, transaction
-from django.db.models import F, Q
+from django.db.models import F
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from mcp_sessions import audit
@@ -27,9 +28,10 @@ from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import OperatorActed
 from mcp_sessions.conf import Limits, endpoint
 from mcp_sessions.ending import BATCH, end_batch
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.jobs.selection import Selection, Snapshot, Source
+from mcp_sessions.jobs.table import Settled, entries, jobs, left, obstacle, record
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Session
 from mcp_sessions.store.calls import endings, queries, sessions, validity
@@ -47,7 +49,7 @@ LEASE: Final = timedelta(seconds=20)
 #: So many passes along an index must take less than an interval of the index.
 _QUICK: Final = 2
 #: The fields of a job that change while it is driven.
-_CHANGING: Final = ("state", "ended", "gone", "unknown", "position", "batch", "finished")
+_CHANGING: Final = ("state", "expected", "ended", "gone", "unknown", "position", "batch", "finished")
 
 #: Told after each batch.
 Progress = Callable[[EndingJob], None]
@@ -57,9 +59,19 @@ class _Lost(Exception):
     """Another process drives the job."""
 
 
-def begin(snapshot: Snapshot, *, by: str, reason: str = "", action: str = "force-expire") -> EndingJob:
-    """A job that ends the selected records, which nobody drives yet. Every node logs who ends what, and why."""
-    job = EndingJob.objects.create(
+def begin(
+    snapshot: Snapshot,
+    *,
+    by: str,
+    reason: str = "",
+    action: str = "force-expire",
+    is_announced: bool = True,
+) -> EndingJob:
+    """A job that ends the selected records, which nobody drives yet. Every node logs who ends what, and why.
+
+    Nodes are not told if it is not announced: where their store is known to be away, that would only take time.
+    """
+    job = jobs().create(
         action=action,
         by=storable(by)[:150],
         reason=storable(reason)[:500],
@@ -71,7 +83,8 @@ def begin(snapshot: Snapshot, *, by: str, reason: str = "", action: str = "force
     said = f": {job.reason!r}" if job.reason else ""
     what = f"Job {job.pk} begins ({action}): {job.described}{said}"
     logger.info("%s, by %r.", what, by)
-    for alias in dict.fromkeys(source.alias for source in snapshot.selection.sources):
+    told = snapshot.selection.sources if is_announced else ()
+    for alias in dict.fromkeys(source.alias for source in told):
         outside.notify_all(alias, OperatorActed(by=by, what=what))
     return job
 
@@ -81,23 +94,27 @@ def drive(job: EndingJob, *, seconds: float | None = None, progress: Progress | 
 
     Nothing happens if it is over, or if another process drives it.
 
-    Raises: StoreUnavailable; then the job stands, and can be driven on.
+    Raises: StoreUnavailable, JobCannotGoOn; then the job stands, and can be driven on.
     """
     me = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(4)}"
+    mine = jobs().filter(pk=job.pk, driver=me)
     if _take(job.pk, me):
         until = None if seconds is None else monotonic() + seconds
         try:
-            _Drive(EndingJob.objects.get(pk=job.pk), me, progress).run(until)
+            _Drive(jobs().get(pk=job.pk), me, progress).run(until)
         except _Lost:
             logger.warning("Another process goes on with job %d.", job.pk)
         except StoreUnavailable as error:
-            EndingJob.objects.filter(pk=job.pk, driver=me).update(
-                problem=storable(f"The store cannot be reached: {error}")[:500]
-            )
+            mine.update(problem=storable(f"The store cannot be reached: {error}")[:500])
             raise
+        except JobCannotGoOn as error:
+            mine.update(problem=str(error)[:500])
+            # Its last batch stays as it is, for a process that knows the endpoint.
+            if not mine.filter(state=states.STOPPING).update(state=states.STOPPED):
+                raise
         finally:
-            EndingJob.objects.filter(pk=job.pk, driver=me).update(driver="", driven_until=None)
-    return EndingJob.objects.get(pk=job.pk)
+            mine.update(driver="", driven_until=None)
+    return jobs().get(pk=job.pk)
 
 
 def stop(job: EndingJob) -> EndingJob:
@@ -105,24 +122,18 @@ def stop(job: EndingJob) -> EndingJob:
 
     Raises: StoreUnavailable, if its process has died and it is not known what became of its last batch.
     """
-    EndingJob.objects.filter(pk=job.pk, state=states.RUNNING).update(state=states.STOPPING)
+    jobs().filter(pk=job.pk, state=states.RUNNING).update(state=states.STOPPING)
     return drive(job, seconds=0)
 
 
 def resume(job: EndingJob) -> None:
     """Let a job that was stopped be driven again. It still ends only what was there when it began."""
-    stopped = EndingJob.objects.filter(pk=job.pk, state__in=(states.STOPPED, states.STOPPING))
+    stopped = jobs().filter(pk=job.pk, state__in=(states.STOPPED, states.STOPPING))
     stopped.update(state=states.RUNNING)
 
 
-def _free() -> Q:
-    return Q(driver="") | Q(driven_until__lt=timezone.now())
-
-
 def _take(pk: Any, me: str) -> bool:
-    # One that was to stop, and whose process has died, is stopped by whoever looks next: it settles its last batch.
-    open_ = EndingJob.objects.filter(_free(), pk=pk, state__in=(states.RUNNING, states.STOPPING))
-    return open_.update(driver=me, driven_until=timezone.now() + LEASE, problem="") == 1
+    return left().filter(pk=pk).update(driver=me, driven_until=timezone.now() + LEASE, problem="") == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,34 +170,33 @@ class _Walk:
         return None if quick == _QUICK else _Walk(since_ms=until_ms, until_ms=now_ms, quick=quick)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settled:
-    """What became of the records of a batch, by fingerprint."""
-
-    token: str
-    ended: Sequence[str] = ()
-    gone: Sequence[str] = ()
-    unknown: Sequence[str] = ()
-
-
 class _Drive:
     """One process that drives one job."""
 
     def __init__(self, job: EndingJob, me: str, progress: Progress | None) -> None:
+        """Raises: JobCannotGoOn."""
         self._job = job
         self._me = me
         self._progress = progress
+        if words := obstacle(job):
+            raise JobCannotGoOn(words)
         self._selection = Selection.from_json(job.selection)
 
     def run(self, until: float | None) -> None:
         """Raises: StoreUnavailable, _Lost."""
         settled = self._settle() if self._job.batch else None
         while True:
-            self._job.refresh_from_db(fields=["state"])
+            self._refresh("state")
             batch = None
             state = states.STOPPED if self._job.state == states.STOPPING else self._job.state
             if state == states.RUNNING and (until is None or monotonic() < until):
-                batch = self._next()
+                try:
+                    batch = self._next()
+                except StoreUnavailable:
+                    self._write(
+                        settled, None, "", state
+                    )  # what is known of one endpoint does not wait for another
+                    raise
                 state = states.FINISHED if batch is None else state
             token = secrets.token_hex(8) if batch is not None and batch.records else ""
             self._write(settled, batch, token, state)
@@ -243,9 +253,9 @@ class _Drive:
         position = {**self._job.position, "offset": offset + BATCH} if more else following
         return _Batch(alias=source.alias, records=records, position=position, gone=len(some) - len(records))
 
-    def _write(self, settled: _Settled | None, batch: _Batch | None, token: str, state: str) -> None:
+    def _write(self, settled: Settled | None, batch: _Batch | None, token: str, state: str) -> None:
         """What became of one batch, and what is intended with the next. Raises: _Lost."""
-        job = EndingJob.objects.filter(pk=self._job.pk, driver=self._me)
+        job = jobs().filter(pk=self._job.pk, driver=self._me)
         changes: dict[str, Any] = {"batch": token, "driven_until": timezone.now() + LEASE}
         if state == states.FINISHED:
             changes["finished"] = timezone.now()
@@ -257,6 +267,8 @@ class _Drive:
         if settled is not None:
             changes["ended"] = F("ended") + len(settled.ended)
             changes["unknown"] = F("unknown") + len(settled.unknown)
+            # Where the store was away when the job began, nobody had counted.
+            changes["expected"] = Greatest("expected", F("ended") + len(settled.ended))
             gone += len(settled.gone)
         changes["gone"] = F("gone") + gone
         intended = [] if batch is None else self._intended(batch, token)
@@ -264,11 +276,14 @@ class _Drive:
             if job.update(**changes) != 1:
                 raise _Lost
             if settled is not None:
-                _record(settled)
-            AuditEntry.objects.bulk_create(intended)
-        self._job.refresh_from_db(fields=_CHANGING)
+                record(settled)
+            entries().bulk_create(intended)
+        self._refresh(*_CHANGING)
         if self._progress is not None:
             self._progress(self._job)
+
+    def _refresh(self, *names: str) -> None:
+        self._job.refresh_from_db(fields=names, using=router.db_for_write(EndingJob))
 
     def _intended(self, batch: _Batch, token: str) -> list[AuditEntry]:
         shown = MCPSession.from_rows(Located(alias=batch.alias, session=each) for each in batch.records)
@@ -289,26 +304,26 @@ class _Drive:
             for each in shown
         ]
 
-    def _end(self, alias: str, fingerprints: Sequence[str], token: str) -> _Settled:
+    def _end(self, alias: str, fingerprints: Sequence[str], token: str) -> Settled:
         """Raises: StoreUnavailable, also if it is known of some what became of them."""
         job = self._job
         cut_off = self._selection.cut_off_ms[alias]
         ends = end_batch(alias, fingerprints, by=job.by, why=job.reason, token=token, before_ms=cut_off)
         if ends.failure is not None:
             raise ends.failure
-        return _Settled(token=token, ended=[each.fingerprint for each in ends.ended], gone=ends.gone)
+        return Settled(token=token, ended=[each.fingerprint for each in ends.ended], gone=ends.gone)
 
-    def _settle(self) -> _Settled:
+    def _settle(self) -> Settled:
         """What became of a batch that another process began, which may have died before, while or after it ended.
 
         Raises: StoreUnavailable.
         """
         token = self._job.batch
-        newest = AuditEntry.objects.filter(job=self._job).order_by("-pk")[:BATCH]
-        left = [each for each in newest if each.batch == token]
-        if not left:
-            return _Settled(token=token)  # somebody has deleted the entries
-        fingerprints, alias = [each.fingerprint for each in left], left[0].endpoint
+        newest = entries().filter(job=self._job).order_by("-pk")[:BATCH]
+        batch = [each for each in newest if each.batch == token]
+        if not batch:
+            return Settled(token=token)  # somebody has deleted the entries
+        fingerprints, alias = [each.fingerprint for each in batch], batch[0].endpoint
         store = sync_store_for(alias)
         known = store.run_all([sessions.end_token(each) for each in fingerprints])
         ended = {each for each, by in zip(fingerprints, known, strict=True) if by == token}
@@ -319,19 +334,7 @@ class _Drive:
         if again:
             ended.update(self._end(alias, again, token).ended)
         # Tombstones live for ten minutes. Later, the end of one of these leaves no trace.
-        is_old = timezone.now() - left[0].when >= timedelta(milliseconds=TOMBSTONE_MS)
+        is_old = timezone.now() - batch[0].when >= timedelta(milliseconds=TOMBSTONE_MS)
         lost = {each for each, by in zip(fingerprints, known, strict=True) if by is None and is_old} - ended
         gone = [each for each in fingerprints if each not in ended | lost]
-        return _Settled(token=token, ended=list(ended), gone=gone, unknown=list(lost))
-
-
-def _record(settled: _Settled) -> None:
-    """Write down what became of a batch; once, whoever does it again."""
-    for outcome, fingerprints in (
-        (states.ENDED, settled.ended),
-        (states.GONE, settled.gone),
-        (states.UNKNOWN, settled.unknown),
-    ):
-        if fingerprints:
-            entries = AuditEntry.objects.filter(fingerprint__in=fingerprints, batch=settled.token)
-            entries.filter(outcome=states.INTENDED).update(outcome=outcome)
+        return Settled(token=token, ended=list(ended), gone=gone, unknown=list(lost))

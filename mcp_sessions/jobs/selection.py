@@ -6,6 +6,7 @@ from math import inf
 from typing import Any, Final, Self
 
 from mcp_sessions.conf import endpoint
+from mcp_sessions.errors import JobCannotGoOn
 from mcp_sessions.inventory.kinds import listed
 from mcp_sessions.inventory.listing import MAX_DEPTH, Located, LocatedPage, SessionQuery, combine
 from mcp_sessions.inventory.lookups import Picked
@@ -74,6 +75,7 @@ class Selection:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Raises: JobCannotGoOn for what a newer release has selected."""
         sources = tuple(_source_from_json(each) for each in document["sources"])
         return cls(sources=sources, cut_off_ms=document["cut_off_ms"])
 
@@ -100,7 +102,7 @@ def _source_from_json(document: Mapping[str, Any]) -> Source:
         return Source(alias=document["alias"], picked=tuple(document["picked"]))
     unknown = document["query"].keys() - _QUERY
     if unknown:
-        raise ValueError(f"A job of a newer release selects by {', '.join(sorted(unknown))}.")
+        raise JobCannotGoOn(f"The job is of a newer release: it selects by {', '.join(sorted(unknown))}.")
     given: dict[str, Any] = {
         name: restored(value) if isinstance(value, str) else value
         for name, value in document["query"].items()
@@ -175,6 +177,24 @@ def _named(selected: SessionQuery, *, closed: bool) -> LocatedPage | None:
         return None
     page = selected.page(limit=MOST_NAMED)
     return page if page.after is None else None
+
+
+def unread(selected: SessionQuery, *, cut_off_ms: int) -> Snapshot:
+    """What indexes list of a selection, where the store cannot be asked: a job finds it when the store is back.
+
+    Nobody knows how many those are.
+    """
+    return Snapshot(
+        selection=Selection(
+            sources=tuple(
+                Source(alias=alias, query=query) for alias in selected.aliases for query in _queries(selected)
+            ),
+            cut_off_ms=dict.fromkeys(selected.aliases, cut_off_ms),
+        ),
+        expected=0,
+        gone=0,
+        described=_described(selected, ()),
+    )
 
 
 def _looked_up(selected: SessionQuery) -> dict[str, dict[str, Located]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
+from mcp_sessions import lifecycle
 from mcp_sessions.authentication.blocking import blocks_of
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
@@ -72,6 +73,8 @@ class Heartbeat:
         )
         # Not if a part of the store is away: it would be asked in vain for each session that was opened meanwhile.
         await self.outage.settle()
+        for hook in lifecycle.heartbeat_hooks:
+            self.context.spawn(hook(alias))
 
     async def keep(self) -> None:
         """Keep the sessions of long requests and open streams from idling out, and see what has become of them.

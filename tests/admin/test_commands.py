@@ -17,11 +17,14 @@ from mcp_sessions import audit
 from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.ending import end_batch
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.jobs import driving
+from mcp_sessions.jobs.selection import snapshot
 from mcp_sessions.management.subcommands import listing
 from mcp_sessions.management.subcommands.jobs import operator
 from mcp_sessions.store.calls import sessions, validity
 from mcp_sessions.store.factory import sync_store_for
+from tests.admin.pages import alive
 from tests.support.redis import RedisServer
 from tests.support.sessions import Opened, open_sessions
 
@@ -288,14 +291,75 @@ def test_prune_deletes_what_is_older_than_the_retention(settings: LazySettings) 
     settings.MCP_SESSIONS["shop"]["AUDIT_RETENTION"] = 86_400
     settings.MCP_SESSIONS = dict(settings.MCP_SESSIONS)
     old = timezone.now() - timedelta(days=2)
-    for alias in ("shop", "stock", ""):
+    for alias in ("shop", "stock", "former", ""):
         audit.record(action="drain", by="ada", endpoint=alias, when=old)
     assert run("prune").splitlines() == [
         "shop: 1 entries deleted",
         "stock: 0 entries deleted",
-        "no endpoint: 0 entries deleted",
+        "no endpoint, or a former one: 0 entries deleted",
+        "jobs: 0 deleted",
     ]
-    assert AuditEntry.objects.count() == 2
+    assert set(AuditEntry.objects.values_list("endpoint", flat=True)) == {"stock", "former", ""}
+
+
+def test_prune_covers_former_endpoints_and_jobs(settings: LazySettings) -> None:
+    for entry in settings.MCP_SESSIONS.values():
+        entry["AUDIT_RETENTION"] = 86_400
+    settings.MCP_SESSIONS = dict(settings.MCP_SESSIONS)
+    now = timezone.now()
+    old = now - timedelta(days=2)
+    made = {
+        name: EndingJob.objects.create(action="force-expire", by="ada", selection={}, described=name, **facts)
+        for name, facts in {
+            "done": {"state": "done", "created": old, "finished": old},
+            "done lately": {"state": "done", "created": old, "finished": now},
+            "stopped": {"state": "stopped", "created": old},
+            "under way": {"state": "running", "created": old},
+        }.items()
+    }
+    audit.record(action="force-expire", by="ada", endpoint="former", when=old, job=made["done"])
+    audit.record(action="drain", by="ada", when=old)
+    audit.record(action="force-expire", by="ada", endpoint="former", when=now, job=made["stopped"])
+    assert run("prune").splitlines()[2:] == [
+        "no endpoint, or a former one: 2 entries deleted",
+        "jobs: 2 deleted",
+    ]
+    assert set(EndingJob.objects.values_list("described", flat=True)) == {"done lately", "under way"}
+    assert AuditEntry.objects.get().job is None
+
+
+def test_prune_without_an_endpoint_deletes_nothing(settings: LazySettings) -> None:
+    settings.MCP_SESSIONS = {}
+    audit.record(action="drain", by="ada", when=timezone.now() - timedelta(days=4_000))
+    with pytest.raises(CommandError, match="no endpoint"):
+        run("prune")
+    assert AuditEntry.objects.count() == 1
+
+
+def test_a_job_of_a_removed_endpoint_keeps_no_other(
+    settings: LazySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (open_sessions([Opened()], alias)[0] for alias in ("shop", "stock"))
+    lost, other = (
+        driving.begin(snapshot(SessionQuery(aliases=(alias,), kinds=("session",))), by="ada")
+        for alias in ("shop", "stock")
+    )
+    endpoints = settings.MCP_SESSIONS
+    settings.MCP_SESSIONS = {"stock": endpoints["stock"]}
+    words = "The endpoint “shop” is not in MCP_SESSIONS any more."
+    assert words in run("jobs", "list")
+    assert json.loads(run("jobs", "list", "--json"))[-1]["problem"].startswith(words)
+    with pytest.raises(CommandError, match="1 of 2 jobs could not go on"):
+        run("jobs", "resume")
+    assert words in capsys.readouterr().err
+    other.refresh_from_db()
+    assert (other.state, other.ended, alive(two, "stock")) == ("done", 1, False)
+    with pytest.raises(CommandError, match="The endpoint “shop” is not in MCP_SESSIONS any more"):
+        run("jobs", "resume", str(lost.pk))
+    assert run("jobs", "stop", str(lost.pk)) == f"job {lost.pk}: stopped, 0 ended\n"
+    settings.MCP_SESSIONS = endpoints
+    run("jobs", "resume", str(lost.pk))
+    assert not alive(one, "shop")
 
 
 @pytest.mark.parametrize("digits", ["abc", "not hexadecimal", "a" * 65])

@@ -38,6 +38,46 @@ def shown(response: Any) -> list[str]:
     return [entry.title for entry in response.context["cl"].result_list]
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            {"alias": "gone", "query": {"kind": "session"}},
+            "The endpoint “gone” is not in MCP_SESSIONS any more.",
+        ),
+        ({"alias": "gone", "picked": ["ab" * 32]}, "The endpoint “gone” is not in MCP_SESSIONS any more."),
+        (
+            {"alias": "default", "query": {"mood": "bad"}},
+            "The job is of a newer release: it selects by mood.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("batch", ["", "begun"])
+def test_a_job_that_cannot_go_on_says_so_and_can_be_stopped(
+    source: dict[str, Any], words: str, batch: str
+) -> None:
+    operator = staff("view_mcpsession", "expire_session", "view_endingjob")
+    job = EndingJob.objects.create(
+        action="force-expire",
+        by="ada",
+        selection={"sources": [source], "cut_off_ms": {source["alias"]: 1}},
+        described="some",
+        batch=batch,
+    )
+    audit.record(action="force-expire", by="ada", outcome="intended", endpoint="gone", batch=batch, job=job)
+    page = f"{JOBS}{job.pk}/change/"
+    shown = body(operator.get(page))
+    assert words in shown
+    assert "data-auto" not in shown
+    assert operator.get(JOBS).status_code == 200
+    for act in ("step", "resume"):
+        assert words in body(operator.post(page, {"act": act}, follow=True))
+    told = operator.post(page, {"act": "step"}, headers={"Accept": "application/json"}).json()
+    assert (told["state"], told["problem"].startswith(words)) == ("running", True)
+    assert "Stopped:" in body(operator.post(page, {"act": "stop"}, follow=True))
+    assert EndingJob.objects.get().driver == ""
+
+
 def test_who_may_see_and_nobody_may_change(auditor: Client, admin_client: Client) -> None:
     audit.record(action="drain", by="ada", title="node 1")
     entry = AuditEntry.objects.get()

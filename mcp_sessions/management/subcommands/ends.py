@@ -15,6 +15,7 @@ from mcp_sessions.inventory.lookups import Picked, Prefix
 from mcp_sessions.inventory.search import lookups
 from mcp_sessions.jobs import driving, everything
 from mcp_sessions.jobs.selection import snapshot
+from mcp_sessions.jobs.table import entries
 from mcp_sessions.management.subcommands.jobs import carry_out, operator
 from mcp_sessions.management.subcommands.selection import (
     add_endpoint,
@@ -104,7 +105,7 @@ def _shown(text: str) -> str:
 
 
 def _tell_each(command: BaseCommand, job: EndingJob, records: Sequence[MCPSession]) -> None:
-    outcomes = dict(job.entries.values_list("fingerprint", "outcome"))
+    outcomes = dict(entries().filter(job=job).values_list("fingerprint", "outcome"))
     words = {GONE: "already gone"}
     for record in records:
         outcome = outcomes.get(record.fingerprint, GONE)

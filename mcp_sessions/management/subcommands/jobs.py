@@ -10,13 +10,14 @@ from time import monotonic
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db.models import Q
 from django.utils import timezone
 
 from mcp_sessions import audit, conf
 from mcp_sessions.audit.models import FINISHED, RUNNING, STOPPED, STOPPING, EndingJob
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
 from mcp_sessions.jobs import driving
+from mcp_sessions.jobs.table import jobs as all_jobs
+from mcp_sessions.jobs.table import left, obstacle
 
 #: Seconds between two lines of progress.
 _EVERY: Final = 5.0
@@ -37,7 +38,9 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     stop = acts.add_parser("stop", help="stop a job after the batch in hand")
     stop.add_argument("job", type=int, metavar="JOB")
     stop.set_defaults(run=_stop)
-    prune = commands.add_parser("prune", help="delete what is older than AUDIT_RETENTION from the audit")
+    prune = commands.add_parser(
+        "prune", help="delete entries of the audit and jobs older than AUDIT_RETENTION"
+    )
     prune.set_defaults(run=_prune)
 
 
@@ -54,7 +57,7 @@ def carry_out(
 ) -> None:
     """Drive a job to its end, with progress, and say what became of it; `told` says it in another way.
 
-    Raises: CommandError if the store goes away; SystemExit if the job is stopped.
+    Raises: CommandError if the store goes away, or this process cannot go on with it; SystemExit if it is stopped.
     """
     last = monotonic()
 
@@ -67,8 +70,10 @@ def carry_out(
     try:
         job = driving.drive(job, progress=progress)
     except StoreUnavailable as error:
-        (told or _tell(command))(EndingJob.objects.get(pk=job.pk))
+        (told or _tell(command))(all_jobs().get(pk=job.pk))
         raise CommandError(f"The session store cannot be reached: {error} {_how_to_go_on(job)}") from error
+    except JobCannotGoOn as error:
+        raise CommandError(f"{job}: {error}") from error
     except KeyboardInterrupt:
         job = driving.stop(job)
     (told or _tell(command))(job)
@@ -92,7 +97,7 @@ def _how_to_go_on(job: EndingJob) -> str:
 
 
 def _list(command: BaseCommand, *, every: bool, as_json: bool, **_: Any) -> None:
-    jobs = EndingJob.objects.all() if every else EndingJob.objects.exclude(state=FINISHED)
+    jobs = all_jobs() if every else all_jobs().exclude(state=FINISHED)
     found = [
         {
             "job": job.pk,
@@ -105,7 +110,7 @@ def _list(command: BaseCommand, *, every: bool, as_json: bool, **_: Any) -> None
             "reason": job.reason,
             "records": job.described,
             "created": job.created.isoformat(timespec="seconds"),
-            "problem": job.problem,
+            "problem": job.problem or (obstacle(job) if job.state in (RUNNING, STOPPING) else ""),
         }
         for job in jobs[:100]
     ]
@@ -115,20 +120,35 @@ def _list(command: BaseCommand, *, every: bool, as_json: bool, **_: Any) -> None
     for each in found:
         command.stdout.write(
             f"{each['job']:>6}  {each['state']:<8}  {each['ended']:>9,} of {each['expected']:>9,}  {each['by']:<20}  "
-            f"{each['records']}"
+            f"{each['records']}" + (f": {each['problem']}" if each["problem"] else "")
         )
 
 
 def _resume(command: BaseCommand, *, job: int | None, **_: Any) -> None:
     if job is None:
-        under_way = EndingJob.objects.filter(Q(driver="") | Q(driven_until__lt=timezone.now()))
-        for each in under_way.filter(state__in=(RUNNING, STOPPING)).order_by("pk"):
-            carry_out(command, each)
+        _resume_all(command)
         return
     one = _job(job)
     if one.state in (STOPPED, STOPPING):
         driving.resume(one)
     carry_out(command, one)
+
+
+def _resume_all(command: BaseCommand) -> None:
+    """One that cannot go on keeps no other. Raises: CommandError, when all were tried."""
+    under_way = list(left().order_by("pk"))
+    stuck = 0
+    for each in under_way:
+        try:
+            if each.state == STOPPING:
+                _tell(command)(driving.stop(each))
+            else:
+                carry_out(command, each)
+        except (CommandError, StoreUnavailable) as error:
+            command.stderr.write(str(error))
+            stuck += 1
+    if stuck:
+        raise CommandError(f"{stuck} of {len(under_way)} jobs could not go on.")
 
 
 def _stop(command: BaseCommand, *, job: int, **_: Any) -> None:
@@ -137,15 +157,20 @@ def _stop(command: BaseCommand, *, job: int, **_: Any) -> None:
 
 
 def _job(pk: int) -> EndingJob:
-    job = EndingJob.objects.filter(pk=pk).first()
+    job = all_jobs().filter(pk=pk).first()
     if job is None:
         raise CommandError(f"There is no job {pk}.")
     return job
 
 
 def _prune(command: BaseCommand, **_: Any) -> None:
-    kept = {alias: conf.endpoint(alias).audit_retention for alias in conf.aliases()}
-    # Some acts are about no endpoint.
-    for alias, seconds in {**kept, "": max(kept.values(), default=0.0)}.items():
-        deleted = audit.prune(timezone.now() - timedelta(seconds=seconds), endpoint=alias)
-        command.stdout.write(f"{alias or 'no endpoint'}: {deleted:,} entries deleted")
+    """The longest retention holds for entries about no endpoint or a former one, and for jobs of whichever."""
+    now = timezone.now()
+    kept = {alias: timedelta(seconds=conf.endpoint(alias).audit_retention) for alias in conf.aliases()}
+    for alias, age in kept.items():
+        command.stdout.write(f"{alias}: {audit.prune(now - age, endpoint=alias):,} entries deleted")
+    if not kept:
+        raise CommandError("MCP_SESSIONS has no endpoint: nothing says for how long entries are kept.")
+    longest = max(kept.values())
+    command.stdout.write(f"no endpoint, or a former one: {audit.prune(now - longest):,} entries deleted")
+    command.stdout.write(f"jobs: {audit.prune_jobs(now - longest):,} deleted")

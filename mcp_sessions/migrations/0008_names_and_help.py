@@ -10,7 +10,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies: ClassVar = [
-        ("mcp_sessions", "0006_permissions"),
+        ("mcp_sessions", "0007_job_state"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
