@@ -30,7 +30,8 @@ DATA: Final = frozenset(
             "ping",
             "facts",
         ),
-        *("web", "user", "take_inventory", "take", "inventory", "name", "version", "mcps"),
+        # Titles of entries of the audit are stored in English.
+        *("web", "user", "take", "inventory", "of", "name", "version"),
         # Other apps, in the sidebar.
         *(
             "Django",
