@@ -64,8 +64,8 @@ def ask(
     Raises: StoreUnavailable.
     """
     taken = snapshot(selected, closed=True)
-    page = selected.page(limit=MAX_NAMED if across else MAX_DEPTH)
-    shown = MCPSession.from_rows(page.rows)
+    page = taken.named or selected.page(limit=MAX_NAMED if across else MAX_DEPTH)
+    shown = MCPSession.from_rows(page.rows[:MAX_NAMED] if across else page.rows)
     named = shown[:MAX_NAMED]
     total = page.total - taken.left
     present = [kind for kind in KINDS if page.counts.get(kind)]

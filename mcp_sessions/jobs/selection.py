@@ -126,8 +126,13 @@ class Snapshot:
     gone: int
     #: What was selected, in words.
     described: str
-    #: How many more match than MOST_NAMED: those that were used longest ago, which are not selected.
-    left: int = 0
+    #: The records, if they were selected by their fingerprints.
+    named: LocatedPage | None = None
+
+    @property
+    def left(self) -> int:
+        """How many more match than MOST_NAMED: those that were used longest ago, which are not selected."""
+        return 0 if self.named is None else self.named.total - len(self.named.rows)
 
 
 def cut_offs(aliases: Iterable[str]) -> dict[str, int]:
@@ -170,7 +175,7 @@ def snapshot(
         expected=expected + len(picked),
         gone=len(asked.difference(*found.values())),
         described=_described(selected, picked if named is None or selected.among is not None else ()),
-        left=0 if named is None else named.total - len(named.rows),
+        named=named,
     )
 
 

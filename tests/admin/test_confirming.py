@@ -239,6 +239,18 @@ def test_a_confirmation_that_was_tampered_with_does_nothing(guard: Client, text:
     assert [Block.objects.count(), EndingJob.objects.count(), LogEntry.objects.count()] == [0, 0, 0]
 
 
+def test_what_an_operator_was_asked_helps_nobody_without_the_permission(
+    operator: Client, viewer: Client, guard: Client
+) -> None:
+    [session] = open_sessions([Opened(principal="user:1")])
+    asked = answer(operator.post(LIST, action(session, select_across="1")))
+    assert viewer.post(LIST, asked).status_code == 403
+    asked_to_block = answer(guard.post(LIST, action(session) | BLOCK))
+    for client in (viewer, operator):
+        client.post(LIST, asked_to_block)
+    assert [alive(session), Block.objects.count()] == [True, 0]
+
+
 def test_a_confirmation_of_an_endpoint_that_is_no_more_does_nothing(
     operator: Client, two_endpoints: None, settings: Any
 ) -> None:
