@@ -5,6 +5,7 @@ from django.utils import timezone
 from mcp_sessions import conf
 from mcp_sessions.authentication.models import DEFAULT_LIFETIME, PREFIX_CHARS, PersonalToken, create_token
 from mcp_sessions.conf import endpoint
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.lookups import Picked
 from mcp_sessions.jobs import driving
@@ -25,13 +26,18 @@ def revoke_token(token: PersonalToken, *, by: str = "code") -> int:
     if token.revoked is None:
         token.revoked = timezone.now()
         token.save(update_fields=["revoked"])
-    ended = 0
-    for alias in conf.aliases():
-        opened = _opened_with(token, alias) if endpoint(alias).revoke_ends_sessions else []
-        if opened:
-            query = SessionQuery(aliases=(alias,), matches=(Picked(fingerprints=tuple(opened)),))
-            job = driving.begin(snapshot(query), by=by, action="revoke-token", reason=token.credential)
-            ended += driving.drive(job).ended
+    ended, failure = 0, None
+    for alias in [alias for alias in conf.aliases() if endpoint(alias).revoke_ends_sessions]:
+        try:
+            opened = _opened_with(token, alias)
+            if opened:
+                query = SessionQuery(aliases=(alias,), matches=(Picked(fingerprints=tuple(opened)),))
+                job = driving.begin(snapshot(query), by=by, action="revoke-token", reason=token.credential)
+                ended += driving.drive(job).ended
+        except StoreUnavailable as error:  # which is no reason to leave those at other endpoints
+            failure = error
+    if failure is not None:
+        raise failure
     return ended
 
 

@@ -36,7 +36,7 @@ from mcp_sessions.admin.changelist import RecordChangeList
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
 from mcp_sessions.admin.live_columns import LiveColumns
 from mcp_sessions.admin.tokens import PersonalTokenAdmin
-from mcp_sessions.errors import UnsupportedLookup
+from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
 from mcp_sessions.inventory import search
 from mcp_sessions.inventory.display import ENGLISH
 from mcp_sessions.inventory.kinds import EXPLANATIONS, NAMES
@@ -122,6 +122,11 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return RecordChangeList
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """The records of the endpoints that are asked for and answer. Raises: StoreUnavailable if none does."""
+        records: Any = super().get_queryset(request)
+        return records.at(filters.chosen_aliases(request))
+
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
         first, kind, *others = self.list_display
         return (first, kind, "endpoint", *others) if len(conf.aliases()) > 1 else self.list_display
@@ -149,12 +154,17 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> MCPSession | None:
-        """The record; on the history page, also one that was force-expired here."""
+        """The record; on the history page, also one that was force-expired here.
+
+        Raises: StoreUnavailable, also if it may be where the store is away.
+        """
         found = super().get_object(request, object_id, from_field)
         match = request.resolver_match
         if found is None and match is not None and match.url_name == f"{self._url_name}_history":
             entry = _newest_entry(object_id)
-            return None if entry is None else MCPSession.gone(object_id, entry.title)
+            found = None if entry is None else MCPSession.gone(object_id, entry.title)
+        if found is None and (away := common.reach_of(request).away):
+            raise StoreUnavailable(f"the record may be at {', '.join(away)}")
         return found
 
     @common.explains_store_outages
@@ -172,6 +182,7 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
             "can_expire": self.has_expire_permission(request),
             "can_export": self.has_export_permission(request),
             "title": _("MCP sessions"),
+            "away": common.reach_of(request).away,
         }
         if request.method == "GET":
             for problem in filters.problems(request):

@@ -164,7 +164,8 @@ class AuditEntryAdmin(_ReadOnly):
         return queryset.filter(Q(principal=principal_named(text)) | Q(by=text)), False
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        return lookup in ("fingerprint", "job") or super().lookup_allowed(lookup, value, request)
+        allowed = lookup in ("fingerprint", "job") or super().lookup_allowed(lookup, value, request)
+        return allowed and common.fits_key(lookup, "job", value)
 
     @admin.display(description=gettext_lazy("action"))
     def shown_action(self, obj: AuditEntry) -> str:

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy
 from mcp_sessions import conf
 from mcp_sessions.audit.models import EndingJob
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.inventory.reach import Reach, reach
 from mcp_sessions.repeats import Repeats
 
 logger: Final = logging.getLogger(__name__)
@@ -34,6 +35,10 @@ STATES: Final[dict[str, Promise]] = {
     "revoked": gettext_lazy("revoked"),
     "lifted": gettext_lazy("lifted"),
 }
+#: Digits of the key of a row that every database takes.
+KEY_DIGITS: Final = 18
+#: Where what was found of a request's endpoints is kept.
+_REACH: Final = "_mcp_sessions_reach"
 
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
@@ -46,7 +51,26 @@ def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: st
         "opts": modeladmin.opts,
         "media": modeladmin.media,
         "has_view_permission": modeladmin.has_view_permission(request),
+        "away": getattr(request, _REACH, Reach(there=())).away,
     }
+
+
+def reach_of(request: HttpRequest) -> Reach:
+    """Which of the endpoints answer that the address asks for, which are all if it names none.
+
+    Asked once for a request. Raises: StoreUnavailable if none answers.
+    """
+    known: Reach | None = getattr(request, _REACH, None)
+    if known is None:
+        chosen = request.GET.get("endpoint")
+        known = reach(alias for alias in conf.aliases() if chosen in (None, "", alias))
+        setattr(request, _REACH, known)
+    return known
+
+
+def fits_key(lookup: str, relation: str, value: Any) -> bool:
+    """Whether a lookup is by something else, or by a key that databases take: they refuse longer numbers."""
+    return lookup.partition("__")[0] != relation or not str(value).isdecimal() or len(value) <= KEY_DIGITS
 
 
 def labelled(field: Any) -> Any:

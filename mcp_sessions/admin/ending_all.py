@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from mcp_sessions import conf
 from mcp_sessions.admin import actions, common
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.kinds import counted
 from mcp_sessions.jobs import everything
 from mcp_sessions.models import MCPSession
@@ -22,14 +23,26 @@ def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest) -> Ht
         raise PermissionDenied
     aliases = conf.aliases()
     if request.method == "POST":
-        left = None
-        for alias in [alias for alias in aliases if alias in request.POST.getlist("endpoint")]:
-            left = _end(modeladmin, request, alias) or left
+        left = failure = None
+        chosen = [alias for alias in aliases if alias in request.POST.getlist("endpoint")]
+        for alias in chosen:
+            try:
+                left = _end(modeladmin, request, alias) or left
+            except StoreUnavailable as error:  # which is no reason to leave the others
+                failure = error
+                text = _("The store of “%(endpoint)s” cannot be reached.") % {"endpoint": alias}
+                modeladmin.message_user(request, text, messages.ERROR)
+        if failure is not None and len(chosen) == 1:
+            raise failure
         name = f"admin:{modeladmin.opts.app_label}_{modeladmin.opts.model_name}_changelist"
         return left or HttpResponseRedirect(reverse(name, current_app=modeladmin.admin_site.name))
+    there = common.reach_of(request).there
     title = _("End every session that was opened before now")
     context = common.context(modeladmin, request, title) | {
-        "endpoints": [(alias, _open_sessions(alias)) for alias in aliases]
+        "endpoints": [
+            (alias, _open_sessions(alias) if alias in there else _("cannot be reached now"))
+            for alias in aliases
+        ]
     }
     return TemplateResponse(request, "admin/mcp_sessions/mcpsession/end_all.html", context)
 

@@ -22,7 +22,7 @@ from django.http import (
 from django.http.response import HttpResponseBase
 from django.utils import translation
 
-from mcp_sessions.admin import filters
+from mcp_sessions.admin import common, filters
 from mcp_sessions.admin.changelist import AFTER, BEFORE, RecordChangeList
 from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
 from mcp_sessions.inventory.display import ENGLISH, printable
@@ -70,6 +70,8 @@ def export(modeladmin: "MCPSessionAdmin", request: HttpRequest, file_format: str
         raise Http404
     try:
         pages = _pages(_changelist(modeladmin, request))
+        if away := common.reach_of(request).away:
+            raise StoreUnavailable(f"an export of all endpoints needs {', '.join(away)}")
     except UnsupportedLookup as error:
         return JsonResponse({"error": str(error)}, status=400)
     content_type, write = _WRITERS[file_format]
@@ -97,13 +99,14 @@ def api(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse:
     except StoreUnavailable:
         headers = {"Retry-After": "5"}
         return JsonResponse({"error": "The session store does not answer."}, status=503, headers=headers)
-    page = changelist.page
+    page, away = changelist.page, common.reach_of(request).away
     following = None if page.after is None else changelist.get_query_string({AFTER: entry_text(page.after)})
     return JsonResponse(
         {
             "records": [summary(row) for row in changelist.result_list],
             "total": page.total,
-            "total_is_exact": page.exact,
+            "total_is_exact": page.exact and not away,
+            "unreachable": away,
             "next": None if following is None else request.build_absolute_uri(request.path + following),
         },
         headers={"Cache-Control": "no-store"},

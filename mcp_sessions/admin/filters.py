@@ -9,18 +9,18 @@ from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from mcp_sessions import conf
+from mcp_sessions.admin import common
 from mcp_sessions.inventory.display import duration, printable
 from mcp_sessions.inventory.doing import NARROWED
 from mcp_sessions.inventory.kinds import LABELLED, NAMES
 from mcp_sessions.inventory.principals import is_known_principal, principal_named
 from mcp_sessions.inventory.surroundings import Surroundings, surroundings
-from mcp_sessions.records import ANONYMOUS, KINDS, Kind
+from mcp_sessions.records import ANONYMOUS, KINDS
 
 #: Clients offered as a filter, last seen first. The others can be searched for.
 MAX_CLIENTS: Final = 15
@@ -38,16 +38,15 @@ _KEPT: Final = "_mcp_sessions_surroundings"
 
 
 def chosen_aliases(request: HttpRequest) -> tuple[str, ...]:
-    """The endpoints that the list shows."""
+    """The endpoints that the list shows. Raises: StoreUnavailable if none of them answers."""
     chosen = request.GET.get(ENDPOINT)
-    return tuple(alias for alias in conf.aliases() if chosen in (None, alias))
+    return tuple(alias for alias in common.reach_of(request).there if chosen in (None, alias))
 
 
 def surroundings_of(request: HttpRequest) -> Mapping[str, Surroundings]:
     """What is at each endpoint, read once for a request. Raises: StoreUnavailable."""
     known: Mapping[str, Surroundings] | None = getattr(request, _KEPT, None)
     if known is None:
-        # All of them, unless one is chosen: that of the others may be down.
         known = surroundings(chosen_aliases(request))
         setattr(request, _KEPT, known)
     return known

@@ -5,11 +5,12 @@ from urllib.parse import parse_qsl, urlencode
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from mcp_sessions import conf, ids
+from mcp_sessions import ids
+from mcp_sessions.admin import common
 from mcp_sessions.inventory import search
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.lookups import Named
@@ -29,12 +30,13 @@ def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest) -> Ht
     if not modeladmin.has_view_permission(request):
         raise PermissionDenied
     if request.method != "POST":
-        return HttpResponseNotAllowed(["POST"])
+        return _to(modeladmin, "changelist")  # from "Try again", where a store was away
     text = request.POST.get(SEARCH_VAR, "").strip()
     if (session_id := search.id_in(text)) is not None:
         return _to(modeladmin, "change", ids.fingerprint(session_id))
     lookups = search.lookups(text)
-    found = SessionQuery(aliases=conf.aliases(), matches=tuple(lookups)).page(limit=MAX_ALIKE).rows
+    aliases = common.reach_of(request).there
+    found = SessionQuery(aliases=aliases, matches=tuple(lookups)).page(limit=MAX_ALIKE).rows
     if len(found) == 1:
         return _to(modeladmin, "change", found[0].session.fingerprint)
     if any(isinstance(each, Named) for each in lookups):

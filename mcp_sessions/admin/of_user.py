@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
-from mcp_sessions import conf
+from mcp_sessions.admin import common
 from mcp_sessions.admin.actions import expire
 from mcp_sessions.admin.confirming import ask, confirmed
 from mcp_sessions.inventory.listing import SessionQuery
@@ -17,9 +17,8 @@ from mcp_sessions.models import MCPSession
 from mcp_sessions.store.calls.queries import Query
 
 
-def selected(user: Any) -> SessionQuery:
-    """What a user has at all endpoints, as a user and as the subject of tokens."""
-    aliases = conf.aliases()
+def selected(user: Any, aliases: tuple[str, ...]) -> SessionQuery:
+    """What a user has at these endpoints, as a user and as the subject of tokens."""
     principals = dict.fromkeys(each for alias in aliases for each in principals_of(user, alias))
     return SessionQuery(aliases=aliases, matches=tuple(Query(principal=each) for each in principals))
 
@@ -33,7 +32,7 @@ def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, user_
         user = get_user_model()._default_manager.get(pk=user_id)
     except (get_user_model().DoesNotExist, ValidationError, ValueError):
         raise Http404(_("There is no such user.")) from None
-    query = selected(user)
+    query = selected(user, common.reach_of(request).there)
     if request.method != "POST":
         return ask(modeladmin, request, query, across=True, action=False)
     taken = confirmed(modeladmin, request, lambda: query)

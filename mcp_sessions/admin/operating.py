@@ -45,7 +45,7 @@ def now_view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpRespons
             request, _("There is no endpoint “%(endpoint)s”.") % {"endpoint": endpoint[:60]}, messages.WARNING
         )
         return HttpResponseRedirect(request.path)
-    found = nodes_of([endpoint] if endpoint else aliases)
+    found = nodes_of(common.reach_of(request).there)
     calls = running_in(found)
     context = common.context(modeladmin, request, _("What runs now")) | {
         "calls": [_shown(call) for call in calls if tool in ("", call.tool)],
@@ -86,7 +86,8 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
     if not modeladmin.has_expire_permission(request):
         raise PermissionDenied
     wanted, by = request.POST.get("cancel", ""), request.user.get_username()
-    found = [call for node in nodes_of(conf.aliases()) for call in node.running if call.key == wanted]
+    reach = common.reach_of(request)
+    found = [call for node in nodes_of(reach.there) for call in node.running if call.key == wanted]
     if found:
         [call] = found
         cancel(call, by=by)
@@ -95,7 +96,10 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
         }
         modeladmin.message_user(request, text, messages.SUCCESS)
     else:
-        modeladmin.message_user(request, _("That call has ended."), messages.WARNING)
+        text = _("That call has ended.")
+        if reach.away:
+            text = _("That call has ended, unless it runs at %(endpoints)s, which cannot be reached.")
+        modeladmin.message_user(request, text % {"endpoints": ", ".join(reach.away)}, messages.WARNING)
     return HttpResponseRedirect(request.get_full_path())
 
 
@@ -140,7 +144,7 @@ def nodes_view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpRespo
     if not modeladmin.has_view_permission(request):
         raise PermissionDenied
     aliases = conf.aliases()
-    found = nodes_of(aliases)
+    found = nodes_of(common.reach_of(request).there)
     if request.method == "POST":
         return _drain(modeladmin, request, found)
     usual = Counter(node.version for node in found if not node.is_silent).most_common(1)

@@ -90,6 +90,9 @@ class PersonalTokenAdmin(ModelAdmin):
         """Only the name of a token can be changed."""
         return () if obj is None else tuple(each for each in self.get_fields(request, obj) if each != "name")
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        return super().lookup_allowed(lookup, value, request) and common.fits_key(lookup, "user", value)
+
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         until: datetime = timezone.now().replace(microsecond=0) + DEFAULT_LIFETIME
         return {"user": str(request.user.pk), "expires": until}

@@ -122,6 +122,13 @@ class SessionQuerySet(Generic[Row]):
             sessions = _narrowed(sessions, name, value)
         return self._with(sessions)
 
+    def at(self, aliases: Iterable[str]) -> Self:
+        """Narrow to the records of these endpoints, and read no others."""
+        among, sessions = frozenset(aliases), self._part.sessions
+        return self._with(
+            replace(sessions, aliases=tuple(each for each in sessions.aliases if each in among))
+        )
+
     def matching(self, matches: Iterable[Match]) -> Self:
         """Narrow to the records that meet any of the matches; to nothing if there are none."""
         return self._with(replace(self._part.sessions, matches=tuple(matches)))

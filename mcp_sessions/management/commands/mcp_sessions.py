@@ -1,5 +1,6 @@
 """`manage.py mcp_sessions`: list, show and force-expire records, block clients, list nodes, and manage tokens."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,8 @@ class Command(BaseCommand):
             raise CommandError(f"The session store cannot be reached: {error}") from error
         except UnsupportedLookup as error:
             raise CommandError(str(error)) from error
+        if vars(self).pop("has_left_out", False):
+            sys.exit(1)
 
     def _warn_about_memory(self, aliases: tuple[str, ...]) -> None:
         local = [alias for alias in aliases if not sync_store_for(alias).shared]

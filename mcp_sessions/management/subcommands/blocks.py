@@ -36,7 +36,7 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     block.set_defaults(run=_block)
     unblock = commands.add_parser("unblock", help="lift blocks, on every node")
     unblock.add_argument(
-        "numbers", nargs="+", type=int, metavar="BLOCK", help="its number, as “blocks” prints it"
+        "numbers", nargs="+", type=_key, metavar="BLOCK", help="its number, as “blocks” prints it"
     )
     unblock.set_defaults(run=_unblock)
     list_ = commands.add_parser("blocks", help="list the blocks that hold, newest first")
@@ -63,6 +63,13 @@ def _block(
     except ValueError as error:
         raise CommandError(str(error)) from error
     command.stdout.write(f"{made.pk}: {made} is blocked {_until(made)}")
+
+
+def _key(text: str) -> int:
+    """Raises: ValueError, which the parser reports, also for a number that no database takes for a key."""
+    if not 0 < int(text) < 2**63:
+        raise ValueError(text)
+    return int(text)
 
 
 def _unblock(command: BaseCommand, *, numbers: list[int], **_: Any) -> None:

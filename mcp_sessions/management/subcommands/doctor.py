@@ -10,7 +10,6 @@ from typing import Any
 from django.core import checks
 from django.core.management.base import BaseCommand
 
-from mcp_sessions.conf import endpoint as settings_of
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory import leftovers
 from mcp_sessions.inventory.figures import HOUR
@@ -49,9 +48,9 @@ def _findings(aliases: Sequence[str]) -> list[Finding]:
     found = list(_of_settings())
     if any(finding.level == "error" for finding in found):
         return most_important_first(found)
-    found += overview_of(aliases, HOUR).findings
-    silent = any(finding.code == "redis-unreachable" for finding in found)
-    for cache in () if silent else dict.fromkeys(settings_of(alias).cache for alias in aliases):
+    overview = overview_of(aliases, HOUR)
+    found += overview.findings
+    for cache in overview.servers:  # those that answer
         try:
             found += leftovers.of_keys(cache)
         except StoreUnavailable as error:

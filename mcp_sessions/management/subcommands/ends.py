@@ -21,9 +21,9 @@ from mcp_sessions.management.subcommands.selection import (
     add_endpoint,
     add_filters,
     add_records,
-    aliases_of,
     chosen,
     found,
+    reached,
 )
 from mcp_sessions.models import MCPSession
 
@@ -64,12 +64,12 @@ def _expire(
     command: BaseCommand, *, records: list[str], every: bool, yes: bool, reason: str, **options: Any
 ) -> None:
     """End the records that are named, or those that the filters leave."""
-    among = chosen(**options)
+    if not records and not every and not any(options.get(name) for name in _FILTERS):
+        raise CommandError("Name the records, or give filters; --all ends every record.")
+    among = chosen(command, **options)
     if records:
         _expire_named(command, among, records, reason)
         return
-    if not every and not any(options.get(name) for name in _FILTERS):
-        raise CommandError("Name the records, or give filters; --all ends every record.")
     taken = snapshot(among)
     command.stdout.write(f"{taken.described}: {taken.expected:,}")
     if not yes and not _confirmed():
@@ -114,7 +114,7 @@ def _tell_each(command: BaseCommand, job: EndingJob, records: Sequence[MCPSessio
 
 def _expire_all(command: BaseCommand, *, endpoint: str | None, reason: str, **_: Any) -> None:
     """End every session that was opened before now, and say how many were open."""
-    for alias in aliases_of(endpoint):
+    for alias in reached(command, endpoint):
         job = everything.begin(alias, by=operator(), reason=reason)
         carry_out(command, job, told=lambda job, alias=alias: command.stdout.write(_all_ended(alias, job)))  # type: ignore[misc]
 

@@ -53,7 +53,7 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
 
 
 def _list(command: BaseCommand, *, limit: int, oldest_first: bool, as_json: bool, **options: Any) -> None:
-    query = chosen(**options)
+    query = chosen(command, **options)
     pages = _pages(replace(query, filters=replace(query.filters, ascending=oldest_first)), limit)
     first = next(pages)
     write = _write_json if as_json else _write_table
@@ -91,7 +91,7 @@ def _write_json(command: BaseCommand, pages: Iterable[LocatedPage]) -> None:
 
 
 def _show(command: BaseCommand, *, records: list[str], **options: Any) -> None:
-    session = only(chosen(**options), records[0])
+    session = only(chosen(command, **options), records[0])
     command.stdout.write(json.dumps(_document(session), indent=2, default=str))
 
 

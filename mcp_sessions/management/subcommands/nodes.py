@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand
 
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, running_in
-from mcp_sessions.management.subcommands.selection import add_endpoint, aliases_of
+from mcp_sessions.management.subcommands.selection import add_endpoint, reached
 
 _NODE = "{:<16}  {:<20}  {:>7}  {:<14}  {:<10}  {:>5}  {:>7}  {:>9}  {:>8}  {}"
 _CALL = "{:>8}  {:<32}  {:<12}  {:<24}  {:<24}  {:<16}  {}"
@@ -28,7 +28,7 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
 
 
 def _nodes(command: BaseCommand, *, endpoint: str | None, json: bool, **_: Any) -> None:
-    found = nodes_of(aliases_of(endpoint))
+    found = nodes_of(reached(command, endpoint))
     if json:
         return _write(command, [_node(node) for node in found])
     head = (
@@ -59,7 +59,8 @@ def _nodes(command: BaseCommand, *, endpoint: str | None, json: bool, **_: Any) 
 
 
 def _now(command: BaseCommand, *, endpoint: str | None, tool: str | None, json: bool, **_: Any) -> None:
-    calls = [call for call in running_in(nodes_of(aliases_of(endpoint))) if tool in (None, call.tool)]
+    calls = running_in(nodes_of(reached(command, endpoint)))
+    calls = [call for call in calls if tool in (None, call.tool)]
     if json:
         return _write(command, [asdict(call) | {"tool": call.tool} for call in calls])
     command.stdout.write(

@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from mcp_sessions import conf
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.principals import is_known_principal, principal_named
+from mcp_sessions.inventory.reach import reach
 from mcp_sessions.inventory.search import lookups
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import KINDS, Kind
@@ -29,6 +30,21 @@ def add_endpoint(parser: ArgumentParser) -> None:
 
 def aliases_of(endpoint: str | None) -> tuple[str, ...]:
     return (endpoint,) if endpoint else conf.aliases()
+
+
+def reached(command: BaseCommand, endpoint: str | None) -> tuple[str, ...]:
+    """The endpoint, or all whose stores answer. The others are named, and the command exits with 1 when it has run.
+
+    Raises: StoreUnavailable if none answers.
+    """
+    if endpoint:
+        return (endpoint,)
+    found = reach(conf.aliases())
+    if found.away:
+        words = f"{', '.join(found.away)}: the session store does not answer, and what it has is left out."
+        command.stderr.write(command.style.WARNING(words))
+        vars(command)["has_left_out"] = True
+    return found.there
 
 
 def add_filters(parser: ArgumentParser) -> None:
@@ -56,6 +72,7 @@ def add_filters(parser: ArgumentParser) -> None:
 
 
 def chosen(
+    command: BaseCommand,
     *,
     endpoint: str | None = None,
     kind: Kind | None = None,
@@ -67,7 +84,10 @@ def chosen(
     idle_for: timedelta | None = None,
     **_: Any,
 ) -> SessionQuery:
-    """The records that the options leave. Raises: CommandError for a user who does not exist."""
+    """The records that the options leave, where the stores answer.
+
+    Raises: CommandError for a user who does not exist; StoreUnavailable.
+    """
     owner = None if principal is None else principal_named(principal)
     if owner is not None and not is_known_principal(owner):
         raise CommandError(f"There is no user {owner}.")
@@ -79,7 +99,7 @@ def chosen(
         active_since_ms=_before_now(active_within),
         active_before_ms=_before_now(idle_for),
     )
-    return SessionQuery(aliases=aliases_of(endpoint), kinds=(kind,) if kind else KINDS, filters=filters)
+    return SessionQuery(aliases=reached(command, endpoint), kinds=(kind,) if kind else KINDS, filters=filters)
 
 
 def _before_now(age: timedelta | None) -> int | None:
@@ -125,9 +145,11 @@ def found(among: SessionQuery, text: str) -> MCPSession | None:
         raise CommandError(
             f"More than one record is meant by {text}. Type more of it, or give --kind, --label or --principal."
         )
-    if not rows and SessionQuery(aliases=conf.aliases(), matches=matches).page(offset=0, limit=1).rows:
+    if rows:
+        return MCPSession.from_rows(rows)[0]
+    if SessionQuery(aliases=reach(conf.aliases()).there, matches=matches).page(offset=0, limit=1).rows:
         raise CommandError(f"No record that the options leave is {text}, but there is one among the others.")
-    return MCPSession.from_rows(rows)[0] if rows else None
+    return None
 
 
 def _record_text(text: str) -> str:

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand
 
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.display import printable
 from mcp_sessions.inventory.figures import SPANS_BY_NAME, Figures, ToolFigures
 from mcp_sessions.inventory.overview import Overview, overview_of
-from mcp_sessions.management.subcommands.selection import add_endpoint, aliases_of
+from mcp_sessions.management.subcommands.selection import add_endpoint, aliases_of, reached
 
 #: Seconds between two reports of `watch`.
 WATCH_SECONDS: Final = 5.0
@@ -79,8 +80,11 @@ def _watch(
 
 
 def _tools(command: BaseCommand, *, endpoint: str | None, span: str, as_json: bool, **_: Any) -> None:
-    figures = overview_of(aliases_of(endpoint), SPANS_BY_NAME[span]).figures
-    tools = () if figures is None else figures.tools
+    aliases = reached(command, endpoint)
+    figures = overview_of(aliases, SPANS_BY_NAME[span]).figures
+    if figures is None:
+        raise StoreUnavailable(", ".join(aliases))
+    tools = figures.tools
     if as_json:
         command.stdout.write(json.dumps([_tool(tool) for tool in tools], indent=2))
         return
