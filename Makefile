@@ -61,7 +61,7 @@ mutation: install ## change code at random and count what no test notices (hours
 tools: install ## install the conformance suite and the MCP clients that the tests drive into .cache
 	@$(BIN)/python -m tests.support.programs
 
-wheel: install ## build the wheel and its software bill of materials into dist/, and look for known vulnerabilities
+wheel: install ## build and check the distributions and their bill of materials in dist/, and look for known vulnerabilities
 	@$(BIN)/python tools/release.py
 
 lock: ## update constraints.txt to the newest versions that pyproject.toml allows

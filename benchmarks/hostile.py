@@ -19,18 +19,6 @@ from tests.support.processes import daphnes
 from tests.support.redis import run_server
 
 NAMESPACE: Final = "hostile"
-TOKENS: Final = (
-    "ann-1",
-    "bob-1",
-    "ann-2",
-    "bob-2",
-    "ann-3",
-    "ann-until-1000",
-    "ann-revoked",
-    "ann-elsewhere",
-    "unscoped-1",
-    "nobody-1",
-)
 #: Requests that have one seed: the one that is printed, and those that follow it. After the first of these parts, the
 #: memory is measured.
 PART: Final = 5_000
@@ -46,15 +34,10 @@ def main() -> int:
         environment = {
             "REDIS_URL": redis.url,
             "MCP_NAMESPACE": NAMESPACE,
-            "MCP_SERVER": "tests.served.curious.server",
-            "MCP_AUTHENTICATION": "token",
-            "MCP_TOKEN_VERIFIER": "tests.served.tokens.Verifier",
-            "MCP_ISSUER_URL": "https://issuer.example.com",
-            "MCP_RESOURCE_URL": "https://mcp.example.com/mcp",
-            "MCP_MAX_SESSIONS_PER_PRINCIPAL": "none",
+            **hostile.ENVIRONMENT,
         }
         with daphnes(1, Path(directory), **environment) as [process]:
-            known = hostile.prepared(process.url, TOKENS)
+            known = hostile.prepared(process.url, hostile.TOKENS)
             told = {fingerprint(each) for each in known.session_ids}
             before = process.log.stat().st_size
             parts, memory = list[hostile.Outcome](), 0

@@ -83,6 +83,17 @@ def count_refusal(alias: str, status: int) -> None:
     count(alias, "refusals", status=str(status))
 
 
+def count_limited(alias: str, limit: str) -> None:
+    """A limit has refused something: an entry of RATE_LIMITS, or the setting of a cap."""
+    count(alias, "limited", limit=limit)
+
+
+def count_refused_session(alias: str, limit: str) -> None:
+    """A new session was refused at a cap."""
+    count(alias, "sessions_refused")
+    count_limited(alias, limit)
+
+
 def count_call(alias: str, tool: str, *, milliseconds: float, outcome: Outcome) -> None:
     """A call of a tool has ended. `tool` is UNKNOWN if the server has no such tool."""
     with _lock:

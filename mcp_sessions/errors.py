@@ -11,6 +11,10 @@ class StoreUnavailable(MCPSessionsError):
     """The store did not answer: it is down, hung, loading, read-only or full. Nothing is known of the session."""
 
 
+class RecordSealed(StoreUnavailable):
+    """A record is encrypted with a key that is not in ENCRYPTION_KEYS."""
+
+
 class NotAllEnded(StoreUnavailable):
     """The store could not be reached while several sessions were being ended. `ended` has those that did end."""
 
@@ -35,7 +39,9 @@ class TooManySessions(MCPSessionsError):
     """
 
     def __init__(self, *, per_principal: bool) -> None:
-        super().__init__(f"{'MAX_SESSIONS_PER_PRINCIPAL' if per_principal else 'MAX_SESSIONS'} is reached")
+        #: The setting, for sessions.
+        self.setting = "MAX_SESSIONS_PER_PRINCIPAL" if per_principal else "MAX_SESSIONS"
+        super().__init__(f"{self.setting} is reached")
         self.per_principal = per_principal
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
+from mcp_sessions import counting
 from mcp_sessions.conf import Limits
 from mcp_sessions.errors import SessionGone, StateError, TooManySessions
 from mcp_sessions.records import Handshake
@@ -42,6 +43,7 @@ class ImplicitRecord:
         fingerprint: str,
         *,
         principal: str,
+        alias: str,
         limits: Limits,
         handshake: Callable[[], Handshake],
     ) -> None:
@@ -49,6 +51,7 @@ class ImplicitRecord:
         self._store = store
         self._fingerprint = fingerprint
         self._principal = principal
+        self._alias = alias
         self._limits = limits
         self._handshake = handshake
 
@@ -80,6 +83,7 @@ class ImplicitRecord:
             await self._store.run(create)
         except TooManySessions as error:
             _refused.add("Refused to remember more of a %s: %s", self._handshake().kind, error)
+            counting.count_limited(self._alias, error.setting)
             raise _NoRoom("There is no room to remember more at the moment. Try again later.") from None
         except ValueError:
             """It exists: another process was faster."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 from django.db import models
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy
 
 from mcp_sessions.audit.models import AuditEntry, EndingJob
@@ -11,6 +12,7 @@ from mcp_sessions.authentication.blocks import Block
 from mcp_sessions.authentication.models import PersonalToken
 from mcp_sessions.errors import MCPSessionsError
 from mcp_sessions.inventory import display, kinds
+from mcp_sessions.inventory.details import Details, details_of
 from mcp_sessions.inventory.doing import Doing
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.inventory.principals import Named, names_of
@@ -113,6 +115,11 @@ class MCPSession(models.Model):
         session.record, session.recent = record, row.recent
         session.principal_name, session.principal_user = principal.name, principal.user
         return session
+
+    @cached_property
+    def details(self) -> Details:
+        """What is read for a page of this record alone. Raises: StoreUnavailable."""
+        return details_of(self.endpoint, self.fingerprint)
 
     @property
     def short_fingerprint(self) -> str:

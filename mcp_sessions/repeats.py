@@ -28,14 +28,15 @@ class Repeats:
         """Whether there is a row."""
         return bool(self._count)
 
-    def add(self, message: str, *arguments: object) -> None:
-        """It happened; the message is logged at WARNING if it is the first of a row."""
+    def add(self, message: str, *arguments: object, exc_info: bool = False) -> None:
+        """It happened; the message is logged at WARNING if it is the first of a row. `exc_info` adds the traceback."""
         now = time.monotonic()
         if self._count and now - self._last >= QUIET_SECONDS:
             self.end()
         self._count += 1
         self._last = now
-        self._logger.log(logging.WARNING if self._count == 1 else logging.DEBUG, message, *arguments)
+        level = logging.WARNING if self._count == 1 else logging.DEBUG
+        self._logger.log(level, message, *arguments, exc_info=exc_info)
         if self._count == 1:
             self._first = now
             self._look_later(QUIET_SECONDS)

@@ -248,6 +248,7 @@ class CurrentConversation(CurrentSession):
             self._request.store,
             self._fingerprint,
             principal=principal,
+            alias=conf.alias,
             # Made by a write, it is in use: FIRST_TTL is for sessions that nobody has used.
             limits=replace(conf.limits, first_ms=conf.limits.idle_ms),
             handshake=lambda: self._request.handshake.for_record(

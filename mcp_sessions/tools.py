@@ -1,8 +1,9 @@
 """Tools that not everybody sees: those that a session enables, and those that ask for a permission or a scope."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, TypeVar
 
 from asgiref.sync import sync_to_async
 from mcp.server import MCPServer
@@ -18,6 +19,9 @@ from mcp_sessions.store.drivers.absent import NOT_NOW
 logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: What makes the name of a hidden tool one that no tool has. The server's log shows it.
+_HIDDEN: Final = " (hidden from this client)"
 
 
 class OptInTools:
@@ -95,9 +99,10 @@ class Requirement(NamedTuple):
 class RestrictedTools:
     """The tools of one server that only those see and can call who have a Django permission or a scope, in both eras.
 
-    For everybody else they are not listed, and a call is refused as that of an unknown tool. What somebody may do is
-    looked up in each request. With an MCPServer, decorate with `tool` of this class in the place of the server's; with
-    a low-level server, pass `requirements` for tools that its own handlers list and call.
+    For everybody else they are not listed, and a call gets what an MCPServer answers to that of an unknown tool; with a
+    low-level server, a JSON-RPC error. What somebody may do is looked up in each request. With an MCPServer, decorate
+    with `tool` of this class in the place of the server's; with a low-level server, pass `requirements` for tools that
+    its own handlers list and call.
     """
 
     def __init__(
@@ -106,6 +111,8 @@ class RestrictedTools:
         """Raises: ValueError for a requirement that names nothing."""
         self._server = server
         self._requirements: dict[str, Requirement] = {}
+        #: Whether the server has a tool of that name; None if only its handlers know. The server's host sets it.
+        self.has_tool: Callable[[str], bool | None] = lambda name: None
         for name, requirement in (requirements or {}).items():
             self._add(name, requirement)
         server.middleware.append(self)
@@ -146,8 +153,9 @@ class RestrictedTools:
     ) -> Any:
         """The SDK's middleware: hides from whoever asks the tools that they may not use."""
         name = (ctx.params or {}).get("name")
-        restricted = ctx.method == "tools/call" and isinstance(name, str) and name in self._requirements
-        if restricted and await self._hidden([str(name)]):
+        if ctx.method == "tools/call" and isinstance(name, str) and await self.hides(name):
+            if isinstance(self._server, MCPServer):
+                return await _answer_as_unknown(name, ctx, call_next)
             raise MCPError(code=INVALID_PARAMS, message=f"Unknown tool: {name}")
         result = await call_next(ctx)
         if ctx.method == "tools/list" and isinstance(result, dict):
@@ -158,6 +166,28 @@ class RestrictedTools:
                 result["cacheScope"] = "private"  # the list is that of whoever asks
         return result
 
+    async def hides(self, name: str) -> bool:
+        """Whether there is a tool of that name that whoever asks may not use, and so not know of.
+
+        If there is none, and it is known which tools there are, that is asked for as long as for one that is hidden.
+        Raises: what looking up permissions raises.
+        """
+        requirement, request = self._requirements.get(name), current_request.get(None)
+        if requirement is None and self.has_tool(name) is not False:
+            return False
+        if request is None or request.principal == ANONYMOUS:
+            return requirement is not None
+        scopes = request.identity.scopes
+        lacks = requirement is None or _lacks_scope(requirement, scopes)
+        permission = None if requirement is None else requirement.permission
+        if lacks and permission is None:
+            permission = next(
+                (each.permission for each in self._requirements.values() if each.permission), None
+            )
+        if permission is not None:
+            lacks = not await sync_to_async(_permitted)(request, {permission}) or lacks
+        return requirement is not None and lacks
+
     async def _hidden(self, names: Iterable[str]) -> frozenset[str]:
         """Those of these tools that whoever asks may not use. Raises: what looking up permissions raises."""
         request = current_request.get(None)
@@ -165,11 +195,7 @@ class RestrictedTools:
             return frozenset(names)
         scopes = request.identity.scopes
         wanted = {name: self._requirements[name] for name in names}
-        hidden = {
-            name
-            for name, requirement in wanted.items()
-            if requirement.scope and scopes is not None and requirement.scope not in scopes
-        }
+        hidden = {name for name, requirement in wanted.items() if _lacks_scope(requirement, scopes)}
         asked = {
             name: requirement.permission
             for name, requirement in wanted.items()
@@ -179,6 +205,25 @@ class RestrictedTools:
             permitted = await sync_to_async(_permitted)(request, set(asked.values()))
             hidden |= {name for name, permission in asked.items() if permission not in permitted}
         return frozenset(hidden)
+
+
+async def _answer_as_unknown(
+    name: str,
+    ctx: ServerRequestContext[Any, Any],
+    call_next: Callable[[ServerRequestContext[Any, Any]], Awaitable[Any]],
+) -> Any:
+    """What an MCPServer answers to a call of a tool that it does not have, as if it had none of that name."""
+    nothing = name + _HIDDEN
+    result = await call_next(replace(ctx, params={**(ctx.params or {}), "name": nothing}))
+    for part in result.get("content", ()) if isinstance(result, dict) else ():
+        if isinstance(part.get("text"), str):
+            part["text"] = part["text"].replace(nothing, name)
+    return result
+
+
+def _lacks_scope(requirement: Requirement, scopes: Collection[str] | None) -> bool:
+    """Whether credentials with these scopes lack the required one; with None they have all."""
+    return bool(requirement.scope) and scopes is not None and requirement.scope not in scopes
 
 
 def _permitted(request: CurrentRequest, permissions: Iterable[str]) -> frozenset[str]:

@@ -83,6 +83,7 @@ class CurrentUser:
             self._request.store,
             fingerprint,
             principal=principal,
+            alias=conf.alias,
             limits=limits,
             handshake=lambda: self._request.handshake.for_record("user"),
         )

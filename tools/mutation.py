@@ -60,12 +60,10 @@ PARTS: Final = {
             "http/*.py",
             "sdk/*.py",
             "transport/*.py",
-            "ending.py",
         ],
         [
             "tests/transport",
             "tests/cluster",
-            "tests/ending",
             "tests/streams",
             "tests/sdk",
             "tests/http",
@@ -77,6 +75,25 @@ PARTS: Final = {
     "admin": Part(
         ["admin/*.py", "inventory/*.py", "management/**/*.py", "models.py"],
         ["tests/inventory", "tests/admin", "tests/browser"],
+    ),
+    "ends": Part(["audit/*.py", "jobs/*.py", "ending.py"], ["tests/audit", "tests/jobs", "tests/ending"]),
+    "access": Part(
+        ["authentication/*.py", "oauth/*.py", "blocks.py", "tokens.py"],
+        ["tests/authentication", "tests/http", "tests/oauth"],
+    ),
+    "api": Part(
+        ["*.py", "handles/*.py", "metrics/*.py", "templatetags/*.py", "testing/*.py"],
+        [
+            "tests/unit",
+            "tests/middleware",
+            "tests/routing",
+            "tests/handles",
+            "tests/testing",
+            "tests/ending",
+            "tests/store",
+            "tests/serving",
+            "tests/docs",
+        ],
     ),
     "daphne": Part(
         ["daphne/*.py", "lifecycle.py", "startup.py"], ["tests/unit", "tests/daphne", "tests/serving"]

@@ -98,14 +98,14 @@ def world(
                 **settings,
             }
             process = drained_by_ours(daphne(name, directory, **values))
-            processes.append(_with_clock(process, skewed[n]) if skewed else process)
+            processes.append(with_clock(process, skewed[n]) if skewed else process)
         # Those with a clock of their own are no forks, and take some seconds of CPU each.
         for together in [[each] for each in processes] if skewed else [processes]:
             stack.enter_context(started(together))
         yield World(processes=processes, redis=server, cable=cable, memory=Memory(processes, server))
 
 
-def _with_clock(process: Process, seconds: int) -> Process:
+def with_clock(process: Process, seconds: int) -> Process:
     """Its wall clock is wrong by so many seconds; what counts durations is not."""
     clock = {
         "LD_PRELOAD": path_of("libfaketime"),

@@ -30,7 +30,7 @@ from mcp_sessions.admin import (
     overview,
 )
 from mcp_sessions.admin.actions import force_expire
-from mcp_sessions.admin.audit import AuditEntryAdmin, EndingJobAdmin
+from mcp_sessions.admin.audit import AuditEntryAdmin, EndingJobAdmin, HistoryLine
 from mcp_sessions.admin.blocks import BlockAdmin, force_expire_and_block
 from mcp_sessions.admin.changelist import RecordChangeList
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
@@ -40,12 +40,19 @@ from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
 from mcp_sessions.inventory import search
 from mcp_sessions.inventory.display import ENGLISH
 from mcp_sessions.inventory.kinds import EXPLANATIONS, NAMES
-from mcp_sessions.models import AuditEntry, MCPSession
+from mcp_sessions.models import AuditEntry, Block, EndingJob, MCPSession, PersonalToken
 from mcp_sessions.records import KINDS, Kind
 from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.texts import storable
 
-__all__ = ["AuditEntryAdmin", "BlockAdmin", "EndingJobAdmin", "MCPSessionAdmin", "PersonalTokenAdmin"]
+__all__ = [
+    "AuditEntryAdmin",
+    "BlockAdmin",
+    "EndingJobAdmin",
+    "MCPSessionAdmin",
+    "PersonalTokenAdmin",
+    "register",
+]
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[MCPSession]
@@ -154,11 +161,15 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> MCPSession | None:
-        """The record; on the history page, also one that was force-expired here.
+        """The record; on the history page, also one that was force-expired here. It is read once in a request.
 
         Raises: StoreUnavailable, also if it may be where the store is away.
         """
+        known: MCPSession | None = getattr(request, "mcp_record", None)
+        if known is not None and known.fingerprint == object_id:
+            return known
         found = super().get_object(request, object_id, from_field)
+        request.mcp_record = found  # type: ignore[attr-defined]
         match = request.resolver_match
         if found is None and match is not None and match.url_name == f"{self._url_name}_history":
             entry = _newest_entry(object_id)
@@ -309,27 +320,16 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         return HttpResponseRedirect(reverse(name, args=args, current_app=self.admin_site.name))
 
 
-class HistoryLine:
-    """An entry of the audit as the page of an object's history shows one of Django's log."""
+def register(site: admin.AdminSite) -> None:
+    """Put all pages of this app on an admin site besides Django's default one, where they are already.
 
-    def __init__(self, entry: AuditEntry) -> None:
-        self.action_time = entry.when
-        self.user = get_user_model()(**{get_user_model().USERNAME_FIELD: entry.by})
-        self._entry = entry
-
-    def get_change_message(self) -> str:
-        entry = self._entry
-        facts = {
-            _("Kind: %(what)s."): entry.kind and NAMES[cast("Kind", entry.kind)][0],
-            _("Client: %(what)s."): entry.client,
-            _("Principal: %(what)s."): entry.principal_name,
-            _("Endpoint: %(what)s."): entry.endpoint,
-            _("Reason: %(what)s."): entry.reason,
-            _("Job: %(what)s."): entry.job_id,
-        }
-        return " ".join(
-            [f"{capfirst(entry.done)}.", *(form % {"what": what} for form, what in facts.items() if what)]
-        )
+    Raises: AlreadyRegistered.
+    """
+    site.register(MCPSession, MCPSessionAdmin)
+    site.register(AuditEntry, AuditEntryAdmin)
+    site.register(EndingJob, EndingJobAdmin)
+    site.register(Block, BlockAdmin)
+    site.register(PersonalToken, PersonalTokenAdmin)
 
 
 def _newest_entry(fingerprint: str) -> AuditEntry | None:

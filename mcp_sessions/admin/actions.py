@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from mcp_sessions.admin import common
 from mcp_sessions.admin.confirming import ask, confirmed, is_across, selected_by
 from mcp_sessions.audit.models import ENDED, FINISHED, EndingJob
 from mcp_sessions.errors import StoreUnavailable
@@ -68,20 +69,19 @@ def carry_out(
 
     Raises: StoreUnavailable.
     """
-    page = HttpResponseRedirect(
-        reverse(f"admin:{PAGE}", args=[job.pk], current_app=modeladmin.admin_site.name)
-    )
     if connections[router.db_for_write(EndingJob)].settings_dict["ATOMIC_REQUESTS"]:
-        return page  # here, intentions would not be in the database before the ends
+        # Here, intentions would not be in the database before the ends.
+        return _page_of(modeladmin, request, job)
     try:
         job = driving.drive(job, seconds=AT_ONCE)
     except StoreUnavailable:
-        go_on = format_html('<a href="{}">{}</a>', page.url, _("Go on with %(job)s") % {"job": job})
+        url = _page_of(modeladmin, request, job).url
+        go_on = format_html('<a href="{}">{}</a>', url, _("Go on with %(job)s") % {"job": job})
         text = format_html("{} {}", _("The session store went away."), go_on)
         modeladmin.message_user(request, text, messages.ERROR)
         raise
     if job.state != FINISHED:
-        return page
+        return _page_of(modeladmin, request, job)
     if said := words(job):
         modeladmin.message_user(request, said, messages.SUCCESS)
     if job.gone:
@@ -92,6 +92,22 @@ def carry_out(
 def already_gone(records: int) -> str:
     text = ngettext("%(number)s record was already gone.", "%(number)s records were already gone.", records)
     return text % {"number": number(records)}
+
+
+def _page_of(
+    modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, job: EndingJob
+) -> HttpResponseRedirect:
+    """The page of a job; where the admin site has none, the list with a message that says how the job goes on."""
+    page = common.address(modeladmin, PAGE, job.pk)
+    if page is not None:
+        return HttpResponseRedirect(page)
+    text = _(
+        "This admin site has no pages of jobs. Go on with manage.py mcp_sessions jobs resume %(number)s, and register "
+        "EndingJob."
+    ) % {"number": job.pk}
+    modeladmin.message_user(request, text, messages.WARNING)
+    site = modeladmin.admin_site.name
+    return HttpResponseRedirect(reverse("admin:mcp_sessions_mcpsession_changelist", current_app=site))
 
 
 #: The name of the page of a job.

@@ -1,15 +1,16 @@
 """What operators did, and the jobs that end records, in the admin. Nothing can be added, changed or deleted."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -34,7 +35,7 @@ from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
 from mcp_sessions.inventory.kinds import NAMES
 from mcp_sessions.inventory.principals import principal_named
 from mcp_sessions.jobs import driving, table
-from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX, KINDS
+from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX, KINDS, Kind
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -189,8 +190,9 @@ class AuditEntryAdmin(_ReadOnly):
     def of_job(self, obj: AuditEntry) -> SafeString | str:
         if obj.job_id is None:
             return ""
-        address = reverse("admin:mcp_sessions_endingjob_change", args=[obj.job_id])
-        return format_html('<a href="{}">{}</a>', address, _("job %(number)s") % {"number": obj.job_id})
+        words = _("job %(number)s") % {"number": obj.job_id}
+        address = common.address(self, "mcp_sessions_endingjob_change", obj.job_id)
+        return words if address is None else format_html('<a href="{}">{}</a>', address, words)
 
     @admin.display(description=gettext_lazy("what"))
     def done(self, obj: AuditEntry) -> str:
@@ -281,3 +283,26 @@ class EndingJobAdmin(_ReadOnly):
 
 def _wants_json(request: HttpRequest) -> bool:
     return request.headers.get("Accept") == "application/json"
+
+
+class HistoryLine:
+    """An entry of the audit as the page of an object's history shows one of Django's log."""
+
+    def __init__(self, entry: AuditEntry) -> None:
+        self.action_time = entry.when
+        self.user = get_user_model()(**{get_user_model().USERNAME_FIELD: entry.by})
+        self._entry = entry
+
+    def get_change_message(self) -> str:
+        entry = self._entry
+        facts = {
+            _("Kind: %(what)s."): entry.kind and NAMES[cast("Kind", entry.kind)][0],
+            _("Client: %(what)s."): entry.client,
+            _("Principal: %(what)s."): entry.principal_name,
+            _("Endpoint: %(what)s."): entry.endpoint,
+            _("Reason: %(what)s."): entry.reason,
+            _("Job: %(what)s."): entry.job_id,
+        }
+        return " ".join(
+            [f"{capfirst(entry.done)}.", *(form % {"what": what} for form, what in facts.items() if what)]
+        )

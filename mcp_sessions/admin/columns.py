@@ -9,7 +9,6 @@ from typing import Final
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model
-from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.html import format_html
@@ -17,11 +16,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from mcp_sessions.admin import common
 from mcp_sessions.inventory import display
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Kind
-from mcp_sessions.store.calls.state import texts
-from mcp_sessions.store.factory import sync_store_for
 
 #: Characters of a record's name that do not break.
 ONE_LINE: Final = 24
@@ -41,7 +39,7 @@ SECTIONS: Final[Mapping[Kind, Sequence[tuple[Promise | None, tuple[str, ...]]]]]
         _LIVE,
         _ACTIVITY,
         _RECENT,
-        (gettext_lazy("Chosen by the client"), ("tools", "log_level", *_CLIENT)),
+        (gettext_lazy("Chosen by the client"), ("tools", "log_level", "resources", *_CLIENT)),
         _STATE,
         (gettext_lazy("Its user"), ("others",)),
     ),
@@ -113,9 +111,8 @@ class RecordColumns:
         meta = get_user_model()._meta
         if obj.principal_user is None:
             return obj.principal_name
-        try:
-            address = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[obj.principal_user])
-        except NoReverseMatch:
+        address = common.address(self, f"{meta.app_label}_{meta.model_name}_change", obj.principal_user)
+        if address is None:
             return obj.principal_name
         return format_html('<a href="{}">{}</a>', address, obj.principal_name)
 
@@ -202,7 +199,7 @@ class RecordColumns:
 
     @admin.display(description=gettext_lazy("names and values"))
     def state(self, obj: MCPSession) -> SafeString:
-        return display.state_table(sync_store_for(obj.endpoint).run(texts(obj.fingerprint)))
+        return display.state_table(obj.details.state)
 
 
 def _past(moment: datetime) -> str:

@@ -12,6 +12,7 @@ from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, reverse
 from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -71,6 +72,14 @@ def reach_of(request: HttpRequest) -> Reach:
 def fits_key(lookup: str, relation: str, value: Any) -> bool:
     """Whether a lookup is by something else, or by a key that databases take: they refuse longer numbers."""
     return lookup.partition("__")[0] != relation or not str(value).isdecimal() or len(value) <= KEY_DIGITS
+
+
+def address(modeladmin: Any, page: str, *args: object) -> str | None:
+    """A page of the same admin site; None if the site does not have it."""
+    try:
+        return reverse(f"admin:{page}", args=args, current_app=modeladmin.admin_site.name)
+    except NoReverseMatch:
+        return None
 
 
 def labelled(field: Any) -> Any:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.contrib import admin
-from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import get_text_list
@@ -12,15 +11,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from mcp_sessions import conf
+from mcp_sessions.admin import common
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.listing import SessionQuery
-from mcp_sessions.inventory.nodes import ServingNode, nodes_of
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import ANONYMOUS
-from mcp_sessions.store.calls import recent
+from mcp_sessions.store.calls import recent, subscriptions
 from mcp_sessions.store.calls.queries import Query
-from mcp_sessions.store.calls.state import texts
-from mcp_sessions.store.factory import sync_store_for
 
 #: Other sessions of its user that a record's page names.
 MOST_OTHERS: Final = 10
@@ -82,7 +79,7 @@ class LiveColumns:
     def in_flight(self, obj: MCPSession) -> SafeString:
         calls = [
             call
-            for node in _nodes(obj)
+            for node in obj.details.nodes
             for call in node.running
             if call.fingerprint == obj.fingerprint and not call.is_silent
         ]
@@ -101,7 +98,7 @@ class LiveColumns:
     def open_streams(self, obj: MCPSession) -> SafeString:
         rows = [
             (_("listening") if stream.name == "standalone" else _("a call"), node.id[:NODE_CHARS])
-            for node in _nodes(obj)
+            for node in obj.details.nodes
             for stream in node.open
             if stream.fingerprint == obj.fingerprint and not node.is_silent
         ]
@@ -110,10 +107,9 @@ class LiveColumns:
 
     @admin.display(description=gettext_lazy("last requests"))
     def recent_requests(self, obj: MCPSession) -> SafeString:
-        most = conf.endpoint(obj.endpoint).recent_requests
-        if not most:
+        if not conf.endpoint(obj.endpoint).recent_requests:
             return format_html(_QUIET, _("not kept: RECENT_REQUESTS is 0"))
-        found = sync_store_for(obj.endpoint).run(recent.read(obj.fingerprint, wanted=most, most=most))
+        found = obj.details.recent
         if not found.requests:
             return format_html(_QUIET, _("none has ended"))
         return format_html(
@@ -132,6 +128,11 @@ class LiveColumns:
             ),
         )
 
+    @admin.display(description=gettext_lazy("subscribed resources"))
+    def resources(self, obj: MCPSession) -> SafeString:
+        rows = [(display.printable(uri, subscriptions.URI_CHARS),) for uri in obj.details.resources]
+        return _items("<li><code>{}</code></li>", rows, _("none"))
+
     @admin.display(description=gettext_lazy("what it can do"))
     def abilities(self, obj: MCPSession) -> str:
         return in_words(obj.record.handshake.capabilities)
@@ -147,7 +148,7 @@ class LiveColumns:
         others = [row for row in page.rows if row.session.fingerprint != obj.fingerprint][:MOST_OTHERS]
         rows = [
             (
-                reverse("admin:mcp_sessions_mcpsession_change", args=[each.fingerprint]),
+                common.address(self, "mcp_sessions_mcpsession_change", each.fingerprint),
                 each,
                 _("last active %(ago)s") % {"ago": each.last_active},
             )
@@ -158,15 +159,7 @@ class LiveColumns:
     @admin.display(description=gettext_lazy("names and sizes"))
     def state_sizes(self, obj: MCPSession) -> SafeString:
         """For who may not read what tools keep."""
-        return display.state_table(sync_store_for(obj.endpoint).run(texts(obj.fingerprint)), values=False)
-
-
-def _nodes(obj: MCPSession) -> Sequence[ServingNode]:
-    """The nodes of a record's endpoint, read once for a page."""
-    if "_mcp_nodes" not in vars(obj):
-        vars(obj)["_mcp_nodes"] = nodes_of([obj.endpoint])
-    found: Sequence[ServingNode] = vars(obj)["_mcp_nodes"]
-    return found
+        return display.state_table(obj.details.state, values=False)
 
 
 def _past(past: recent.Past) -> tuple[Any, ...]:

@@ -170,8 +170,18 @@ def _row(node: ServingNode, usual: str) -> dict[str, Any]:
         else "",
         "other_version": node.version != usual,
         "lag": display.milliseconds(node.lag_ms),
+        "skew": _skew(node) if node.is_skewed else "",
         "slow": node.lag_ms >= SLOW_LOOP_MS,
     }
+
+
+def _skew(node: ServingNode) -> str:
+    text = (
+        _("clock %(seconds)s s behind that of Redis")
+        if node.ahead_ms > 0
+        else _("clock %(seconds)s s ahead of that of Redis")
+    )
+    return text % {"seconds": display.number(abs(node.ahead_ms) / 1000)}
 
 
 def _drain(modeladmin: "MCPSessionAdmin", request: HttpRequest, found: Sequence[ServingNode]) -> HttpResponse:

@@ -77,6 +77,10 @@ def view(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest) -> TemplateR
                 for reason, ended in figures.by_label("sessions_ended").items()
             ],
             "refusals": figures.by_label("refusals"),
+            "limited": [
+                (name, number, figures.most_per_minute("limited", name))
+                for name, number in figures.by_label("limited").items()
+            ],
         }
     return TemplateResponse(request, "admin/mcp_sessions/mcpsession/overview.html", context)
 

@@ -73,9 +73,14 @@ class Blocks:
 
     @contextmanager
     def ending(self, asker: Asker, end: Callable[[], None]) -> Iterator[None]:
-        """Call `end`, in this event loop, when it is found that `asker` is blocked, within the block of the `with`."""
+        """Call `end`, in this event loop, when it is found that `asker` is blocked, within the block of the `with`.
+
+        At once, if that was found since the request was let in.
+        """
         stream = object()
         self._open[stream] = asyncio.get_running_loop(), asker, end
+        if self.any and self.refuse(asker):
+            end()
         try:
             yield
         finally:
@@ -102,9 +107,10 @@ class Blocks:
                 self._failures.add("The blocks of endpoint %r cannot be read: %s", self._alias, error)
             else:
                 self._failures.end()
-                self._take(found)
+                if begun >= self._answered:  # another event loop may have read them later, and been faster
+                    self._take(found)
                 self._due = time.monotonic() + REREAD_SECONDS
-            self._answered, self.known = begun, True
+            self._answered, self.known = max(begun, self._answered), True
 
     def _take(self, found: Iterable[tuple[str, str, float]]) -> None:
         """From here on these are the blocks."""

@@ -13,6 +13,7 @@ from mcp_sessions import conf
 from mcp_sessions.authentication.loading import names_for, requires_user
 from mcp_sessions.checks.common import TAG, Apps, Found, endpoints, entries, message, names
 from mcp_sessions.conf import Endpoint
+from mcp_sessions.conf.rates import ADDRESS
 from mcp_sessions.documentation import page
 
 #: Within so many seconds a client that resumes its stream is told that its process was killed.
@@ -231,6 +232,29 @@ def check_hosts(app_configs: Apps, **_: Any) -> Found:
         "those of this site."
     )
     return [message(Advice, "W031", text, "Name the hosts of this site in ALLOWED_HOSTS.")]
+
+
+@register(TAG, deploy=True)
+def check_addresses(app_configs: Apps, **_: Any) -> Found:
+    """W032: limits for each address count the addresses of clients."""
+    told = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
+    proxied = next((name for name in told if getattr(settings, name)), None)
+    if proxied is None:
+        return []
+    return [
+        message(
+            Advice,
+            "W032",
+            f"MCP_SESSIONS[{endpoint.alias!r}] has the limit of {limit}, and {proxied} says that there is a proxy in "
+            "front, but TRUSTED_PROXIES is empty: all clients have the proxy's address, and share one limit.",
+            "Name the addresses or networks of the proxies in TRUSTED_PROXIES.",
+        )
+        for endpoint in endpoints()
+        for limit in [
+            limit for limits in endpoint.rates.values() for limit in limits if limit.whom == ADDRESS
+        ][:1]
+        if not endpoint.trusted_proxies
+    ]
 
 
 def _admits(endpoint: Endpoint) -> str:

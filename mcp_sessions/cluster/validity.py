@@ -12,11 +12,12 @@ class Validity:
     def __init__(self) -> None:
         #: Sessions that were opened earlier do not count, milliseconds since the epoch; 0 if all do.
         self.min_created_ms = 0
-        self._ahead_ms = 0.0
+        #: By how much the store's clock is ahead of this machine's; 0 until the store was asked.
+        self.ahead_ms = 0.0
 
     def now_ms(self) -> int:
         """The store's clock; this machine's until the store was asked."""
-        return round(time.time() * 1000 + self._ahead_ms)
+        return round(time.time() * 1000 + self.ahead_ms)
 
     def counts(self, created_ms: int, *, setting_ms: int) -> bool:
         """Whether a session counts that was opened then. `setting_ms`: as for `first_ms`."""
@@ -35,5 +36,5 @@ class Validity:
         before = time.time()
         moment = await store.run(validity.min_created(self.min_created_ms))
         # Half of the time has passed on the way back, as far as anybody knows.
-        self._ahead_ms = moment.now_ms - (before + time.time()) / 2 * 1000
+        self.ahead_ms = moment.now_ms - (before + time.time()) / 2 * 1000
         self.raise_to(moment.min_created_ms)

@@ -172,7 +172,7 @@ class Endpoint:
     subject_to_user: str | None = None
     #: Whether sessions end when the personal access token is revoked that they were opened with.
     revoke_ends_sessions: bool = False
-    #: How old entries of the audit are that `manage.py mcp_sessions prune` deletes.
+    #: How old entries of the audit, and jobs that are over, are that `manage.py mcp_sessions prune` deletes.
     audit_retention: float = 31_536_000
     #: What ends the sessions of a Django user: "logout", "password-change", "deactivation" and "deletion".
     end_on: Sequence[str] = ()

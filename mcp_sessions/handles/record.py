@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 
+from mcp_sessions import counting
 from mcp_sessions.conf import Limits
 from mcp_sessions.conf.rates import HANDLES
 from mcp_sessions.current import CurrentRequest, current_request
@@ -95,6 +96,7 @@ async def take_token(spec: Spec) -> None:
     for verdict in verdicts:
         if isinstance(verdict, rates.Lacking):
             _refused.add("Refused a new handle on endpoint %r: %s", conf.alias, verdict.bucket.limit)
+            counting.count_limited(conf.alias, str(verdict.bucket.limit))
             wait = max(1, ceil(verdict.wait_ms / 1000))
             raise Problem(f"Too many new {spec.noun} handles. Try again in {wait} seconds.")
 
@@ -271,6 +273,7 @@ class Record:
 
     def _no_room(self, alias: str, *, per_principal: bool) -> Problem:
         noun = self.spec.noun
+        counting.count_limited(alias, "max_per_principal" if per_principal else "MAX_HANDLES")
         if per_principal:
             return Problem(
                 f"There are {self.spec.max_per_principal} {noun} handles already, the most that one user may have. "

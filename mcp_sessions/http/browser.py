@@ -12,7 +12,7 @@ from django.utils import translation
 from mcp_sessions.authentication.authenticator import Authenticator
 from mcp_sessions.authentication.loading import requires_user
 from mcp_sessions.conf import Endpoint
-from mcp_sessions.http.headers import SESSION_ID
+from mcp_sessions.http.headers import PROTOCOL_VERSION, SESSION_ID
 from mcp_sessions.http.secure import scheme
 from mcp_sessions.transport.asgi import Scope, Send
 
@@ -34,8 +34,9 @@ _HEADERS: Final = (
 
 def wants_page(headers: Mapping[bytes, bytes]) -> bool:
     """Whether a GET comes from the address bar of a browser, and from no client that wants a stream."""
-    accept = headers.get(b"accept", b"")
-    return b"text/html" in accept and b"text/event-stream" not in accept and SESSION_ID not in headers
+    accept = headers.get(b"accept", b"").lower()
+    is_client = b"text/event-stream" in accept or SESSION_ID in headers or PROTOCOL_VERSION in headers
+    return b"text/html" in accept and not is_client
 
 
 async def send_page(

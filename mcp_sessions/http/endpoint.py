@@ -277,14 +277,14 @@ class _HandshakeRequest:
             if not session.is_stored:
                 if LAST_EVENT_ID in self.headers:
                     return await reject(self.send, rejections.STORE_UNAVAILABLE)
-                return await self._send_stream(runtime.outage.listen(), session.handshake.client_name)
+                return await self._send_stream(runtime.listen_without_store(), session.handshake.client_name)
             runtime.deadlines.watch(session)
             reader = await self._take_over(session)
             if reader is None:
                 return await self._no_stream(session.fingerprint)
             client = session.handshake.client_name
             del session  # it would live as long as the stream
-            task = runtime.open_streams.start(reader)
+            task = runtime.deliver(reader)
             try:
                 await self._send_stream(reader.event_stream, client)
             finally:

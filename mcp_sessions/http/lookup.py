@@ -164,7 +164,7 @@ async def _missed(
         found = await context.store.run(reviving)
     except TooManySessions as error:
         _refused.add("Did not revive a session of endpoint %r: %s", conf.alias, error)
-        counting.count(conf.alias, "sessions_refused")
+        counting.count_refused_session(conf.alias, error.setting)
         return rejections.TOO_MANY_SESSIONS
     except StoreUnavailable as error:
         if not session_id.unwritten:

@@ -3,17 +3,18 @@
 from math import inf
 from typing import Final
 
-from mcp_sessions import lifecycle
+from mcp_sessions import counting
 from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import NOBODY, identity_of
+from mcp_sessions.authentication.recheck import ended_with
 from mcp_sessions.current import current_request
 from mcp_sessions.errors import TooManySessions
 from mcp_sessions.http.headers import accepts, post_rejection
 from mcp_sessions.http.responses import reject, send_message
 from mcp_sessions.http.sessionless import SessionlessRequest
 from mcp_sessions.sdk.channel import NoChannel
-from mcp_sessions.sdk.envelope import client_info_of, status_of
+from mcp_sessions.sdk.envelope import client_info_of, read_as_the_sdk, status_of
 from mcp_sessions.sdk.listening import LISTEN
 from mcp_sessions.serving.limits import counted_as
 from mcp_sessions.serving.modern import ModernExchange
@@ -33,7 +34,7 @@ async def serve_modern(runtime: Runtime, scope: Scope, receive: Receive, send: S
 
     Whoever answers, handlers run in this task or in children of it: context variables that are set here are theirs.
     """
-    if (runtime.draining or lifecycle.is_draining()) and _LISTENS in scope["headers"]:
+    if runtime.ends_listening and _LISTENS in scope["headers"]:
         return await reject(send, rejections.STOPPED)
     if not runtime.admission.open_stream():
         return await reject(send, rejections.TOO_MANY_STREAMS)
@@ -50,7 +51,10 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     """
     conf, headers = runtime.context.conf(), dict(scope["headers"])
     json_only, accept = conf.response == "json", headers.get(b"accept", b"")
-    rejection = post_rejection(headers.get(b"content-type", b""), accept, json_only=json_only)
+    content_type = headers.get(b"content-type", b"")
+    # As the SDK compares it. What it does not refuse is answered here, where all that bounds requests is.
+    is_json = content_type.lower().startswith(b"application/json")
+    rejection = post_rejection(b"application/json" if is_json else content_type, accept, json_only=json_only)
     declared = headers.get(b"content-length", b"0")
     too_large = declared.isdigit() and int(declared) > conf.max_body
     if rejection is not None or too_large or scope["method"] != "POST":
@@ -66,7 +70,14 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     if (runtime.blocks.any or conf.rates) and (refusal := await _refusal(runtime, message, current, scope)):
         return await reject(send, refusal)
     listens = isinstance(message, jsonrpc.Request) and message.method == LISTEN
-    if isinstance(message, jsonrpc.Request) and listens and runtime.listeners.accepts and accepts(accept)[1]:
+    if (
+        isinstance(message, jsonrpc.Request)
+        and listens
+        and runtime.listeners.accepts
+        and accepts(accept)[1]
+        # One of any length would stay in memory for as long as its client listens.
+        and jsonrpc.is_request_id(message.id)
+    ):
         listening = _listen(runtime, message, current, scope, receive, send)
         # A listener stays for hours, and the locals of this frame with it.
         del received, message, current, headers, conf
@@ -90,9 +101,28 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     )
     runtime.modern.add(exchange)
     try:
-        await exchange.run()
+        if listens:
+            await _run_listener(runtime, exchange, current, scope)
+        else:
+            await exchange.run()
     finally:
         runtime.modern.discard(exchange)
+
+
+async def _run_listener(
+    runtime: Runtime, exchange: ModernExchange, current: SessionlessRequest, scope: Scope
+) -> None:
+    """Run a handler of the server's own that lets a client listen, until the client may listen no longer."""
+
+    if runtime.ends_listening:  # it has been told to stop since the headers came
+        return await reject(exchange.send, rejections.STOPPED)
+
+    def end() -> None:
+        runtime.spawn(exchange.abort())
+
+    asker = _asker(current, client_address(scope, current.conf.trusted_proxies))
+    with ended_with(current.identity, end), runtime.blocks.ending(asker, end):
+        await exchange.run()
 
 
 async def _refusal(
@@ -129,7 +159,7 @@ async def _listen(
     current_request.reset(token)
     if "error" in response:
         return await send_message(send, response, status=status_of(response))
-    if runtime.draining or lifecycle.is_draining():  # it has been told to stop since the headers came
+    if runtime.ends_listening:  # it has been told to stop since the headers came
         return await reject(send, rejections.STOPPED)
     serving = runtime.listeners.serve(
         request,
@@ -145,6 +175,7 @@ async def _listen(
     try:
         await serving
     except TooManySessions:
+        counting.count_limited(runtime.context.conf().alias, "MAX_LISTENERS_PER_PRINCIPAL")
         await reject(send, rejections.TOO_MANY_STREAMS)
 
 
@@ -161,13 +192,15 @@ async def _received(receive: Receive, most: int) -> list[Message]:
 
 
 def _message(received: list[Message], most: int) -> jsonrpc.Message | None:
-    """The message in a whole body, if there is one."""
+    """The message in a whole body, if there is one that the SDK would not refuse."""
     last = received[-1]
     if last["type"] != "http.request" or last.get("more_body", False):
         return None
     body = last["body"] if len(received) == 1 else b"".join(part.get("body", b"") for part in received)
-    message = jsonrpc.parse(body) if len(body) <= most else None
-    return None if isinstance(message, Rejection) else message
+    if len(body) > most:
+        return None
+    message = jsonrpc.parse(body)
+    return read_as_the_sdk(body) if isinstance(message, Rejection) else message
 
 
 class _Again:

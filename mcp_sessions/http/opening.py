@@ -73,7 +73,7 @@ async def initialize(
         session = await runtime.context.store.run(create)
     except TooManySessions as error:
         _refused.add("Refused a new session on endpoint %r: %s", conf.alias, error)
-        counting.count(conf.alias, "sessions_refused")
+        counting.count_refused_session(conf.alias, error.setting)
         return await reject(send, rejections.TOO_MANY_SESSIONS)
     except StoreUnavailable as error:
         session_id, session = runtime.outage.open(handshake, identity, error)

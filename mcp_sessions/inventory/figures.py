@@ -99,6 +99,10 @@ class Figures:
                     found[label] += number
         return dict(found.most_common())
 
+    def most_per_minute(self, name: str, label: str) -> float:
+        """How often something happened in one minute of the step in which it did most often."""
+        return max(self.per_minute(f"{name}:{label}"), default=0.0)
+
     def grown(self, name: str) -> int:
         """By how much a number has grown that only ever grows, such as the keys that Redis evicted."""
         known = [number for number in self.measured(name) if number is not None]

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from mcp_sessions.conf import endpoint
 from mcp_sessions.inventory.display import milliseconds, number
 from mcp_sessions.inventory.figures import Figures
-from mcp_sessions.inventory.nodes import ServingNode
+from mcp_sessions.inventory.nodes import SKEW_SECONDS, ServingNode
 from mcp_sessions.records import Kind
 from mcp_sessions.store.servers import ServerFacts
 
@@ -36,8 +36,8 @@ NEARLY: Final = 0.9
 #: A tool is failing if so many of its calls have failed, and this part of them.
 FAILED_CALLS: Final = 5
 FAILED_PART: Final = 0.2
-#: Seconds by which clocks may differ.
-SKEW_SECONDS: Final = 2.0
+#: Limits that a finding names, those first that refused most.
+MOST_LIMITS: Final = 5
 #: The oldest release of Redis that has what the scripts call.
 OLDEST: Final = (6, 2)
 
@@ -163,19 +163,29 @@ def _of_persistence(name: str, server: ServerFacts) -> Iterator[Finding]:
 def of_clocks(ahead_seconds: float) -> Iterator[Finding]:
     """`ahead_seconds`: by how much the clock of Redis is ahead of this machine's."""
     if abs(ahead_seconds) > SKEW_SECONDS:
+        yield _skewed(ahead_seconds)
+
+
+def _skewed(ahead_seconds: float, host: str = "") -> Finding:
+    """`host`: another machine than this one."""
+    if host:
+        differs = (
+            _("The clock of the machine %(host)s is %(seconds)s s behind that of Redis.")
+            if ahead_seconds > 0
+            else _("The clock of the machine %(host)s is %(seconds)s s ahead of that of Redis.")
+        )
+    else:
         differs = (
             _("The clock of this machine is %(seconds)s s behind that of Redis.")
             if ahead_seconds > 0
             else _("The clock of this machine is %(seconds)s s ahead of that of Redis.")
         )
-        yield Finding(
-            code="clock-skew",
-            level="warning",
-            what=differs % {"seconds": number(abs(ahead_seconds))},
-            cure=_(
-                "Have NTP set both. Tokens expire at the wrong time, and the times that are shown are wrong."
-            ),
-        )
+    return Finding(
+        code="clock-skew",
+        level="warning",
+        what=differs % {"host": host, "seconds": number(abs(ahead_seconds))},
+        cure=_("Have NTP set both. Tokens expire at the wrong time, and the times that are shown are wrong."),
+    )
 
 
 def of_nodes(alias: str, nodes: Sequence[ServingNode], *, now_ms: int) -> Iterator[Finding]:
@@ -213,6 +223,8 @@ def of_nodes(alias: str, nodes: Sequence[ServingNode], *, now_ms: int) -> Iterat
             % {**named, "versions": ", ".join(versions)},
             cure=_("Nothing during a deploy. Otherwise restart those with the older one."),
         )
+    for host, node in {node.host: node for node in nodes if node.is_skewed}.items():
+        yield _skewed(node.ahead_ms / 1000, host)
     for node in nodes:
         silent = now_ms / 1000 - node.seen.timestamp()
         if node.is_silent:
@@ -280,6 +292,32 @@ def of_figures(figures: Figures) -> Iterator[Finding]:
             )
             % {**span, "number": number(refused)},
             cure=_("Raise MAX_SESSIONS or MAX_SESSIONS_PER_PRINCIPAL, or look whose sessions they are."),
+        )
+    # Those of the caps on sessions are said above.
+    if limited := {name: n for name, n in figures.by_label("limited").items() if "MAX_SESSIONS" not in name}:
+        said = [
+            _("%(limit)s %(number)s (up to %(most)s a minute)")
+            % {
+                "limit": name,
+                "number": number(refusals),
+                "most": number(max(1, round(figures.most_per_minute("limited", name)))),
+            }
+            for name, refusals in limited.items()
+        ]
+        text = _("Refused by limits %(in_the_last)s: %(limits)s.")
+        if (more := len(said) - MOST_LIMITS) > 0:
+            text = ngettext(
+                "Refused by limits %(in_the_last)s: %(limits)s, and %(more)s more limit.",
+                "Refused by limits %(in_the_last)s: %(limits)s, and %(more)s more limits.",
+                more,
+            )
+        yield Finding(
+            code="limits-refuse",
+            level="note",
+            what=text % {**span, "limits": ", ".join(said[:MOST_LIMITS]), "more": number(more)},
+            cure=_(
+                "Nothing, if that is what the limits are for. Otherwise look who asks that often, or raise them."
+            ),
         )
     for tool in figures.tools:
         if tool.failed >= FAILED_CALLS and tool.failed >= FAILED_PART * tool.calls:

@@ -81,7 +81,8 @@ def look_up(
     found: list[Session] = []
     if isinstance(lookup, Picked):
         valid = [each for each in lookup.fingerprints if FINGERPRINT.match(each)]
-        found = [session for session in (yield [sessions.get(each) for each in valid]) if session is not None]
+        asked = [sessions.get(each, skips_sealed=True) for each in valid]
+        found = [session for session in (yield asked) if session is not None]
     elif isinstance(lookup, Prefix):
         by_kind = [queries.find(lookup.digits, limit=MAX_FOUND, limits=limits, kind=kind) for kind in kinds]
         found = [session for some in (yield from together(by_kind)) for session in some]

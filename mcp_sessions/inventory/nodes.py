@@ -16,6 +16,8 @@ from mcp_sessions.store.factory import sync_store_for
 
 #: Seconds without a sign of life after which a node hangs, or is dead: to the other nodes it is dead then.
 SILENT_AFTER_SECONDS: Final = DEAD_AFTER_SECONDS
+#: Seconds by which clocks may differ.
+SKEW_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,8 @@ class ServingNode:
     started: datetime | None = None
     #: The longest that its event loop kept others waiting lately, in milliseconds.
     lag_ms: int = 0
+    #: By how many milliseconds the clock of Redis is ahead of that of its machine.
+    ahead_ms: int = 0
     #: Bytes; None if that is not known.
     memory: int | None = None
     #: Whether an operator drains it.
@@ -95,6 +99,11 @@ class ServingNode:
     open: Sequence[OpenStream] = ()
     #: Fingerprints of records of which requests failed there lately.
     failing: Sequence[str] = ()
+
+    @property
+    def is_skewed(self) -> bool:
+        """Whether the clock of its machine differs from that of Redis by more than it may."""
+        return not self.is_silent and abs(self.ahead_ms) > SKEW_SECONDS * 1000
 
 
 def nodes_of(aliases: Iterable[str]) -> Sequence[ServingNode]:
@@ -158,6 +167,7 @@ def _reported(node: ServingNode, told: Mapping[str, Any]) -> ServingNode:
         version=_text(told.get("version")),
         started=_moment(_number(told.get("started"))),
         lag_ms=_number(told.get("lag_ms")),
+        ahead_ms=_number(told.get("ahead_ms")),
         memory=memory if isinstance(memory, int) else None,
         draining=told.get("draining") is True,
         calls=_number(told.get("calls")),

@@ -28,8 +28,8 @@ from mcp_sessions import conf, lifecycle
 from mcp_sessions.audit.models import EndingJob
 from mcp_sessions.conf.rules import END_ON
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.inventory.findings import SKEW_SECONDS
 from mcp_sessions.inventory.listing import SessionQuery
+from mcp_sessions.inventory.nodes import SKEW_SECONDS
 from mcp_sessions.inventory.principals import principals_of
 from mcp_sessions.jobs import driving
 from mcp_sessions.jobs.selection import snapshot, unread

@@ -249,7 +249,7 @@ class _Drive:
     def _picked(self, source: Source, following: dict[str, Any]) -> _Batch:
         offset = self._job.position.get("offset", 0)
         some = source.picked[offset : offset + BATCH]
-        found = sync_store_for(source.alias).run_all([sessions.get(each) for each in some])
+        found = sync_store_for(source.alias).run_all([sessions.get(each, skips_sealed=True) for each in some])
         records = [each for each in found if each is not None]
         more = offset + BATCH < len(source.picked)
         position = {**self._job.position, "offset": offset + BATCH} if more else following

@@ -20,6 +20,7 @@ COUNTED: Final = (
     ("sessions_refused", "mcp_sessions_refused", "New sessions that were refused at a cap.", None),
     ("requests", "mcp_requests", "JSON-RPC requests that were answered.", "outcome"),
     ("refusals", "mcp_refusals", "HTTP requests that got a status from 400 on.", "status"),
+    ("limited", "mcp_limited", "What a limit refused.", "limit"),
 )
 _CALLS: Final = "mcp_tool_calls"
 _DURATION: Final = "mcp_tool_call_duration_seconds"
@@ -54,7 +55,8 @@ def _counted(counted: dict[str, Counts], infix: str) -> Iterator[Metric]:
             for full, number in counts.numbers.items():
                 head, _, value = full.partition(":")
                 if label is not None and head == name:
-                    family.add_metric([alias, value.replace(" ", "_")], number)
+                    # Limits are called as RATE_LIMITS has them: two of them could become one name.
+                    family.add_metric([alias, value if label == "limit" else value.replace(" ", "_")], number)
         yield family
 
 

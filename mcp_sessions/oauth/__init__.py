@@ -37,6 +37,7 @@ def provider(issuer: str, *, scopes: Mapping[str, str], **more: Any) -> dict[str
         ],
         "OAUTH2_RESPONSE_TYPES_SUPPORTED": ["code"],
         "OAUTH2_GRANT_TYPES_SUPPORTED": ["authorization_code", "refresh_token"],
+        "OAUTH2_VALIDATOR_CLASS": "mcp_sessions.oauth.validator.Validator",
         # Clients on a user's machine listen on any port for the answer, some of them under this name.
         "ALLOW_LOCALHOST_LOOPBACK": True,
         "ACCESS_TOKEN_EXPIRE_SECONDS": ACCESS_SECONDS,

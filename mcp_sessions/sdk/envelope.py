@@ -3,6 +3,7 @@
 The checks are the SDK's own (`mcp.shared.inbound`), in the order of its HTTP application.
 """
 
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -28,6 +29,8 @@ from mcp_types import (
     CLIENT_INFO_META_KEY,
     HEADER_MISMATCH,
     PROTOCOL_VERSION_META_KEY,
+    JSONRPCNotification,
+    JSONRPCRequest,
 )
 from starlette.datastructures import Headers
 
@@ -70,6 +73,22 @@ class EnvelopedConnection(Connection):
         if name not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return self.__dict__[name]
+
+
+def read_as_the_sdk(body: bytes) -> jsonrpc.Request | jsonrpc.Notification | None:
+    """The message in a body that is beyond the bounds of `jsonrpc.parse`, where the SDK's HTTP application accepts it.
+
+    None for what that refuses, too.
+    """
+    try:
+        decoded = json.loads(body)
+        if isinstance(decoded, dict) and "id" not in decoded:
+            notification = JSONRPCNotification.model_validate(decoded)
+            return jsonrpc.Notification(method=notification.method, params=notification.params)
+        request = JSONRPCRequest.model_validate(decoded)
+    except (ValueError, RecursionError):
+        return None
+    return jsonrpc.Request(id=request.id, method=request.method, params=request.params)
 
 
 def client_info_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:

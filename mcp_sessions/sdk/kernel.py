@@ -81,6 +81,9 @@ class Kernel:
         self._server = server
         self._lowlevel = lowlevel
         self._opt_in = next((m for m in lowlevel.middleware if isinstance(m, OptInTools)), None)
+        self._restricted = [m for m in lowlevel.middleware if isinstance(m, RestrictedTools)]
+        for each in self._restricted:
+            each.has_tool = self.has_tool
         self._untraced = lowlevel
         self._untraced_from: list[Any] = []
         self._parameter_headers = ParameterHeaders(lowlevel)
@@ -160,9 +163,19 @@ class Kernel:
             rejection = await self._parameter_headers.rejection(
                 request, raw, lambda listing: self._run_modern(listing, scope, route, NoChannel())
             )
-            if rejection is not None:
+            if rejection is not None and not await self._hides(request):
                 return refusal(request, rejection)
             return await self._run_modern(request, scope, route, channel)
+
+    async def _hides(self, request: jsonrpc.Request) -> bool:
+        """Whether the tool that is called is none for this client, which must not read what its parameters are."""
+        name = str((request.params or {}).get("name"))
+        if name in self.opt_in_tools:
+            return True
+        for each in self._restricted:
+            if await each.hides(name):
+                return True
+        return False
 
     async def _run_modern(
         self, request: jsonrpc.Request, scope: Mapping[str, Any], route: InboundModernRoute, channel: Channel

@@ -6,6 +6,7 @@ import logging
 from collections import ChainMap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from inspect import iscoroutinefunction, signature
 from typing import Any, Final
 
 from django.utils.module_loading import import_string
@@ -46,8 +47,12 @@ class HostedServer:
         self._leave = asyncio.Event()
 
     def _new_manager(self) -> StreamableHTTPSessionManager:
-        """The SDK's entry for the modern era, which can be run once. It enters the lifespan for both eras."""
+        """The SDK's entry for the modern era, which can be run once. It enters the lifespan for both eras.
+
+        It gets what it refuses or drops, and has no handlers: one that it ran would be beyond every limit of ours.
+        """
         shared = copy.copy(self._lowlevel)
+        shared._request_handlers, shared._notification_handlers = {}, {}  # noqa: SLF001 - no public way to a copy
 
         @asynccontextmanager
         async def lifespan(_: Server[Any]) -> AsyncIterator[Any]:
@@ -94,7 +99,7 @@ class HostedServer:
             await self._running
 
     async def serve_modern(self, scope: Any, receive: Any, send: Any) -> None:
-        """Hand a request of the modern era to the SDK's own application."""
+        """Hand a request of the modern era to the SDK's own application, which refuses it as clients expect."""
         await self._manager.handle_request(scope, receive, send)
 
 
@@ -113,7 +118,24 @@ def import_server(path: str) -> Any:
     Raises: ImportError; TypeError for anything else.
     """
     value = import_string(path)
-    return value if callable(value) and not is_fastmcp(value) else _server(path, value)
+    if not callable(value) or is_fastmcp(value):
+        return _server(path, value)
+    if problem := _problem_with_call(value):
+        raise TypeError(f"{path} is no callable that returns a server: {problem}")
+    return value
+
+
+def _problem_with_call(value: Any) -> str | None:
+    """Why a callable cannot be called as it is: seen when a process starts, and not with each request."""
+    if iscoroutinefunction(value):
+        return "it is async"
+    try:
+        signature(value).bind()
+    except TypeError as error:
+        return str(error)
+    except ValueError:
+        return None  # a built-in one, whose signature nobody knows
+    return None
 
 
 def load_server(path: str) -> MCPServer[Any] | Server[Any]:

@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
+from mcp_sessions import counting
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.serving.exchange import Exchange
 from mcp_sessions.transport import jsonrpc
 
 
 class Admission:
-    """Keeps to MAX_REQUESTS, MAX_REQUESTS_PER_SESSION and MAX_STREAMS, and knows the exchanges in flight."""
+    """Keeps to MAX_REQUESTS, MAX_REQUESTS_PER_SESSION and MAX_STREAMS, and knows the exchanges in flight.
+
+    What it does not admit is counted: whoever asks and hears no, refuses.
+    """
 
     def __init__(self, conf: Callable[[], Endpoint]) -> None:
         self._conf = conf
@@ -45,13 +49,23 @@ class Admission:
         Replies and cancellations run none. They let handlers end, and would otherwise be refused when that is needed
         most.
         """
-        return self.waiting + (self._running if runs else 0) < self._conf().max_requests
+        conf = self._conf()
+        may = self.waiting + (self._running if runs else 0) < conf.max_requests
+        if not may:
+            counting.count_limited(conf.alias, "MAX_REQUESTS")
+        return may
 
     def may_run(self, fingerprint: str) -> bool:
         """Whether the handler of one more message of a session may run now."""
         conf, own = self._conf(), len(self._exchanges.get(fingerprint, ()))
         own += self._notifications_of[fingerprint]
-        return self._running < conf.max_requests and own < conf.max_requests_per_session
+        if self._running >= conf.max_requests:
+            counting.count_limited(conf.alias, "MAX_REQUESTS")
+            return False
+        if own >= conf.max_requests_per_session:
+            counting.count_limited(conf.alias, "MAX_REQUESTS_PER_SESSION")
+            return False
+        return True
 
     def run(self, exchange: Exchange) -> None:
         """Run an exchange in a task of its own, so that it outlives the connection that the request came on."""
@@ -105,7 +119,9 @@ class Admission:
 
     def open_stream(self) -> bool:
         """Count one more stream, or response that may become one, until `close_stream`. False if there are too many."""
-        if self._streams >= self._conf().max_streams:
+        conf = self._conf()
+        if self._streams >= conf.max_streams:
+            counting.count_limited(conf.alias, "MAX_STREAMS")
             return False
         self._streams += 1
         return True

@@ -19,7 +19,7 @@ from mcp_sessions.errors import SessionGone, StoreUnavailable
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.sdk.kernel import Kernel
 from mcp_sessions.serving.observing import REQUEST_CANCELLED, TELL, Begun, Ended, next_number
-from mcp_sessions.store.calls import revival, sessions, streams
+from mcp_sessions.store.calls import revival, sessions, subscriptions
 from mcp_sessions.store.calls.reading import CALL_LENGTH
 from mcp_sessions.store.drivers import Store
 from mcp_sessions.store.drivers.absent import NOT_NOW, WithoutStore
@@ -317,14 +317,14 @@ async def _remember_subscription(exchange: Exchange, params: Mapping[str, Any]) 
         return None
     most = exchange.context.conf().max_subscriptions
     kept = await exchange.store.run(
-        streams.subscribe(exchange.session.fingerprint, params["uri"], max_subscriptions=most)
+        subscriptions.subscribe(exchange.session.fingerprint, params["uri"], max_subscriptions=most)
     )
     return f"A session subscribes to {most} resources at most" if kept is False else None
 
 
 async def _forget_subscription(exchange: Exchange, params: Mapping[str, Any]) -> None:
     if exchange.kernel.keeps_subscriptions:
-        await exchange.store.run(streams.unsubscribe(exchange.session.fingerprint, params["uri"]))
+        await exchange.store.run(subscriptions.unsubscribe(exchange.session.fingerprint, params["uri"]))
 
 
 #: Requests that the session remembers when they succeed. Each function says what is wrong, if anything.

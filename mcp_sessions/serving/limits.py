@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import Any, Final
 
+from mcp_sessions import counting
 from mcp_sessions.conf.rates import INITIALIZE, REQUESTS, STREAMS, TOOL
 from mcp_sessions.records import shown
 from mcp_sessions.repeats import Repeats
@@ -81,6 +82,7 @@ class RateLimits:
 
     def _rejection(self, bucket: Bucket, seconds: float) -> Rejection:
         self.refused += 1
+        counting.count_limited(self._context.conf().alias, str(bucket.limit))
         self._row.add("Refused a request beyond RATE_LIMITS: %s.", shown(str(bucket.limit)))
         wait = max(1, ceil(seconds))
         return Rejection(

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from mcp.server.subscriptions import ServerEvent, SubscriptionBus
 
+from mcp_sessions import counting
 from mcp_sessions.authentication.blocking import Asker, blocks_of
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.authentication.recheck import ended_with
@@ -193,6 +194,7 @@ class Listeners:
             # It cannot be read, or was ended a moment ago, which the next look finds.
             logger.debug("A listener is not recorded: %s", error)
         except TooManySessions:
+            counting.count_limited(self._context.conf().alias, "MAX_LISTENERS_PER_PRINCIPAL")
             logger.warning("A listener of %s has no record: it has too many.", ascii(listener.principal))
             listener.end()
 

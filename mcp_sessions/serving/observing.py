@@ -16,6 +16,7 @@ from mcp_types import CONNECTION_CLOSED
 from mcp_sessions.counting import Outcome
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import SHOWN_CHARS, Kind, record_fingerprint
+from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.call import Call
 from mcp_sessions.streams.context import Context
 
@@ -111,6 +112,8 @@ class Observing:
         self._context = context
         self.observers: list[Observer] = []
         self._lag = 0.0
+        #: By the class of the observer.
+        self._failures: dict[str, Repeats] = {}
         self._noted: deque[Ended] = deque(maxlen=MOST_NOTED)
         #: Called with each request that ends. Not a method of ours: this is on the path of every request.
         self.note: Callable[[Ended], None] = self._noted.append
@@ -138,11 +141,17 @@ class Observing:
             try:
                 observer.hear(ended)
                 writes += observer.writes()
-            except Exception:
-                # A fan-out: one that fails must not silence the others.
-                logger.exception("An observer of requests failed.")
-        try:
-            for start in range(0, len(writes), WRITTEN_TOGETHER):
+            except Exception:  # noqa: BLE001 - a fan-out: one that fails must not silence the others
+                self._failed(observer)
+        for start in range(0, len(writes), WRITTEN_TOGETHER):
+            try:
                 await self._context.store.run_all(writes[start : start + WRITTEN_TOGETHER])
-        except StoreUnavailable as error:
-            logger.debug("What %d requests did is not recorded: %s", len(ended), error)
+            except StoreUnavailable as error:  # on a Cluster, perhaps only a part of it
+                logger.debug("What %d requests did is not recorded: %s", len(ended), error)
+
+    def _failed(self, observer: Observer) -> None:
+        """Log the exception that is being handled: once, if the observer fails every second."""
+        what = type(observer).__name__
+        if what not in self._failures:
+            self._failures[what] = Repeats(logger, f"Times that the observer {what} of requests failed")
+        self._failures[what].add("The observer %s of requests failed.", what, exc_info=True)

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from mcp_sessions import ids
+from mcp_sessions import counting, ids
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.conf.rules import REVIVE, SERVE
 from mcp_sessions.ending import aend_session
-from mcp_sessions.errors import StoreUnavailable, TooManySessions
+from mcp_sessions.errors import RecordSealed, StoreUnavailable, TooManySessions
 from mcp_sessions.ids import SignedId
 from mcp_sessions.records import Handshake, Session
 from mcp_sessions.repeats import Repeats
@@ -125,7 +125,7 @@ class Outage:
 
     def _handshake(self, session_id: SignedId, error: StoreUnavailable) -> Handshake:
         handshake = session_id.handshake if self._with_store.conf().on_store_down == SERVE else None
-        if handshake is None:
+        if handshake is None or isinstance(error, RecordSealed):  # the store is not away
             raise error
         return handshake
 
@@ -180,6 +180,7 @@ class Outage:
             try:
                 await self._with_store.store.run(recording)
             except TooManySessions as error:
+                counting.count_limited(self._with_store.conf().alias, error.setting)
                 logger.warning("Session %.12s ends with the outage: %s", session_id.fingerprint, error)
         self._opened.pop(session_id.fingerprint, None)
 

@@ -88,6 +88,7 @@ class Reports:
             "version": mcp_sessions.__version__,
             "started": now_ms - round((now - self._started) * 1000),
             "lag_ms": round(self._take_lag() * 1000),
+            "ahead_ms": round(self._context.node.validity.ahead_ms),
             "memory": memory(),
             "draining": lifecycle.is_draining(),
             "calls": len(running),

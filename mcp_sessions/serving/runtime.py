@@ -16,6 +16,7 @@ from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.conf import endpoint
 from mcp_sessions.records import Session
+from mcp_sessions.sdk.listening import LISTEN
 from mcp_sessions.sdk.server import HostedServer, load_server
 from mcp_sessions.serving.admission import Admission
 from mcp_sessions.serving.callers import Callers
@@ -35,8 +36,10 @@ from mcp_sessions.store.factory import store_for
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.streams.orphans import Orphans
+from mcp_sessions.streams.reader import StreamReader
 from mcp_sessions.sweeping import Deadlines
 from mcp_sessions.transport import jsonrpc, rejections
+from mcp_sessions.transport.event_stream import EventStream
 from mcp_sessions.transport.rejections import Rejection
 
 #: Seconds that cancelled handlers may take to end before their requests are answered without them.
@@ -154,9 +157,28 @@ class Runtime:
             if exchange.response is None:
                 yield exchange.begun
 
+    @property
+    def ends_listening(self) -> bool:
+        """Whether streams that never end by themselves are closed: the process stops, or an operator drains it."""
+        return self.draining or lifecycle.is_draining()
+
+    def deliver(self, reader: StreamReader) -> "asyncio.Task[None]":
+        """Run a reader until `open_streams.stop`. Its stream ends at once if the others were closed since `listen`."""
+        task = self.open_streams.start(reader)
+        if self.ends_listening:
+            reader.disconnect()
+        return task
+
+    def listen_without_store(self) -> EventStream:
+        """A stream that is silent until the store is back; it ends at once in the same case."""
+        stream = self.outage.listen()
+        if self.ends_listening:
+            self.outage.close_streams()
+        return stream
+
     def listen(self) -> Rejection | None:
         """Count one more stream that never ends by itself, until `admission.close_stream`; or why there may be none."""
-        if self.draining or lifecycle.is_draining():
+        if self.ends_listening:
             return rejections.STOPPED
         return None if self.admission.open_stream() else rejections.TOO_MANY_STREAMS
 
@@ -170,6 +192,9 @@ class Runtime:
     def listen_no_more(self) -> None:
         """Close the streams that never end by themselves. Their clients come back, to a process that lets them."""
         self.listeners.close()
+        for exchange in self.modern:
+            if exchange.request.method == LISTEN:  # a handler of the server's own answers it
+                self.spawn(exchange.abort())
         self.outage.close_streams()
         for reader in self.open_streams:
             reader.disconnect()

@@ -73,8 +73,13 @@ class Call(NamedTuple, Generic[T_co]):
     fails_alone: bool = False
     #: Which of the arguments are sealed where there are ENCRYPTION_KEYS.
     secrets: Sequence[int] = ()
+    #: Whether what no key opens is left in the reply as it is: such a record counts as unreadable. Else the call fails.
+    skips_sealed: bool = False
 
 
+#: How an encrypted text begins. JSON has no control characters, and neither has what clients say elsewhere in a record:
+#: nobody can write what looks encrypted.
+SEALED: Final = b'"\x01sealed1.'
 #: The version of the records that this release writes and reads.
 FORMAT: Final = b"1"
 #: Versions of other releases whose records were seen in this process. More than so many are no releases, but garbage.

@@ -13,7 +13,7 @@
 | `mcp:v1:<namespace>:{<fingerprint>}:finished` | sorted set | streams that ended, at most 256 | STREAM_TTL |
 | `mcp:v1:<namespace>:{<fingerprint>}:published` | sorted set | names of publications, at most 1,000 | 1 minute |
 | `mcp:v1:<namespace>:{<fingerprint>}:request:<id>` | hash | who waits for a reply, and what came | STREAM_TTL |
-| `mcp:v1:<namespace>:{<fingerprint>}:subscriptions` | set | digests of the resources subscribed to | MAX_AGE at most |
+| `mcp:v1:<namespace>:{<fingerprint>}:resources` | hash | the resources subscribed to: digests, URIs | MAX_AGE at most |
 | `mcp:v1:{<shard>}:index:activity` | sorted set | every session by last activity | IDLE_TTL after the last update |
 | `mcp:v1:{<shard>}:index:ends` | sorted set | every session by when it ends | as above |
 | `mcp:v1:{<shard>}:index:fingerprints` | sorted set | every session in the order of its fingerprint | as above |

@@ -17,13 +17,11 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.call import Call
+from mcp_sessions.connections.defaults import log
+from mcp_sessions.errors import RecordSealed
+from mcp_sessions.store.call import SEALED, Call
 
-#: How a sealed text begins. JSON has no control characters, and neither has what a client says elsewhere in a record:
-#: nobody can write what looks sealed.
-_MARK: Final = b'"\x01sealed1.'
-_SEALED: Final = re.compile(re.escape(_MARK) + rb'([A-Za-z0-9_-]{43,}=*)"')
+_TEXT: Final = re.compile(re.escape(SEALED) + rb'([A-Za-z0-9_-]{43,}=*)"')
 _NUMBER: Final = re.compile(rb"-?\d[\d.eE+-]*\Z")
 _ID_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
@@ -50,12 +48,24 @@ class Sealer:
             sealed[place] = self._seal(sealed[place], call.home)
         return sealed
 
-    def opened(self, home: str, reply: Any) -> Any:
-        """A reply as it would be without sealing. Raises: StoreUnavailable for what none of the keys opens."""
+    def opened(self, call: Call[Any], reply: Any) -> Any:
+        """The reply to a call as it would be without sealing.
+
+        Raises: RecordSealed for what none of the keys opens, unless the call skips that.
+        """
+        try:
+            return self._opened_all(call.home, reply)
+        except RecordSealed as error:
+            if not call.skips_sealed:
+                raise
+            log.debug("%s", error)  # the record is logged as unreadable
+            return reply
+
+    def _opened_all(self, home: str, reply: Any) -> Any:
         if isinstance(reply, list):
-            return [self.opened(home, each) for each in reply]
-        if isinstance(reply, bytes) and _MARK in reply:
-            return _SEALED.sub(lambda found: self._opened(found[1], home), reply)
+            return [self._opened_all(home, each) for each in reply]
+        if isinstance(reply, bytes) and SEALED in reply:
+            return _TEXT.sub(lambda found: self._opened(found[1], home), reply)
         return reply
 
     def _seal(self, value: str | bytes, home: str) -> bytes:
@@ -70,7 +80,7 @@ class Sealer:
     def _seal_text(self, text: bytes, home: str) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
         sealed = self._by_id[self._first].encrypt(nonce, text, home.encode())
-        return _MARK + urlsafe_b64encode(self._first + nonce + sealed) + b'"'
+        return SEALED + urlsafe_b64encode(self._first + nonce + sealed) + b'"'
 
     def _opened(self, token: bytes, home: str) -> bytes:
         return (self._open_short if len(token) <= _KEPT_BYTES else self._open)(token, home)
@@ -84,7 +94,7 @@ class Sealer:
                 return cipher.decrypt(nonce, sealed, home.encode())
         except InvalidTag:
             pass
-        raise StoreUnavailable(f"Record {home[:12]} is sealed with a key that is not in ENCRYPTION_KEYS.")
+        raise RecordSealed(f"Record {home[:12]} is sealed with a key that is not in ENCRYPTION_KEYS.")
 
 
 def _id(cipher: bytes) -> bytes:

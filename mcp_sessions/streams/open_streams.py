@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mcp_sessions import counting
 from mcp_sessions.cluster.notifications import StreamClaimed, StreamDisconnected, StreamReleased
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Session
@@ -82,6 +83,7 @@ class OpenStreams:
         open_ = [each for each in readers if each.event_stream.open]
         for surplus in open_[: max(0, len(open_) - self._context.conf().max_streams_per_session)]:
             surplus.event_stream.end()
+            counting.count_limited(self._context.conf().alias, "MAX_STREAMS_PER_SESSION")
         return asyncio.create_task(reader.run())
 
     def stop(self, reader: StreamReader, task: "asyncio.Task[None]") -> None:

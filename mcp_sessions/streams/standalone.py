@@ -14,7 +14,7 @@ from mcp_sessions.current import current_exchange
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Session
 from mcp_sessions.repeats import Repeats
-from mcp_sessions.store.calls import streams
+from mcp_sessions.store.calls import streams, subscriptions
 from mcp_sessions.store.drivers.absent import WithoutStore
 from mcp_sessions.streams.context import Context
 from mcp_sessions.streams.retry import retry_while_unavailable
@@ -55,7 +55,7 @@ async def publish_to_all(
         if uri is not None:
             asked = sorted(listening)
             listening = await retry_while_unavailable(
-                lambda: context.store.run(streams.subscribed(asked, uri))
+                lambda: context.store.run(subscriptions.subscribed(asked, uri))
             )
     except StoreUnavailable as error:
         _dropped.add("An announcement was not passed on: %s", error)

@@ -22,9 +22,10 @@ def mcp_sessions_of(context: Any, user: Any) -> SafeString | str:
     may = request.user.has_perm
     if not may("mcp_sessions.view_mcpsession"):
         return ""
+    site = getattr(request, "current_app", None)  # as ModelAdmin's views set it
     try:
-        records = reverse("admin:mcp_sessions_mcpsession_changelist")
-        end = reverse("admin:mcp_sessions_mcpsession_expire_user", args=[user.pk])
+        records = reverse("admin:mcp_sessions_mcpsession_changelist", current_app=site)
+        end = reverse("admin:mcp_sessions_mcpsession_expire_user", args=[user.pk], current_app=site)
     except NoReverseMatch:
         return ""
     query = urlencode({"user": user.get_username()})

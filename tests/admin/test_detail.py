@@ -5,7 +5,7 @@ from django.test import Client
 from django_redis import get_redis_connection
 
 from mcp_sessions.admin.live_columns import in_words
-from mcp_sessions.store.calls import recent
+from mcp_sessions.store.calls import recent, sessions, subscriptions
 from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import HOSTILE, LIST, action, body, confirmed, detail, history, said, staff
 from tests.support.sessions import Opened, open_sessions
@@ -42,6 +42,24 @@ def test_the_detail_page_shows_everything_and_changes_nothing(viewer: Client) ->
     assert "x" * 500 not in page
     assert "<td>5,002</td>" in page
     assert 'name="_save"' not in page
+
+
+def test_the_page_lists_the_resources_that_the_client_subscribes_to(viewer: Client) -> None:
+    [session] = open_sessions([Opened()])
+    store = sync_store_for("default")
+    assert "none</span>" in resources_of(viewer, session)
+    for uri in ("book://2", f"book://{HOSTILE}"):
+        store.run(subscriptions.subscribe(session.fingerprint, uri, max_subscriptions=9))
+    shown = resources_of(viewer, session)
+    assert "<li><code>book://2</code></li><li><code>book://&lt;script&gt;" in shown
+    store.run(sessions.end(session.fingerprint, principal=None, reason="deleted"))
+    assert store.run(subscriptions.resources(session.fingerprint)) == []
+
+
+def resources_of(viewer: Client, session: Opened) -> str:
+    """What the page says of them."""
+    page = body(viewer.get(detail(session)))
+    return page.partition("Subscribed resources")[2].partition("What it can do")[0]
 
 
 def test_who_may_not_read_state_sees_names_and_sizes() -> None:

@@ -107,6 +107,16 @@ def test_a_page_costs_the_same_however_many_sessions_there_are(
     assert max(map(cost, combined)) <= 5
 
 
+def test_the_page_of_a_record_costs_a_handful_of_round_trips(viewer: Client, round_trips: list[int]) -> None:
+    """What it does, what it did, its state and subscriptions, and other sessions of its user."""
+    session, other = open_sessions([Opened(principal="user:7"), Opened(principal="user:7")])
+    viewer.get(detail(session))
+    round_trips.clear()
+    page = body(viewer.get(detail(session)))
+    assert other.fingerprint in page
+    assert len(round_trips) <= 5
+
+
 def test_long_lists_have_pages(viewer: Client) -> None:
     sessions = open_sessions([Opened() for _ in range(120)])
     newest_first = [session.fingerprint for session in reversed(sessions)]

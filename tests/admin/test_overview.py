@@ -70,6 +70,9 @@ def test_it_shows_what_was_counted_and_names_what_is_wrong(viewer: Client) -> No
             "requests:tool error": 7,
             "sessions_ended:idle": 3,
             "refusals:404": 4,
+            "limited:requests per principal": 12,
+            "limited:tool add per address": 3,
+            "limited:MAX_SESSIONS": 2,
         },
     )
     page = body(viewer.get(OVERVIEW))
@@ -79,6 +82,11 @@ def test_it_shows_what_was_counted_and_names_what_is_wrong(viewer: Client) -> No
     assert "fetch</th><td>8</td><td>7 (87.5 %)</td>" in page
     assert "idle</th><td>3</td>" in page
     assert "404</th><td>4</td>" in page
+    assert "requests per principal<br><small>up to 12 a minute</small></th><td>12</td>" in page
+    assert "MAX_SESSIONS<br><small>up to 2 a minute</small></th><td>2</td>" in page
+    said = "Refused by limits in the last hour: requests per principal 12 (up to 12 a minute), "
+    assert said + "tool add per address 3 (up to 3 a minute)." in page
+    assert "MAX_SESSIONS 2" not in page, "that is a finding of its own"
     assert re.search(r"<dt>Open sessions</dt><dd>2</dd>", page)
     assert "108 <small>7 failed</small>" in page
     assert page.count('role="img"') == 6

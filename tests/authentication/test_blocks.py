@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,10 @@ from mcp_sessions.audit.models import AuditEntry
 from mcp_sessions.authentication import blocking
 from mcp_sessions.authentication.blocking import Asker, Blocks
 from mcp_sessions.blocks import BlockKind, active, block, unblock
+from mcp_sessions.streams.open_streams import OpenStreams
+from mcp_sessions.testing import http_client, serving, url_of
 from tests.support import ROOT
+from tests.support.asgi import endpoint, opened
 from tests.support.mcp_client import META, MODERN, RawClient, messages
 from tests.support.processes import ENVIRONMENT, Process, daphnes, wait_until
 from tests.support.redis import RedisServer, run_server
@@ -207,6 +211,55 @@ async def test_what_was_read_holds_while_the_database_cannot_be_read(monkeypatch
     await blocks.load()
     assert not blocks.refuse(ann)
     assert not blocks.any
+
+
+async def test_a_stream_that_is_being_opened_when_its_client_is_blocked_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blocks, found = blocking.blocks_of("default"), [("client", "raw-client", inf)]
+    monkeypatch.setattr(blocking, "_active", lambda _: [])
+
+    async def take_over(open_streams: OpenStreams, *about: Any, **more: Any) -> Any:
+        reader = await taking_over(open_streams, *about, **more)
+        monkeypatch.setattr(blocking, "_active", lambda _: found)
+        await blocks.load()
+        return reader
+
+    taking_over = OpenStreams.take_over
+    monkeypatch.setattr(OpenStreams, "take_over", take_over)
+    with endpoint():
+        async with serving(), http_client() as http, asyncio.timeout(5):
+            client = await opened(http)
+            headers = client.headers(accept="text/event-stream", content_type=None)
+            try:
+                answer = await http.get(url_of(), headers=headers)
+            finally:
+                found.clear()
+                await blocks.load()
+    assert answer.status_code == 200
+    assert answer.text.strip(":\n").startswith("retry:")
+
+
+async def test_what_was_read_later_stays_also_if_an_earlier_read_takes_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each event loop of a process reads them."""
+    blocks, began, may_end = Blocks("default"), threading.Event(), threading.Event()
+
+    def read_slowly(_: str) -> list[tuple[str, str, float]]:
+        began.set()
+        assert may_end.wait(5)
+        return []
+
+    monkeypatch.setattr(blocking, "_active", read_slowly)
+    elsewhere = threading.Thread(target=lambda: asyncio.run(blocks.load()))
+    elsewhere.start()
+    assert await asyncio.to_thread(began.wait, 5)
+    monkeypatch.setattr(blocking, "_active", lambda _: [("principal", principal("ann"), inf)])
+    await blocks.load()
+    may_end.set()
+    await asyncio.to_thread(elsewhere.join, 5)
+    assert blocks.refuse(Asker(principal("ann")))
 
 
 async def test_many_who_are_told_at_once_share_a_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,12 +69,12 @@ def processes(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> I
     """Processes A and B of the demo, with a superuser `olga`."""
     directory: Path = tmp_path_factory.mktemp("browser")
     with daphnes(2, directory, REDIS_URL=redis.url, MCP_NAMESPACE="browser", MCP_FIRST_TTL="3600") as running:
-        _manage(running[0], "migrate", "--verbosity=0")
-        _manage(running[0], "createsuperuser", "--noinput", "--username=olga", "--email=olga@example.com")
+        manage(running[0], "migrate", "--verbosity=0")
+        manage(running[0], "createsuperuser", "--noinput", "--username=olga", "--email=olga@example.com")
         yield running
 
 
-def _manage(process: Process, *command: str) -> None:
+def manage(process: Process, *command: str) -> None:
     """Run a command of manage.py with the environment of a process."""
     environment = os.environ | process.environment | {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}
     subprocess.run(
@@ -98,9 +98,14 @@ def stored(settings: LazySettings, redis: RedisServer, processes: list[Process])
 
 
 @pytest.fixture
-def admin(chromium: WebDriver, processes: list[Process], stored: None, tmp_path: Path) -> Admin:
-    """The admin on process A, logged in. MCP_SESSIONS_SCREENSHOTS names a folder that keeps the pictures."""
-    pictures = Path(os.environ.get("MCP_SESSIONS_SCREENSHOTS") or tmp_path)
+def pictures(tmp_path: Path) -> Path:
+    """Where pictures go. MCP_SESSIONS_SCREENSHOTS names a folder that keeps them."""
+    return Path(os.environ.get("MCP_SESSIONS_SCREENSHOTS") or tmp_path)
+
+
+@pytest.fixture
+def admin(chromium: WebDriver, processes: list[Process], stored: None, pictures: Path) -> Admin:
+    """The admin on process A, logged in."""
     admin = Admin(driver=chromium, url=processes[0].url, pictures=pictures)
     admin.log_in("olga", PASSWORD)
     return admin

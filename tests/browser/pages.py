@@ -47,7 +47,7 @@ class Admin:
         self.driver.get(f"{self.url}/admin/login/?next=/admin/")
         self.driver.find_element(By.NAME, "username").send_keys(name)
         self.driver.find_element(By.NAME, "password").send_keys(password)
-        self._leave(self.driver.find_element(By.CSS_SELECTOR, "input[type=submit]"))
+        self._leave(self.driver.find_element(By.CSS_SELECTOR, "#login-form [type=submit]"))
         self.complaints()  # those of others
 
     def open(self, path: str = "") -> None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -16,7 +16,7 @@ from mcp_sessions.counting import Counts
 from mcp_sessions.store.calls import counts
 from mcp_sessions.store.calls.counts import SPANS
 from mcp_sessions.store.factory import sync_store_for
-from tests.browser.conftest import PASSWORD, _manage
+from tests.browser.conftest import PASSWORD, manage
 from tests.browser.pages import NARROW, Admin
 from tests.support.processes import Process, daphne, started
 from tests.support.redis import RedisServer
@@ -43,13 +43,18 @@ def strict(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         MCP_NAMESPACE="browser",
     )
     with started([process]):
-        _manage(process, "migrate", "--verbosity=0")
-        _manage(process, "createsuperuser", "--noinput", "--username=olga", "--email=olga@example.com")
+        manage(process, "migrate", "--verbosity=0")
+        manage(process, "createsuperuser", "--noinput", "--username=olga", "--email=olga@example.com")
         yield process
 
 
-def fill() -> None:
-    """A day as it may have been, into the steps of all spans."""
+def fill(
+    tools: Sequence[str] = TOOLS, *, limited: Mapping[str, int] | None = None, small: bool = False
+) -> None:
+    """A day as it may have been, into the steps of all spans: of a service with hundreds of sessions, or a small one.
+
+    `limited`: what each limit has refused just now.
+    """
     store, random = sync_store_for("default"), Random(7)  # noqa: S311 - the same day every time
     now = time.time() * 1000
     for span in SPANS:
@@ -65,15 +70,15 @@ def fill() -> None:
                 "requests:tool error": int(4 * level),
                 "refusals:404": step % 3,
                 "streams": int(span.step_ms / 60_000 * 7 * level),
-                "sessions": int(300 * level),
-                "memory": int(2e7 * (5 + step / steps)),
+                "sessions": int(level if small else 300 * level),
+                "memory": int((3.4e5 if small else 2e7) * (5 + step / steps)),
                 "latency_us": int(180 * level),
             }
             at = int(now - (steps - step) * span.step_ms)
             calls.append(counts.set_numbers(numbers, now_ms=at, spans=[span]))
         store.run_all(calls)
-    counted = Counts()
-    for number, tool in enumerate(TOOLS):
+    counted = Counts({f"limited:{name}": number for name, number in (limited or {}).items()})
+    for number, tool in enumerate(tools):
         for call in range(200 >> number):
             failed = number == 1 and call % 3 == 0
             counted.add_call(tool, random.expovariate(1 / 60), "tool error" if failed else "ok")
@@ -89,7 +94,7 @@ def overview(
     with redis.client() as client:
         client.flushdb()
     open_sessions([Opened() for _ in range(3)])
-    fill()
+    fill(limited={"requests per principal": 34, f"tool {TOOLS[-1]} per address": 5})
     pictures = Path(os.environ.get("MCP_SESSIONS_SCREENSHOTS") or tmp_path)
     admin = Admin(driver=chromium, url=strict.url, pictures=pictures)
     admin.log_in("olga", PASSWORD)

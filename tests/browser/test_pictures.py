@@ -3,11 +3,17 @@
 `MCP_SESSIONS_SCREENSHOTS=<folder>` keeps them. What a program can see of them is asserted.
 """
 
+import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from mcp_sessions import __version__
+from mcp_sessions.store.calls import nodes, recent, subscriptions
+from mcp_sessions.store.factory import sync_store_for
 from tests.browser.pages import NARROW, VERY_WIDE, WIDE, Admin
+from tests.browser.test_overview import fill
 from tests.support.redis import RedisServer
 from tests.support.sessions import Opened, open_sessions
 
@@ -125,6 +131,76 @@ def test_the_picture_in_the_readme(admin: Admin) -> None:
     open_sessions(presentable)
     picture(admin, "sessions-in-the-admin", "")
     assert admin.overflow(".results") <= 0
+
+
+def test_the_pictures_of_operations(admin: Admin) -> None:
+    """Kept as docs/images/*-in-the-admin.png."""
+    fill(
+        ("search_books", "remember", "import_books", "recall"),
+        limited={"requests per principal": 34},
+        small=True,
+    )
+    busy, other, quiet = open_sessions(
+        [
+            Opened(
+                client="claude-code",
+                client_version="2.1.14",
+                principal="user:1",
+                capabilities=CAPABILITIES,
+                state={"facts": ["I like sea stories"], "basket": {"items": 2, "total": 31.9}},
+                tools=("archive",),
+                log_level="warning",
+            ),
+            Opened(
+                client="cursor-vscode", client_version="1.0.0", protocol="2025-06-18", principal=OWNERS[2]
+            ),
+            Opened(client="claude-code", client_version="2.1.14", principal="user:1", minutes_ago=17),
+        ]
+    )
+    store, now_ms = sync_store_for("default"), round(time.time() * 1000)
+    for uri in ("book://9780140449136", "catalogue://new"):
+        store.run(subscriptions.subscribe(busy.fingerprint, uri, max_subscriptions=9))
+    outcomes = ("ok", "ok", "tool error", "ok")
+    past = [
+        recent.Past(
+            now_ms - 9_000 * (number + 1), 12 + 31 * number, outcome, "5f0c9a1b", f"tools/call:{tool}"
+        )
+        for number, (outcome, tool) in enumerate(
+            zip(outcomes, ("remember", "search_books", "import_books", "recall"), strict=True)
+        )
+    ]
+    store.run(recent.note(busy.fingerprint, past[::-1], failed=1, most=50))
+    for number, (node, session) in enumerate((("5f0c9a1b2d3e4f50", busy), ("a7c20e91b4d6f803", other))):
+        asked = (("import_books", 48 - 20 * number), ("recall", 2))
+        calls = [_running(each, session, tool, now_ms - 1000 * ago) for each, (tool, ago) in enumerate(asked)]
+        about = {
+            "host": f"web-{number + 1}",
+            "pid": 41 + number,
+            "process": node,
+            "version": __version__,
+            "started": now_ms - 9_000_000,
+            "calls": len(calls),
+            "streams": 1,
+            "running": calls,
+            "open": [[session.fingerprint, "standalone"]],
+        }
+        store.run(nodes.beat(node, about=json.dumps(about), forget_after_ms=600_000))
+        store.run(nodes.report(node, told=json.dumps(about)))
+    for name, path in (
+        ("overview", "overview/"),
+        ("now", "now/"),
+        ("session", f"{busy.fingerprint}/change/"),
+    ):
+        picture(admin, f"{name}-in-the-admin", path)
+        assert admin.overflow("html") <= 0
+    assert "book://9780140449136" in admin.text
+    assert quiet.fingerprint[:12] in admin.text
+
+
+def _running(number: int, session: Opened, tool: str, began_ms: int) -> list[object]:
+    """A call as a node reports it."""
+    who = (session.principal, session.client, session.client_version)
+    return [number, "session", session.fingerprint, f"tools/call:{tool}", *who, began_ms]
 
 
 HOSTILE = "<script>alert('x')</script>" * 3

@@ -50,6 +50,24 @@ def test_an_endpoint_for_any_host_is_warned_of(hosts: list[str], is_warned_of: b
     assert ("mcp_sessions.W031" in {message.id for message in messages}) == is_warned_of
 
 
+@pytest.mark.parametrize(
+    ("limit", "proxies", "settings", "is_warned_of"),
+    [
+        ("requests per address", [], {"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")}, True),
+        ("tool look per address", [], {"USE_X_FORWARDED_HOST": True}, True),
+        ("requests per address", ["192.0.2.0/24"], {"USE_X_FORWARDED_HOST": True}, False),
+        ("requests per address", [], {}, False),
+        ("requests per principal", [], {"USE_X_FORWARDED_HOST": True}, False),
+    ],
+)
+def test_a_limit_for_each_address_behind_a_proxy_that_is_not_trusted_is_warned_of(
+    limit: str, proxies: list[str], settings: dict[str, Any], is_warned_of: bool
+) -> None:
+    values = {**with_tokens(), "RATE_LIMITS": {limit: "9/m"}, "TRUSTED_PROXIES": proxies}
+    messages = found({"default": values}, caches={}, deploy=True, **settings)
+    assert ("mcp_sessions.W032" in {message.id for message in messages}) == is_warned_of
+
+
 def test_a_redis_that_may_drop_sessions_is_a_warning_before_a_deployment() -> None:
     with run_server("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as redis:
         caches = {"default": redis_at(redis.url)}

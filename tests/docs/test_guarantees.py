@@ -14,7 +14,7 @@ from mcp_sessions.handles import arguments, text
 from mcp_sessions.http import endpoint, opening
 from mcp_sessions.jobs import driving
 from mcp_sessions.serving import callers, cancellations, outage, reports
-from mcp_sessions.store.calls import counts, nodes, reading, requests
+from mcp_sessions.store.calls import counts, nodes, reading, requests, subscriptions
 from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
 from tests.docs import markdown
@@ -86,6 +86,7 @@ BOUNDS: Final = {
         f"its {reports.MOST_CALLS} oldest, and {reports.MOST_STREAMS}"
     ),
     "Report of a process that gives no sign of life": in_words(nodes.REPORTS_MS / 1000),
+    "Length of a subscribed URI that is kept for the admin": f"{subscriptions.URI_CHARS} characters",
     "Resource subscriptions of a session": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
     "Unread progress reports on a request to the client": f"the newest {requests.MOST_PROGRESS}",
     "Wait for a client's response": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",

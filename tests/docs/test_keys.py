@@ -28,6 +28,7 @@ from mcp_sessions.store.calls import (
     sessions,
     state,
     streams,
+    subscriptions,
     sweeps,
     validity,
 )
@@ -139,7 +140,7 @@ def what_leaves_keys(fingerprint: str) -> Iterator[Any]:
     yield streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits)
     yield recent.note(fingerprint, [recent.Past(1, 2, "ok", "node1", "ping")], failed=0, most=50)
     yield requests.register(fingerprint, "q1", node="node1", kept_ms=60_000)
-    yield streams.subscribe(fingerprint, "book://1", max_subscriptions=10)
+    yield subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=10)
 
 
 async def open_sessions(count: int) -> None:

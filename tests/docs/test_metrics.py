@@ -41,6 +41,8 @@ def counted(settings: LazySettings, redis_server: RedisServer) -> str:
         "sessions_refused": 3,
         "requests:tool error": 4,
         "refusals:404": 6,
+        "limited:tool a_b per address": 7,
+        "limited:tool a b per address": 8,
     }
     every = Counts(dict(numbers))
     for milliseconds in (3, 7, 700_000):
@@ -87,6 +89,9 @@ def test_each_metric_of_the_cluster_is_documented_and_the_other_way_round(counte
     assert sample["mcp_tool_call_duration_seconds_bucket", at, ("le", "0.01"), tool] == 2
     assert sample["mcp_tool_call_duration_seconds_count", at, tool] == 3
     assert sample["mcp_tool_call_duration_seconds_sum", at, tool] == pytest.approx(700.01)
+    # Two names that would be one if spaces were replaced: Prometheus would take neither.
+    assert sample["mcp_limited_total", at, ("limit", "tool a_b per address")] == 7
+    assert sample["mcp_limited_total", at, ("limit", "tool a b per address")] == 8
     assert sample["mcp_records", at, ("kind", "session")] == 1
     assert sample["mcp_nodes", at] == 1
 

@@ -12,7 +12,7 @@ from mcp_sessions import conf
 from mcp_sessions.ending import aend_session, end_session
 from mcp_sessions.session import Session
 from mcp_sessions.store.calls import sessions as session_calls
-from mcp_sessions.store.calls import state, streams
+from mcp_sessions.store.calls import state, streams, subscriptions
 from mcp_sessions.store.factory import store_for
 from mcp_sessions.sweeping import sweep
 from mcp_sessions.transport.event_ids import STANDALONE
@@ -35,7 +35,7 @@ async def that_used_everything() -> Session:
     ttl_ms = limits.ttl_ms
     await store.run(state.set_values(fingerprint, {"a": "1"}, max_bytes=100))
     await store.run(session_calls.set_log_level(fingerprint, "debug"))
-    await store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=1))
+    await store.run(subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=1))
     await store.run(streams.claim(fingerprint, STANDALONE, node="a", after=None, ttl_ms=ttl_ms))
     await store.run(streams.publish(fingerprint, payloads=[b"{}"], key="once", limits=limits))
     for name in ("0" * 16, "1" * 16):

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from mcp import Client
 
-from mcp_sessions import conf
+from mcp_sessions import conf, counting
 from mcp_sessions.ending import end_session
 from mcp_sessions.handles import record
 from mcp_sessions.handles import text as texts
@@ -262,6 +262,7 @@ async def test_max_handles_holds_for_everybody(
     era: Era, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record, "_refused", Repeats(record.logger, "refused"))
+    before = counting.since_the_start("default").numbers
     async with shop(era, user=None, MAX_HANDLES=4) as client:
         for _ in range(4):  # more than one user may have
             await value(client, "create_basket")
@@ -269,6 +270,8 @@ async def test_max_handles_holds_for_everybody(
             "There is no room for another basket at the moment. Try again later."
         )
     assert "MAX_HANDLES is reached" in caplog.text
+    counted = counting.since_the_start("default").numbers
+    assert counted["limited:MAX_HANDLES"] == before.get("limited:MAX_HANDLES", 0) + 1
 
 
 async def test_without_a_subject_the_text_is_the_secret(era: Era, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,8 @@ from tests.support.redis import RedisServer
 #: How many articles both processes add together, and each call at the same moment.
 MANY = 1_000
 AT_A_TIME = 50
+#: MAX_HANDLES.
+MOST = 60
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,7 @@ def processes(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> I
         MCP_TOKEN_VERIFIER="tests.served.tokens.Verifier",
         MCP_ISSUER_URL="https://issuer.example.com",
         MCP_RESOURCE_URL=RESOURCE,
+        MCP_MAX_HANDLES=str(MOST),
     ) as running:
         yield running
 
@@ -77,6 +80,33 @@ async def test_both_eras_and_both_processes_fill_one_basket(processes: list[Proc
         assert await value(new, "end_basket", basket=basket)
         result = await old.call_tool("add", {"basket": basket, "article": "late"})
         assert result.is_error
+
+
+async def test_two_processes_never_make_more_handles_than_there_may_be_and_not_one_less(
+    processes: list[Process], redis: RedisServer
+) -> None:
+    """Many clients of both eras ask both processes at the same moment; then some places become free."""
+
+    async def made(*clients: Client) -> int:
+        """How many of a flood of handles were made."""
+        calls = [client.call_tool("create_trip", {}) for _ in range(MOST) for client in clients]
+        results = await asyncio.gather(*calls)
+        assert all("again later" in str(result.content) for result in results if result.is_error)
+        return sum(not result.is_error for result in results)
+
+    (http_a, old), (http_b, new) = (
+        connected(processes[0], "bob", mode="legacy"),
+        connected(processes[1], "bob"),
+    )
+    async with http_a, http_b, old, new:
+        baskets = [await value(new, "create_basket") for _ in range(3)]
+        assert 0 < await made(old, new) <= MOST - len(baskets)
+        assert await made(old, new) == 0
+        for basket in baskets:
+            assert await value(old, "end_basket", basket=basket)
+        assert await made(old, new) == len(baskets)
+    with redis.client() as everything:
+        everything.flushall()  # the places of all of them
 
 
 async def test_first_writes_of_a_user_on_two_processes_all_count(processes: list[Process]) -> None:

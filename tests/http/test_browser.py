@@ -50,7 +50,9 @@ async def test_the_page_names_the_address_that_the_browser_used(
         {"accept": "text/event-stream"},
         {"accept": "text/html, text/event-stream"},
         {"accept": "*/*"},
+        {"accept": "text/html, Text/Event-Stream;q=0.9"},
         {"accept": "text/html", "mcp-session-id": "x"},
+        {"accept": "text/html", "mcp-protocol-version": "2025-11-25"},
     ],
 )
 async def test_a_client_gets_no_page(http: httpx2.AsyncClient, headers: dict[str, str]) -> None:

@@ -19,6 +19,7 @@ from mcp.shared.inbound import InboundModernRoute
 from mcp_types import CONNECTION_CLOSED
 
 from mcp_sessions import lifecycle
+from mcp_sessions.authentication.blocking import blocks_of
 from mcp_sessions.routing import mcp_urlpatterns
 from mcp_sessions.sdk.envelope import EnvelopedConnection
 from mcp_sessions.sdk.server import HostedServer
@@ -111,8 +112,32 @@ async def test_the_answer_is_that_of_the_sdk(table: str, name: str, mode: str) -
 async def test_calls_and_their_streams_are_answered_without_the_sdks_application() -> None:
     async with both(modern.server, "server") as (ours, _):
         for case, asked in {**GOOD, **STREAMED, **PARAMETERS}.items():
-            if case not in ("a long id", "a large id"):
-                assert (await answered(ours, asked()))["status"] in (200, 400), case
+            assert (await answered(ours, asked()))["status"] in (200, 400), case
+
+
+async def test_whatever_runs_a_handler_counts_in_the_limits_and_is_refused_when_its_client_is_blocked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The SDK's application, which knows nothing of either, gets only what it refuses."""
+    async with both(modern.server, "server") as (ours, sdk):
+        cases = {case: asked for table in TABLES.values() for case, asked in table.items()}
+        run = [case for case, asked in cases.items() if (await answered(sdk, asked()))["status"] == 200]
+        with monkeypatch.context() as blocking:
+            blocking.setattr(blocks_of("default"), "any", True)
+            blocking.setattr(blocks_of("default"), "refuse", lambda asker: asker.client is not None)
+            statuses = {case: (await answered(ours, cases[case]()))["status"] for case in run}
+        assert statuses == dict.fromkeys(run, 403)
+    async with both(modern.server, "server", RATE_LIMITS={"requests per address": "1/d"}) as (ours, _):
+        await answered(ours, call("add", ADD))
+        statuses = {case: (await answered(ours, cases[case]()))["status"] for case in run}
+        assert statuses == dict.fromkeys(run, 429)
+    assert {"UTF-16", "NaN", "nested deeply", "a similar content type", "a long id"} <= set(run)
+
+
+async def test_a_listener_with_an_id_of_any_length_is_not_kept() -> None:
+    listens = request("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, id="7" * 1_000)
+    async with both(modern.server, "server") as (ours, _):
+        assert (await answered(ours, listens))["content"]["id"] == "7" * 1_000
 
 
 async def test_the_store_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

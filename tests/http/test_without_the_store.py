@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from mcp_sessions import repeats
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import RecordSealed, StoreUnavailable
 from mcp_sessions.ids import mint
 from mcp_sessions.serving import outage
 from mcp_sessions.serving.runtime import Runtime, runtime_for
@@ -36,12 +36,12 @@ async def http(caplog: pytest.LogCaptureFixture) -> AsyncIterator[httpx2.AsyncCl
 
 
 @contextmanager
-def no_store(runtime: Runtime) -> Iterator[None]:
+def no_store(runtime: Runtime, error: type[StoreUnavailable] = StoreUnavailable) -> Iterator[None]:
     """Every call on the store fails at once, as when it is known to be away."""
     store = runtime.context.store
 
     async def refuse(_: Any) -> Any:
-        raise StoreUnavailable("refused")
+        raise error("refused")
 
     with mock.patch.object(store, "run", refuse), mock.patch.object(store, "run_all", refuse):
         yield
@@ -54,6 +54,17 @@ async def adds(http: httpx2.AsyncClient, client: RawClient) -> int:
     if answer.status_code == 200:
         assert answer_of(answer)["result"]["structuredContent"] == OK
     return answer.status_code
+
+
+async def test_a_record_that_no_key_opens_is_no_outage(http: httpx2.AsyncClient) -> None:
+    client, runtime = await initialized(http), await runtime_for("default")
+    with no_store(runtime, RecordSealed):
+        assert await adds(http, client) == 503
+        listening = await http.get(
+            url_of(), headers=client.headers(accept="text/event-stream", content_type=None)
+        )
+        assert listening.status_code == 503
+    assert await adds(http, client) == 200
 
 
 async def initialized(http: httpx2.AsyncClient, **params: Any) -> RawClient:

@@ -154,11 +154,12 @@ def generate(
 
 
 def follow(project: Project, heading: str, redis_url: str) -> None:
-    """Write the modules of a section, the settings to the end of those that are there."""
-    for block in markdown.blocks(markdown.section(DOCUMENT, heading), "python"):
+    """Write the modules and templates of a section, the settings to the end of those that are there."""
+    section = markdown.section(DOCUMENT, heading)
+    for block in [*markdown.blocks(section, "python"), *markdown.blocks(section, "html")]:
         if block.title:
             path = project.directory / block.title
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             before = path.read_text() if path.name == "settings.py" else ""
             path.write_text(before + block.code.replace(readme.REDIS_URL, redis_url))
 

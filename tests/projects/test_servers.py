@@ -230,5 +230,7 @@ def test_a_user_model_an_admin_site_and_a_default_cache_that_is_not_redis(
             assert "For our staff" in listed
             assert client.fingerprint in listed
             assert "ada@example.com" in listed
+            [user] = set(re.findall(r'href="(/admin/people/person/[^"]+/change/)"', listed))
+            assert "End MCP sessions" in browser.get(user).text
             expire(browser, client)
         assert client.post(server.url, client.request("ping")).status_code == 404

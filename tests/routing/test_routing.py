@@ -56,6 +56,11 @@ async def test_patterns_serve_the_same_in_a_router_of_ones_own() -> None:
         ("project.mcp.sever", 'Module "project.mcp" does not define a "sever"'),
         ("project.no_such_module.server", "No module named 'project.no_such_module'"),
         ("tests.settings.CACHES", "is dict, neither an MCPServer,"),
+        (
+            "mcp_sessions.handles.record.duration",
+            "no callable that returns a server: missing a required argument",
+        ),
+        ("mcp_sessions.handles.record.check", "no callable that returns a server: it is async"),
     ],
 )
 def test_a_server_that_cannot_be_imported_stops_the_start(make: Any, server: str, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx2
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Permission, User
@@ -11,8 +12,10 @@ from mcp.server.auth.provider import AccessToken
 from mcp.shared.exceptions import MCPError
 from pytest_django import Settings
 
-from mcp_sessions import RestrictedTools
-from mcp_sessions.testing import Era, connect
+from mcp_sessions import RestrictedTools, tools
+from mcp_sessions.testing import Era, connect, http_client, serving, url_of
+from tests.support.asgi import opened
+from tests.support.mcp_client import META, MODERN, RawClient
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ALL = {"look", "remove", "write", "replace"}
@@ -49,9 +52,14 @@ async def seen_by(who: Any, era: Era) -> set[str]:
             if name in listed:
                 assert not (await client.call_tool(name)).is_error
             else:
-                with pytest.raises(MCPError, match=f"Unknown tool: {name}"):
-                    await client.call_tool(name)
+                assert said(await client.call_tool(name)) == f"Unknown tool: {name}"
         return listed
+
+
+def said(result: Any) -> str:
+    """What a tool that failed said."""
+    assert result.is_error
+    return str(result.content[0].text)
 
 
 @pytest.mark.parametrize("era", ["handshake", "modern"])
@@ -69,8 +77,7 @@ async def test_a_permission_that_is_taken_away_is_missed_from_the_next_request_o
     async with connect(user=token("ann")) as client:
         assert not (await client.call_tool("remove")).is_error
         await user("ann")
-        with pytest.raises(MCPError, match="Unknown tool"):
-            await client.call_tool("remove")
+        assert said(await client.call_tool("remove")) == "Unknown tool: remove"
         assert {tool.name for tool in (await client.list_tools()).tools} == {"look"}
 
 
@@ -81,6 +88,63 @@ async def test_a_low_level_server_names_its_tools() -> None:
             await client.call_tool("remove")
     async with connect(user=await user("ann", "delete_book"), endpoint="lowlevel") as client:
         assert not (await client.call_tool("remove")).is_error
+
+
+#: Arguments of a call, other members of its parameters, and headers. With `remove`, those of its parameter are wrong.
+CALLS: tuple[tuple[Any, dict[str, Any], dict[str, str]], ...] = (
+    ({}, {}, {}),
+    ({"title": "Emma"}, {}, {}),
+    ({"title": "Emma"}, {}, {"mcp_param_title": "Persuasion"}),
+    ({"titel": 7}, {}, {}),
+    ([], {}, {}),
+    ({}, {"task": {"ttl": 3}}, {}),
+    ({}, {"task": 3}, {}),
+)
+
+
+@pytest.mark.parametrize("who", ["nobody", "a user", "a token without the scope", "a subject without a user"])
+@pytest.mark.parametrize("era", ["handshake", "modern"])
+async def test_a_tool_that_is_hidden_answers_to_the_byte_as_one_that_does_not_exist(
+    monkeypatch: pytest.MonkeyPatch, era: Era, who: str
+) -> None:
+    """And the database is asked as often, so that the answer takes as long."""
+    asked: list[Any] = []
+    permitted = tools._permitted
+
+    def ask(*about: Any) -> frozenset[str]:
+        asked.append(about)
+        return permitted(*about)
+
+    monkeypatch.setattr(tools, "_permitted", ask)
+    ann = await user("ann")
+    users = {
+        "a user": ann,
+        "a token without the scope": token("ann"),
+        "a subject without a user": token("bob"),
+    }
+
+    async def answer(
+        http: httpx2.AsyncClient, client: RawClient, name: str, case: int
+    ) -> tuple[int, str, int]:
+        arguments, more, headers = CALLS[case]
+        before, meta = len(asked), {"_meta": META} if era == "modern" else {}
+        call = client.request("tools/call", {"name": name, "arguments": arguments, **more, **meta})
+        if era == "modern":
+            headers = {
+                **headers,
+                "mcp_protocol_version": MODERN,
+                "mcp_method": "tools/call",
+                "mcp_name": name,
+            }
+        got = await http.post(url_of(), json={**call, "id": 7}, headers=client.headers(**headers))
+        return got.status_code, got.text.replace(name, "NAME"), min(1, len(asked) - before)
+
+    async with serving(), http_client(user=users.get(who)) as http:
+        client = await opened(http) if era == "handshake" else RawClient()
+        for case in range(len(CALLS)):
+            nothing = await answer(http, client, "nothing", case)
+            for hidden in {"remove", "write", "replace"} - ({"write"} if who == "a user" else set()):
+                assert await answer(http, client, hidden, case) == nothing, (hidden, CALLS[case])
 
 
 def test_a_requirement_names_something() -> None:

@@ -17,18 +17,6 @@ pytestmark = pytest.mark.slow
 COUNT = 3000
 #: Bytes of log for a request, on average.
 LOGGED = 400
-TOKENS = (
-    "ann-1",
-    "bob-1",
-    "ann-2",
-    "bob-2",
-    "ann-3",
-    "ann-until-1000",
-    "ann-revoked",
-    "ann-elsewhere",
-    "unscoped-1",
-    "nobody-1",
-)
 
 
 def test_hostile_requests_do_no_harm(redis_server: RedisServer, tmp_path: Path) -> None:
@@ -37,15 +25,10 @@ def test_hostile_requests_do_no_harm(redis_server: RedisServer, tmp_path: Path) 
     environment = {
         "REDIS_URL": redis_server.url,
         "MCP_NAMESPACE": tmp_path.name,
-        "MCP_SERVER": "tests.served.curious.server",
-        "MCP_AUTHENTICATION": "token",
-        "MCP_TOKEN_VERIFIER": "tests.served.tokens.Verifier",
-        "MCP_ISSUER_URL": "https://issuer.example.com",
-        "MCP_RESOURCE_URL": "https://mcp.example.com/mcp",
-        "MCP_MAX_SESSIONS_PER_PRINCIPAL": "none",
+        **hostile.ENVIRONMENT,
     }
     with daphnes(1, tmp_path, **environment) as [process]:
-        known = hostile.prepared(process.url, TOKENS)
+        known = hostile.prepared(process.url, hostile.TOKENS)
         told = {fingerprint(each) for each in known.session_ids}
         before = process.log.stat().st_size
         outcome = hostile.run(process.port, known, count=COUNT, seed=seed)

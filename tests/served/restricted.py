@@ -1,10 +1,11 @@
 """An MCP server with tools that ask for a permission or a scope, and a low-level one with the same."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
 from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
+from pydantic import Field
 
 from mcp_sessions import RestrictedTools
 from mcp_sessions.security import request_state_security
@@ -20,7 +21,7 @@ def look() -> str:
 
 
 @restricted.tool(permission="catalogue.delete_book")
-def remove() -> str:
+def remove(title: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Title"})] = "") -> str:
     return "removed"
 
 

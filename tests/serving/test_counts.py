@@ -1,25 +1,14 @@
 """What real processes count is what was really called."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mcp_sessions.counting import OUTCOMES, Counts
-from mcp_sessions.store.calls import counts
-from mcp_sessions.store.clients import make_key_of, sync_client
-from mcp_sessions.store.drivers.synchronous import SyncRedisStore
-from mcp_sessions.store.keys import Keys
 from tests.support.mcp_client import META, MODERN, RawClient, connected
 from tests.support.processes import daphne, drained_by_ours, serving_everything, started, wait_until
 from tests.support.redis import RedisServer, run_server
-
-
-def totals_of(namespace: str, redis: RedisServer, settings: Any) -> Callable[[], Counts]:
-    """Reads what the processes of a namespace have counted."""
-    settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis.url}}
-    store = SyncRedisStore(Keys(namespace, make_key_of("default")), lambda: sync_client("default"))
-    return lambda: store.run(counts.totals())
+from tests.support.totals import totals_of
 
 
 def by_outcome(counted: Counts) -> dict[str, dict[str, int]]:

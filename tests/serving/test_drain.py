@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -12,7 +13,10 @@ from mcp.server.lowlevel.server import Server
 from mcp_types import EmptyResult, NotificationParams, RequestParams
 
 from mcp_sessions import lifecycle
+from mcp_sessions.http import lookup
 from mcp_sessions.http.endpoint import MCPEndpoint
+from mcp_sessions.serving.runtime import runtime_for
+from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.testing import http_client, serving, url_of
 from mcp_sessions.transport.asgi import Message
 from tests.support.asgi import endpoint, opened, post
@@ -106,6 +110,47 @@ async def test_while_it_drains_a_process_answers_requests_and_opens_no_stream_th
     )
     modern = await http.post(url_of(), json=wanted, headers=headers)
     assert (modern.status_code, modern.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize("how", ["stopped", "drained by an operator"])
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_stream_that_is_being_opened_when_the_drain_begins_does_not_stay(
+    monkeypatch: pytest.MonkeyPatch, handler: Handler, how: str, away: bool
+) -> None:
+    """The drain closes the streams that are open; the client waited for the store meanwhile."""
+
+    async def drain() -> None:
+        if how == "stopped":
+            await lifecycle.drain(BOUND)
+        else:
+            (await runtime_for("default")).operating.drain(drains=True, by="somebody")
+
+    async def take_over(open_streams: OpenStreams, *about: Any, **more: Any) -> Any:
+        reader = await taking_over(open_streams, *about, **more)
+        await drain()
+        return reader
+
+    async def touch(*about: Any, **more: Any) -> Any:
+        session: Any = await touching(*about, **more)
+        await drain()
+        return replace(session, is_stored=False)
+
+    taking_over, touching = OpenStreams.take_over, lookup.touch
+    with endpoint(SERVER="tests.serving.test_drain.server"):
+        async with serving(), http_client() as http:
+            client = await opened(http)
+            if away:
+                monkeypatch.setattr(lookup, "touch", touch)
+            else:
+                monkeypatch.setattr(OpenStreams, "take_over", take_over)
+            headers = client.headers(accept="text/event-stream", content_type=None)
+            try:
+                async with asyncio.timeout(BOUND / 4):
+                    answer = await http.get(url_of(), headers=headers)
+            finally:
+                lifecycle.take_on_nothing(drains=False)
+            assert answer.status_code == 200
+            assert "retry:" in answer.text, "the client is to come back"
 
 
 async def test_a_client_of_the_modern_era_that_does_not_read_holds_up_no_answer_of_an_abort(

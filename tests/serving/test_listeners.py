@@ -2,18 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from math import inf
 from typing import Any
 
 import httpx2
 import pytest
 from django_redis import get_redis_connection
 from mcp.server import MCPServer
+from mcp.server.lowlevel.server import Server
 from mcp.server.mcpserver import Context
+from mcp_types import CONNECTION_CLOSED, SubscriptionsListenRequestParams
 
 from mcp_sessions import conf, lifecycle
+from mcp_sessions.authentication import blocking
+from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.ending import end_session
+from mcp_sessions.http import modern as modern_era
 from mcp_sessions.records import Kind, Session
 from mcp_sessions.serving.listeners import Listener, Listeners
 from mcp_sessions.serving.runtime import runtime_for
@@ -29,6 +35,7 @@ from tests.support.mcp_client import META, MODERN, RawClient, answer_of
 BOUND = 10
 
 server = MCPServer("listened to", subscriptions=SharedSubscriptions())
+own_listening: Server[Any] = Server("listened to in its own way")
 
 
 @server.tool()
@@ -210,6 +217,54 @@ async def test_listeners_end_gracefully_when_the_process_drains() -> None:
         assert await stream.next() is None
         await draining
         await until_listed("listener", 0)
+
+
+class Source:
+    """What has authenticated somebody, and takes it back."""
+
+    recheck_seconds = 0.05
+
+    async def still_good(self, identities: Collection[Identity]) -> Collection[Identity]:
+        return []
+
+
+@pytest.mark.parametrize("how", ["drained by an operator", "stopped", "blocked", "revoked"])
+async def test_a_client_that_listens_by_the_servers_own_handler_ends_with_its_right_to(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Only the handler could end it gracefully; the client gets an error, and comes back if it may."""
+    listens: asyncio.Queue[None] = asyncio.Queue()
+
+    async def listen(_: Any, __: Any) -> Any:
+        listens.put_nowait(None)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(own_listening, "_request_handlers", dict(own_listening._request_handlers))
+    own_listening.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, listen)
+    identity = Identity(principal="user:7", source=Source() if how == "revoked" else None)
+    monkeypatch.setattr(modern_era, "identity_of", lambda _: identity)
+    message, headers = modern("subscriptions/listen", {"notifications": {}}, calling_itself("rude"))
+    with endpoint(SERVER="tests.serving.test_listeners.own_listening"):
+        async with asyncio.timeout(BOUND), serving(), http_client(user=User(7)) as http:
+            answering = asyncio.create_task(http.post(url_of(), json=message, headers=headers))
+            await listens.get()
+            blocks, runtime = blocking.blocks_of("default"), await runtime_for("default")
+            match how:
+                case "drained by an operator":
+                    runtime.operating.drain(drains=True, by="somebody")
+                case "stopped":
+                    await lifecycle.drain(BOUND)
+                case "blocked":
+                    monkeypatch.setattr(blocking, "_active", lambda _: [("client", "rude", inf)])
+                    await blocks.load()
+            try:
+                done, _ = await asyncio.wait([answering], timeout=BOUND / 4)
+            finally:
+                lifecycle.take_on_nothing(drains=False)
+                monkeypatch.setattr(blocking, "_active", lambda _: [])
+                await blocks.load()
+            assert done
+            assert answer_of(answering.result())["error"]["code"] == CONNECTION_CLOSED
 
 
 async def test_a_principal_has_a_bounded_number_of_listeners_and_nobody_may_exceed_the_streams(

@@ -10,7 +10,7 @@ from mcp.server import MCPServer
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving import past
-from mcp_sessions.serving.observing import Ended
+from mcp_sessions.serving.observing import WRITTEN_TOGETHER, Ended
 from mcp_sessions.serving.runtime import Runtime, runtime_for
 from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import nodes, recent
@@ -200,7 +200,30 @@ async def test_an_observer_that_fails_silences_no_other_and_no_write(
     assert [outcome for _, outcome in good.outcomes()] == ["ok"]
     _, broadcasts = await runtime.context.store.run(nodes.broadcasts(after="", age_ms=60_000))
     assert broadcasts == [b"written"]
-    assert "An observer of requests failed." in caplog.text
+    for _ in range(3):
+        await runtime.observing.tell()
+    [told] = [each for each in caplog.records if each.levelname == "WARNING" and "Failing" in each.message]
+    assert told.message == "The observer Failing of requests failed."
+    assert told.exc_info is not None, "with the traceback, once"
+
+
+async def test_what_one_part_of_the_store_does_not_take_keeps_nothing_from_the_others(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    async def run_all(calls: Sequence[Call[Any]]) -> list[Any]:
+        written.append(len(list(calls)))
+        if len(written) == 1:
+            raise StoreUnavailable("one primary is away")
+        return []
+
+    monkeypatch.setattr(runtime.context.store, "run_all", run_all)
+    observer = Heard()
+    observer.waiting += [nodes.list_nodes()] * (WRITTEN_TOGETHER + 1)
+    runtime.observing.observers[:] = [observer]
+    await runtime.observing.tell()
+    assert written == [WRITTEN_TOGETHER, 1]
 
 
 async def test_all_observers_of_an_endpoint_write_in_one_round_trip_and_none_fails_without_the_store(

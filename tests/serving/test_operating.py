@@ -16,13 +16,16 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import Client
 
+from benchmarks.chaos.world import with_clock
 from mcp_sessions import __version__
 from mcp_sessions.admin.operating import drain
 from mcp_sessions.audit.models import AuditEntry
+from mcp_sessions.inventory.figures import HOUR
 from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, running_in
+from mcp_sessions.inventory.overview import overview_of
 from mcp_sessions.store.calls import recent
 from mcp_sessions.store.factory import sync_store_for
-from tests.admin.pages import on_redis
+from tests.admin.pages import body, on_redis
 from tests.support.gates import gate
 from tests.support.mcp_client import META, MODERN, RawClient, connected
 from tests.support.processes import Process, daphne, drained_by_ours, started, wait_until
@@ -205,6 +208,23 @@ def test_the_shell_lists_nodes_and_what_runs_as_json(
         assert str(pair[1].pid) in capsys.readouterr().out
         at.open()
     assert answers[0].status_code == 200
+
+
+@pytest.mark.needs("libfaketime")
+def test_a_node_whose_clock_is_wrong_says_so_wherever_the_operator_looks(
+    pair: list[Process], redis_server: RedisServer, tmp_path: Path, operator: Client
+) -> None:
+    namespace = pair[0].environment["MCP_NAMESPACE"]
+    late = with_clock(drained_by_ours(daphne("late", tmp_path, **environment(redis_server, namespace))), -60)
+    with started([late]):
+        [node] = wait_until(lambda: [each for each in nodes_of(["default"]) if each.is_skewed])
+        assert node.pid == late.pid
+        assert node.ahead_ms == pytest.approx(60_000, abs=1_500)
+        assert '<strong class="mcp-bad">clock 60 s behind that of Redis</strong>' in body(operator.get(NODES))
+        found = [each for each in overview_of(["default"], HOUR).findings if each.code == "clock-skew"]
+        assert [each.what for each in found] == [
+            f"The clock of the machine {node.host} is 60 s behind that of Redis."
+        ]
 
 
 def test_a_drained_process_opens_nothing_and_loses_nothing(

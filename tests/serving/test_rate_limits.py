@@ -5,15 +5,18 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from django.conf import LazySettings
 
 from mcp_sessions.conf import rates
 from tests.support.mcp_client import ACCEPT, META, MODERN, RawClient
-from tests.support.processes import Process, daphnes
+from tests.support.processes import Process, daphnes, wait_until
 from tests.support.redis import RedisServer
+from tests.support.totals import limited, totals_of
 
 CLIENTS = 50
 #: A day is long: nothing comes back while a test runs. Each test has principals, sessions and addresses of its own.
@@ -40,8 +43,13 @@ Asker = dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def processes(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
-    directory = tmp_path_factory.mktemp("limits")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its name is the namespace."""
+    return tmp_path_factory.mktemp("limits")
+
+
+@pytest.fixture(scope="module")
+def processes(redis_server: RedisServer, directory: Path) -> Iterator[list[Process]]:
     with daphnes(
         2,
         directory,
@@ -55,6 +63,25 @@ def processes(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactor
         MCP_RATE_LIMITS=", ".join(f"{name}={rate}" for name, rate in LIMITS.items()),
     ) as running:
         yield running
+
+
+Counted = Callable[[str, int], Any]
+
+
+@pytest.fixture
+def counted(
+    processes: list[Process], redis_server: RedisServer, settings: LazySettings, directory: Path
+) -> Counted:
+    """Waits until both processes have written that a limit refused so many."""
+    totals = totals_of(directory.name, redis_server, settings)
+
+    async def wait(limit: str, number: int) -> None:
+        def refused() -> bool:
+            return limited(totals()).get(limit, 0) == number
+
+        await asyncio.to_thread(wait_until, refused, what=f"{number} refusals by {limit}")
+
+    return wait
 
 
 @pytest.fixture
@@ -128,7 +155,7 @@ def expected(name: str, *, used: int = 0) -> dict[int, int]:
     ],
 )
 async def test_requests_without_a_session_are_counted_on_all_processes_together(
-    processes: list[Process], http: httpx2.AsyncClient, limit: str, same: str
+    processes: list[Process], http: httpx2.AsyncClient, counted: Counted, limit: str, same: str
 ) -> None:
     shared = {same: f"{limit}" if same == "name" else fresh_address()}
     headers, message = call("whoami") if limit.startswith("tool") else modern("tools/list")
@@ -137,13 +164,15 @@ async def test_requests_without_a_session_are_counted_on_all_processes_together(
         return checked(await http.post(url, json=message, headers={**headers, **asker(**shared)}))
 
     assert await at_once(processes, send) == expected(limit)
+    if limit != "requests per address":  # which refuses in other tests, too
+        await counted(limit, expected(limit)[429])
     bystander = await http.post(processes[0].url + "/mcp", json=message, headers={**headers, **asker()})
     assert bystander.status_code == 200
 
 
 @pytest.mark.parametrize("limit", ["requests per session", "tool whoami per session"])
 async def test_requests_of_a_session_are_counted_in_the_round_trip_that_finds_it(
-    processes: list[Process], http: httpx2.AsyncClient, limit: str
+    processes: list[Process], http: httpx2.AsyncClient, counted: Counted, limit: str
 ) -> None:
     who, client = asker(), RawClient()
     opened = await http.post(
@@ -158,13 +187,14 @@ async def test_requests_of_a_session_are_counted_in_the_round_trip_that_finds_it
         return checked(await http.post(url, json=message, headers={**client.headers(), **who}))
 
     assert await at_once(processes, send) == expected(limit)
+    await counted(limit, expected(limit)[429])
 
 
 @pytest.mark.parametrize(
     ("limit", "same"), [("initialize per principal", "name"), ("initialize per address", "address")]
 )
 async def test_sessions_are_opened_as_often_as_the_limit_and_the_cap_say(
-    processes: list[Process], http: httpx2.AsyncClient, limit: str, same: str
+    processes: list[Process], http: httpx2.AsyncClient, counted: Counted, limit: str, same: str
 ) -> None:
     shared = {same: limit if same == "name" else fresh_address()}
     client = RawClient()
@@ -179,13 +209,16 @@ async def test_sessions_are_opened_as_often_as_the_limit_and_the_cap_say(
         # So many pass the limit; of these, so many find room.
         wanted = {200: MOST_SESSIONS, 503: wanted[200] - MOST_SESSIONS, 429: wanted[429]}
     assert found == wanted
+    await counted(limit, wanted[429])
+    if same == "name":
+        await counted("MAX_SESSIONS_PER_PRINCIPAL", wanted[503])
 
 
 @pytest.mark.parametrize(
     ("limit", "same"), [("handles per principal", "name"), ("handles per address", "address")]
 )
 async def test_handles_are_made_as_often_as_the_limit_says(
-    processes: list[Process], http: httpx2.AsyncClient, limit: str, same: str
+    processes: list[Process], http: httpx2.AsyncClient, counted: Counted, limit: str, same: str
 ) -> None:
     place = fresh_address()
     headers, message = call("make_note")
@@ -205,6 +238,7 @@ async def test_handles_are_made_as_often_as_the_limit_says(
     assert found["made"] == expected(limit)[200]
     most = {"name": 41, "address": 61}[same]
     assert found["refused"] == most - found["made"]
+    await counted(limit, found["refused"])
     assert found["too many requests"] == 2 * CLIENTS - most
 
 
@@ -212,7 +246,7 @@ async def test_handles_are_made_as_often_as_the_limit_says(
     ("limit", "same"), [("streams per principal", "name"), ("streams per address", "address")]
 )
 async def test_streams_are_opened_as_often_as_the_limit_and_the_cap_say(
-    processes: list[Process], http: httpx2.AsyncClient, limit: str, same: str
+    processes: list[Process], http: httpx2.AsyncClient, counted: Counted, limit: str, same: str
 ) -> None:
     place = fresh_address()
     headers, message = modern("subscriptions/listen", notifications={"toolsListChanged": True})
@@ -232,6 +266,9 @@ async def test_streams_are_opened_as_often_as_the_limit_and_the_cap_say(
     if same == "name":
         wanted = {200: MOST_LISTENERS, 503: passed - MOST_LISTENERS, 429: CLIENTS - passed}
     assert found == wanted
+    await counted(limit, wanted[429])
+    if same == "name":
+        await counted("MAX_LISTENERS_PER_PRINCIPAL", wanted[503])
 
 
 async def test_invented_session_ids_spend_what_their_sender_has(

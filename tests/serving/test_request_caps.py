@@ -5,20 +5,27 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from django.conf import LazySettings
 
 from tests.support.gates import Gate, gate
 from tests.support.mcp_client import RawClient, connected, messages
 from tests.support.processes import serving_everything, wait_until
 from tests.support.redis import RedisServer
+from tests.support.totals import limited, totals_of
 
 PER_SESSION = 2
 IN_ALL = 3
 
 
 @pytest.fixture(scope="module")
-def url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its name is the namespace."""
+    return tmp_path_factory.mktemp("request-caps")
+
+
+@pytest.fixture(scope="module")
+def url(redis_server: RedisServer, directory: Path) -> Iterator[str]:
     """A process with small caps."""
-    directory: Path = tmp_path_factory.mktemp("request-caps")
     caps = {"MCP_MAX_REQUESTS": str(IN_ALL), "MCP_MAX_REQUESTS_PER_SESSION": str(PER_SESSION)}
     with serving_everything(directory, redis_server.url, count=1, **caps) as (process,):
         yield process.url
@@ -43,7 +50,9 @@ def leave_behind(client: RawClient, url: str, at: Gate) -> None:
     at.reached()
 
 
-def test_requests_that_were_left_behind_are_bounded(url: str, gates: list[Gate]) -> None:
+def test_requests_that_were_left_behind_are_bounded(
+    url: str, gates: list[Gate], directory: Path, redis_server: RedisServer, settings: LazySettings
+) -> None:
     client, other, third = (connected(url) for _ in range(3))
     leave_behind(client, url, gates[0])
     leave_behind(client, url, gates[1])
@@ -62,3 +71,8 @@ def test_requests_that_were_left_behind_are_bounded(url: str, gates: list[Gate])
         each.open()
     wait_until(lambda: client.post(url, client.request("ping")).status_code == 200, what="room for a request")
     assert third.value(url, "add", a=1, b=1) == 2
+    totals = totals_of(directory.name, redis_server, settings)
+    wait_until(
+        lambda: limited(totals()).keys() == {"MAX_REQUESTS_PER_SESSION", "MAX_REQUESTS"},
+        what="both caps to be counted",
+    )

@@ -20,6 +20,7 @@ from mcp_sessions.store.calls import (
     sessions,
     state,
     streams,
+    subscriptions,
     sweeps,
     tombstones,
 )
@@ -360,14 +361,15 @@ def test_requests_and_subscriptions_are_the_same(store: Store) -> None:
     run(requests.REFUSE, "unknown")
     run(requests.REPLIES, "record request", 1)
     for resource in ("a", "b", "a", "c"):
-        run(streams.SUBSCRIBE, "record subscriptions", resource, 2)
-        run(streams.SUBSCRIBED, "record subscriptions", resource)
-    run(streams.UNSUBSCRIBE, "record subscriptions", "a")
-    run(streams.UNSUBSCRIBE, "record subscriptions", "a")
+        run(subscriptions.SUBSCRIBE, "record subscriptions", resource, 2, f"book://{resource}")
+        run(subscriptions.SUBSCRIBED, "record subscriptions", resource)
+    run(subscriptions.LIST, "record subscriptions")
+    run(subscriptions.UNSUBSCRIBE, "record subscriptions", "a")
+    run(subscriptions.UNSUBSCRIBE, "record subscriptions", "a")
     names = {
         f"request_{name}" for name in ("register", "answer", "progress", "replies", "withdraw", "refuse")
     }
-    assert store.ran == {"create", "subscribe", "unsubscribe", "subscribed"} | names
+    assert store.ran == {"create", "subscribe", "unsubscribe", "subscribed", "subscriptions"} | names
 
 
 def test_nodes_are_the_same(store: Store) -> None:

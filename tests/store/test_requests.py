@@ -1,6 +1,6 @@
 """Requests to the client, and its resource subscriptions: what every driver promises."""
 
-from mcp_sessions.store.calls import requests, sessions, streams
+from mcp_sessions.store.calls import requests, sessions, subscriptions
 from mcp_sessions.store.calls.requests import COUNTED_MS, MOST_PROGRESS, Replies
 from tests.store.harness import HOUR, MINUTE, Harness, a_fingerprint, gather
 
@@ -209,49 +209,70 @@ async def test_subscriptions_are_known_to_every_process(harness: Harness) -> Non
         (two, "book://1"),
         (three, "book://\ud800"),
     ):
-        assert await harness.store.run(streams.subscribe(fingerprint, uri, max_subscriptions=10)) is True
+        assert (
+            await harness.store.run(subscriptions.subscribe(fingerprint, uri, max_subscriptions=10)) is True
+        )
 
     asked = [one, two, three, a_fingerprint()]
-    assert await harness.other.run(streams.subscribed(asked, "book://1")) == {one, two}
-    assert await harness.other.run(streams.subscribed(asked, "book://2")) == {one}
-    assert await harness.other.run(streams.subscribed(asked, "book://\ud800")) == {three}
-    assert await harness.other.run(streams.subscribed(asked, "book://3")) == frozenset()
-    assert await harness.other.run(streams.subscribed([], "book://1")) == frozenset()
+    assert await harness.other.run(subscriptions.subscribed(asked, "book://1")) == {one, two}
+    assert await harness.other.run(subscriptions.subscribed(asked, "book://2")) == {one}
+    assert await harness.other.run(subscriptions.subscribed(asked, "book://\ud800")) == {three}
+    assert await harness.other.run(subscriptions.subscribed(asked, "book://3")) == frozenset()
+    assert await harness.other.run(subscriptions.subscribed([], "book://1")) == frozenset()
+
+
+async def test_an_operator_can_read_to_what_a_session_subscribes(harness: Harness) -> None:
+    fingerprint = await harness.open()
+    long = "book://" + "x" * 3_000
+    for uri in ("book://2", "[1", '"', "book://\ud800", long, "book://2", "book://1"):
+        await harness.store.run(subscriptions.subscribe(fingerprint, uri, max_subscriptions=10))
+    await harness.store.run(subscriptions.unsubscribe(fingerprint, "book://1"))
+
+    found = await harness.other.run(subscriptions.resources(fingerprint))
+    assert found == ['"', "[1", "book://2", long[: subscriptions.URI_CHARS], "book://\ud800"]
+    assert await harness.other.run(subscriptions.subscribed([fingerprint], long)) == {fingerprint}
+    assert await harness.other.run(subscriptions.subscribed([fingerprint], long + "x")) == frozenset()
+    assert await harness.other.run(subscriptions.resources(a_fingerprint())) == []
 
 
 async def test_a_subscription_can_be_undone(harness: Harness) -> None:
     fingerprint = await harness.open()
-    await harness.store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=10))
+    await harness.store.run(subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=10))
 
-    assert await harness.other.run(streams.unsubscribe(fingerprint, "book://1")) is True
-    assert await harness.other.run(streams.unsubscribe(fingerprint, "book://1")) is False
-    assert await harness.store.run(streams.subscribed([fingerprint], "book://1")) == frozenset()
+    assert await harness.other.run(subscriptions.unsubscribe(fingerprint, "book://1")) is True
+    assert await harness.other.run(subscriptions.unsubscribe(fingerprint, "book://1")) is False
+    assert await harness.store.run(subscriptions.subscribed([fingerprint], "book://1")) == frozenset()
 
 
 async def test_a_session_subscribes_to_so_many_resources(harness: Harness) -> None:
     fingerprint = await harness.open()
 
     done = [
-        await harness.store.run(streams.subscribe(fingerprint, f"book://{n}", max_subscriptions=2))
+        await harness.store.run(subscriptions.subscribe(fingerprint, f"book://{n}", max_subscriptions=2))
         for n in (1, 2, 2, 3, 1)
     ]
 
     assert done == [True, True, True, False, True]
-    assert await harness.store.run(streams.subscribed([fingerprint], "book://3")) == frozenset()
+    assert await harness.store.run(subscriptions.subscribed([fingerprint], "book://3")) == frozenset()
 
 
 async def test_subscriptions_live_as_long_as_their_session(harness: Harness) -> None:
     fingerprint, ended = await harness.open(), await harness.open()
     for each in (fingerprint, ended):
-        await harness.store.run(streams.subscribe(each, "book://1", max_subscriptions=10))
+        await harness.store.run(subscriptions.subscribe(each, "book://1", max_subscriptions=10))
     await harness.store.run(sessions.end(ended, principal=None, reason="deleted"))
     for _ in range(5):
         harness.advance(HOUR - MINUTE)
         assert await harness.touch(fingerprint)
-    assert await harness.store.run(streams.subscribed([fingerprint, ended], "book://1")) == {fingerprint}
+    assert await harness.store.run(subscriptions.subscribed([fingerprint, ended], "book://1")) == {
+        fingerprint
+    }
 
     harness.advance(HOUR)
 
-    assert await harness.store.run(streams.subscribed([fingerprint], "book://1")) == frozenset()
-    assert await harness.store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=10)) is None
-    assert await harness.store.run(streams.unsubscribe(fingerprint, "book://1")) is None
+    assert await harness.store.run(subscriptions.subscribed([fingerprint], "book://1")) == frozenset()
+    assert (
+        await harness.store.run(subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=10))
+        is None
+    )
+    assert await harness.store.run(subscriptions.unsubscribe(fingerprint, "book://1")) is None

@@ -8,16 +8,19 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from mcp_sessions import conf
-from mcp_sessions.errors import StateError, StoreUnavailable
+from mcp_sessions.errors import RecordSealed, StateError, StoreUnavailable
 from mcp_sessions.records import Handshake
 from mcp_sessions.state import State
-from mcp_sessions.store.calls import requests, sessions, state, streams
+from mcp_sessions.store.calls import indexes, queries, requests, sessions, state, streams, subscriptions
+from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import store_for, sync_store_for
 from tests.support.redis import RedisServer, run_server
 
 OLD, NEW = "an old key " * 4, "a new key " * 4
 FINGERPRINT = "ab" * 32
 SECRET = "quicksilver"
+#: The second begins as a list does.
+URIS = sorted([f"{SECRET}://1", f"[{SECRET}"])
 HANDSHAKE = Handshake(
     protocol_version="2025-11-25",
     client_info={"name": "agent", "title": SECRET},
@@ -79,6 +82,8 @@ async def use(mine: State) -> None:
     await run(requests.register(FINGERPRINT, "q", node="n", kept_ms=60_000))
     await run(requests.progress(FINGERPRINT, "q", payload=payload))
     assert await run(requests.answer(FINGERPRINT, "q", payload=payload)) == "n"
+    for uri in URIS:
+        assert await run(subscriptions.subscribe(FINGERPRINT, uri, max_subscriptions=9))
 
 
 async def check(mine: State) -> None:
@@ -106,6 +111,7 @@ async def check(mine: State) -> None:
     assert replies is not None
     assert (replies.answer, list(replies.progress)) == (payload, [payload])
     sync = sync_store_for("default")
+    assert sync.run(subscriptions.resources(FINGERPRINT)) == URIS
     assert sync.run(state.items(FINGERPRINT))["record"] == {"a": [SECRET]}
     found = sync.run(sessions.get(FINGERPRINT))
     assert found is not None
@@ -158,6 +164,37 @@ async def test_a_key_is_changed_without_a_loss(server: RedisServer, redis: Any) 
             await mine.get("word")
         await mine.set("word", "written again")
         assert await mine.get("word") == "written again"
+        await store_for("default").aclose()
+
+
+async def test_a_record_that_no_key_opens_keeps_no_other_from_being_listed_kept_and_ended(
+    server: RedisServer, redis: Any
+) -> None:
+    """Its own session gets 503, and it is in no list; it can be ended all the same."""
+    other = "cd" * 32
+    with with_keys(server, OLD):
+        await opened()
+        await store_for("default").aclose()
+    with with_keys(server, NEW):
+        limits, run, sync = (
+            conf.endpoint("default").limits,
+            store_for("default").run,
+            sync_store_for("default"),
+        )
+        await run(sessions.create(other, principal="user:1", handshake=HANDSHAKE, limits=limits))
+        for _ in range(2):
+            page = sync.run(queries.page(Query(), limits=limits, offset=0, limit=10))
+            assert [each.fingerprint for each in page.sessions] == [other]
+            assert sync.run(indexes.count(limits=limits)) == 2, "it is still in the index"
+        assert set(await run(sessions.keep([FINGERPRINT, other], limits=limits))) == {other}
+        with pytest.raises(RecordSealed):
+            await run(sessions.touch(FINGERPRINT, principal="user:1", limits=limits))
+        ends = await run(
+            sessions.end_many([FINGERPRINT, other], reason="expired_by_operator", token="t", shards=1)
+        )
+        assert [each.fingerprint for each in ends.ended] == [other]
+        assert (ends.gone, ends.failure) == ([FINGERPRINT], None)
+        assert redis.keys("*:session") == []
         await store_for("default").aclose()
 
 

@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from mcp_sessions.connections.listener import MARGIN
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.calls import nodes, requests, streams
+from mcp_sessions.store.calls import nodes, requests, streams, subscriptions
 from mcp_sessions.store.calls.streams import Claim
 from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store.harness import EXCHANGE, FIRST, MINUTE, Harness, harness_on
@@ -60,9 +60,9 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
         "keep": lambda: streams.keep([(fingerprint, EXCHANGE)]),
         "finish": lambda: streams.finish(fingerprint, EXCHANGE, kept=1, kept_bytes=1, ttl_ms=300_000),
         "forget": lambda: streams.forget([fingerprint]),
-        "subscribe": lambda: streams.subscribe(fingerprint, "book://1", max_subscriptions=9),
-        "unsubscribe": lambda: streams.unsubscribe(fingerprint, "book://1"),
-        "subscribed": lambda: streams.subscribed([fingerprint], "book://1"),
+        "subscribe": lambda: subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=9),
+        "unsubscribe": lambda: subscriptions.unsubscribe(fingerprint, "book://1"),
+        "subscribed": lambda: subscriptions.subscribed([fingerprint], "book://1"),
         "register": lambda: requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE),
         "answer": lambda: requests.answer(fingerprint, "q1", payload=b"yes"),
         "progress": lambda: requests.progress(fingerprint, "q1", payload=b"1"),

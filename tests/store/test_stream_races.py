@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mcp_sessions.conf import StreamLimits
-from mcp_sessions.store.calls import nodes, requests, sessions, streams
+from mcp_sessions.store.calls import nodes, requests, sessions, streams, subscriptions
 from mcp_sessions.store.calls.streams import Appended, Claim, Taken
 from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store.harness import EXCHANGE, FIRST, MINUTE, Harness, gather
@@ -153,7 +153,7 @@ def start(harness: Harness, fingerprint: str, name: str) -> Any:
             streams.claim(fingerprint, STANDALONE, node="a", after=None, ttl_ms=300_000)
         ),
         "ask": lambda: store.run(requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE)),
-        "subscribe": lambda: store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=9)),
+        "subscribe": lambda: store.run(subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=9)),
     }
     return acts[name]()
 

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.calls import nodes, requests, sessions, streams
+from mcp_sessions.store.calls import nodes, requests, sessions, streams, subscriptions
 from mcp_sessions.store.calls.nodes import MOST_NOTIFICATIONS
 from mcp_sessions.store.calls.streams import PUBLISHED_MS
 from mcp_sessions.transport.event_ids import STANDALONE
@@ -46,7 +46,7 @@ async def live_through_everything(harness: Harness) -> str:
     await harness.close_orphan(fingerprint)
     await harness.store.run(requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE))
     await harness.store.run(requests.answer(fingerprint, "q1", payload=b"yes"))
-    await harness.store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=10))
+    await harness.store.run(subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=10))
     await harness.store.run(nodes.notify_all(b"ding"))
     await harness.store.run(nodes.broadcast(b"hear"))
     harness.sync.run(streams.publish(fingerprint, payloads=[b"four"], key="4", limits=harness.stream_limits))
@@ -61,7 +61,7 @@ PARTS = {
     "stream-info:standalone",
     "published",
     "request:q1",
-    "subscriptions",
+    "resources",
 }
 OF_NAMESPACE = {"nodes", "nodes:about", "inbox:a", "broadcasts"}
 
@@ -85,7 +85,7 @@ async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_harness: H
     await harness.claim(fingerprint, stream=STANDALONE, after=None)
     await harness.publish(fingerprint, b"two")
     await harness.store.run(requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE))
-    await harness.store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=10))
+    await harness.store.run(subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=10))
 
     left = ttls(redis)
     bounds = {
@@ -95,7 +95,7 @@ async def test_every_key_has_its_ttl_from_birth(redis: "Redis", redis_harness: H
         "stream-info:standalone": log,
         "published": PUBLISHED_MS,
         "request:q1": MINUTE,
-        "subscriptions": DAY,
+        "resources": DAY,
     }
     assert {key: bound - 10_000 < left[key] <= bound for key, bound in bounds.items()} == dict.fromkeys(
         bounds, True
@@ -139,7 +139,7 @@ async def test_nothing_is_made_for_a_session_that_is_gone(redis: "Redis", redis_
     await harness.store.run(streams.claim(fingerprint, STANDALONE, node="b", after=None, ttl_ms=300_000))
     await harness.close_orphan(fingerprint)
     await harness.store.run(requests.register(fingerprint, "q2", node="a", kept_ms=MINUTE))
-    await harness.store.run(streams.subscribe(fingerprint, "book://1", max_subscriptions=10))
+    await harness.store.run(subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=10))
     harness.sync.run(streams.publish(fingerprint, payloads=[b"seven"], key="7", limits=limits))
 
     after = {key: redis.dump(key) if redis.type(key) == "hash" else None for key in redis.scan_iter("*")}
@@ -204,7 +204,7 @@ async def test_a_session_that_cannot_be_read_has_no_streams(
         is None
     )
     assert not await harness.store.run(requests.register(fingerprint, "q1", node="a", kept_ms=MINUTE))
-    assert await harness.store.run(streams.subscribed([fingerprint], "book://1")) == frozenset()
+    assert await harness.store.run(subscriptions.subscribed([fingerprint], "book://1")) == frozenset()
     assert "is unreadable" in caplog.text
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.calls import sessions, streams
+from mcp_sessions.store.calls import sessions, streams, subscriptions
 from mcp_sessions.streams.standalone import publish_to_all
 from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store.harness import Harness, embedded_harness
@@ -22,7 +22,7 @@ def harness() -> Harness:
 
 async def test_an_update_is_announced_again_when_the_store_was_away_once(harness: Harness) -> None:
     fingerprint = await harness.open()
-    await harness.store.run(streams.subscribe(fingerprint, URI, max_subscriptions=1))
+    await harness.store.run(subscriptions.subscribe(fingerprint, URI, max_subscriptions=1))
     failures = [StoreUnavailable("away")]
 
     async def run(work: Any) -> Any:

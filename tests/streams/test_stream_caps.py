@@ -8,11 +8,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from django.conf import LazySettings
 
 from tests.support.gates import Gate
 from tests.support.mcp_client import META, MODERN, RawClient, connected, events, messages
-from tests.support.processes import serving_everything
+from tests.support.processes import serving_everything, wait_until
 from tests.support.redis import RedisServer
+from tests.support.totals import limited, totals_of
 
 pytestmark = pytest.mark.slow
 
@@ -22,9 +24,14 @@ EVENTS = 5
 
 
 @pytest.fixture(scope="module")
-def url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its name is the namespace."""
+    return tmp_path_factory.mktemp("stream-caps")
+
+
+@pytest.fixture(scope="module")
+def url(redis_server: RedisServer, directory: Path) -> Iterator[str]:
     """A process with small caps."""
-    directory: Path = tmp_path_factory.mktemp("stream-caps")
     caps = {
         "MCP_MAX_STREAMS": str(IN_ALL),
         "MCP_MAX_STREAMS_PER_SESSION": str(PER_SESSION),
@@ -44,7 +51,9 @@ def let_through(gate: Gate) -> None:
     gate.open()
 
 
-def test_a_session_with_too_many_streams_loses_its_oldest(url: str) -> None:
+def test_a_session_with_too_many_streams_loses_its_oldest(
+    url: str, directory: Path, redis_server: RedisServer, settings: LazySettings
+) -> None:
     client = connected(url)
     with client.get(url) as first, client.get(url) as second, client.get(url) as third:
         assert list(messages(first)) == []
@@ -52,6 +61,8 @@ def test_a_session_with_too_many_streams_loses_its_oldest(url: str) -> None:
         assert next(messages(third))["method"] == "notifications/resources/list_changed"
         assert client.delete(url).status_code == 204
         assert list(messages(second)) == []
+    totals = totals_of(directory.name, redis_server, settings)
+    wait_until(lambda: limited(totals()).get("MAX_STREAMS_PER_SESSION") == 1, what="the cap to be counted")
 
 
 def test_at_the_cap_of_the_process_a_stream_is_refused_and_calls_go_on(url: str) -> None:
@@ -89,7 +100,9 @@ def test_where_no_stream_may_be_opened_a_call_is_answered_without_one(url: str, 
             assert list(each) == []
 
 
-def test_streams_that_are_opened_at_the_same_moment_do_not_exceed_the_cap(url: str) -> None:
+def test_streams_that_are_opened_at_the_same_moment_do_not_exceed_the_cap(
+    url: str, directory: Path, redis_server: RedisServer, settings: LazySettings
+) -> None:
     clients = [connected(url) for _ in range(6 * IN_ALL)]
 
     async def statuses() -> list[int]:
@@ -104,6 +117,10 @@ def test_streams_that_are_opened_at_the_same_moment_do_not_exceed_the_cap(url: s
 
     found = asyncio.run(statuses())
     assert (found.count(200), found.count(503)) == (IN_ALL, len(clients) - IN_ALL)
+    totals = totals_of(directory.name, redis_server, settings)
+    wait_until(
+        lambda: limited(totals()).get("MAX_STREAMS", 0) >= found.count(503), what="the cap to be counted"
+    )
 
 
 @pytest.mark.protocol("H20")

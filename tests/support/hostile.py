@@ -19,6 +19,28 @@ from typing import Any, Final
 
 from tests.support.mcp_client import ACCEPT, LATEST, META, MODERN, RawClient
 
+#: What the server under attack is configured with, beside its Redis and its namespace.
+ENVIRONMENT: Final = {
+    "MCP_SERVER": "tests.served.curious.server",
+    "MCP_AUTHENTICATION": "token",
+    "MCP_TOKEN_VERIFIER": "tests.served.tokens.Verifier",
+    "MCP_ISSUER_URL": "https://issuer.example.com",
+    "MCP_RESOURCE_URL": "https://mcp.example.com/mcp",
+    "MCP_MAX_SESSIONS_PER_PRINCIPAL": "none",
+}
+#: The tokens that are sent to it, good ones and others.
+TOKENS: Final = (
+    "ann-1",
+    "bob-1",
+    "ann-2",
+    "bob-2",
+    "ann-3",
+    "ann-until-1000",
+    "ann-revoked",
+    "ann-elsewhere",
+    "unscoped-1",
+    "nobody-1",
+)
 #: Seconds after which a request counts as one that hangs.
 HANGS: Final = 20.0
 #: Threads that send.

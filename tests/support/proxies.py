@@ -163,70 +163,11 @@ class Cable:
                 await sink.drain()
 
 
-class Switch:
-    """A proxy whose next request goes wherever the test says: clients know one URL only.
+class _Listener:
+    """Hands each connection to `carry`, in a thread of its own, until the block ends."""
 
-    One connection carries one request, and bytes pass as they come, so event streams do too. A request stays
-    with the process that got it, even when `to` is changed meanwhile.
-    """
-
-    def __init__(self, to: Process) -> None:
-        #: Who gets the next request. Assign to change it.
-        self.to = to
-        #: Every request so far, in order of arrival.
-        self.served: list[Served] = []
-        self._server = _SwitchServer(self)
-
-    @property
-    def url(self) -> str:
-        """Without a path or a trailing slash."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-class _SwitchServer(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = True
-    request_queue_size = 128
-
-    def __init__(self, switch: Switch) -> None:
-        super().__init__(("127.0.0.1", 0), _SwitchHandler)
-        self.switch = switch
-
-
-class _SwitchHandler(socketserver.BaseRequestHandler):
-    """One request: the head is read and sent on with `Connection: close`; from there on bytes are copied."""
-
-    server: _SwitchServer
-    request: socket.socket
-
-    def handle(self) -> None:
-        with suppress(ConnectionError):
-            head, rest = _read_head(self.request)
-            if head:
-                target = self.server.switch.to
-                self.server.switch.served.append(_served(target, head))
-                with socket.create_connection(target.address) as upstream:
-                    upstream.sendall(_closing(head) + rest)
-                    _copy_until_closed(self.request, upstream)
-
-
-class Cut:
-    """A network between one process and a server, which a test cuts, and mends."""
-
-    def __init__(self, to: Process) -> None:
-        self._target = to
-        self._is_cut = False
-        self._open: set[socket.socket] = set()
-        self._server = _CutServer(self)
+    def __init__(self) -> None:
+        self._server = _Server(self)
 
     @property
     def port(self) -> int:
@@ -239,6 +180,69 @@ class Cut:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def carry(self, client: socket.socket) -> None:
+        raise NotImplementedError
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, listener: _Listener) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.listener = listener
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    server: _Server
+    request: socket.socket
+
+    def handle(self) -> None:
+        self.server.listener.carry(self.request)
+
+
+class Switch(_Listener):
+    """A proxy whose next request goes wherever the test says: clients know one URL only.
+
+    One connection carries one request, and bytes pass as they come, so event streams do too. A request stays
+    with the process that got it, even when `to` is changed meanwhile.
+    """
+
+    def __init__(self, to: Process) -> None:
+        super().__init__()
+        #: Who gets the next request. Assign to change it.
+        self.to = to
+        #: Every request so far, in order of arrival.
+        self.served: list[Served] = []
+
+    @property
+    def url(self) -> str:
+        """Without a path or a trailing slash."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def carry(self, client: socket.socket) -> None:
+        """Read the head and send it on with `Connection: close`; from there on bytes are copied."""
+        with suppress(ConnectionError):
+            head, rest = _read_head(client)
+            if head:
+                target = self.to
+                self.served.append(_served(target, head))
+                with socket.create_connection(target.address) as upstream:
+                    upstream.sendall(_closing(head) + rest)
+                    _copy_until_closed(client, upstream)
+
+
+class Cut(_Listener):
+    """A network between one process and a server, which a test cuts, and mends."""
+
+    def __init__(self, to: Process) -> None:
+        super().__init__()
+        self._target = to
+        self._is_cut = False
+        self._open: set[socket.socket] = set()
 
     def cut(self) -> None:
         """Close every connection, and each that is opened from now on."""
@@ -260,25 +264,6 @@ class Cut:
                 _copy_until_closed(client, upstream)
             finally:
                 self._open.discard(client)
-
-
-class _CutServer(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = True
-    request_queue_size = 128
-
-    def __init__(self, network: Cut) -> None:
-        super().__init__(("127.0.0.1", 0), _CutHandler)
-        self.network = network
-
-
-class _CutHandler(socketserver.BaseRequestHandler):
-    server: _CutServer
-    request: socket.socket
-
-    def handle(self) -> None:
-        self.server.network.carry(self.request)
 
 
 def _read_head(client: socket.socket) -> tuple[bytes, bytes]:

@@ -15,7 +15,7 @@ from mcp_sessions.inventory.kinds import WITH_STATE, counted
 from mcp_sessions.inventory.listing import BATCH, LocatedPage, SessionQuery
 from mcp_sessions.management.subcommands.selection import add_filters, add_records, chosen, only
 from mcp_sessions.models import MCPSession
-from mcp_sessions.store.calls import state
+from mcp_sessions.store.calls import state, subscriptions
 from mcp_sessions.store.factory import sync_store_for
 
 _ROW: Final = "{:<24}  {:<20}  {:<24}  {:<24}  {:<10}  {:>12}  {:>12}  {:>8}  {}"
@@ -141,6 +141,9 @@ def _document(session: MCPSession) -> dict[str, Any]:
         document["revived"] = record.revived
         document["log_level"] = record.log_level
         document["tools"] = sorted(record.tools)
+        document["resources"] = sync_store_for(session.endpoint).run(
+            subscriptions.resources(record.fingerprint)
+        )
     if record.kind in WITH_STATE:
         texts = sync_store_for(session.endpoint).run(state.texts(record.fingerprint))
         document["state_bytes"] = display.state_bytes(texts)

@@ -12,7 +12,7 @@ from mcp_sessions.inventory import display
 from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, running_in
 from mcp_sessions.management.subcommands.selection import add_endpoint, reached
 
-_NODE = "{:<16}  {:<20}  {:>7}  {:<14}  {:<10}  {:>5}  {:>7}  {:>9}  {:>8}  {}"
+_NODE = "{:<16}  {:<20}  {:>7}  {:<14}  {:<10}  {:>5}  {:>7}  {:>9}  {:>8}  {:>9}  {}"
 _CALL = "{:>8}  {:<32}  {:<12}  {:<24}  {:<24}  {:<16}  {}"
 
 
@@ -41,6 +41,7 @@ def _nodes(command: BaseCommand, *, endpoint: str | None, json: bool, **_: Any) 
         "STREAMS",
         "LISTENERS",
         "LAG MS",
+        "CLOCK MS",
         "ENDPOINT",
     )
     command.stdout.write(_NODE.format(*head))
@@ -53,7 +54,7 @@ def _nodes(command: BaseCommand, *, endpoint: str | None, json: bool, **_: Any) 
             "draining" if node.draining else state,
             node.version or "unknown",
         )
-        numbers = (node.calls, node.streams, node.listeners, node.lag_ms, node.endpoint)
+        numbers = (node.calls, node.streams, node.listeners, node.lag_ms, -node.ahead_ms, node.endpoint)
         command.stdout.write(_NODE.format(*row, *numbers))
     return None
 

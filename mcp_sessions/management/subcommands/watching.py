@@ -155,6 +155,7 @@ def _document(overview: Overview) -> dict[str, Any]:
             **_counted(figures),
             "ended_by_reason": figures.by_label("sessions_ended"),
             "refused_by_status": figures.by_label("refusals"),
+            "refused_by_limit": figures.by_label("limited"),
             "tools": [_tool(tool) for tool in figures.tools],
         }
     return {

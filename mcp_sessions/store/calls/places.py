@@ -136,7 +136,7 @@ def _heal(full: Full, limits: Limits, kind: Kind) -> Operation[None]:
     if full.cap == 1:
         over = yield from _oldest(keys.ends_index(kind), homes, full.now_ms, limits, kind)
         found = dict(over) | found
-    sessions: list[Session | None] = yield [get(each) for each in found]
+    sessions: list[Session | None] = yield [get(each, skips_sealed=True) for each in found]
     gone: dict[str, list[Entry]] = {}
     for (fingerprint, home), session in zip(found.items(), sessions, strict=True):
         if session is None:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.records import KEPT_HANDSHAKE_CHARS, Kind, Session, kept_handshake, parse_handshake
-from mcp_sessions.store.call import Call, Operation, Script, warn_unreadable
+from mcp_sessions.store.call import SEALED, Call, Operation, Script, warn_unreadable
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.ranges import Located
 
@@ -76,25 +76,29 @@ def count_requests(counts: Mapping[str, Counted], *, limits: Limits) -> Operatio
             (limits.idle_ms, limits.index_ms, counted.requests, line(counted.call)),
             parse_session,
             partial(index_if_due, limits),
+            skips_sealed=True,
         )
         for fingerprint, counted in counts.items()
     ]
     return {session.fingerprint: session for session in kept if session is not None}
 
 
-def get(fingerprint: str) -> Call[Session | None]:
-    """The session as it is, without touching it."""
-    return Call(GET, fingerprint, ("session", "features"), (), _alive)
+def get(fingerprint: str, *, skips_sealed: bool = False) -> Call[Session | None]:
+    """The session as it is, without touching it. With `skips_sealed`, None for one that no key opens."""
+    return Call(GET, fingerprint, ("session", "features"), (), _alive, skips_sealed=skips_sealed)
 
 
 def alive(index: str, entries: Sequence[Located], *, kind: Kind = "session") -> Operation[list[Session]]:
     """The sessions of index entries, in order. Entries of sessions that are gone are dropped.
 
-    Those that are over, and that nobody has ended yet, are left for the sweep.
+    Those that are over, and that nobody has ended yet, are left for the sweep, and so are those that no key opens.
     """
     if not entries:
         return []
-    found = yield [Call(GET, each.entry.fingerprint, ("session", "features"), (), _found) for each in entries]
+    found = yield [
+        Call(GET, each.entry.fingerprint, ("session", "features"), (), _found, skips_sealed=True)
+        for each in entries
+    ]
     gone: dict[str, list[indexes.Entry]] = {}
     for each, session in zip(entries, found, strict=True):
         if session is None:
@@ -182,4 +186,8 @@ def _alive(fingerprint: str, reply: Any) -> Session | None:
 
 
 def _found(fingerprint: str, reply: Any) -> Session | int | None:
-    return _OVER if reply == _OVER else parse_session(fingerprint, reply)
+    if reply == _OVER:
+        return _OVER
+    session = parse_session(fingerprint, reply)
+    # It may be read in another process, or when its key is back.
+    return _OVER if session is None and type(reply) is list and SEALED in reply[0] else session

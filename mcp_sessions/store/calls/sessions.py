@@ -27,7 +27,7 @@ EndReason = Literal["deleted", "expired_by_operator", "max_age", "idle"]
 REPEATED_MS: Final = 60_000
 
 #: What else an end deletes. The logs of exchanges have names that are not known here: see `streams.forget`.
-LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "subscriptions", RECENT)
+LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "published", "resources", RECENT)
 
 _ENDED_PARTS: Final = (*SLIDING, "ended", "ended-record", "finished", *LASTING)
 
@@ -182,7 +182,7 @@ def _end(
     lasting = (SKEW_MS, lasting_ms + SKEW_MS) if lasting_ms else ("", "")
     before = "" if before_ms is None else before_ms
     arguments = (len(_ENDED_PARTS), whose, reason, TOMBSTONE_MS, token, REPEATED_MS, *lasting, before)
-    return Call(END, fingerprint, _ENDED_PARTS, arguments, _ended, fails_alone=fails_alone)
+    return Call(END, fingerprint, _ENDED_PARTS, arguments, _ended, fails_alone=fails_alone, skips_sealed=True)
 
 
 def _ended(fingerprint: str, replies: Sequence[Any]) -> _Ended | None:

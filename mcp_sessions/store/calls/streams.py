@@ -1,16 +1,15 @@
-"""Event logs and resource subscriptions. They live with their session, in its slot, and slide no session's TTL.
+"""Event logs. They live with their session, in its slot, and slide no session's TTL.
 
 Payloads are bytes that the store does not look into. A log lives for `StreamLimits.ttl_ms` after the last append,
 publication, claim or `keep`, and never past its session's deadline: a silent stream needs `keep`. The positions of a
 standalone stream go on until the session ends, also when its log is gone. A server that lost data gives no position and
 no token a second time, provided that its clock does not step back: both are times.
 
-When a session ends, so do its standalone log and its subscriptions, in the same act. The logs of its exchanges cannot
+When a session ends, so does its standalone log, in the same act. The logs of its exchanges cannot
 be read or written from then on; `forget` and `finish` drop them, or else their TTL. Every call may be made again with
 the same arguments: nothing happens twice.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,7 +24,6 @@ PUBLISHED_MS: Final = 60_000
 MOST_PUBLISHED: Final = 1_000
 
 _HEADS: Final = ("_record", "_stream")
-_SUBSCRIPTIONS: Final = ("session", "subscriptions")
 
 OPEN: Final = Script("stream_open", *_HEADS, repeatable=True, pipe="messages")
 APPEND: Final = Script("stream_append", *_HEADS, repeatable=True, pipe="messages")
@@ -40,9 +38,6 @@ KEEP: Final = Script("stream_keep", *_HEADS, repeatable=True)
 FINISH: Final = Script("stream_finish", "_record", repeatable=True)
 FORGET: Final = Script("stream_forget", "_record", repeatable=True)
 DROP: Final = Script("stream_drop", repeatable=True)
-SUBSCRIBE: Final = Script("subscribe", "_record", repeatable=True)
-UNSUBSCRIBE: Final = Script("unsubscribe", "_record", repeatable=True)
-SUBSCRIBED: Final = Script("subscribed", "_record", repeatable=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,23 +254,6 @@ def _drop(fingerprints: Sequence[str], names: Sequence[Sequence[str]]) -> Operat
     ]
 
 
-def subscribe(fingerprint: str, uri: str, *, max_subscriptions: int) -> Call[bool | None]:
-    """Remember a resource subscription. False if there are too many. None if the session is gone."""
-    return Call(SUBSCRIBE, fingerprint, _SUBSCRIPTIONS, (_digest(uri), max_subscriptions), _flag)
-
-
-def unsubscribe(fingerprint: str, uri: str) -> Call[bool | None]:
-    """Forget it; whether it was remembered. None if the session is gone."""
-    return Call(UNSUBSCRIBE, fingerprint, _SUBSCRIPTIONS, (_digest(uri),), _flag)
-
-
-def subscribed(fingerprints: Sequence[str], uri: str) -> Operation[frozenset[str]]:
-    """Which of these sessions subscribe to a resource."""
-    arguments = (_digest(uri),)
-    found = yield [Call(SUBSCRIBED, each, _SUBSCRIPTIONS, arguments, _flag) for each in fingerprints]
-    return frozenset(each for each, subscribes in zip(fingerprints, found, strict=True) if subscribes)
-
-
 def _parts(stream: str) -> tuple[str, str, str]:
     return ("session", "stream:" + stream, "stream-info:" + stream)
 
@@ -339,12 +317,3 @@ def _batch(fingerprint: str, reply: Any) -> Batch | None:
 
 def _names(_: str, reply: Any) -> list[str]:
     return [name.decode() for name in reply]
-
-
-def _flag(fingerprint: str, reply: Any) -> bool | None:
-    return bool(reply[0]) if is_readable(fingerprint, reply) else None
-
-
-def _digest(uri: str) -> bytes:
-    """However long a client's URIs are, its subscriptions are bounded."""
-    return hashlib.sha256(uri.encode("utf-8", "surrogatepass")).digest()

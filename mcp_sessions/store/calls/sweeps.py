@@ -98,7 +98,7 @@ class _Found(NamedTuple):
 
 def _expire(fingerprint: str, token: str) -> Call[_Found | None]:
     parts = ("session", "features", "state", "ended-record", *LASTING)
-    return Call(EXPIRE, fingerprint, parts, (token, KNOWN_MS), _found, fails_alone=True)
+    return Call(EXPIRE, fingerprint, parts, (token, KNOWN_MS), _found, fails_alone=True, skips_sealed=True)
 
 
 def _found(fingerprint: str, reply: Any) -> _Found | None:

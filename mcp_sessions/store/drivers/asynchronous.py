@@ -122,7 +122,7 @@ class RedisStore:
                 return cast("T", error)
             raise error
         if self._sealer is not None:
-            reply = self._sealer.opened(call.home, reply)
+            reply = self._sealer.opened(call, reply)
         result = call.decode(call.home, reply)
         if call.follow_up is not None:
             for following in call.follow_up(result, reply):

@@ -86,7 +86,7 @@ class SyncRunner(ABC):
                 return error
             raise error
         if self._sealer is not None:
-            reply = self._sealer.opened(call.home, reply)
+            reply = self._sealer.opened(call, reply)
         result = call.decode(call.home, reply)
         following = () if call.follow_up is None else call.follow_up(result, reply)
         if following:

@@ -4,4 +4,4 @@
 -- Returns: nil for no session; a string if the record cannot be read; else {1 if it was remembered, else 0}.
 local session, unreadable = load(KEYS[1], clock(ARGV[1]))
 if not session then return unreadable end
-return {redis.call('SREM', KEYS[2], ARGV[2])}
+return {redis.call('HDEL', KEYS[2], ARGV[2])}

@@ -1,0 +1,22 @@
+"""The URLs of a project with two admin sites besides Django's default one, for test_sites.py."""
+
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.urls import path
+
+from mcp_sessions.admin import MCPSessionAdmin, register
+from mcp_sessions.models import MCPSession
+
+operators = admin.AdminSite(name="operators")
+register(operators)
+operators.register(User)
+
+#: Whoever made it left out the other models.
+sessions = admin.AdminSite(name="sessions")
+sessions.register(MCPSession, MCPSessionAdmin)
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("operators/", operators.urls),
+    path("sessions/", sessions.urls),
+]
