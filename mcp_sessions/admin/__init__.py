@@ -15,7 +15,6 @@ from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import translation
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from mcp_sessions import conf
@@ -41,7 +40,7 @@ from mcp_sessions.inventory import search
 from mcp_sessions.inventory.display import ENGLISH
 from mcp_sessions.inventory.kinds import EXPLANATIONS, NAMES
 from mcp_sessions.models import AuditEntry, Block, EndingJob, MCPSession, PersonalToken
-from mcp_sessions.records import KINDS, Kind
+from mcp_sessions.records import KINDS
 from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.texts import storable
 
