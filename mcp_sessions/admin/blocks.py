@@ -50,7 +50,7 @@ def lift(modeladmin: "BlockAdmin", request: HttpRequest, queryset: "QuerySet[Blo
     chosen = list(queryset)
     for each in chosen:
         if each.state == "active":
-            modeladmin.log_change(request, each, common.changed("Lifted"))
+            modeladmin.log_change(request, each, "Lifted.")
     lifted = blocks.unblock(chosen, by=request.user.get_username())
     modeladmin.message_user(
         request, _("Blocks lifted: %(number)s.") % {"number": number(lifted)}, messages.SUCCESS

@@ -31,7 +31,7 @@ _away: Final = Repeats(logger, "Pages of the admin without a session store")
 
 #: What tokens and blocks are: their states in words.
 STATES: Final[dict[str, Promise]] = {
-    "active": gettext_lazy("in force"),
+    "active": gettext_lazy("active"),
     "expired": gettext_lazy("expired"),
     "revoked": gettext_lazy("revoked"),
     "lifted": gettext_lazy("lifted"),
@@ -90,11 +90,6 @@ def labelled(field: Any) -> Any:
         ):
             widget.attrs["aria-label"] = words % {"field": capfirst(field.label)}
     return field
-
-
-def changed(*fields: str) -> list[dict[str, Any]]:
-    """What Django's log keeps of a change of fields, given in English, so that everybody reads it in their language."""
-    return [{"changed": {"fields": list(fields)}}]
 
 
 def endpoint_field(db_field: Any) -> forms.ChoiceField:

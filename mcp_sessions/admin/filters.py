@@ -56,7 +56,7 @@ def problems(request: HttpRequest) -> Iterator[str]:
     """What is wrong with the filters in the address, in sentences. They say which users exist: see who asks first."""
     for parameter, allowed in ((ENDPOINT, conf.aliases()), (KIND, KINDS), (STATE, tuple(NARROWED))):
         if (value := request.GET.get(parameter)) is not None and value not in allowed:
-            yield _("“%(parameter)s” may be one of these: %(allowed)s. It is “%(value)s”.") % {
+            yield _("There is no %(parameter)s “%(value)s”. “%(parameter)s” may be %(allowed)s.") % {
                 "parameter": parameter,
                 "allowed": ", ".join(allowed),
                 "value": printable(value, 60),

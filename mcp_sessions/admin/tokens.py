@@ -33,7 +33,7 @@ def revoke(
     revoked = ended = 0
     failure: StoreUnavailable | None = None
     for token in queryset.filter(revoked=None):
-        modeladmin.log_change(request, token, common.changed("Revoked"))
+        modeladmin.log_change(request, token, "Revoked.")
         revoked += 1
         try:
             ended += revoke_token(token, by=request.user.get_username())
