@@ -145,7 +145,7 @@ def _block(
     }
     wanted = sorted((alias, value) for alias, value in whom if value and value != ANONYMOUS)
     by = request.user.get_username()
-    known = _blocked_since(selection.cut_off_ms, kind, by)
+    known = _blocked_since(selection.cut_off_ms, kind, by, duration)
     for alias, value in wanted[:MOST_AT_ONCE]:
         if (alias, storable(value)) not in known:
             blocks.block(
@@ -164,11 +164,19 @@ def _block(
         modeladmin.message_user(request, text, messages.SUCCESS if text is said[0] else messages.WARNING)
 
 
-def _blocked_since(moments_ms: Mapping[str, int], kind: str, by: str) -> set[tuple[str, str]]:
-    """Whom an operator has blocked at each endpoint since a moment: the page may be posted twice."""
+def _blocked_since(
+    moments_ms: Mapping[str, int], kind: str, by: str, duration: timedelta | None
+) -> set[tuple[str, str]]:
+    """Whom an operator has blocked at each endpoint since a moment, for as long: the page may be posted twice."""
     held = Block.objects.active().filter(kind=kind, by=by, endpoint__in=moments_ms)
     return {
         (each.endpoint, each.value)
         for each in held
-        if each.created.timestamp() * 1000 >= moments_ms[each.endpoint]
+        if each.created.timestamp() * 1000 >= moments_ms[each.endpoint] and _lasts(each, duration)
     }
+
+
+def _lasts(made: Block, duration: timedelta | None) -> bool:
+    if made.expires is None or duration is None:
+        return made.expires is None
+    return made.expires - made.created > duration - timedelta(seconds=1)  # two readings of the clock

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import SynchronousOnlyOperation
-from django.db.models import Q
+from django.core.exceptions import SynchronousOnlyOperation, ValidationError
+from django.db.models import Q, QuerySet
 from django.utils.module_loading import import_string
 
 from mcp_sessions.conf import Endpoint
+from mcp_sessions.texts import storable
 
 SUBJECT: Final = "oauth:"
 
@@ -52,7 +53,7 @@ def users_of(conf: Endpoint, principals: Iterable[str]) -> Mapping[str, Any]:
     if "." in mapping:
         found = {principal: _found(mapping, *subject) for principal, subject in named.items()}
         return {principal: user for principal, user in found.items() if user is not None}
-    subjects = {subject for _, subject in named.values()}
+    subjects = {storable(subject) for _, subject in named.values() if _with(mapping, subject) is not None}
     users = get_user_model()._default_manager.filter(**{f"{mapping}__in": subjects})
     by_value = defaultdict(list)
     for user in users:
@@ -71,11 +72,17 @@ def _found(mapping: str, issuer: str | None, subject: str) -> Any:
     if "." in mapping:
         find: Find = import_string(mapping)
         return find(issuer, subject)
-    try:
-        users = list(get_user_model()._default_manager.filter(**{mapping: subject})[:2])
-    except (ValueError, TypeError):
-        return None  # the subject does not fit the field, such as a number
+    matching = _with(mapping, subject)
+    users = [] if matching is None else list(matching[:2])
     return users[0] if len(users) == 1 and _is_called(users[0], mapping, subject) else None
+
+
+def _with(field: str, subject: str) -> "QuerySet[Any] | None":
+    """The users with this subject in the field; None if it cannot have it, such as a number "ann"."""
+    try:
+        return get_user_model()._default_manager.filter(**{field: storable(subject)})
+    except (ValueError, TypeError, ValidationError):
+        return None
 
 
 def _is_called(user: Any, mapping: str, subject: str) -> bool:

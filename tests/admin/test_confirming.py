@@ -215,6 +215,18 @@ def test_a_page_that_is_posted_twice_does_everything_once(
     assert Block.objects.count() == 1
 
 
+def test_who_goes_back_and_chooses_a_longer_block_gets_it(
+    guard: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_sessions.admin.actions.AT_ONCE", 0)
+    [session] = open_sessions([Opened(principal="user:1")])
+    page = guard.post(LIST, action(session) | BLOCK)
+    for duration in ("an hour", "a week", "until it is lifted", "a day", "until it is lifted"):
+        guard.post(LIST, answer(page, duration=duration))
+    lasting = [each.expires and (each.expires - each.created) for each in Block.objects.order_by("pk")]
+    assert [each and round(each.total_seconds() / 3600) for each in lasting] == [1, 7 * 24, None]
+
+
 def test_a_record_that_ended_after_the_question_is_said_to_be_gone(operator: Client) -> None:
     one, two = open_sessions([Opened(), Opened()])
     page = operator.post(LIST, action(one, two))

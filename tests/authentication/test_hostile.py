@@ -1,5 +1,6 @@
 """Hostile credentials and headers: what a browser is made to send, what a client pretends, what no parser expects."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -274,6 +275,21 @@ async def test_the_subject_of_a_token_becomes_djangos_user(ways: dict[str, Way],
     async with client() as http:
         assert (await whoami(http, "token", {"authorization": "Bearer ann-1"}))["name"] == "ann"
         assert (await whoami(http, "token", {"authorization": "Bearer bob-1"}))["name"] is None
+
+
+@pytest.mark.parametrize("field", ["pk", "username"])
+async def test_a_subject_that_no_user_can_have_is_nobodys_and_hides_no_other(
+    ways: dict[str, Way], settings: Settings, field: str
+) -> None:
+    ann = await User.objects.acreate(username="ann")
+    settings.MCP_SESSIONS = {"token": {**settings.MCP_SESSIONS["token"], "SUBJECT_TO_USER": field}}
+    known = str(getattr(ann, field))
+    subjects = ["no number", "\0", "\ud800", known]
+    principals = [f"oauth:{json.dumps([None, each])}" for each in subjects]
+    find = sync_to_async(find_user)
+    found = [await find(endpoint("token"), each) for each in principals]
+    assert found == [None] * 3 + [ann]
+    assert await sync_to_async(users_of)(endpoint("token"), principals) == {principals[-1]: ann}
 
 
 async def test_a_subject_that_several_users_have_is_nobodys(ways: dict[str, Way], settings: Settings) -> None:
