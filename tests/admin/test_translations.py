@@ -16,11 +16,30 @@ from tests.support.processes import ENVIRONMENT
 #: What pages say that is no text: what things are called in the tests, and what Django does not translate.
 DATA: Final = frozenset(
     # How the site and the clients, users and tools of the tests are called, and what they store.
-    "Library MCP over olga ada bob mallory laptop Floods default ping facts nobody odd web user name version".split()
+    [
+        "Library",
+        "MCP",
+        "over",
+        "olga",
+        "ada",
+        "bob",
+        "mallory",
+        "laptop",
+        "Floods",
+        "default",
+        "ping",
+        "facts",
+        "nobody",
+        "odd",
+        "web",
+        "user",
+        "name",
+        "version",
+    ]
     # What is stored is in English: the titles of entries of the audit, and the entries of Django's own log.
-    + "take inventory of Lifted".split()
+    + ["take", "inventory", "of", "Lifted"]
     # Other apps, in the sidebar.
-    + "Django OAuth Toolkit Access Applications Grants Id Refresh tokens Books".split()
+    + ["Django", "OAuth", "Toolkit", "Access", "Applications", "Grants", "Id", "Refresh", "tokens", "Books"]
 )
 #: Django's label of the box for searches is a picture whose name is not translated.
 DJANGOS: Final = {"Search"}
