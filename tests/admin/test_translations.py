@@ -15,31 +15,26 @@ from tests.support.processes import ENVIRONMENT
 
 #: What pages say that is no text: what things are called in the tests, and what Django does not translate.
 DATA: Final = frozenset(
-    # How the site and the clients, users and tools of the tests are called, and what they store.
-    [
-        "Library",
-        "MCP",
-        "over",
-        "olga",
-        "ada",
-        "bob",
-        "mallory",
-        "laptop",
-        "Floods",
-        "default",
-        "ping",
-        "facts",
-        "nobody",
-        "odd",
-        "web",
-        "user",
-        "name",
-        "version",
-    ]
-    # What is stored is in English: the titles of entries of the audit, and the entries of Django's own log.
-    + ["take", "inventory", "of", "Lifted"]
-    # Other apps, in the sidebar.
-    + ["Django", "OAuth", "Toolkit", "Access", "Applications", "Grants", "Id", "Refresh", "tokens", "Books"]
+    {
+        # How the site and the clients, users and tools of the tests are called, and what they store.
+        *("Library", "MCP", "over", "olga", "ada", "bob", "mallory", "nobody", "laptop", "Floods"),
+        *("default", "ping", "facts", "odd", "web", "user", "name", "version"),
+        # What is stored is in English: the titles of entries of the audit, and the entries of Django's own log.
+        *("take", "inventory", "of", "Lifted"),
+        # Other apps, in the sidebar.
+        *(
+            "Django",
+            "OAuth",
+            "Toolkit",
+            "Access",
+            "Applications",
+            "Grants",
+            "Id",
+            "Refresh",
+            "tokens",
+            "Books",
+        ),
+    }
 )
 #: Django's label of the box for searches is a picture whose name is not translated.
 DJANGOS: Final = {"Search"}
@@ -79,7 +74,7 @@ GERMAN: Final = {
     "filtered list": ("1 Sitzung von 2 Sitzungen.",),
     "detail": ("Sofort beenden (Sitzung)", "Vom Client gewählt", "Testbenachrichtigung senden"),
     "now": ("Was gerade läuft", "1 Aufruf, 0 offene Streams, 0 Listener."),
-    "processes": ("Ein Knoten ist ein Serverprozess.", "Auslaufen lassen"),
+    "processes": ("Ein Knoten ist ein Serverprozess.", "Leeren"),
     "overview": ("Was nicht stimmt", "Anfragen pro Minute"),
     "end-all": ("Das kann nicht rückgängig gemacht werden.",),
     "confirmation": ("Möchten Sie diesen Datensatz (Sitzung) wirklich sofort beenden?", "Ja, ich bin sicher"),
