@@ -56,6 +56,14 @@ def context(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, title: st
     }
 
 
+def address(modeladmin: Any, page: str, *args: object) -> str | None:
+    """A page of the same admin site; None if the site does not have it."""
+    try:
+        return reverse(f"admin:{page}", args=args, current_app=modeladmin.admin_site.name)
+    except NoReverseMatch:
+        return None
+
+
 def reach_of(request: HttpRequest) -> Reach:
     """Which of the endpoints answer that the address asks for, which are all if it names none.
 
@@ -72,14 +80,6 @@ def reach_of(request: HttpRequest) -> Reach:
 def fits_key(lookup: str, relation: str, value: Any) -> bool:
     """Whether a lookup is by something else, or by a key that databases take: they refuse longer numbers."""
     return lookup.partition("__")[0] != relation or not str(value).isdecimal() or len(value) <= KEY_DIGITS
-
-
-def address(modeladmin: Any, page: str, *args: object) -> str | None:
-    """A page of the same admin site; None if the site does not have it."""
-    try:
-        return reverse(f"admin:{page}", args=args, current_app=modeladmin.admin_site.name)
-    except NoReverseMatch:
-        return None
 
 
 def labelled(field: Any) -> Any:

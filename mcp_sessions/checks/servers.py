@@ -134,8 +134,8 @@ def check_request_state_keys(app_configs: Apps, **_: Any) -> Found:
             f"MCP_SESSIONS[{endpoint.alias!r}]: the request-state keys of {endpoint.server!r} do not come from "
             "SECRET_KEY. By default, the SDK uses a key of one process: the answer of a client of the modern era "
             "to a request of the server would be refused by every other process, and after a restart.",
-            "Build the server with MCPServer(..., request_state_security=mcp_sessions.security."
-            "request_state_security()). If all processes share your own keys, silence this check.",
+            "Give the MCPServer, or FastMCP, the argument request_state_security=mcp_sessions.security."
+            "request_state_security(). If all processes share your own keys, silence this check.",
         )
         for endpoint in endpoints()
         if caches.is_django_redis(endpoint.cache) and hosted.has_keys_of_its_own(endpoint.server)

@@ -236,7 +236,7 @@ def check_hosts(app_configs: Apps, **_: Any) -> Found:
 
 @register(TAG, deploy=True)
 def check_addresses(app_configs: Apps, **_: Any) -> Found:
-    """W032: limits for each address count the addresses of clients."""
+    """W032: Limits for each address count the addresses of clients."""
     told = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
     proxied = next((name for name in told if getattr(settings, name)), None)
     if proxied is None:

@@ -8,6 +8,7 @@ from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import NOBODY, identity_of
 from mcp_sessions.authentication.recheck import ended_with
+from mcp_sessions.conf import Endpoint
 from mcp_sessions.current import current_request
 from mcp_sessions.errors import TooManySessions
 from mcp_sessions.http.headers import accepts, post_rejection
@@ -51,13 +52,7 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     """
     conf, headers = runtime.context.conf(), dict(scope["headers"])
     json_only, accept = conf.response == "json", headers.get(b"accept", b"")
-    content_type = headers.get(b"content-type", b"")
-    # As the SDK compares it. What it does not refuse is answered here, where all that bounds requests is.
-    is_json = content_type.lower().startswith(b"application/json")
-    rejection = post_rejection(b"application/json" if is_json else content_type, accept, json_only=json_only)
-    declared = headers.get(b"content-length", b"0")
-    too_large = declared.isdigit() and int(declared) > conf.max_body
-    if rejection is not None or too_large or scope["method"] != "POST":
+    if scope["method"] != "POST" or _is_refused_by_headers(headers, conf, json_only=json_only):
         return await runtime.server.serve_modern(scope, receive, send)
     received = await _received(receive, conf.max_body)
     if received[-1]["type"] == "http.disconnect":
@@ -86,6 +81,19 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
     if not isinstance(message, jsonrpc.Request) or (listens and not accepts(accept)[1]):
         return await runtime.server.serve_modern(scope, _Again(received, receive), send)
     del received  # a request lives as long as its handler
+    await _call(runtime, message, current, scope, receive, send)
+
+
+async def _call(
+    runtime: Runtime,
+    message: jsonrpc.Request,
+    current: SessionlessRequest,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Run the handler of a request, and send its answer."""
+    listens = message.method == LISTEN
     runtime.callers.count(current.principal, current.meta, jsonrpc.call_name(message))
     exchange = ModernExchange(
         request=message,
@@ -96,8 +104,8 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
         principal=current.principal,
         meta=current.meta,
         note=runtime.observing.note,
-        json_only=json_only and not listens,
-        max_seconds=identity.seconds_left() if listens else inf,
+        json_only=current.conf.response == "json" and not listens,
+        max_seconds=current.identity.seconds_left() if listens else inf,
     )
     runtime.modern.add(exchange)
     try:
@@ -107,6 +115,17 @@ async def _answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) 
             await exchange.run()
     finally:
         runtime.modern.discard(exchange)
+
+
+def _is_refused_by_headers(headers: dict[bytes, bytes], conf: Endpoint, *, json_only: bool) -> bool:
+    """Whether the SDK refuses a POST by its headers."""
+    content_type, accept = headers.get(b"content-type", b""), headers.get(b"accept", b"")
+    # As the SDK compares it. What it does not refuse is answered here, where all that bounds requests is.
+    if content_type.lower().startswith(b"application/json"):
+        content_type = b"application/json"
+    declared = headers.get(b"content-length", b"0")
+    too_large = declared.isdigit() and int(declared) > conf.max_body
+    return too_large or post_rejection(content_type, accept, json_only=json_only) is not None
 
 
 async def _run_listener(

@@ -33,7 +33,7 @@ def test_every_page_fits_on_a_phone_in_german(german: Admin) -> None:
             ("list", "", "2 Sitzungen"),
             ("detail", f"{sessions[1].fingerprint}/change/", "Vom Client gewählt"),
             ("now", "now/", "Was gerade läuft"),
-            ("nodes", "processes/", "wird geleert"),
+            ("nodes", "processes/", "leert sich"),
             ("overview", "overview/", "Was nicht stimmt"),
             ("end-all", "end-all/", "rückgängig"),
         ):
