@@ -1,6 +1,7 @@
 """The Django app: label `mcp_sessions`."""
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy
 
 
 class MCPSessionsConfig(AppConfig):
@@ -10,7 +11,7 @@ class MCPSessionsConfig(AppConfig):
 
     name = "mcp_sessions"
     default_auto_field = "django.db.models.BigAutoField"
-    verbose_name = "MCP sessions"
+    verbose_name = gettext_lazy("MCP sessions")
 
     def ready(self) -> None:
         from mcp_sessions import checks, misrouted  # noqa: F401 - importing it registers the checks

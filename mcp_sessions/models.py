@@ -5,6 +5,7 @@ from typing import Any, Final, NoReturn
 
 from django.db import models
 from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.authentication.blocks import Block
@@ -16,7 +17,7 @@ from mcp_sessions.inventory.doing import Doing
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.inventory.principals import Named, names_of
 from mcp_sessions.inventory.queryset import SessionQuerySet
-from mcp_sessions.records import WORDS, Session
+from mcp_sessions.records import Session
 from mcp_sessions.store.calls.recent import Recent
 
 __all__ = ["AuditEntry", "Block", "EndingJob", "MCPSession", "PersonalToken"]
@@ -41,11 +42,11 @@ class MCPSession(models.Model):
     """
 
     fingerprint = models.CharField(primary_key=True, max_length=64)
-    endpoint = models.CharField(max_length=255)
-    client_name = models.CharField("client", max_length=255)
-    protocol_version = models.CharField("protocol", max_length=32)
-    principal = models.CharField(max_length=255)
-    last_activity = models.DateTimeField()
+    endpoint = models.CharField(gettext_lazy("endpoint"), max_length=255)
+    client_name = models.CharField(gettext_lazy("client"), max_length=255)
+    protocol_version = models.CharField(gettext_lazy("protocol"), max_length=32)
+    principal = models.CharField(gettext_lazy("principal"), max_length=255)
+    last_activity = models.DateTimeField(gettext_lazy("last activity"))
 
     #: The complete record. One that is gone has none.
     record: Session
@@ -56,15 +57,15 @@ class MCPSession(models.Model):
     #: What it does now, and what its last request did; None where that is not known.
     doing: Doing | None = None
     recent: Recent | None = None
-    #: What it is, on one line.
+    #: What a record that is gone was, on one line.
     _title: str = ""
 
     objects = SessionManager()
 
     class Meta:
         managed = False
-        verbose_name = "record"
-        verbose_name_plural = "records"
+        verbose_name = gettext_lazy("record")
+        verbose_name_plural = gettext_lazy("records")
         ordering = ("-last_activity",)
         base_manager_name = "objects"
         default_permissions = ("view",)
@@ -75,7 +76,7 @@ class MCPSession(models.Model):
         )
 
     def __str__(self) -> str:
-        return self._title
+        return self._title or self._describe()
 
     def save(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise MCPSessionsError("Records are created while requests are served, and kept in their store.")
@@ -113,7 +114,6 @@ class MCPSession(models.Model):
         session._state.adding = False
         session.record, session.recent = record, row.recent
         session.principal_name, session.principal_user = principal.name, principal.user
-        session._title = session._describe()
         return session
 
     @cached_property
@@ -134,7 +134,7 @@ class MCPSession(models.Model):
     @property
     def kind_word(self) -> str:
         """What people call a record of its kind: "session", "user state"."""
-        return WORDS[self.record.kind][0]
+        return str(kinds.NAMES[self.record.kind][0])
 
     @property
     def kind_with_label(self) -> str:

@@ -3,17 +3,18 @@
 Nothing can be added or changed.
 """
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
-from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import translation
+from django.utils.translation import gettext as _
 
 from mcp_sessions import conf
 from mcp_sessions.admin import (
@@ -27,7 +28,7 @@ from mcp_sessions.admin import (
     overview,
 )
 from mcp_sessions.admin.actions import force_expire
-from mcp_sessions.admin.audit import AuditEntryAdmin, EndingJobAdmin
+from mcp_sessions.admin.audit import AuditEntryAdmin, EndingJobAdmin, HistoryLine
 from mcp_sessions.admin.blocks import BlockAdmin, force_expire_and_block
 from mcp_sessions.admin.changelist import RecordChangeList
 from mcp_sessions.admin.columns import SECTIONS, RecordColumns
@@ -35,9 +36,10 @@ from mcp_sessions.admin.live_columns import LiveColumns
 from mcp_sessions.admin.tokens import PersonalTokenAdmin
 from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
 from mcp_sessions.inventory import search
-from mcp_sessions.inventory.kinds import EXPLANATIONS
+from mcp_sessions.inventory.display import ENGLISH
+from mcp_sessions.inventory.kinds import EXPLANATIONS, NAMES
 from mcp_sessions.models import AuditEntry, Block, EndingJob, MCPSession, PersonalToken
-from mcp_sessions.records import KINDS, WORDS, Kind
+from mcp_sessions.records import KINDS
 from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.texts import storable
 
@@ -57,7 +59,7 @@ else:
 
 
 #: The kinds of records in words, and what each is.
-_EXPLANATIONS: Final = [(WORDS[kind][0], EXPLANATIONS[kind].is_) for kind in KINDS]
+_EXPLANATIONS: Final = [(NAMES[kind][0], EXPLANATIONS[kind].is_) for kind in KINDS]
 
 
 @admin.register(MCPSession)
@@ -149,7 +151,9 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         seen = [name for each in filters.surroundings_of(request).values() for name in each.clients]
         found = search.search(text, chosen, seen)
         if found.ambiguous:
-            self.message_user(request, "More clients or users match than are shown. Type more of the name.")
+            self.message_user(
+                request, _("More clients or users match than are shown. Type more of the name.")
+            )
         return queryset.matching(found.matches), False
 
     def get_object(
@@ -186,7 +190,7 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
             "explanations": _EXPLANATIONS,
             "can_expire": self.has_expire_permission(request),
             "can_export": self.has_export_permission(request),
-            "title": "MCP sessions",
+            "title": _("MCP sessions"),
             "away": common.reach_of(request).away,
         }
         if request.method == "GET":
@@ -195,7 +199,8 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         try:
             return super().changelist_view(request, {**context, **(extra_context or {})})
         except UnsupportedLookup as error:
-            self.message_user(request, f"{error} The filters were cleared.", messages.WARNING)
+            text = _("%(error)s The filters were cleared.") % {"error": error}
+            self.message_user(request, text, messages.WARNING)
             return HttpResponseRedirect(request.path)
 
     @common.explains_store_outages
@@ -278,7 +283,8 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
 
     def api_view(self, request: HttpRequest) -> HttpResponse:
         """A page of the filtered list as JSON."""
-        return exporting.api(self, request)
+        with translation.override(ENGLISH):  # it is for programs
+            return exporting.api(self, request)
 
     @common.explains_store_outages
     def nodes_view(self, request: HttpRequest) -> HttpResponse:
@@ -302,9 +308,11 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
 
     def _gone(self, request: HttpRequest, fingerprint: str) -> HttpResponseRedirect:
         """Redirect to the history of a record that was force-expired here, otherwise to the list."""
-        page, args, text = "changelist", [], "This record no longer exists: it was ended, or it expired."
+        page, args = "changelist", []
+        text = _("This record no longer exists: it was ended, or it expired.")
         if _newest_entry(fingerprint) is not None:
-            page, args, text = "history", [fingerprint], "This record was force-expired; see below."
+            page, args = "history", [fingerprint]
+            text = _("This record was force-expired; see below.")
         self.message_user(request, text, messages.WARNING)
         name = f"admin:{self._url_name}_{page}"
         return HttpResponseRedirect(reverse(name, args=args, current_app=self.admin_site.name))
@@ -320,29 +328,6 @@ def register(site: admin.AdminSite) -> None:
     site.register(EndingJob, EndingJobAdmin)
     site.register(Block, BlockAdmin)
     site.register(PersonalToken, PersonalTokenAdmin)
-
-
-class HistoryLine:
-    """An entry of the audit as the page of an object's history shows one of Django's log."""
-
-    def __init__(self, entry: AuditEntry) -> None:
-        self.action_time = entry.when
-        self.user = get_user_model()(**{get_user_model().USERNAME_FIELD: entry.by})
-        self._entry = entry
-
-    def get_change_message(self) -> str:
-        entry = self._entry
-        facts = {
-            "Kind": entry.kind and WORDS[cast("Kind", entry.kind)][0],
-            "Client": entry.client,
-            "Principal": entry.principal_name,
-            "Endpoint": entry.endpoint,
-            "Reason": entry.reason,
-            "Job": entry.job_id,
-        }
-        return " ".join(
-            [f"{entry.done.capitalize()}.", *(f"{name}: {text}." for name, text in facts.items() if text)]
-        )
 
 
 def _newest_entry(fingerprint: str) -> AuditEntry | None:

@@ -12,11 +12,14 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from mcp_sessions.admin import common
 from mcp_sessions.admin.confirming import ask, confirmed, is_across, selected_by
 from mcp_sessions.audit.models import ENDED, FINISHED, EndingJob
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.inventory.display import number
 from mcp_sessions.inventory.kinds import counted
 from mcp_sessions.jobs import driving
 from mcp_sessions.jobs.selection import Snapshot
@@ -28,7 +31,9 @@ from mcp_sessions.records import Kind
 AT_ONCE: Final = 1.5
 
 
-@admin.action(permissions=["expire"], description="Force-expire selected %(verbose_name_plural)s")
+@admin.action(
+    permissions=["expire"], description=gettext_lazy("Force-expire selected %(verbose_name_plural)s")
+)
 def force_expire(
     modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, queryset: Any
 ) -> TemplateResponse | HttpResponseRedirect | None:
@@ -50,7 +55,7 @@ def expire(
     job = driving.begin(taken, by=request.user.get_username(), reason=reason_of(request))
     picked = [fingerprint for source in taken.selection.sources for fingerprint in source.picked]
     reason = f" Reason: {job.reason}" if job.reason else ""
-    log(request, job, f"Force-expired: {job.described}, {job}.{reason}", fingerprints=picked)
+    log(request, job, f"Force-expired: {job.described}, job {job.pk}.{reason}", fingerprints=picked)
     return carry_out(modeladmin, request, job, _success)
 
 
@@ -71,7 +76,8 @@ def carry_out(
         job = driving.drive(job, seconds=AT_ONCE)
     except StoreUnavailable:
         url = _page_of(modeladmin, request, job).url
-        text = format_html('The session store went away. <a href="{}">Go on with {}</a>', url, job)
+        go_on = format_html('<a href="{}">{}</a>', url, _("Go on with %(job)s") % {"job": job})
+        text = format_html("{} {}", _("The session store went away."), go_on)
         modeladmin.message_user(request, text, messages.ERROR)
         raise
     if job.state != FINISHED:
@@ -79,9 +85,13 @@ def carry_out(
     if said := words(job):
         modeladmin.message_user(request, said, messages.SUCCESS)
     if job.gone:
-        were = "record was" if job.gone == 1 else "records were"
-        modeladmin.message_user(request, f"{job.gone:,} {were} already gone.", messages.WARNING)
+        modeladmin.message_user(request, already_gone(job.gone), messages.WARNING)
     return None
+
+
+def already_gone(records: int) -> str:
+    text = ngettext("%(number)s record was already gone.", "%(number)s records were already gone.", records)
+    return text % {"number": number(records)}
 
 
 def _page_of(
@@ -91,10 +101,10 @@ def _page_of(
     page = common.address(modeladmin, PAGE, job.pk)
     if page is not None:
         return HttpResponseRedirect(page)
-    text = (
-        f"This admin site has no pages of jobs. Go on with manage.py mcp_sessions jobs resume {job.pk}, and register "
+    text = _(
+        "This admin site has no pages of jobs. Go on with manage.py mcp_sessions jobs resume %(number)s, and register "
         "EndingJob."
-    )
+    ) % {"number": job.pk}
     modeladmin.message_user(request, text, messages.WARNING)
     site = modeladmin.admin_site.name
     return HttpResponseRedirect(reverse("admin:mcp_sessions_mcpsession_changelist", current_app=site))
@@ -122,11 +132,15 @@ def log(request: HttpRequest, job: EndingJob, text: str, *, fingerprints: Sequen
 
 def _success(job: EndingJob) -> str:
     if not job.ended:
-        return "" if job.gone else "Nothing was left to end."
+        return "" if job.gone else _("Nothing was left to end.")
     # A job that fits into one request has few entries.
     kinds = entries().filter(job=job, outcome=ENDED).values_list("kind", flat=True)
-    them = "it" if job.ended == 1 else "them"
-    return f"Force-expired {counted(_by_kind(kinds))}. No node serves {them} any more."
+    text = ngettext(
+        "Force-expired %(records)s. No node serves it any more.",
+        "Force-expired %(records)s. No node serves them any more.",
+        job.ended,
+    )
+    return text % {"records": counted(_by_kind(kinds))}
 
 
 def _by_kind(kinds: Iterable[str]) -> Mapping[Kind, int]:

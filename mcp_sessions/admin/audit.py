@@ -1,9 +1,10 @@
 """What operators did, and the jobs that end records, in the admin. Nothing can be added, changed or deleted."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
@@ -14,6 +15,9 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions import conf
 from mcp_sessions.admin import common
@@ -28,9 +32,10 @@ from mcp_sessions.audit.models import (
     EndingJob,
 )
 from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
+from mcp_sessions.inventory.kinds import NAMES
 from mcp_sessions.inventory.principals import principal_named
 from mcp_sessions.jobs import driving, table
-from mcp_sessions.records import FINGERPRINT_PREFIX, KINDS, WORDS
+from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX, KINDS, Kind
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -64,47 +69,47 @@ class _Choice(admin.SimpleListFilter):
 
 
 class ActionFilter(_Choice):
-    title = parameter_name = "action"
+    title, parameter_name = gettext_lazy("action"), "action"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return list(ACTIONS.items())
+        return [(action, str(word)) for action, word in ACTIONS.items()]
 
 
 class OutcomeFilter(_Choice):
-    title = parameter_name = "outcome"
+    title, parameter_name = gettext_lazy("outcome"), "outcome"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return list(OUTCOMES.items())
+        return [(outcome, str(word)) for outcome, word in OUTCOMES.items()]
 
 
 class KindFilter(_Choice):
-    title = parameter_name = "kind"
+    title, parameter_name = gettext_lazy("kind"), "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(kind, WORDS[kind][0]) for kind in KINDS]
+        return [(kind, str(NAMES[kind][0])) for kind in KINDS]
 
 
 class EndpointFilter(_Choice):
-    title = parameter_name = "endpoint"
+    title, parameter_name = gettext_lazy("endpoint"), "endpoint"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(alias, alias) for alias in conf.aliases()] if len(conf.aliases()) > 1 else []
 
 
 class WhenFilter(admin.SimpleListFilter):
-    title = parameter_name = "when"
+    title, parameter_name = gettext_lazy("when"), "when"
     ages: Final = {
-        "hour": ("Last hour", timedelta(hours=1)),
-        "day": ("Last day", timedelta(days=1)),
-        "week": ("Last week", timedelta(days=7)),
-        "month": ("Last 30 days", timedelta(days=30)),
+        "hour": (gettext_lazy("Last hour"), timedelta(hours=1)),
+        "day": (gettext_lazy("Last day"), timedelta(days=1)),
+        "week": (gettext_lazy("Last week"), timedelta(days=7)),
+        "month": (gettext_lazy("Last 30 days"), timedelta(days=30)),
     }
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(value, title) for value, (title, _) in self.ages.items()]
+        return [(value, str(title)) for value, (title, _age) in self.ages.items()]
 
     def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
-        _, age = self.ages.get(self.value() or "", ("", None))
+        _title, age = self.ages.get(self.value() or "", ("", None))
         return queryset if age is None else queryset.filter(when__gte=timezone.now() - age)
 
 
@@ -136,10 +141,14 @@ class _ReadOnly(ModelAdmin):
 class AuditEntryAdmin(_ReadOnly):
     """Viewing needs `view_auditentry`."""
 
-    list_display = ("when", "title", "done", "principal_name", "client", "by", "reason", "of_job")
+    list_display = ("when", "title", "done", "user", "client", "by", "reason", "of_job")
     list_filter = (WhenFilter, ActionFilter, OutcomeFilter, KindFilter, EndpointFilter)
+    fields = (
+        *("when", "shown_action", "shown_outcome", "fingerprint", "shown_kind", "title", "endpoint"),
+        *("principal", "user", "client", "by", "reason", "job", "batch"),
+    )
     search_fields = ("fingerprint",)
-    search_help_text = (
+    search_help_text = gettext_lazy(
         "Search by a fingerprint or its first 8 digits, a principal, or the whole name of a user or operator."
     )
 
@@ -159,16 +168,33 @@ class AuditEntryAdmin(_ReadOnly):
         allowed = lookup in ("fingerprint", "job") or super().lookup_allowed(lookup, value, request)
         return allowed and common.fits_key(lookup, "job", value)
 
-    @admin.display(description="job")
+    @admin.display(description=gettext_lazy("action"))
+    def shown_action(self, obj: AuditEntry) -> str:
+        return str(ACTIONS.get(obj.action, obj.action))
+
+    @admin.display(description=gettext_lazy("outcome"))
+    def shown_outcome(self, obj: AuditEntry) -> str:
+        return str(OUTCOMES.get(obj.outcome, obj.outcome))
+
+    @admin.display(description=gettext_lazy("kind"))
+    def shown_kind(self, obj: AuditEntry) -> str:
+        """Of what it is about: a record, or a block."""
+        names = {kind: singular for kind, (singular, _plural) in NAMES.items()} | {"block": _("block")}
+        return str(names.get(obj.kind, obj.kind))
+
+    @admin.display(description=gettext_lazy("user"))
+    def user(self, obj: AuditEntry) -> str:
+        return _("anonymous") if obj.principal == ANONYMOUS else obj.principal_name
+
+    @admin.display(description=gettext_lazy("job"))
     def of_job(self, obj: AuditEntry) -> SafeString | str:
         if obj.job_id is None:
             return ""
+        words = _("job %(number)s") % {"number": obj.job_id}
         address = common.address(self, "mcp_sessions_endingjob_change", obj.job_id)
-        if address is None:
-            return f"job {obj.job_id}"
-        return format_html('<a href="{}">job {}</a>', address, obj.job_id)
+        return words if address is None else format_html('<a href="{}">{}</a>', address, words)
 
-    @admin.display(description="what")
+    @admin.display(description=gettext_lazy("what"))
     def done(self, obj: AuditEntry) -> str:
         return obj.done
 
@@ -177,7 +203,11 @@ class AuditEntryAdmin(_ReadOnly):
 class EndingJobAdmin(_ReadOnly):
     """Viewing needs `view_endingjob`, or what ending records needs; resuming and stopping a job need the latter."""
 
-    list_display = ("__str__", "created", "state", "described", "ended", "expected", "by", "reason")
+    list_display = ("__str__", "created", "shown_state", "described", "ended", "expected", "by", "reason")
+
+    @admin.display(description=gettext_lazy("state"))
+    def shown_state(self, obj: EndingJob) -> str:
+        return obj.state_word
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[EndingJob]":
         found: QuerySet[EndingJob] = super().get_queryset(request)
@@ -202,12 +232,12 @@ class EndingJobAdmin(_ReadOnly):
             raise PermissionDenied
         job = table.jobs().filter(pk=pk).first()
         if job is None:
-            raise Http404(f"There is no job {pk}.")
+            raise Http404(_("There is no job %(number)s.") % {"number": pk})
         if request.method == "POST":
             return self._act(request, job)
         is_open = job.state in (RUNNING, STOPPING)
         problem = job.problem if job.state == FINISHED else table.obstacle(job) or job.problem
-        context = common.context(self, request, f"{str(job).capitalize()}: {job.described}") | {
+        context = common.context(self, request, f"{capfirst(str(job))}: {job.described}") | {
             "job": job,
             "problem": problem,
             "goes_on": is_open and not table.obstacle(job),
@@ -253,3 +283,26 @@ class EndingJobAdmin(_ReadOnly):
 
 def _wants_json(request: HttpRequest) -> bool:
     return request.headers.get("Accept") == "application/json"
+
+
+class HistoryLine:
+    """An entry of the audit as the page of an object's history shows one of Django's log."""
+
+    def __init__(self, entry: AuditEntry) -> None:
+        self.action_time = entry.when
+        self.user = get_user_model()(**{get_user_model().USERNAME_FIELD: entry.by})
+        self._entry = entry
+
+    def get_change_message(self) -> str:
+        entry = self._entry
+        facts = {
+            _("Kind: %(what)s."): entry.kind and NAMES[cast("Kind", entry.kind)][0],
+            _("Client: %(what)s."): entry.client,
+            _("Principal: %(what)s."): entry.principal_name,
+            _("Endpoint: %(what)s."): entry.endpoint,
+            _("Reason: %(what)s."): entry.reason,
+            _("Job: %(what)s."): entry.job_id,
+        }
+        return " ".join(
+            [f"{capfirst(entry.done)}.", *(form % {"what": what} for form, what in facts.items() if what)]
+        )

@@ -10,12 +10,16 @@ from django.db.models import Field, QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from mcp_sessions import blocks, conf
+from mcp_sessions import blocks
 from mcp_sessions.admin import common
 from mcp_sessions.admin.actions import expire, reason_of
 from mcp_sessions.admin.confirming import ask, confirmed, is_across, selected_by
 from mcp_sessions.blocks import BlockKind
+from mcp_sessions.inventory.display import number
 from mcp_sessions.jobs.selection import Selection
 from mcp_sessions.models import Block, MCPSession
 from mcp_sessions.records import ANONYMOUS
@@ -26,13 +30,13 @@ if TYPE_CHECKING:
 else:
     ModelAdmin = admin.ModelAdmin
 
-#: How long a block may last that is made with the action, in words; None: until it is lifted.
-_DURATIONS: Final[Mapping[str, timedelta | None]] = {
-    "an hour": timedelta(hours=1),
-    "a day": timedelta(days=1),
-    "a week": timedelta(weeks=1),
-    "30 days": timedelta(days=30),
-    "until it is lifted": None,
+#: How long a block may last that is made with the action, by the value of the field; None: until it is lifted.
+_DURATIONS: Final[Mapping[str, tuple[Promise, timedelta | None]]] = {
+    "an hour": (gettext_lazy("an hour"), timedelta(hours=1)),
+    "a day": (gettext_lazy("a day"), timedelta(days=1)),
+    "a week": (gettext_lazy("a week"), timedelta(weeks=1)),
+    "30 days": (gettext_lazy("30 days"), timedelta(days=30)),
+    "until it is lifted": (gettext_lazy("until it is lifted"), None),
 }
 #: Records, the last used first, of which the action takes principals or client names.
 MOST_READ: Final = 5_000
@@ -40,7 +44,7 @@ MOST_READ: Final = 5_000
 MOST_AT_ONCE: Final = 100
 
 
-@admin.action(permissions=["change"], description="Lift selected blocks")
+@admin.action(permissions=["change"], description=gettext_lazy("Lift selected blocks"))
 def lift(modeladmin: "BlockAdmin", request: HttpRequest, queryset: "QuerySet[Block]") -> None:
     """Serve again whoever was refused, on every process."""
     chosen = list(queryset)
@@ -48,7 +52,9 @@ def lift(modeladmin: "BlockAdmin", request: HttpRequest, queryset: "QuerySet[Blo
         if each.state == "active":
             modeladmin.log_change(request, each, "Lifted.")
     lifted = blocks.unblock(chosen, by=request.user.get_username())
-    modeladmin.message_user(request, f"Blocks lifted: {lifted}.", messages.SUCCESS)
+    modeladmin.message_user(
+        request, _("Blocks lifted: %(number)s.") % {"number": number(lifted)}, messages.SUCCESS
+    )
 
 
 @admin.register(Block)
@@ -60,14 +66,14 @@ class BlockAdmin(ModelAdmin):
     list_filter = ("kind", "lifted", "expires")
     fields = ("kind", "value", "endpoint", "expires", "reason")
     search_fields = ("value", "reason", "by")
-    search_help_text = "Search by what is blocked, the reason, or who has blocked it."
+    search_help_text = gettext_lazy("Search by what is blocked, the reason, or who has blocked it.")
 
     class Media:
         css: Final = {"all": ("mcp_sessions/admin.css",)}
 
-    @admin.display(description="state")
+    @admin.display(description=gettext_lazy("state"))
     def state(self, obj: Block) -> str:
-        return obj.state
+        return str(common.STATES[obj.state])
 
     def has_delete_permission(self, request: HttpRequest, obj: Block | None = None) -> bool:
         return False
@@ -83,8 +89,7 @@ class BlockAdmin(ModelAdmin):
 
     def formfield_for_dbfield(self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "endpoint":
-            choices = [("", "every endpoint"), *((alias, alias) for alias in conf.aliases())]
-            return forms.ChoiceField(choices=choices, required=False)
+            return common.endpoint_field(db_field)
         if db_field.name == "value":
             kwargs["widget"] = forms.TextInput(attrs={"size": 60})
         return common.labelled(super().formfield_for_dbfield(db_field, request, **kwargs))
@@ -95,7 +100,9 @@ class BlockAdmin(ModelAdmin):
             blocks.save(obj)
 
 
-@admin.action(permissions=["block"], description="Force-expire selected %(verbose_name_plural)s and block")
+@admin.action(
+    permissions=["block"], description=gettext_lazy("Force-expire selected %(verbose_name_plural)s and block")
+)
 def force_expire_and_block(
     modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, queryset: Any
 ) -> TemplateResponse | HttpResponseRedirect | None:
@@ -108,18 +115,18 @@ def force_expire_and_block(
         page = ask(modeladmin, request, selected, across=is_across(request))
         page.context_data = (page.context_data or {}) | {
             "action": force_expire_and_block.__name__,
-            "durations": list(_DURATIONS),
+            "durations": {value: words for value, (words, _duration) in _DURATIONS.items()},
         }
         return page
     kind, duration = request.POST.get("block"), request.POST.get("duration", next(iter(_DURATIONS)))
     if kind not in ("principal", "client") or duration not in _DURATIONS:
-        said = "Nothing was done: choose whom to block, and for how long."
+        said = _("Nothing was done: choose whom to block, and for how long.")
         modeladmin.message_user(request, said, messages.ERROR)
         return None
     taken = confirmed(modeladmin, request, lambda: selected_by(modeladmin, request, queryset))
     if taken is None:
         return None
-    _block(modeladmin, request, taken.selection, cast("BlockKind", kind), _DURATIONS[duration])
+    _block(modeladmin, request, taken.selection, cast("BlockKind", kind), _DURATIONS[duration][1])
     return expire(modeladmin, request, taken)
 
 
@@ -144,13 +151,15 @@ def _block(
             blocks.block(
                 kind, value, duration=duration, endpoint=alias, reason=reason_of(request)[:200], by=by
             )
-    said = [f"Blocked: {min(len(wanted), MOST_AT_ONCE)}."]
+    said = [_("Blocked: %(number)s.") % {"number": number(min(len(wanted), MOST_AT_ONCE))}]
     if len(wanted) < len(whom):
-        said.append("Clients that are anonymous, or have no name, were not blocked.")
+        said.append(_("Clients that are anonymous, or have no name, were not blocked."))
     if len(wanted) > MOST_AT_ONCE:
-        said.append(f"{MOST_AT_ONCE} are blocked at a time. The others were not.")
+        text = _("%(number)s are blocked at a time. The others were not.")
+        said.append(text % {"number": number(MOST_AT_ONCE)})
     if more:
-        said.append(f"Only the {MOST_READ:,} records that were used last were looked at for whom to block.")
+        text = _("Only the %(number)s records that were used last were looked at for whom to block.")
+        said.append(text % {"number": number(MOST_READ)})
     for text in said:
         modeladmin.message_user(request, text, messages.SUCCESS if text is said[0] else messages.WARNING)
 

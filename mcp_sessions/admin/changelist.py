@@ -7,10 +7,11 @@ from typing import Any, Final, Literal
 from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
 from django.db.models.expressions import Combinable
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from mcp_sessions.admin import filters
 from mcp_sessions.inventory.doing import doing_of
-from mcp_sessions.inventory.kinds import counted
+from mcp_sessions.inventory.kinds import counted, counted_records
 from mcp_sessions.inventory.listing import LocatedPage, entry_of, entry_text
 from mcp_sessions.records import Kind
 
@@ -80,8 +81,8 @@ class RecordChangeList(ChangeList):
     def counted(self) -> str:
         """How many records match, in words."""
         total = self.page.total
-        words = counted(self.page.counts) if total else "0 records"
-        return words if self.page.exact else f"at least {words}"
+        words = counted(self.page.counts) if total else counted_records(0)
+        return words if self.page.exact else _("at least %(records)s") % {"records": words}
 
     @property
     def everything(self) -> str:
@@ -121,5 +122,5 @@ class RecordChangeList(ChangeList):
         """The address of the list in the other order, and what that is called."""
         column = self.activity_column
         if self.get_ordering_field_columns()[column] == "asc":
-            return self.get_query_string(remove=[ORDER_VAR]), "Newest first"
-        return self.get_query_string({ORDER_VAR: str(column)}), "Oldest first"
+            return self.get_query_string(remove=[ORDER_VAR]), _("Newest first")
+        return self.get_query_string({ORDER_VAR: str(column)}), _("Oldest first")

@@ -10,8 +10,10 @@ from math import ceil, log10
 from typing import Final
 
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 _WIDTH: Final = 560
 _HEIGHT: Final = 170
@@ -45,7 +47,7 @@ class Chart:
     lines: Sequence[Line]
     #: When each step begins.
     starts: Sequence[datetime]
-    #: How times below it are written, as `strftime` has it.
+    #: How times below it are written, as the filter `date` has it.
     time_format: str
     #: How a value is written.
     shown: Callable[[float], str]
@@ -69,10 +71,14 @@ class Chart:
     def _line_in_words(self, line: Line) -> str:
         known = [(value, number) for number, value in enumerate(line.values) if value is not None]
         if not known:
-            return f"{line.label}: nothing was measured."
+            return _("%(line)s: nothing was measured.") % {"line": line.label}
         highest, number = max(known)
-        when = self._time(self.starts[number])
-        return f"{line.label}: {self.shown(known[-1][0])} at last, {self.shown(highest)} at most, at {when}."
+        return _("%(line)s: %(last)s at last, %(most)s at most, at %(time)s.") % {
+            "line": line.label,
+            "last": self.shown(known[-1][0]),
+            "most": self.shown(highest),
+            "time": self._time(self.starts[number]),
+        }
 
     def _uppermost(self) -> float:
         """What the uppermost line across stands for: a round number, at least the highest value."""
@@ -121,4 +127,4 @@ class Chart:
         return _LEFT + (_RIGHT - _LEFT) * step / max(1, len(self.starts) - 1)
 
     def _time(self, moment: datetime) -> str:
-        return timezone.localtime(moment).strftime(self.time_format)
+        return date_format(timezone.localtime(moment), self.time_format)

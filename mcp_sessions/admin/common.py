@@ -5,15 +5,18 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
+from django import forms
 from django.contrib import admin
 from django.db import router
 from django.db.transaction import non_atomic_requests
-from django.forms import SplitDateTimeField
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
+from django.utils.functional import Promise
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions import conf
 from mcp_sessions.audit.models import EndingJob
@@ -26,6 +29,13 @@ logger: Final = logging.getLogger(__name__)
 #: Pages refresh themselves: one line for an outage, not for each.
 _away: Final = Repeats(logger, "Pages of the admin without a session store")
 
+#: What tokens and blocks are: their states in words.
+STATES: Final[dict[str, Promise]] = {
+    "active": gettext_lazy("active"),
+    "expired": gettext_lazy("expired"),
+    "revoked": gettext_lazy("revoked"),
+    "lifted": gettext_lazy("lifted"),
+}
 #: Digits of the key of a row that every database takes.
 KEY_DIGITS: Final = 18
 #: Where what was found of a request's endpoints is kept.
@@ -74,10 +84,18 @@ def fits_key(lookup: str, relation: str, value: Any) -> bool:
 
 def labelled(field: Any) -> Any:
     """A form's field. The inputs of a date and a time get the names that Django does not give them."""
-    if isinstance(field, SplitDateTimeField):
-        for widget, part in zip(field.widget.widgets, ("date", "time"), strict=True):
-            widget.attrs["aria-label"] = f"{capfirst(field.label)}, {part}"
+    if isinstance(field, forms.SplitDateTimeField):
+        for widget, words in zip(
+            field.widget.widgets, (_("%(field)s, date"), _("%(field)s, time")), strict=True
+        ):
+            widget.attrs["aria-label"] = words % {"field": capfirst(field.label)}
     return field
+
+
+def endpoint_field(db_field: Any) -> forms.ChoiceField:
+    """A form's field for an endpoint, or every one."""
+    choices = [("", _("every endpoint")), *((alias, alias) for alias in conf.aliases())]
+    return forms.ChoiceField(choices=choices, required=False, label=capfirst(db_field.verbose_name))
 
 
 def non_atomic(view: View) -> View:
@@ -103,7 +121,7 @@ def explains_store_outages(view: View) -> View:
 
 def _store_unavailable(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest) -> HttpResponse:
     aliases = conf.aliases()
-    shown = context(modeladmin, request, "The session store does not answer")
+    shown = context(modeladmin, request, _("The session store does not answer"))
     shown["aliases"] = aliases if len(aliases) > 1 else ()
     template = "admin/mcp_sessions/mcpsession/store_unavailable.html"
     return TemplateResponse(request, template, shown, status=503, headers={"Retry-After": "5"})

@@ -9,15 +9,16 @@ from django.contrib.admin import helpers
 from django.core import signing
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
 
 from mcp_sessions import conf
 from mcp_sessions.admin import common, filters
 from mcp_sessions.inventory.clients import stranded
-from mcp_sessions.inventory.kinds import EXPLANATIONS, counted
+from mcp_sessions.inventory.kinds import EXPLANATIONS, NAMES, counted, counted_records
 from mcp_sessions.inventory.listing import MAX_DEPTH, SessionQuery
 from mcp_sessions.jobs.selection import Selection, Snapshot, snapshot
 from mcp_sessions.models import MCPSession
-from mcp_sessions.records import KINDS, WORDS
+from mcp_sessions.records import KINDS
 
 #: Records that the page names.
 MAX_NAMED: Final = 50
@@ -69,14 +70,15 @@ def ask(
     total = page.total - taken.left
     present = [kind for kind in KINDS if page.counts.get(kind)]
     context = {
-        **common.context(modeladmin, request, "Force-expire records"),
+        **common.context(modeladmin, request, _("Force-expire records")),
         "named": named,
         "counted": counted(page.counts),
-        "only_kind": WORDS[present[0]] if len(present) == 1 else None,
+        "only_kind": NAMES[present[0]] if len(present) == 1 else None,
         "consequences": [EXPLANATIONS[kind].ends for kind in present],
         "stranded": stranded(each.client_name for each in shown if each.record.kind == "session"),
         "more": total - len(named),
         "total": total,
+        "counted_records": counted_records(total),
         "left": taken.left,
         "gone": taken.gone,
         "several_endpoints": len(conf.aliases()) > 1,
@@ -107,7 +109,7 @@ def confirmed(
     except (signing.BadSignature, ValueError):
         taken = None
     if taken is None or not taken.selection.cut_off_ms.keys() <= set(conf.aliases()):
-        said = "Nothing was done: what you confirmed cannot be read any more. Select the records again."
+        said = _("Nothing was done: what you confirmed cannot be read any more. Select the records again.")
         modeladmin.message_user(request, said, messages.ERROR)
         return None
     return taken

@@ -5,6 +5,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from mcp_sessions import conf
 from mcp_sessions.admin import actions, common
@@ -29,16 +30,18 @@ def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest) -> Ht
                 left = _end(modeladmin, request, alias) or left
             except StoreUnavailable as error:  # which is no reason to leave the others
                 failure = error
-                modeladmin.message_user(request, f"The store of “{alias}” cannot be reached.", messages.ERROR)
+                text = _("The store of “%(endpoint)s” cannot be reached.") % {"endpoint": alias}
+                modeladmin.message_user(request, text, messages.ERROR)
         if failure is not None and len(chosen) == 1:
             raise failure
         name = f"admin:{modeladmin.opts.app_label}_{modeladmin.opts.model_name}_changelist"
         return left or HttpResponseRedirect(reverse(name, current_app=modeladmin.admin_site.name))
     there = common.reach_of(request).there
-    title = "End every session that was opened before now"
+    title = _("End every session that was opened before now")
     context = common.context(modeladmin, request, title) | {
         "endpoints": [
-            (alias, _open_sessions(alias) if alias in there else "cannot be reached now") for alias in aliases
+            (alias, _open_sessions(alias) if alias in there else _("cannot be reached now"))
+            for alias in aliases
         ]
     }
     return TemplateResponse(request, "admin/mcp_sessions/mcpsession/end_all.html", context)
@@ -46,7 +49,7 @@ def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest) -> Ht
 
 def _open_sessions(alias: str) -> str:
     total = sync_store_for(alias).run(indexes.count(limits=conf.endpoint(alias).limits))
-    return counted({"session": total}) if total else "no open session"
+    return counted({"session": total}) if total else _("no open session")
 
 
 def _end(
@@ -56,15 +59,19 @@ def _end(
     job = everything.begin(alias, by=request.user.get_username(), reason=actions.reason_of(request))
     modeladmin.message_user(
         request,
-        f"Session ids that were given out before now are unknown to every node of “{alias}”.",
+        _("Session ids that were given out before now are unknown to every node of “%(endpoint)s”.")
+        % {"endpoint": alias},
         messages.SUCCESS,
     )
-    actions.log(request, job, f"End of all sessions of {alias}, {job}.")
+    actions.log(request, job, f"End of all sessions of {alias}, job {job.pk}.")
     return actions.carry_out(
         modeladmin,
         request,
         job,
         lambda job: (
-            f"Ended {counted({'session': job.ended})} of the endpoint “{alias}”." if job.ended else ""
+            _("Ended %(sessions)s of the endpoint “%(endpoint)s”.")
+            % {"sessions": counted({"session": job.ended}), "endpoint": alias}
+            if job.ended
+            else ""
         ),
     )

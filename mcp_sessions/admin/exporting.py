@@ -20,11 +20,12 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.http.response import HttpResponseBase
+from django.utils import translation
 
 from mcp_sessions.admin import common, filters
 from mcp_sessions.admin.changelist import AFTER, BEFORE, RecordChangeList
 from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
-from mcp_sessions.inventory.display import printable
+from mcp_sessions.inventory.display import ENGLISH, printable
 from mcp_sessions.inventory.documents import FIELDS, summary
 from mcp_sessions.inventory.listing import entry_of, entry_text
 from mcp_sessions.models import MCPSession
@@ -145,7 +146,8 @@ def _pages(changelist: RecordChangeList) -> Iterator[Rows]:
     queryset: Any = changelist.queryset
     after = None
     while True:
-        found = queryset.read_page(limit=BATCH, after=after)
+        with translation.override(ENGLISH):
+            found = queryset.read_page(limit=BATCH, after=after)
         yield found.rows
         after = found.of.after
         if after is None:

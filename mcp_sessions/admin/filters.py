@@ -9,15 +9,18 @@ from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions import conf
 from mcp_sessions.admin import common
 from mcp_sessions.inventory.display import duration, printable
 from mcp_sessions.inventory.doing import NARROWED
-from mcp_sessions.inventory.kinds import LABELLED
+from mcp_sessions.inventory.kinds import LABELLED, NAMES
 from mcp_sessions.inventory.principals import is_known_principal, principal_named
 from mcp_sessions.inventory.surroundings import Surroundings, surroundings
-from mcp_sessions.records import ANONYMOUS, KINDS, WORDS, Kind
+from mcp_sessions.records import ANONYMOUS, KINDS
 
 #: Clients offered as a filter, last seen first. The others can be searched for.
 MAX_CLIENTS: Final = 15
@@ -53,17 +56,21 @@ def problems(request: HttpRequest) -> Iterator[str]:
     """What is wrong with the filters in the address, in sentences. They say which users exist: see who asks first."""
     for parameter, allowed in ((ENDPOINT, conf.aliases()), (KIND, KINDS), (STATE, tuple(NARROWED))):
         if (value := request.GET.get(parameter)) is not None and value not in allowed:
-            yield f"There is no {parameter} “{printable(value, 60)}”. “{parameter}” may be {', '.join(allowed)}."
+            yield _("There is no %(parameter)s “%(value)s”. “%(parameter)s” may be %(allowed)s.") % {
+                "parameter": parameter,
+                "allowed": ", ".join(allowed),
+                "value": printable(value, 60),
+            }
     if (user := request.GET.get(USER)) and not is_known_principal(principal_named(user)):
-        yield (
-            f"There is no user “{printable(user, 60)}”. “{USER}” may be a user name, {ANONYMOUS}, or a principal as "
-            "the page of a record shows it."
-        )
+        yield _(
+            "There is no user “%(user)s”. “%(parameter)s” may be a user name, %(anonymous)s, or a principal as the "
+            "page of a record shows it."
+        ) % {"user": printable(user, 60), "parameter": USER, "anonymous": ANONYMOUS}
     if (activity := request.GET.get(ACTIVITY)) is not None and not _WINDOW.match(activity):
-        yield (
-            f"There is no filter by activity “{printable(activity, 60)}”. “{ACTIVITY}” may be last- or idle- and a "
-            "number of seconds, such as last-900."
-        )
+        yield _(
+            "There is no filter by activity “%(activity)s”. “%(parameter)s” may be last- or idle- and a number of "
+            "seconds, such as last-900."
+        ) % {"activity": printable(activity, 60), "parameter": ACTIVITY}
 
 
 class _Filter(SimpleListFilter):
@@ -88,7 +95,7 @@ class _Filter(SimpleListFilter):
         yield {
             "selected": self.value() is None,
             "query_string": changelist.get_query_string(remove=removed),
-            "display": "All",
+            "display": _("All"),
         }
         for value, title in self.lookup_choices:
             yield {
@@ -101,7 +108,7 @@ class _Filter(SimpleListFilter):
 class EndpointFilter(_Filter):
     """Which endpoint; hidden if there is only one."""
 
-    title = "endpoint"
+    title = gettext_lazy("endpoint")
     parameter_name = ENDPOINT
     lookup = "endpoint"
 
@@ -114,13 +121,13 @@ class EndpointFilter(_Filter):
 class KindFilter(_Filter):
     """Which kind of records."""
 
-    title = "kind"
+    title = gettext_lazy("kind")
     parameter_name = KIND
     replaces = ("label",)
     lookup = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(kind, WORDS[kind][1].capitalize()) for kind in KINDS]
+        return [(kind, capfirst(str(NAMES[kind][1]))) for kind in KINDS]
 
 
 class LabelFilter(_Filter):
@@ -129,11 +136,14 @@ class LabelFilter(_Filter):
     Hidden unless one of these kinds was chosen.
     """
 
-    title = "label"
+    title = gettext_lazy("label")
     parameter_name = "label"
     lookup = "label"
     #: Kind of record -> what the label is for it.
-    titles: Final[dict[Kind, str]] = {"handle": "kind of handle", "conversation": "key"}
+    titles: Final = {
+        "handle": gettext_lazy("kind of handle"),
+        "conversation": gettext_lazy("key"),
+    }
     is_offered = False
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -155,7 +165,7 @@ class LabelFilter(_Filter):
 class ClientFilter(_Filter):
     """Which client program, by name; recently seen ones are offered."""
 
-    title = "client"
+    title = gettext_lazy("client")
     parameter_name = "client"
     lookup = "client_name"
 
@@ -169,13 +179,13 @@ class ClientFilter(_Filter):
         ]
         names = list(dict.fromkeys(name for name in seen if _fits_address(name)))[:MAX_CLIENTS]
         current = request.GET.get(self.parameter_name)
-        return [(name, printable(name, 30) or "(no name)") for name in _with_current(names, current)]
+        return [(name, printable(name, 30) or _("(no name)")) for name in _with_current(names, current)]
 
 
 class ProtocolFilter(_Filter):
     """Which protocol version the client speaks."""
 
-    title = "protocol"
+    title = gettext_lazy("protocol")
     parameter_name = "protocol"
     lookup = "protocol_version"
 
@@ -191,7 +201,7 @@ class ProtocolFilter(_Filter):
 class UserFilter(_Filter):
     """Whose records: of exactly one user, by name, or of one other principal as a record's page shows it."""
 
-    title = "user"
+    title = gettext_lazy("user")
     parameter_name = USER
     lookup = "principal"
     template = "admin/mcp_sessions/mcpsession/user_filter.html"
@@ -199,8 +209,7 @@ class UserFilter(_Filter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         offered = _with_current([ANONYMOUS], request.GET.get(USER) or None)
         return [
-            (name, printable(name, 40).capitalize() if name == ANONYMOUS else printable(name, 40))
-            for name in offered
+            (name, capfirst(_("anonymous")) if name == ANONYMOUS else printable(name, 40)) for name in offered
         ]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
@@ -220,7 +229,7 @@ class UserFilter(_Filter):
 class ActivityFilter(_Filter):
     """When the record was last used, in parts of the idle TTL: a session that is older than that is over."""
 
-    title = "last activity"
+    title = gettext_lazy("last activity")
     parameter_name = ACTIVITY
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -247,11 +256,11 @@ class ActivityFilter(_Filter):
 class DoingFilter(_Filter):
     """What the record does now, as far as the nodes report it by name."""
 
-    title = "state"
+    title = gettext_lazy("state")
     parameter_name = STATE
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(word, title) for word, (title, _) in NARROWED.items()]
+        return [(word, str(title)) for word, (title, _find) in NARROWED.items()]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         value = self.value()
@@ -274,7 +283,8 @@ def _window_title(value: str) -> str:
     if window is None:
         return printable(value, 30)
     words = duration(timedelta(seconds=int(window[2])))
-    return f"In the last {words}" if window[1] == "last" else f"Not in the last {words}"
+    text = _("In the last %(duration)s") if window[1] == "last" else _("Not in the last %(duration)s")
+    return text % {"duration": words}
 
 
 def _with_current(values: Iterable[str], current: str | None) -> list[str]:

@@ -7,6 +7,7 @@ from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from mcp_sessions import ids
 from mcp_sessions.admin import common
@@ -41,9 +42,10 @@ def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest) -> Ht
     if any(isinstance(each, Named) for each in lookups):
         alike = ", ".join(row.session.fingerprint[:12] for row in found)
         words = (
-            f"Several records are called so. Search for one of these: {alike}."
+            _("Several records are called so. Search for one of these: %(fingerprints)s.")
+            % {"fingerprints": alike}
             if alike
-            else "No record matches."
+            else _("No record matches.")
         )
         modeladmin.message_user(request, words, messages.WARNING)
         text = ""

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.contrib import admin
-from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import get_text_list
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from mcp_sessions import conf
 from mcp_sessions.admin import common
@@ -21,40 +23,59 @@ from mcp_sessions.store.calls.queries import Query
 MOST_OTHERS: Final = 10
 #: Characters of a node's id that people see.
 NODE_CHARS: Final = 8
+#: How a request ended, in words.
+OUTCOMES: Final = {
+    "ok": gettext_lazy("ok"),
+    "tool error": gettext_lazy("tool error"),
+    "error": gettext_lazy("error"),
+    "cancelled": gettext_lazy("cancelled"),
+    "interrupted": gettext_lazy("interrupted"),
+}
 _QUIET: Final = '<span class="quiet">{}</span>'
 
 
 class LiveColumns:
     """A mixin for a ModelAdmin: each method is one field."""
 
-    @admin.display(description="state")
+    @admin.display(description=gettext_lazy("state"))
     def state_now(self, obj: MCPSession) -> SafeString | str:
         """For the list."""
         doing = obj.doing
         if doing is not None and doing.calls:
             first, more = doing.calls[0], len(doing.calls) - 1
-            what = f"{display.printable(first.tool, 60)} for {display.lasting(first.began)}"
-            text = f"{what}, and {more} more" if more else what
+            text = _("%(tool)s for %(duration)s")
+            if more:
+                text = ngettext(
+                    "%(tool)s for %(duration)s, and %(more)s more",
+                    "%(tool)s for %(duration)s, and %(more)s more",
+                    more,
+                )
+            text %= {
+                "tool": display.printable(first.tool, 60),
+                "duration": display.lasting(first.began),
+                "more": display.number(more),
+            }
             return format_html('<strong class="mcp-calling">{}</strong>', text)
-        return format_html(_QUIET, "idle") if doing is None else "streaming"
+        return format_html(_QUIET, _("idle")) if doing is None else _("streaming")
 
-    @admin.display(description="last call")
+    @admin.display(description=gettext_lazy("last call"))
     def last_ended(self, obj: MCPSession) -> SafeString | str:
         """For the list: the last request that has ended, or else the last that came."""
         if obj.recent is None or not obj.recent.requests:
             return display.printable(obj.record.last_call.removeprefix("tools/call:"), 60)
         [last] = obj.recent.requests
-        words = f"{display.printable(last.call.removeprefix('tools/call:'), 60)}, {last.took_ms:,} ms"
-        shown = display.timed(words, last.ended, note=last.outcome)
+        tool = display.printable(last.call.removeprefix("tools/call:"), 60)
+        words, outcome = f"{tool}, {display.milliseconds(last.took_ms)}", _outcome(last)
+        shown = display.timed(words, last.ended, note=outcome)
         failed = last.outcome in recent.FAILURES
-        return format_html('{} <strong class="mcp-bad">{}</strong>', shown, last.outcome) if failed else shown
+        return format_html('{} <strong class="mcp-bad">{}</strong>', shown, outcome) if failed else shown
 
-    @admin.display(description="errors")
+    @admin.display(description=gettext_lazy("errors"))
     def errors(self, obj: MCPSession) -> str:
         failed = 0 if obj.recent is None else obj.recent.failed
-        return number_format(failed, use_l10n=True, force_grouping=True) if failed else ""
+        return display.number(failed) if failed else ""
 
-    @admin.display(description="running now")
+    @admin.display(description=gettext_lazy("running now"))
     def in_flight(self, obj: MCPSession) -> SafeString:
         calls = [
             call
@@ -66,32 +87,40 @@ class LiveColumns:
             (display.printable(call.tool, 100), display.lasting(call.began), call.node[:NODE_CHARS])
             for call in sorted(calls, key=lambda call: call.began)
         ]
-        return _items("<li>{} for {}, on node <code>{}</code></li>", rows, "nothing")
+        form = _("%(tool)s for %(duration)s, on node %(node)s") % {
+            "tool": "{}",
+            "duration": "{}",
+            "node": "<code>{}</code>",
+        }
+        return _items(f"<li>{form}</li>", rows, _("nothing"))
 
-    @admin.display(description="open streams")
+    @admin.display(description=gettext_lazy("open streams"))
     def open_streams(self, obj: MCPSession) -> SafeString:
         rows = [
-            ("listening" if stream.name == "standalone" else "a call", node.id[:NODE_CHARS])
+            (_("listening") if stream.name == "standalone" else _("a call"), node.id[:NODE_CHARS])
             for node in obj.details.nodes
             for stream in node.open
             if stream.fingerprint == obj.fingerprint and not node.is_silent
         ]
-        return _items("<li>{}, on node <code>{}</code></li>", rows, "none")
+        form = _("%(stream)s, on node %(node)s") % {"stream": "{}", "node": "<code>{}</code>"}
+        return _items(f"<li>{form}</li>", rows, _("none"))
 
-    @admin.display(description="last requests")
+    @admin.display(description=gettext_lazy("last requests"))
     def recent_requests(self, obj: MCPSession) -> SafeString:
         if not conf.endpoint(obj.endpoint).recent_requests:
-            return format_html(_QUIET, "not kept: RECENT_REQUESTS is 0")
+            return format_html(_QUIET, _("not kept: RECENT_REQUESTS is 0"))
         found = obj.details.recent
         if not found.requests:
-            return format_html(_QUIET, "none has ended")
-        failed = f", {number_format(found.failed, use_l10n=True)} of them failed" if found.failed else ""
+            return format_html(_QUIET, _("none has ended"))
         return format_html(
-            '<p class="mcp-size">{} ended{}</p><table class="mcp-state mcp-recent"><thead><tr><th scope="col">When</th>'
-            '<th scope="col">Tool or method</th><th scope="col">ms</th><th scope="col">Outcome</th>'
-            '<th scope="col">Node</th></tr></thead><tbody>{}</tbody></table>',
-            number_format(found.ended, use_l10n=True, force_grouping=True),
-            failed,
+            '<p class="mcp-size">{}</p><table class="mcp-state mcp-recent"><thead><tr>{}</tr></thead>'
+            "<tbody>{}</tbody></table>",
+            _counted(found),
+            format_html_join(
+                "",
+                '<th scope="col">{}</th>',
+                [(each,) for each in (_("When"), _("Tool or method"), _("ms"), _("Outcome"), _("Node"))],
+            ),
             format_html_join(
                 "",
                 "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><code>{}</code></td></tr>",
@@ -99,19 +128,19 @@ class LiveColumns:
             ),
         )
 
-    @admin.display(description="subscribed resources")
+    @admin.display(description=gettext_lazy("subscribed resources"))
     def resources(self, obj: MCPSession) -> SafeString:
         rows = [(display.printable(uri, subscriptions.URI_CHARS),) for uri in obj.details.resources]
-        return _items("<li><code>{}</code></li>", rows, "none")
+        return _items("<li><code>{}</code></li>", rows, _("none"))
 
-    @admin.display(description="what it can do")
+    @admin.display(description=gettext_lazy("what it can do"))
     def abilities(self, obj: MCPSession) -> str:
         return in_words(obj.record.handshake.capabilities)
 
-    @admin.display(description="other sessions of this user")
+    @admin.display(description=gettext_lazy("other sessions of this user"))
     def others(self, obj: MCPSession) -> SafeString:
         if obj.record.principal == ANONYMOUS:
-            return format_html(_QUIET, "not known: it is anonymous")
+            return format_html(_QUIET, _("not known: it is anonymous"))
         query = SessionQuery(
             aliases=(obj.endpoint,), kinds=("session",), filters=Query(principal=obj.record.principal)
         )
@@ -121,13 +150,13 @@ class LiveColumns:
             (
                 common.address(self, "mcp_sessions_mcpsession_change", each.fingerprint),
                 each,
-                f"last active {each.last_active}",
+                _("last active %(ago)s") % {"ago": each.last_active},
             )
             for each in MCPSession.from_rows(others)
         ]
-        return _items('<li><a href="{}">{}</a>, {}</li>', rows, "none")
+        return _items('<li><a href="{}">{}</a>, {}</li>', rows, _("none"))
 
-    @admin.display(description="names and sizes")
+    @admin.display(description=gettext_lazy("names and sizes"))
     def state_sizes(self, obj: MCPSession) -> SafeString:
         """For who may not read what tools keep."""
         return display.state_table(obj.details.state, values=False)
@@ -135,14 +164,31 @@ class LiveColumns:
 
 def _past(past: recent.Past) -> tuple[Any, ...]:
     moment = past.ended
-    word = format_html('<strong class="mcp-bad">{}</strong>', past.outcome)
+    outcome = _outcome(past)
+    word = format_html('<strong class="mcp-bad">{}</strong>', outcome)
     return (
         display.timed(display.ago(moment), moment),
         display.printable(past.call.removeprefix("tools/call:"), 100),
-        number_format(past.took_ms, use_l10n=True, force_grouping=True),
-        word if past.outcome in recent.FAILURES else past.outcome,
+        display.number(past.took_ms),
+        word if past.outcome in recent.FAILURES else outcome,
         past.node,
     )
+
+
+def _outcome(past: recent.Past) -> str:
+    return str(OUTCOMES.get(past.outcome, past.outcome))
+
+
+def _counted(found: recent.Recent) -> str:
+    """How many requests have ended, and failed."""
+    text = ngettext("%(number)s ended", "%(number)s ended", found.ended)
+    if found.failed:
+        text = ngettext(
+            "%(number)s ended, %(failed)s of them failed",
+            "%(number)s ended, %(failed)s of them failed",
+            found.ended,
+        )
+    return text % {"number": display.number(found.ended), "failed": display.number(found.failed)}
 
 
 def _items(form: str, rows: Sequence[tuple[Any, ...]], nothing: str) -> SafeString:
@@ -157,14 +203,20 @@ def in_words(capabilities: Mapping[str, Any]) -> str:
     said = []
     elicitation, sampling = capabilities.get("elicitation"), capabilities.get("sampling")
     if isinstance(elicitation, Mapping):
-        ways = [word for key, word in (("form", "forms"), ("url", "links")) if key in elicitation] or [
-            "forms"
-        ]
-        said.append(f"asks its user ({' and '.join(ways)})")
+        ways = [word for key, word in (("form", _("forms")), ("url", _("links"))) if key in elicitation]
+        said.append(_("asks its user (%(ways)s)") % {"ways": get_text_list(ways or [_("forms")], _("and"))})
     if isinstance(sampling, Mapping):
-        said.append("lets the server use its model" + (" with tools" if "tools" in sampling else ""))
+        said.append(
+            _("lets the server use its model with tools")
+            if "tools" in sampling
+            else _("lets the server use its model")
+        )
     if isinstance(roots := capabilities.get("roots"), Mapping):
-        said.append("names its folders" + (" and tells of changes" if roots.get("listChanged") else ""))
+        said.append(
+            _("names its folders and tells of changes")
+            if roots.get("listChanged")
+            else _("names its folders")
+        )
     others = sorted(str(key) for key in capabilities.keys() - {"elicitation", "sampling", "roots"})
     said += [display.printable(each, 40) for each in others]
-    return "; ".join(said) or "nothing besides calling"
+    return "; ".join(said) or _("nothing besides calling")

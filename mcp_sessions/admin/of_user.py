@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext as _
 
 from mcp_sessions.admin import common
 from mcp_sessions.admin.actions import expire
@@ -30,7 +31,7 @@ def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, user_
     try:
         user = get_user_model()._default_manager.get(pk=user_id)
     except (get_user_model().DoesNotExist, ValidationError, ValueError):
-        raise Http404("There is no such user.") from None
+        raise Http404(_("There is no such user.")) from None
     query = selected(user, common.reach_of(request).there)
     if request.method != "POST":
         return ask(modeladmin, request, query, across=True, action=False)

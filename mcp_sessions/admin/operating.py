@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions import audit, conf
 from mcp_sessions.admin import common
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 TEST_NOTIFICATION = "This is a test notification from an operator of the server."
 #: Milliseconds of lag of an event loop from which on it is called slow.
 SLOW_LOOP_MS = 200
+_DRAINS: Final = gettext_lazy("Process %(process)s on %(host)s takes on nothing new.")
+_DRAINS_NO_LONGER: Final = gettext_lazy(
+    "Process %(process)s on %(host)s takes on sessions and streams again."
+)
 
 
 def now_view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse:
@@ -34,11 +41,13 @@ def now_view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpRespons
         return _cancel(modeladmin, request)
     aliases, endpoint, tool = conf.aliases(), request.GET.get("endpoint", ""), request.GET.get("tool", "")
     if endpoint and endpoint not in aliases:
-        modeladmin.message_user(request, f"There is no endpoint “{endpoint[:60]}”.", messages.WARNING)
+        modeladmin.message_user(
+            request, _("There is no endpoint “%(endpoint)s”.") % {"endpoint": endpoint[:60]}, messages.WARNING
+        )
         return HttpResponseRedirect(request.path)
     found = nodes_of(common.reach_of(request).there)
     calls = running_in(found)
-    context = common.context(modeladmin, request, "What runs now") | {
+    context = common.context(modeladmin, request, _("What runs now")) | {
         "calls": [_shown(call) for call in calls if tool in ("", call.tool)],
         "tools": sorted(Counter(call.tool for call in calls)),
         "tool": tool,
@@ -82,17 +91,23 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
     if found:
         [call] = found
         cancel(call, by=by)
-        text = f"Cancelled {display.printable(call.tool, 100)}. Its client gets the error of a cancelled request."
+        text = _("Cancelled %(tool)s. Its client gets the error of a cancelled request.") % {
+            "tool": display.printable(call.tool, 100)
+        }
         modeladmin.message_user(request, text, messages.SUCCESS)
     else:
-        unless = f", unless it runs at {', '.join(reach.away)}, which cannot be reached" if reach.away else ""
-        modeladmin.message_user(request, f"That call has ended{unless}.", messages.WARNING)
+        text = _("That call has ended.")
+        if reach.away:
+            text = _("That call has ended, unless it runs at %(endpoints)s, which cannot be reached.")
+        modeladmin.message_user(request, text % {"endpoints": ", ".join(reach.away)}, messages.WARNING)
     return HttpResponseRedirect(request.get_full_path())
 
 
 def cancel(call: RunningCall, *, by: str) -> None:
     """Have its process cancel a call, and write that down."""
     asked = call.endpoint, call.principal
+    with translation.override(display.ENGLISH):  # it is stored
+        name = names_of([asked])[asked].name
     audit.record(
         action="cancel-call",
         by=by,
@@ -101,7 +116,7 @@ def cancel(call: RunningCall, *, by: str) -> None:
         kind=call.kind,
         title=f"{display.printable(call.tool, 100)} of {call.fingerprint[:12]}",
         principal=call.principal,
-        principal_name=names_of([asked])[asked].name,
+        principal_name=name,
         client=call.client,
     )
     outside.notify(call.endpoint, call.node, CallCancelled(number=call.number, by=by))
@@ -118,8 +133,8 @@ def notify_view(modeladmin: "MCPSessionAdmin", request: HttpRequest, fingerprint
         from mcp_sessions.messages import send
 
         sent = send(fingerprint, "notifications/message", params, endpoint=session.endpoint)
-        words = "A test notification is on its way: to the client’s open stream, or else to its next one."
-        text, level = (words, messages.SUCCESS) if sent else ("The session is gone.", messages.WARNING)
+        words = _("A test notification is on its way: to the client’s open stream, or else to its next one.")
+        text, level = (words, messages.SUCCESS) if sent else (_("The session is gone."), messages.WARNING)
         modeladmin.message_user(request, text, level)
     return HttpResponseRedirect(request.path)
 
@@ -133,9 +148,9 @@ def nodes_view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpRespo
     if request.method == "POST":
         return _drain(modeladmin, request, found)
     usual = Counter(node.version for node in found if not node.is_silent).most_common(1)
-    context = common.context(modeladmin, request, "Nodes") | {
+    context = common.context(modeladmin, request, _("Nodes")) | {
         "nodes": [_row(node, usual[0][0] if usual else "") for node in found],
-        "versions": sorted({node.version or "unknown" for node in found if not node.is_silent}),
+        "versions": sorted({node.version or _("unknown") for node in found if not node.is_silent}),
         "several": len(aliases) > 1,
         "strangers": sorted({node.endpoint for node in found if node.is_stranger}),
         "silent": sum(node.is_silent for node in found),
@@ -150,10 +165,23 @@ def _row(node: ServingNode, usual: str) -> dict[str, Any]:
         "ago": display.ago(node.seen),
         "silent_for": display.lasting(node.seen),
         "uptime": display.lasting(node.started) if node.started else "",
-        "memory": f"{node.memory / 1024**2:,.0f} MiB" if node.memory is not None else "",
+        "memory": _("%(number)s MiB") % {"number": display.number(node.memory / 1024**2)}
+        if node.memory is not None
+        else "",
         "other_version": node.version != usual,
+        "lag": display.milliseconds(node.lag_ms),
+        "skew": _skew(node) if node.is_skewed else "",
         "slow": node.lag_ms >= SLOW_LOOP_MS,
     }
+
+
+def _skew(node: ServingNode) -> str:
+    text = (
+        _("clock %(seconds)s s behind that of Redis")
+        if node.ahead_ms > 0
+        else _("clock %(seconds)s s ahead of that of Redis")
+    )
+    return text % {"seconds": display.number(abs(node.ahead_ms) / 1000)}
 
 
 def _drain(modeladmin: "MCPSessionAdmin", request: HttpRequest, found: Sequence[ServingNode]) -> HttpResponse:
@@ -164,11 +192,11 @@ def _drain(modeladmin: "MCPSessionAdmin", request: HttpRequest, found: Sequence[
     nodes = [node for node in found if process and node.process == process]
     if nodes:
         drain(nodes, drains=drains, by=request.user.get_username())
-        where = f"Process {nodes[0].pid} on {nodes[0].host}"
-        does = "takes on nothing new" if drains else "takes on sessions and streams again"
-        modeladmin.message_user(request, f"{where} {does}.", messages.SUCCESS)
+        text = _DRAINS if drains else _DRAINS_NO_LONGER
+        where = {"process": nodes[0].pid, "host": nodes[0].host}
+        modeladmin.message_user(request, str(text) % where, messages.SUCCESS)
     else:
-        modeladmin.message_user(request, "That process has ended.", messages.WARNING)
+        modeladmin.message_user(request, _("That process has ended."), messages.WARNING)
     return HttpResponseRedirect(request.path)
 
 

@@ -8,11 +8,14 @@ from django.forms import Media
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from mcp_sessions import conf
 from mcp_sessions.admin import common
 from mcp_sessions.admin.charts import Chart, Line, Values
-from mcp_sessions.inventory.display import printable
+from mcp_sessions.inventory.display import milliseconds, number, printable
 from mcp_sessions.inventory.figures import HOUR, SPANS_BY_NAME, WEEK, Figures, ToolFigures
 from mcp_sessions.inventory.overview import Overview, overview_of
 
@@ -21,6 +24,24 @@ if TYPE_CHECKING:
 
 #: Tools that the page lists, most calls first.
 MOST_TOOLS: Final = 50
+#: The spans: what the links to them are called, and how long they are as a part of a sentence.
+_SPANS: Final[dict[str, Promise]] = {
+    "hour": gettext_lazy("Last hour"),
+    "day": gettext_lazy("Last day"),
+    "week": gettext_lazy("Last week"),
+}
+_IN_THE: Final[dict[str, Promise]] = {
+    "hour": gettext_lazy("in the hour"),
+    "day": gettext_lazy("in the day"),
+    "week": gettext_lazy("in the week"),
+}
+#: Why sessions end: `store.calls.sessions.EndReason` in words.
+_REASONS: Final[dict[str, Promise]] = {
+    "deleted": gettext_lazy("deleted by the client"),
+    "expired_by_operator": gettext_lazy("force-expired"),
+    "max_age": gettext_lazy("maximum age"),
+    "idle": gettext_lazy("idle"),
+}
 _SUCCEEDED: Final = ("requests:ok", "requests:cancelled")
 _FAILED: Final = ("requests:tool error", "requests:error", "requests:interrupted")
 
@@ -34,10 +55,10 @@ def view(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest) -> TemplateR
     span = SPANS_BY_NAME.get(request.GET.get("span", ""), HOUR)
     shown = overview_of((chosen,) if chosen in aliases else aliases, span)
     figures = shown.figures
-    context = common.context(modeladmin, request, "Overview")
+    context = common.context(modeladmin, request, _("Overview"))
     context |= {
         "media": context["media"] + Media(css={"all": ["mcp_sessions/overview.css"]}),
-        "spans": list(SPANS_BY_NAME),
+        "spans": _SPANS,
         "span": span.name,
         "endpoints": aliases if len(aliases) > 1 else (),
         "endpoint": chosen if chosen in aliases else "",
@@ -51,7 +72,10 @@ def view(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest) -> TemplateR
             "tools": [_row(tool) for tool in figures.tools[:MOST_TOOLS]],
             "more_tools": len(figures.tools) - MOST_TOOLS,
             "tools_since": figures.tools_since,
-            "ended": figures.by_label("sessions_ended"),
+            "ended": [
+                (_REASONS.get(reason, reason), ended)
+                for reason, ended in figures.by_label("sessions_ended").items()
+            ],
             "refusals": figures.by_label("refusals"),
             "limited": [
                 (name, number, figures.most_per_minute("limited", name))
@@ -63,7 +87,7 @@ def view(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest) -> TemplateR
 
 def charts_of(figures: Figures) -> list[dict[str, Any]]:
     """The charts with their legends."""
-    starts, form = figures.starts(), "%a %H:%M" if figures.span is WEEK else "%H:%M"
+    starts, form = figures.starts(), "D H:i" if figures.span is WEEK else "H:i"
     drawn = []
     for title, lines, shown in _drawn(figures):
         chart = Chart(
@@ -79,21 +103,21 @@ def charts_of(figures: Figures) -> list[dict[str, Any]]:
 
 def _drawn(figures: Figures) -> Iterator[tuple[str, Mapping[str, Values], Callable[[float], str]]]:
     """The title of each chart, its lines by their labels, and how a value is written."""
-    yield "Open sessions", {"open": figures.measured("sessions")}, _number
+    yield _("Open sessions"), {_("open"): figures.measured("sessions")}, _number
     opened = {
-        "opened": _whole(figures.counted("sessions_opened", "sessions_revived")),
-        "ended": _whole(figures.counted("sessions_ended")),
+        _("opened"): _whole(figures.counted("sessions_opened", "sessions_revived")),
+        _("ended"): _whole(figures.counted("sessions_ended")),
     }
-    yield "Sessions opened and ended", opened, _number
+    yield _("Sessions opened and ended"), opened, _number
     requests = {
-        "succeeded": _whole(figures.per_minute(*_SUCCEEDED)),
-        "failed": _whole(figures.per_minute(*_FAILED)),
+        _("succeeded"): _whole(figures.per_minute(*_SUCCEEDED)),
+        _("failed"): _whole(figures.per_minute(*_FAILED)),
     }
-    yield "Requests a minute", requests, _number
-    yield "Open streams", {"open": figures.measured("streams")}, _number
-    yield "Memory of Redis", {"used": figures.measured("memory")}, lambda value: filesizeformat(value)
-    milliseconds = [each and each / 1000 for each in figures.measured("latency_us")]
-    yield "Time Redis takes to answer", {"once a minute": milliseconds}, lambda value: f"{value:.3g} ms"
+    yield _("Requests a minute"), requests, _number
+    yield _("Open streams"), {_("open"): figures.measured("streams")}, _number
+    yield _("Memory of Redis"), {_("used"): figures.measured("memory")}, lambda value: filesizeformat(value)
+    latency = [each and each / 1000 for each in figures.measured("latency_us")]
+    yield _("Time Redis takes to answer"), {_("once a minute"): latency}, _milliseconds
 
 
 def _whole(values: Sequence[float]) -> Values:
@@ -102,31 +126,41 @@ def _whole(values: Sequence[float]) -> Values:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2g}"
+    return number(value) if value >= 10 or value == int(value) else _significant(value, 2)
+
+
+def _milliseconds(value: float) -> str:
+    return _("%(number)s ms") % {"number": _significant(value, 3)}
+
+
+def _significant(value: float, digits: int) -> str:
+    """With so many significant digits, and no zeros at the end."""
+    rounded = f"{float(f'{value:.{digits}g}'):f}".rstrip("0").rstrip(".")
+    return number(float(rounded), len(rounded.partition(".")[2]))
 
 
 def _tiles(shown: Overview) -> Sequence[tuple[str, str, str]]:
     """What there is now, and what the span sums up to: a word, a figure and a note."""
-    tiles = [("Open sessions", f"{shown.counts.get('session', 0):,}", "")]
+    tiles = [(_("Open sessions"), number(shown.counts.get("session", 0)), "")]
     if (figures := shown.figures) is not None:
         requests = figures.by_label("requests")
         failed = figures.total(*_FAILED)
-        streams = [number for number in figures.measured("streams") if number is not None]
+        streams = [each for each in figures.measured("streams") if each is not None]
+        span = str(_IN_THE[figures.span.name])
+        opened = figures.total("sessions_opened", "sessions_revived")
+        of_these = ngettext("%(number)s failed", "%(number)s failed", failed) % {"number": number(failed)}
         tiles += [
-            (
-                "Opened",
-                f"{figures.total('sessions_opened', 'sessions_revived'):,}",
-                f"in the {figures.span.name}",
-            ),
-            ("Ended", f"{figures.total('sessions_ended'):,}", f"in the {figures.span.name}"),
-            ("Requests", f"{sum(requests.values()):,}", f"{failed:,} failed"),
-            ("Open streams", _number(streams[-1]) if streams else "0", "a minute ago at most"),
+            (_("Opened"), number(opened), span),
+            (_("Ended"), number(figures.total("sessions_ended")), span),
+            (_("Requests"), number(sum(requests.values())), of_these),
+            (_("Open streams"), _number(streams[-1]) if streams else "0", _("a minute ago at most")),
         ]
     memory = sum(server.used_memory for some in shown.servers.values() for server in some)
-    tiles += [("Processes", f"{shown.processes:,}", "")]
+    tiles += [(_("Processes"), number(shown.processes), "")]
     if memory:
         slowest = max(server.seconds for some in shown.servers.values() for server in some)
-        tiles += [("Redis", filesizeformat(memory), f"answers in {1000 * slowest:.1f} ms")]
+        answers = _("answers in %(duration)s") % {"duration": milliseconds(1000 * slowest, 1)}
+        tiles += [("Redis", filesizeformat(memory), answers)]
     return tiles
 
 
@@ -143,4 +177,6 @@ def _row(tool: ToolFigures) -> dict[str, Any]:
 
 
 def _duration(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    if seconds < 1:
+        return milliseconds(1000 * seconds)
+    return _("%(number)s s") % {"number": number(seconds, 1)}

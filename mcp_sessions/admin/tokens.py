@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.db.models import Field, ForeignKey, QuerySet
@@ -11,10 +10,12 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
-from mcp_sessions import conf
 from mcp_sessions.admin import common
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.inventory.display import number
 from mcp_sessions.models import PersonalToken
 from mcp_sessions.tokens import DEFAULT_LIFETIME, revoke_token
 
@@ -24,7 +25,7 @@ else:
     ModelAdmin = admin.ModelAdmin
 
 
-@admin.action(permissions=["change"], description="Revoke selected personal tokens")
+@admin.action(permissions=["change"], description=gettext_lazy("Revoke selected personal tokens"))
 def revoke(
     modeladmin: "PersonalTokenAdmin", request: HttpRequest, queryset: "QuerySet[PersonalToken]"
 ) -> None:
@@ -39,10 +40,19 @@ def revoke(
         except StoreUnavailable as error:
             failure = error
     if failure is not None:
-        text = f"They are revoked, but not all of their sessions could be ended: {failure}"
+        text = _("They are revoked, but not all of their sessions could be ended: %(error)s") % {
+            "error": failure
+        }
         modeladmin.message_user(request, text, messages.ERROR)
-    and_sessions = f", and {ended} of their sessions ended" if ended else ""
-    modeladmin.message_user(request, f"Tokens revoked: {revoked}{and_sessions}.", messages.SUCCESS)
+    text = _("Tokens revoked: %(tokens)s.")
+    if ended:
+        text = ngettext(
+            "Tokens revoked: %(tokens)s, and %(sessions)s of their sessions ended.",
+            "Tokens revoked: %(tokens)s, and %(sessions)s of their sessions ended.",
+            ended,
+        )
+    text %= {"tokens": number(revoked), "sessions": number(ended)}
+    modeladmin.message_user(request, text, messages.SUCCESS)
 
 
 @admin.register(PersonalToken)
@@ -57,14 +67,14 @@ class PersonalTokenAdmin(ModelAdmin):
     list_filter = ("revoked", "last_used")
     list_select_related = ("user",)
     fields = ("user", "name", "scopes", "endpoint", "expires")
-    search_help_text = "Search by the beginning of the token, its name or its user."
+    search_help_text = gettext_lazy("Search by the beginning of the token, its name or its user.")
 
     class Media:
         css: Final = {"all": ("mcp_sessions/admin.css",)}
 
-    @admin.display(description="state")
+    @admin.display(description=gettext_lazy("state"))
     def state(self, obj: PersonalToken) -> str:
-        return obj.state
+        return str(common.STATES[obj.state])
 
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
         return ("prefix__startswith", "name", f"user__{get_user_model().USERNAME_FIELD}")
@@ -96,8 +106,7 @@ class PersonalTokenAdmin(ModelAdmin):
 
     def formfield_for_dbfield(self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "endpoint":
-            choices = [("", "every endpoint"), *((alias, alias) for alias in conf.aliases())]
-            return forms.ChoiceField(choices=choices, required=False)
+            return common.endpoint_field(db_field)
         return common.labelled(super().formfield_for_dbfield(db_field, request, **kwargs))
 
     def save_model(self, request: HttpRequest, obj: PersonalToken, form: Any, change: bool) -> None:
@@ -109,7 +118,7 @@ class PersonalTokenAdmin(ModelAdmin):
         self, request: HttpRequest, obj: PersonalToken, post_url_continue: str | None = None
     ) -> HttpResponse:
         """The page that shows the text, this once. It is in no redirect, cookie or message."""
-        shown = common.context(self, request, "The new personal token")
+        shown = common.context(self, request, _("The new personal token"))
         shown |= {"token": obj, "text": request.mcp_token_text}  # type: ignore[attr-defined]
         response = TemplateResponse(request, "admin/mcp_sessions/personaltoken/made.html", shown)
         add_never_cache_headers(response)

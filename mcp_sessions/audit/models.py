@@ -4,20 +4,22 @@ from typing import Final
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 #: What may have been done, and its words in the past tense. Not in the database: more of them need no migration.
 ACTIONS: Final = {
-    "force-expire": "force-expired",
-    "end-all": "ended with all sessions",
-    "revoke-token": "ended with its token",
-    "logout": "ended at logout",
-    "password-change": "ended by a changed password",
-    "deactivation": "ended by a deactivation",
-    "deletion": "ended with its user",
-    "block": "blocked",
-    "unblock": "unblocked",
-    "cancel-call": "cancelled a call",
-    "drain": "drained",
+    "force-expire": gettext_lazy("force-expired"),
+    "end-all": gettext_lazy("ended with all sessions"),
+    "revoke-token": gettext_lazy("ended with its token"),
+    "logout": gettext_lazy("ended at logout"),
+    "password-change": gettext_lazy("ended by a changed password"),
+    "deactivation": gettext_lazy("ended by a deactivation"),
+    "deletion": gettext_lazy("ended with its user"),
+    "block": gettext_lazy("blocked"),
+    "unblock": gettext_lazy("unblocked"),
+    "cancel-call": gettext_lazy("cancelled a call"),
+    "drain": gettext_lazy("drained"),
 }
 
 #: What became of it.
@@ -27,11 +29,11 @@ GONE: Final = "gone"
 UNKNOWN: Final = "unknown"
 DONE: Final = "done"
 OUTCOMES: Final = {
-    INTENDED: "about to end",
-    ENDED: "ended",
-    GONE: "was already gone",
-    UNKNOWN: "gone, and it is not known by whom",
-    DONE: "done",
+    INTENDED: gettext_lazy("about to end"),
+    ENDED: gettext_lazy("ended"),
+    GONE: gettext_lazy("was already gone"),
+    UNKNOWN: gettext_lazy("gone, and it is not known by whom"),
+    DONE: gettext_lazy("done"),
 }
 
 #: The states of a job.
@@ -39,28 +41,46 @@ RUNNING: Final = "running"
 STOPPING: Final = "stopping"
 STOPPED: Final = "stopped"
 FINISHED: Final = "done"
+STATES: Final = {
+    RUNNING: gettext_lazy("running"),
+    STOPPING: gettext_lazy("stopping"),
+    STOPPED: gettext_lazy("stopped"),
+    FINISHED: gettext_lazy("done"),
+}
 
 
 class EndingJob(models.Model):
     """An order to end the records of a selection, which processes carry out in batches; see `mcp_sessions.jobs`."""
 
-    created = models.DateTimeField(default=timezone.now)
-    action = models.CharField(max_length=32)
-    by = models.CharField(max_length=150, help_text="The user name of the operator, or shell:<account>.")
-    reason = models.CharField(max_length=500, blank=True)
-    selection = models.JSONField(help_text="Which records end.")
-    described = models.CharField("records", max_length=500, help_text="The same in words.")
+    created = models.DateTimeField(gettext_lazy("created"), default=timezone.now)
+    action = models.CharField(gettext_lazy("action"), max_length=32)
+    by = models.CharField(
+        gettext_lazy("by"),
+        max_length=150,
+        help_text=gettext_lazy("The user name of the operator, or shell:<account>."),
+    )
+    reason = models.CharField(gettext_lazy("reason"), max_length=500, blank=True)
+    selection = models.JSONField(gettext_lazy("selection"), help_text=gettext_lazy("Which records end."))
+    described = models.CharField(
+        gettext_lazy("records"), max_length=500, help_text=gettext_lazy("The same in words.")
+    )
     expected = models.PositiveBigIntegerField(
-        default=0, help_text="How many records matched when it began, as the indexes knew it."
+        gettext_lazy("expected"),
+        default=0,
+        help_text=gettext_lazy("How many records matched when it began, as the indexes knew it."),
     )
-    state = models.CharField(max_length=16, default=RUNNING)
-    ended = models.PositiveBigIntegerField(default=0)
-    gone = models.PositiveBigIntegerField("already gone", default=0)
+    state = models.CharField(gettext_lazy("state"), max_length=16, default=RUNNING)
+    ended = models.PositiveBigIntegerField(gettext_lazy("ended"), default=0)
+    gone = models.PositiveBigIntegerField(gettext_lazy("already gone"), default=0)
     unknown = models.PositiveBigIntegerField(
-        default=0, help_text="Records that are gone, and it is not known whether this job ended them."
+        gettext_lazy("unknown"),
+        default=0,
+        help_text=gettext_lazy("Records that are gone, and it is not known whether this job ended them."),
     )
-    problem = models.CharField(max_length=500, blank=True, help_text="Why it does not go on.")
-    finished = models.DateTimeField(null=True)
+    problem = models.CharField(
+        gettext_lazy("problem"), max_length=500, blank=True, help_text=gettext_lazy("Why it does not go on.")
+    )
+    finished = models.DateTimeField(gettext_lazy("finished"), null=True)
     #: How far it has come.
     position = models.JSONField(default=dict)
     #: The token of the batch that was begun and not settled, else empty.
@@ -73,46 +93,65 @@ class EndingJob(models.Model):
         app_label = "mcp_sessions"
         ordering = ("-pk",)
         default_permissions = ("view",)
-        verbose_name = "job that ends records"
-        verbose_name_plural = "jobs that end records"
+        verbose_name = gettext_lazy("job that ends records")
+        verbose_name_plural = gettext_lazy("jobs that end records")
         # Every process looks for those that are not over.
         indexes = (models.Index(fields=["state", "id"], name="mcp_job_state"),)
 
     def __str__(self) -> str:
-        return f"job {self.pk}"
+        return _("job %(number)s") % {"number": self.pk}
+
+    @property
+    def state_word(self) -> str:
+        return str(STATES.get(self.state, self.state))
 
 
 class AuditEntry(models.Model):
     """One record that an operator ended, or another act of an operator. It outlives the record."""
 
-    when = models.DateTimeField(default=timezone.now)
-    action = models.CharField(max_length=32)
-    outcome = models.CharField(max_length=16, default=DONE)
+    when = models.DateTimeField(gettext_lazy("when"), default=timezone.now)
+    action = models.CharField(gettext_lazy("action"), max_length=32)
+    outcome = models.CharField(gettext_lazy("outcome"), max_length=16, default=DONE)
     fingerprint = models.CharField(
-        max_length=64, blank=True, help_text="Of the record; empty if it is about none."
+        gettext_lazy("fingerprint"),
+        max_length=64,
+        blank=True,
+        help_text=gettext_lazy("Of the record; empty if it is about none."),
     )
-    kind = models.CharField(max_length=16, blank=True)
-    title = models.CharField("record", max_length=200, blank=True)
-    endpoint = models.CharField(max_length=255, blank=True)
+    kind = models.CharField(gettext_lazy("kind"), max_length=16, blank=True)
+    title = models.CharField(gettext_lazy("record"), max_length=200, blank=True)
+    endpoint = models.CharField(gettext_lazy("endpoint"), max_length=255, blank=True)
     principal = models.CharField(
-        max_length=255, blank=True, help_text="The owner of the record, as it is stored."
+        gettext_lazy("principal"),
+        max_length=255,
+        blank=True,
+        help_text=gettext_lazy("The owner of the record, as it is stored."),
     )
-    principal_name = models.CharField("user", max_length=150, blank=True)
-    client = models.CharField(max_length=100, blank=True)
-    by = models.CharField(max_length=150, help_text="The user name of the operator, or shell:<account>.")
-    reason = models.CharField(max_length=500, blank=True)
+    principal_name = models.CharField(gettext_lazy("user"), max_length=150, blank=True)
+    client = models.CharField(gettext_lazy("client"), max_length=100, blank=True)
+    by = models.CharField(
+        gettext_lazy("by"),
+        max_length=150,
+        help_text=gettext_lazy("The user name of the operator, or shell:<account>."),
+    )
+    reason = models.CharField(gettext_lazy("reason"), max_length=500, blank=True)
     job = models.ForeignKey(
-        EndingJob, null=True, on_delete=models.SET_NULL, related_name="entries", db_index=False
+        EndingJob,
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="entries",
+        db_index=False,
+        verbose_name=gettext_lazy("job"),
     )
     #: The token of the batch with which it was to end.
-    batch = models.CharField(max_length=32, blank=True)
+    batch = models.CharField(gettext_lazy("batch"), max_length=32, blank=True)
 
     class Meta:
         app_label = "mcp_sessions"
         ordering = ("-pk",)
         default_permissions = ("view",)
-        verbose_name = "audit entry"
-        verbose_name_plural = "audit entries"
+        verbose_name = gettext_lazy("audit entry")
+        verbose_name_plural = gettext_lazy("audit entries")
         indexes = (
             models.Index(fields=["when"], name="mcp_audit_when"),
             models.Index(fields=["fingerprint", "-id"], name="mcp_audit_session"),
@@ -129,5 +168,5 @@ class AuditEntry(models.Model):
     def done(self) -> str:
         """What was done, in words."""
         if self.outcome in (DONE, ENDED):
-            return ACTIONS.get(self.action, self.action)
-        return OUTCOMES.get(self.outcome, self.outcome)
+            return str(ACTIONS.get(self.action, self.action))
+        return str(OUTCOMES.get(self.outcome, self.outcome))

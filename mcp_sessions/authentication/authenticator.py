@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
+from django.utils.translation import gettext as _
+
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.transport.asgi import Application, Scope
@@ -26,6 +28,10 @@ class Authenticator(ABC):
     def __init__(self, conf: Endpoint) -> None:
         """Raises: ImproperlyConfigured if a setting or a package is missing."""
         self.conf = conf
+
+    def translated_advice(self) -> str:
+        """The advice for the page that people see, in the language that is active. Clients get it in English."""
+        return _(self.advice)
 
     @abstractmethod
     async def authenticate(self, scope: Scope) -> Identity | None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext_noop
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
@@ -25,7 +26,7 @@ TOGETHER: Final = 10
 class ResourceAuthenticator(Authenticator):
     """What all have whose clients get bearer tokens from ISSUER_URL for RESOURCE_URL."""
 
-    advice = "Send a bearer token. The protected resource metadata says where to get one."
+    advice = gettext_noop("Send a bearer token. The protected resource metadata says where to get one.")
 
     def metadata(self) -> Mapping[str, Application]:
         """The protected resource metadata (RFC 9728)."""

@@ -6,6 +6,8 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions.authentication.addresses import networks_of, parsed
 from mcp_sessions.records import ANONYMOUS
@@ -13,6 +15,11 @@ from mcp_sessions.records import ANONYMOUS
 #: What is blocked: a principal, the name that a client calls itself, or an address or network.
 BlockKind = Literal["principal", "client", "address"]
 BLOCK_KINDS: Final[tuple[BlockKind, ...]] = get_args(BlockKind)
+BLOCK_WORDS: Final[dict[BlockKind, Promise]] = {
+    "principal": gettext_lazy("principal"),
+    "client": gettext_lazy("client"),
+    "address": gettext_lazy("address"),
+}
 
 
 class BlockQuerySet(models.QuerySet["Block"]):
@@ -26,28 +33,43 @@ class BlockQuerySet(models.QuerySet["Block"]):
 class Block(models.Model):
     """One principal, client name or address that is refused."""
 
-    kind = models.CharField("what", max_length=16, choices=[(each, each) for each in BLOCK_KINDS])
+    kind = models.CharField(gettext_lazy("what"), max_length=16, choices=list(BLOCK_WORDS.items()))
     #: As `texts.storable` has it.
     value = models.TextField(
-        help_text="A principal as records show it, a client's exact name, an IP address or a network."
+        gettext_lazy("value"),
+        help_text=gettext_lazy(
+            "A principal as records show it, a client's exact name, an IP address or a network."
+        ),
     )
     endpoint = models.CharField(
-        max_length=255, blank=True, help_text="The key in MCP_SESSIONS. Empty: every endpoint."
+        gettext_lazy("endpoint"),
+        max_length=255,
+        blank=True,
+        help_text=gettext_lazy("The key in MCP_SESSIONS. Empty: every endpoint."),
     )
-    reason = models.CharField(max_length=200, blank=True, help_text="For operators. Clients do not see it.")
-    by = models.CharField(max_length=255, editable=False)
-    created = models.DateTimeField(default=timezone.now, editable=False)
-    expires = models.DateTimeField(null=True, blank=True, help_text="Empty: until it is lifted.")
-    lifted = models.DateTimeField(null=True, editable=False)
+    reason = models.CharField(
+        gettext_lazy("reason"),
+        max_length=200,
+        blank=True,
+        help_text=gettext_lazy("For operators. Clients do not see it."),
+    )
+    by = models.CharField(gettext_lazy("by"), max_length=255, editable=False)
+    created = models.DateTimeField(gettext_lazy("created"), default=timezone.now, editable=False)
+    expires = models.DateTimeField(
+        gettext_lazy("expires"), null=True, blank=True, help_text=gettext_lazy("Empty: until it is lifted.")
+    )
+    lifted = models.DateTimeField(gettext_lazy("lifted"), null=True, editable=False)
 
     objects = BlockQuerySet.as_manager()
 
     class Meta:
         app_label = "mcp_sessions"
         ordering = ("-created", "-pk")
+        verbose_name = gettext_lazy("block")
+        verbose_name_plural = gettext_lazy("blocks")
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.value}"
+        return f"{self.get_kind_display()} {self.value}"
 
     def clean(self) -> None:
         """Raises: ValidationError, as Django's forms expect it."""

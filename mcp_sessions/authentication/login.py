@@ -18,6 +18,7 @@ from django.contrib.auth import get_user
 from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
 from django.http import parse_cookie
+from django.utils.translation import gettext_noop
 
 from mcp_sessions.authentication.authenticator import Authenticator, header
 from mcp_sessions.authentication.identity import Identity, of_user
@@ -33,7 +34,9 @@ class LoginAuthenticator(Authenticator):
     counts more than what its browser adds.
     """
 
-    advice = "Log in to this site with the same browser, and send the request from a page of the same origin."
+    advice = gettext_noop(
+        "Log in to this site with the same browser, and send the request from a page of the same origin."
+    )
     scheme = "Cookie"
     recheck_seconds: ClassVar[float] = 10.0
 

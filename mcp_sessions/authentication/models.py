@@ -8,6 +8,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions.texts import storable
 
@@ -23,28 +24,46 @@ DEFAULT_LIFETIME: Final = timedelta(days=90)
 class PersonalToken(models.Model):
     """A bearer token of one user. Its text is shown once, when it is made; only the SHA-256 of it is stored."""
 
-    prefix = models.CharField("token", max_length=32, unique=True, editable=False)
+    prefix = models.CharField(gettext_lazy("token"), max_length=32, unique=True, editable=False)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="mcp_personal_tokens"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="mcp_personal_tokens",
+        verbose_name=gettext_lazy("user"),
     )
     name = models.CharField(
-        max_length=100, blank=True, help_text="What it is for, such as the client's name."
+        gettext_lazy("name"),
+        max_length=100,
+        blank=True,
+        help_text=gettext_lazy("What it is for, such as the client's name."),
     )
     scopes = models.CharField(
-        max_length=1000, blank=True, help_text="What REQUIRED_SCOPES ask for, separated by spaces."
+        gettext_lazy("scopes"),
+        max_length=1000,
+        blank=True,
+        help_text=gettext_lazy("What REQUIRED_SCOPES ask for, separated by spaces."),
     )
     endpoint = models.CharField(
-        max_length=255, blank=True, help_text="The key in MCP_SESSIONS. Empty: every endpoint."
+        gettext_lazy("endpoint"),
+        max_length=255,
+        blank=True,
+        help_text=gettext_lazy("The key in MCP_SESSIONS. Empty: every endpoint."),
     )
-    created = models.DateTimeField(default=timezone.now, editable=False)
-    expires = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
-    last_used = models.DateTimeField(null=True, editable=False, help_text="To the minute.")
-    revoked = models.DateTimeField(null=True, editable=False)
+    created = models.DateTimeField(gettext_lazy("created"), default=timezone.now, editable=False)
+    expires = models.DateTimeField(
+        gettext_lazy("expires"), null=True, blank=True, help_text=gettext_lazy("Empty: never.")
+    )
+    last_used = models.DateTimeField(
+        gettext_lazy("last used"), null=True, editable=False, help_text=gettext_lazy("To the minute.")
+    )
+    revoked = models.DateTimeField(gettext_lazy("revoked"), null=True, editable=False)
 
     class Meta:
         app_label = "mcp_sessions"
         ordering = ("-created", "-pk")
+        verbose_name = gettext_lazy("personal token")
+        verbose_name_plural = gettext_lazy("personal tokens")
 
     def __str__(self) -> str:
         return f"{self.prefix}… ({self.name})" if self.name else f"{self.prefix}…"

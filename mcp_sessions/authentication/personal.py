@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import router
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from mcp_sessions.authentication.authenticator import Authenticator, bearer_token
 from mcp_sessions.authentication.identity import Identity, of_user
@@ -32,7 +33,7 @@ USED: Final = timedelta(minutes=1)
 class PersonalTokenAuthenticator(Authenticator):
     """`personal-token`: tokens that users have made in the admin, or with `manage.py mcp_sessions token create`."""
 
-    advice = "Send a personal access token in Authorization: Bearer."
+    advice = gettext_noop("Send a personal access token in Authorization: Bearer.")
     recheck_seconds: ClassVar[float] = 1.0
 
     def __init__(self, conf: Endpoint) -> None:

@@ -1,6 +1,7 @@
 """A proxy in front that authenticates, and names the user in a header."""
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_noop
 from mcp.server.auth.provider import AccessToken
 
 from mcp_sessions.authentication.addresses import comes_from, networks_of
@@ -18,7 +19,7 @@ class ProxyAuthenticator(Authenticator):
     `X-Forwarded-For` is read. Its issuer is ISSUER_URL, if there is one.
     """
 
-    advice = "Connect through the proxy that signs you in."
+    advice = gettext_noop("Connect through the proxy that signs you in.")
 
     def __init__(self, conf: Endpoint) -> None:
         super().__init__(conf)

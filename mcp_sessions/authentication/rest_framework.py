@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any, ClassVar, Final
 
 from django.core.handlers.asgi import ASGIRequest
+from django.utils.translation import gettext as _
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -37,6 +38,12 @@ class RestFrameworkAuthenticator(Authenticator):
         keyword = kind().authenticate_header(Request(ASGIRequest(_request({}), BytesIO())))
         self.scheme = (keyword or "Bearer").split()[0]
         self.advice = f"Send credentials for {kind.__name__} in Authorization: {self.scheme}."
+
+    def translated_advice(self) -> str:
+        return _("Send credentials for %(class)s in Authorization: %(scheme)s.") % {
+            "class": self._kind.__name__,
+            "scheme": self.scheme,
+        }
 
     async def authenticate(self, scope: Scope) -> Identity | None:
         user = await in_thread(partial(self._user_of, scope))

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from django.http import HttpRequest
 from django.template import TemplateDoesNotExist
 from django.template.backends.django import DjangoTemplates
 from django.template.loader import get_template
+from django.utils import translation
 
 from mcp_sessions.authentication.authenticator import Authenticator
 from mcp_sessions.authentication.loading import requires_user
@@ -18,7 +20,7 @@ _TEMPLATE: Final = "mcp_sessions/endpoint.html"
 _HEADERS: Final = (
     (b"content-type", b"text/html; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"vary", b"accept"),
+    (b"vary", b"accept, accept-language"),
     # A template of the project's own may bring its styles along, and no script.
     (
         b"content-security-policy",
@@ -40,14 +42,25 @@ def wants_page(headers: Mapping[bytes, bytes]) -> bool:
 async def send_page(
     send: Send, scope: Scope, conf: Endpoint, authenticators: Sequence[Authenticator]
 ) -> None:
-    """Say what this URL is, how to connect, and how to authenticate if one must."""
-    advice = [each.advice for each in authenticators if each.advice] if requires_user(conf) else []
+    """Say what this URL is, how to connect, and how to authenticate if one must, in a language of the browser's."""
+    asked = authenticators if requires_user(conf) else ()
     name = conf.namespace if conf.alias == "default" else conf.alias
-    context = {"url": conf.resource_url or _url(scope), "name": name, "advice": advice}
-    body = _template().render(context).encode()
+    with translation.override(_language(scope)):
+        advice = [each.translated_advice() for each in asked if each.advice]
+        context = {"url": conf.resource_url or _url(scope), "name": name, "advice": advice}
+        body = _template().render(context).encode()
     headers = [*_HEADERS, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _language(scope: Scope) -> str:
+    """The language of the project's LANGUAGES that the browser likes best."""
+    request = HttpRequest()
+    for name, value in scope["headers"]:
+        if name == b"accept-language":
+            request.META["HTTP_ACCEPT_LANGUAGE"] = value.decode("latin-1")
+    return translation.get_language_from_request(request)
 
 
 def _url(scope: Scope) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 from mcp_sessions.inventory.display import printable
 
 #: What a client calls itself in `initialize` -> whether it opens a new session by itself after an end.
@@ -31,6 +33,6 @@ def stranded(names: Iterable[str]) -> list[str]:
     for name in dict.fromkeys(names):
         opens = OPENS_ANOTHER.get(name)
         if not opens:
-            shown = printable(DOCUMENTED.get(name, name), 50) or "(no name)"
-            found[shown if opens is False else f"{shown} (not known)"] = None
+            shown = printable(DOCUMENTED.get(name, name), 50) or _("(no name)")
+            found[shown if opens is False else _("%(client)s (not known)") % {"client": shown}] = None
     return list(found)

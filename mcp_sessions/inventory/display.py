@@ -10,10 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.utils import timezone
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext, pgettext
 
+#: The language of what is stored, logged, or read by programs, whatever that of the reader is.
+ENGLISH: Final = "en"
 #: Characters of one value of session state on the detail page.
 VALUE_CHARS: Final = 400
 #: Names of session state on the detail page.
@@ -22,7 +26,13 @@ STATE_NAMES: Final = 100
 JSON_CHARS: Final = 10_000
 _SIZE_ROW: Final = '<tr><th scope="row">{}</th><td>{}</td></tr>'
 _STATE_ROW: Final = '<tr><th scope="row">{}</th><td>{}</td><td><code>{}</code></td></tr>'
-_UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60))
+#: The units of durations, and their seconds.
+_UNITS: Final = (
+    (gettext_lazy("%(number)s d"), 86400),
+    (gettext_lazy("%(number)s h"), 3600),
+    (gettext_lazy("%(number)s min"), 60),
+    (gettext_lazy("%(number)s s"), 1),
+)
 
 
 def printable(text: str, limit: int) -> str:
@@ -32,14 +42,24 @@ def printable(text: str, limit: int) -> str:
     return clean if len(shown) <= limit else clean[: limit - 1] + "…"
 
 
+def number(value: float, decimals: int = 0) -> str:
+    """A number with so many decimals, as the language writes it: "1,234"."""
+    return number_format(value, decimals, use_l10n=True, force_grouping=True)
+
+
+def milliseconds(value: float, decimals: int = 0) -> str:
+    """A short time: "12 ms"."""
+    return _("%(number)s ms") % {"number": number(value, decimals)}
+
+
 def client(name: str, version: str) -> str:
-    """A client's name and version in at most 80 characters."""
-    return f"{printable(name, 50) or '(no name)'} {printable(version, 28)}".rstrip()
+    """A client's name and version in about 80 characters."""
+    return f"{printable(name, 50) or _('(no name)')} {printable(version, 28)}".rstrip()
 
 
 def ago(moment: datetime) -> str:
     """How long ago that was: "12 s ago", "4 min ago", "3 h ago", "2 d ago"."""
-    return f"{duration(timezone.now() - moment)} ago"
+    return _("%(duration)s ago") % {"duration": duration(timezone.now() - moment)}
 
 
 def lasting(since: datetime) -> str:
@@ -50,16 +70,14 @@ def lasting(since: datetime) -> str:
 def remaining(moment: datetime) -> str:
     """How long until then: "48 s", "59 min", or "now" if the time has come."""
     left = moment - timezone.now()
-    return duration(left) if left > timedelta() else "now"
+    return duration(left) if left > timedelta() else _("now")
 
 
 def duration(delta: timedelta) -> str:
     """How long, in the largest unit that fits, rounded down."""
     seconds = max(0, int(delta.total_seconds()))
-    for unit, size in _UNITS:
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
+    return str(unit) % {"number": seconds // size}
 
 
 def timed(words: str, moment: datetime, *, note: str = "") -> SafeString:
@@ -76,7 +94,8 @@ def timed(words: str, moment: datetime, *, note: str = "") -> SafeString:
 
 def full_time(moment: datetime) -> str:
     """A moment in the current time zone, to the second."""
-    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z")
+    # Translators: a format as that of Django's filter `date`, with seconds and the time zone.
+    return date_format(timezone.localtime(moment), pgettext("format of a moment", "Y-m-d H:i:s T"))
 
 
 def pretty_json(value: Any) -> SafeString:
@@ -92,18 +111,26 @@ def state_table(state: Mapping[str, str], *, values: bool = True) -> SafeString:
     Sizes are those that the limits apply to: bytes of names and values.
     """
     if not state:
-        return format_html('<span class="quiet">{}</span>', "nothing")
+        return format_html('<span class="quiet">{}</span>', _("nothing"))
     names = sorted(state)[:STATE_NAMES]
     rows = [_state_row(name, state[name])[: 3 if values else 2] for name in names]
     more = len(state) - len(rows)
     return format_html(
-        '<p class="mcp-size">{}</p><table class="mcp-state"><thead><tr><th scope="col">Name</th><th scope="col">Bytes'
+        '<p class="mcp-size">{}</p><table class="mcp-state"><thead><tr><th scope="col">{}</th><th scope="col">{}'
         "</th>{}</tr></thead><tbody>{}</tbody></table>{}",
-        f"{_counted(state_bytes(state), 'byte')} in {_counted(len(state), 'name')}",
-        format_html('<th scope="col">{}</th>', "Value") if values else "",
+        _("%(bytes)s in %(names)s")
+        % {"bytes": _counted_bytes(state_bytes(state)), "names": _counted_names(len(state))},
+        _("Name"),
+        _("Bytes"),
+        format_html('<th scope="col">{}</th>', _("Value")) if values else "",
         format_html_join("", _STATE_ROW if values else _SIZE_ROW, rows),
-        format_html("<p>and {} more</p>", more) if more else "",
+        format_html("<p>{}</p>", and_more(more)) if more else "",
     )
+
+
+def and_more(more: int) -> str:
+    """How many a page leaves out of what it lists."""
+    return ngettext("and %(number)s more", "and %(number)s more", more) % {"number": number(more)}
 
 
 def state_bytes(state: Mapping[str, str]) -> int:
@@ -113,14 +140,23 @@ def state_bytes(state: Mapping[str, str]) -> int:
 
 def _state_row(name: str, text: str) -> tuple[str, str, str]:
     readable = json.dumps(json.loads(text), ensure_ascii=False)
-    return printable(name, 100), f"{len(text.encode()):,}", _cut(readable, VALUE_CHARS)
+    return printable(name, 100), number(len(text.encode())), _cut(readable, VALUE_CHARS)
 
 
-def _counted(number: int, word: str) -> str:
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+def _counted_bytes(size: int) -> str:
+    """A size to the byte: "1,234 bytes"."""
+    return ngettext("%(number)s byte", "%(number)s bytes", size) % {"number": number(size)}
+
+
+def _counted_names(names: int) -> str:
+    return ngettext("%(number)s name", "%(number)s names", names) % {"number": number(names)}
 
 
 def _cut(text: str, limit: int) -> str:
     """At most `limit` characters; all but printable ones and line breaks are replaced."""
     shown = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
-    return shown if len(text) <= limit else f"{shown}… ({len(text) - limit} more characters)"
+    more = len(text) - limit
+    if more <= 0:
+        return shown
+    left_out = ngettext("(%(number)s more character)", "(%(number)s more characters)", more)
+    return f"{shown}… {left_out % {'number': number(more)}}"

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
+
 from mcp_sessions.inventory.nodes import RunningCall, ServingNode
 
 #: A call that has run for so long is stuck, as far as anybody can say.
@@ -54,9 +57,9 @@ def _failing(found: Iterable[ServingNode]) -> set[str]:
 
 
 #: What the list can be narrowed to by what nodes report: the word in the address, in words, and which records.
-NARROWED: Final[Mapping[str, tuple[str, Callable[[Iterable[ServingNode]], set[str]]]]] = {
-    "calling": ("Calling", _calling),
-    "stuck": ("Calling for more than 30 s", _stuck),
-    "streaming": ("With an open stream", _streaming),
-    "failing": ("Failed in the last 5 min", _failing),
+NARROWED: Final[Mapping[str, tuple[Promise, Callable[[Iterable[ServingNode]], set[str]]]]] = {
+    "calling": (gettext_lazy("Calling"), _calling),
+    "stuck": (gettext_lazy("Calling for more than 30 s"), _stuck),
+    "streaming": (gettext_lazy("With an open stream"), _streaming),
+    "failing": (gettext_lazy("Failed in the last 5 min"), _failing),
 }

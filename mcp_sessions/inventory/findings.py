@@ -4,15 +4,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
 from mcp_sessions.conf import endpoint
+from mcp_sessions.inventory.display import milliseconds, number
 from mcp_sessions.inventory.figures import Figures
-from mcp_sessions.inventory.nodes import SKEW_SECONDS, ServingNode, skew_in_words
+from mcp_sessions.inventory.nodes import SKEW_SECONDS, ServingNode
 from mcp_sessions.records import Kind
 from mcp_sessions.store.servers import ServerFacts
 
 #: "error": something fails, or will; "warning": it may; "note": worth knowing.
 Level = Literal["error", "warning", "note"]
-LEVELS: Final[tuple[Level, ...]] = ("error", "warning", "note")
+LEVELS: Final[Mapping[Level, Promise]] = {
+    "error": gettext_lazy("Error"),
+    "warning": gettext_lazy("Warning"),
+    "note": gettext_lazy("Note"),
+}
+#: A span of figures, by its name, as a part of a sentence.
+IN_THE_LAST: Final[Mapping[str, Promise]] = {
+    "hour": gettext_lazy("in the last hour"),
+    "day": gettext_lazy("in the last day"),
+    "week": gettext_lazy("in the last week"),
+}
 
 #: Seconds that Redis may take to answer an operator.
 SLOW_SECONDS: Final = 0.05
@@ -29,7 +44,7 @@ OLDEST: Final = (6, 2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something to mend."""
+    """Something to mend, in the language that was active when it was found."""
 
     #: Names the kind of finding, for programs.
     code: str
@@ -37,25 +52,35 @@ class Finding:
     what: str
     cure: str
 
+    @property
+    def level_word(self) -> str:
+        return str(LEVELS[self.level])
+
 
 def most_important_first(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda each: LEVELS.index(each.level))
+    order = list(LEVELS)
+    return sorted(findings, key=lambda each: order.index(each.level))
 
 
 def unreachable(cache: str, error: object) -> Finding:
     return Finding(
         code="redis-unreachable",
         level="error",
-        what=f"The Redis of the cache {cache!r} does not answer: {error}.",
-        cure="Look whether it runs, and whether LOCATION in CACHES is its address. Until it answers, clients get 503, "
-        "and no session is lost.",
+        what=_("The Redis of the cache %(cache)s does not answer: %(error)s.")
+        % {"cache": repr(cache), "error": error},
+        cure=_(
+            "Look whether it runs, and whether LOCATION in CACHES is its address. Until it answers, clients get 503, "
+            "and no session is lost."
+        ),
     )
 
 
 def of_servers(cache: str, servers: Sequence[ServerFacts]) -> Iterator[Finding]:
     """What is wrong with the Redis servers of a cache."""
     for server in servers:
-        name = f"The Redis of the cache {cache!r}{server.name and f' at {server.name}'}"
+        name = repr(cache)
+        if server.name:
+            name = _("%(cache)s at %(address)s") % {"cache": name, "address": server.name}
         yield from _of_memory(name, server)
         yield from _of_persistence(name, server)
         version = tuple(int(part) for part in server.version.split(".")[:2] if part.isdigit())
@@ -63,15 +88,17 @@ def of_servers(cache: str, servers: Sequence[ServerFacts]) -> Iterator[Finding]:
             yield Finding(
                 code="redis-too-old",
                 level="error",
-                what=f"{name} has version {server.version}.",
-                cure="Use Redis 6.2 or newer, or Valkey.",
+                what=_("The Redis of the cache %(cache)s has version %(version)s.")
+                % {"cache": name, "version": server.version},
+                cure=_("Use Redis 6.2 or newer, or Valkey."),
             )
         if server.seconds > SLOW_SECONDS:
             yield Finding(
                 code="redis-slow",
                 level="warning",
-                what=f"{name} took {1000 * server.seconds:.0f} ms to answer.",
-                cure="Look at its load and at SLOWLOG: every request waits for it.",
+                what=_("The Redis of the cache %(cache)s took %(duration)s to answer.")
+                % {"cache": name, "duration": milliseconds(1000 * server.seconds)},
+                cure=_("Look at its load and at SLOWLOG: every request waits for it."),
             )
 
 
@@ -80,26 +107,33 @@ def _of_memory(name: str, server: ServerFacts) -> Iterator[Finding]:
         yield Finding(
             code="redis-policy",
             level="error",
-            what=f"{name} has maxmemory-policy {server.policy}: when its memory is full, it drops sessions in use.",
-            cure="Set maxmemory-policy to noeviction.",
+            what=_(
+                "The Redis of the cache %(cache)s has maxmemory-policy %(policy)s: when its memory is full, it drops "
+                "sessions in use."
+            )
+            % {"cache": name, "policy": server.policy},
+            cure=_("Set maxmemory-policy to noeviction."),
         )
     if server.maxmemory and server.used_memory > NEARLY * server.maxmemory:
-        part = 100 * server.used_memory / server.maxmemory
+        part = number(100 * server.used_memory / server.maxmemory)
         yield Finding(
             code="redis-full",
             level="warning",
-            what=f"{name} uses {part:.0f} % of its memory.",
-            cure="Raise maxmemory, or lower IDLE_TTL, MAX_SESSIONS, STREAM_MAX_BYTES or STATE_MAX_BYTES.",
+            what=_("The Redis of the cache %(cache)s uses %(part)s %% of its memory.")
+            % {"cache": name, "part": part},
+            cure=_("Raise maxmemory, or lower IDLE_TTL, MAX_SESSIONS, STREAM_MAX_BYTES or STATE_MAX_BYTES."),
         )
 
 
 def _of_persistence(name: str, server: ServerFacts) -> Iterator[Finding]:
+    named = {"cache": name}
     if not server.saves:
         yield Finding(
             code="redis-cannot-save",
             level="error",
-            what=f"{name} could not write its data the last time that it tried.",
-            cure="Look at its log and its disk. It may refuse writes until it can.",
+            what=_("The Redis of the cache %(cache)s could not write its data the last time that it tried.")
+            % named,
+            cure=_("Look at its log and its disk. It may refuse writes until it can."),
         )
     if server.appends:
         return
@@ -107,125 +141,190 @@ def _of_persistence(name: str, server: ServerFacts) -> Iterator[Finding]:
         yield Finding(
             code="redis-snapshots-only",
             level="warning",
-            what=f"{name} makes snapshots only: a crash loses what happened since the last one.",
-            cure="Set appendonly to yes: then a crash loses the last second.",
+            what=_(
+                "The Redis of the cache %(cache)s makes snapshots only: a crash loses what happened since the last "
+                "one."
+            )
+            % named,
+            cure=_("Set appendonly to yes: then a crash loses the last second."),
         )
     elif server.snapshots is not None:
         yield Finding(
             code="redis-not-persistent",
             level="error",
-            what=f"{name} keeps nothing on disk: when it restarts, every session is over.",
-            cure="Set appendonly to yes.",
+            what=_(
+                "The Redis of the cache %(cache)s keeps nothing on disk: when it restarts, every session is over."
+            )
+            % named,
+            cure=_("Set appendonly to yes."),
         )
 
 
 def of_clocks(ahead_seconds: float) -> Iterator[Finding]:
     """`ahead_seconds`: by how much the clock of Redis is ahead of this machine's."""
     if abs(ahead_seconds) > SKEW_SECONDS:
-        yield _skewed("this machine", skew_in_words(ahead_seconds))
+        yield _skewed(ahead_seconds)
 
 
-def _skewed(whose: str, how: str) -> Finding:
+def _skewed(ahead_seconds: float, host: str = "") -> Finding:
+    """`host`: another machine than this one."""
+    if host:
+        differs = (
+            _("The clock of the machine %(host)s is %(seconds)s s behind that of Redis.")
+            if ahead_seconds > 0
+            else _("The clock of the machine %(host)s is %(seconds)s s ahead of that of Redis.")
+        )
+    else:
+        differs = (
+            _("The clock of this machine is %(seconds)s s behind that of Redis.")
+            if ahead_seconds > 0
+            else _("The clock of this machine is %(seconds)s s ahead of that of Redis.")
+        )
     return Finding(
         code="clock-skew",
         level="warning",
-        what=f"The clock of {whose} is {how} that of Redis.",
-        cure="Have NTP set both. Tokens expire at the wrong time, and the times that are shown are wrong.",
+        what=differs % {"host": host, "seconds": number(abs(ahead_seconds))},
+        cure=_("Have NTP set both. Tokens expire at the wrong time, and the times that are shown are wrong."),
     )
 
 
 def of_nodes(alias: str, nodes: Sequence[ServingNode], *, now_ms: int) -> Iterator[Finding]:
     """What is wrong with the processes that serve an endpoint."""
+    named = {"endpoint": repr(alias)}
     if not nodes:
         yield Finding(
             code="no-node",
             level="note",
-            what=f"No process serves the endpoint {alias!r}.",
-            cure="Nothing, if none has had a request since it started. Otherwise look whether they reach Redis.",
+            what=_("No process serves the endpoint %(endpoint)s.") % named,
+            cure=_(
+                "Nothing, if none has had a request since it started. Otherwise look whether they reach Redis."
+            ),
         )
     if any(node.is_stranger for node in nodes):
         keys = len({node.key for node in nodes})
         yield Finding(
             code="mixed-keys",
             level="error",
-            what=f"The processes that serve the endpoint {alias!r} have {keys} different SECRET_KEYs: sessions that "
-            "one of them opened are unknown to others.",
-            cure="Give all of them the same SECRET_KEY, and what it was before in SECRET_KEY_FALLBACKS.",
+            what=_(
+                "The processes that serve the endpoint %(endpoint)s have %(keys)s different SECRET_KEYs: sessions that "
+                "one of them opened are unknown to others."
+            )
+            % {**named, "keys": keys},
+            cure=_("Give all of them the same SECRET_KEY, and what it was before in SECRET_KEY_FALLBACKS."),
         )
     versions = sorted({node.version for node in nodes if node.version and not node.is_silent})
     if len(versions) > 1:
         yield Finding(
             code="mixed-versions",
             level="note",
-            what=f"The processes that serve the endpoint {alias!r} have different versions: {', '.join(versions)}.",
-            cure="Nothing during a deploy. Otherwise restart those with the older one.",
+            what=_(
+                "The processes that serve the endpoint %(endpoint)s have different versions: %(versions)s."
+            )
+            % {**named, "versions": ", ".join(versions)},
+            cure=_("Nothing during a deploy. Otherwise restart those with the older one."),
         )
     for host, node in {node.host: node for node in nodes if node.is_skewed}.items():
-        yield _skewed(f"the machine {host}", node.skew)
+        yield _skewed(node.ahead_ms / 1000, host)
     for node in nodes:
         silent = now_ms / 1000 - node.seen.timestamp()
         if node.is_silent:
             yield Finding(
                 code="node-silent",
                 level="error",
-                what=f"The process {node.pid} on {node.host} has been silent for {silent:.0f} s.",
-                cure="It hangs, or cannot reach Redis. Look at its log, and restart it.",
+                what=_("The process %(process)s on %(host)s has been silent for %(seconds)s s.")
+                % {"process": node.pid, "host": node.host, "seconds": number(silent)},
+                cure=_("It hangs, or cannot reach Redis. Look at its log, and restart it."),
             )
 
 
 def of_caps(alias: str, counts: Mapping[Kind, int]) -> Iterator[Finding]:
     """Which caps are nearly reached. `counts`: how many sessions and handles there are."""
     limits = endpoint(alias).limits
-    caps: tuple[tuple[Kind, int | None, str], ...] = (
-        ("session", limits.max_sessions, "MAX_SESSIONS"),
-        ("handle", endpoint(alias).max_handles, "MAX_HANDLES"),
+    caps: tuple[tuple[Kind, int | None, str, str], ...] = (
+        (
+            "session",
+            limits.max_sessions,
+            "MAX_SESSIONS",
+            _("The endpoint %(endpoint)s has %(number)s of at most %(cap)s sessions."),
+        ),
+        (
+            "handle",
+            endpoint(alias).max_handles,
+            "MAX_HANDLES",
+            _("The endpoint %(endpoint)s has %(number)s of at most %(cap)s handles."),
+        ),
     )
-    for kind, cap, setting in caps:
-        number = counts.get(kind, 0)
-        if cap and number >= NEARLY * cap:
+    for kind, cap, setting, words in caps:
+        taken = counts.get(kind, 0)
+        if cap and taken >= NEARLY * cap:
             yield Finding(
                 code="cap-nearly-reached",
-                level="error" if number >= cap else "warning",
-                what=f"The endpoint {alias!r} has {number:,} of at most {cap:,} {kind}s.",
-                cure=f"Raise {setting}, lower the lifetimes, or end those that are no longer used.",
+                level="error" if taken >= cap else "warning",
+                what=words % {"endpoint": repr(alias), "number": number(taken), "cap": number(cap)},
+                cure=_("Raise %(setting)s, lower the lifetimes, or end those that are no longer used.")
+                % {"setting": setting},
             )
 
 
 def of_figures(figures: Figures) -> Iterator[Finding]:
     """What was counted says what is wrong, too."""
+    span = {"in_the_last": IN_THE_LAST[figures.span.name]}
     if evicted := figures.grown("evicted"):
         yield Finding(
             code="redis-evicts",
             level="error",
-            what=f"Redis has evicted {evicted:,} keys in the last {figures.span.name}: sessions or their state.",
-            cure="Give it more memory, and set maxmemory-policy to noeviction.",
+            what=ngettext(
+                "Redis has evicted %(number)s key %(in_the_last)s: of sessions or their state.",
+                "Redis has evicted %(number)s keys %(in_the_last)s: sessions or their state.",
+                evicted,
+            )
+            % {**span, "number": number(evicted)},
+            cure=_("Give it more memory, and set maxmemory-policy to noeviction."),
         )
     if refused := figures.total("sessions_refused"):
         yield Finding(
             code="sessions-refused",
             level="error",
-            what=f"{refused:,} new sessions were refused in the last {figures.span.name}, at a cap.",
-            cure="Raise MAX_SESSIONS or MAX_SESSIONS_PER_PRINCIPAL, or look whose sessions they are.",
+            what=ngettext(
+                "%(number)s new session was refused %(in_the_last)s, at a cap.",
+                "%(number)s new sessions were refused %(in_the_last)s, at a cap.",
+                refused,
+            )
+            % {**span, "number": number(refused)},
+            cure=_("Raise MAX_SESSIONS or MAX_SESSIONS_PER_PRINCIPAL, or look whose sessions they are."),
         )
     # Those of the caps on sessions are said above.
     if limited := {name: n for name, n in figures.by_label("limited").items() if "MAX_SESSIONS" not in name}:
         said = [
-            f"{name} {number:,} (up to {max(1, round(figures.most_per_minute('limited', name))):,} a minute)"
-            for name, number in limited.items()
+            _("%(limit)s %(number)s (up to %(most)s a minute)")
+            % {
+                "limit": name,
+                "number": number(refusals),
+                "most": number(max(1, round(figures.most_per_minute("limited", name)))),
+            }
+            for name, refusals in limited.items()
         ]
-        more = f", and {len(said) - MOST_LIMITS} more limits" if len(said) > MOST_LIMITS else ""
+        text = _("Refused by limits %(in_the_last)s: %(limits)s.")
+        if (more := len(said) - MOST_LIMITS) > 0:
+            text = ngettext(
+                "Refused by limits %(in_the_last)s: %(limits)s, and %(more)s more limit.",
+                "Refused by limits %(in_the_last)s: %(limits)s, and %(more)s more limits.",
+                more,
+            )
         yield Finding(
             code="limits-refuse",
             level="note",
-            what=f"Refused by limits in the last {figures.span.name}: {', '.join(said[:MOST_LIMITS])}{more}.",
-            cure="Nothing, if that is what the limits are for. Otherwise look who asks that often, or raise them.",
+            what=text % {**span, "limits": ", ".join(said[:MOST_LIMITS]), "more": number(more)},
+            cure=_(
+                "Nothing, if that is what the limits are for. Otherwise look who asks that often, or raise them."
+            ),
         )
     for tool in figures.tools:
         if tool.failed >= FAILED_CALLS and tool.failed >= FAILED_PART * tool.calls:
             yield Finding(
                 code="tool-failing",
                 level="warning",
-                what=f"The tool {tool.name} fails: {tool.failed:,} of {tool.calls:,} calls in the last "
-                f"{figures.span.name}.",
-                cure="The log of the processes has the tracebacks.",
+                what=_("The tool %(tool)s fails: %(failed)s of %(calls)s calls %(in_the_last)s.")
+                % {**span, "tool": tool.name, "failed": number(tool.failed), "calls": number(tool.calls)},
+                cure=_("The log of the processes has the tracebacks."),
             )

@@ -105,16 +105,6 @@ class ServingNode:
         """Whether the clock of its machine differs from that of Redis by more than it may."""
         return not self.is_silent and abs(self.ahead_ms) > SKEW_SECONDS * 1000
 
-    @property
-    def skew(self) -> str:
-        """By how much its clock is wrong, in words."""
-        return skew_in_words(self.ahead_ms / 1000)
-
-
-def skew_in_words(ahead_seconds: float) -> str:
-    """How a clock is that the one of Redis is so far ahead of."""
-    return f"{abs(ahead_seconds):.0f} s {'behind' if ahead_seconds > 0 else 'ahead of'}"
-
 
 def nodes_of(aliases: Iterable[str]) -> Sequence[ServingNode]:
     """The nodes of these endpoints: one round trip for each server.

@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions.authentication.users import users_of
 from mcp_sessions.conf import endpoint
@@ -18,8 +21,11 @@ from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.texts import storable
 
 USER: Final = "user:"
-#: Principals of bearer tokens, `kind:["issuer","name"]` -> what precedes the name on a page.
-TOKENS: Final = {"oauth": "", "oauth-client": "client "}
+#: Principals of bearer tokens, `kind:["issuer","name"]` -> how the name is shown.
+TOKENS: Final[dict[str, str | Promise]] = {
+    "oauth": "%(name)s",
+    "oauth-client": gettext_lazy("client %(name)s"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +45,11 @@ def names_of(principals: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Nam
     One database query for all users, and one for the subjects of each endpoint that has that setting.
     """
     distinct = set(principals)
-    user_names = _user_names({pk for _, principal in distinct if (pk := _user_pk(principal)) is not None})
+    user_names = _user_names(
+        {pk for _alias, principal in distinct if (pk := _user_pk(principal)) is not None}
+    )
     found: dict[tuple[str, str], Named] = {}
-    for alias in {alias for alias, _ in distinct}:
+    for alias in {alias for alias, _principal in distinct}:
         here = [principal for each, principal in distinct if each == alias]
         mapped = users_of(endpoint(alias), here)
         for principal in here:
@@ -97,21 +105,21 @@ def is_known_principal(principal: str) -> bool:
 
 def _name(principal: str, user_names: Mapping[Any, str]) -> str:
     if principal == ANONYMOUS:
-        return "anonymous"
+        return _("anonymous")
     if not principal.startswith(USER):
         return _token_name(principal) or printable(principal, 150)
     pk = _user_pk(principal)
     if pk in user_names:
         return printable(user_names[pk], 150)
-    return f"deleted user {printable(principal.removeprefix(USER), 40)}"
+    return _("deleted user %(key)s") % {"key": printable(principal.removeprefix(USER), 40)}
 
 
 def _token_name(principal: str) -> str | None:
     """The subject or client, with its issuer in parentheses; None if no token has such a principal."""
-    kind, _, rest = principal.partition(":")
+    kind, _colon, rest = principal.partition(":")
     try:
         issuer, name = json.loads(rest)
-        words = TOKENS[kind] + printable(str(name), 80)
+        words = str(TOKENS[kind]) % {"name": printable(str(name), 80)}
     except (ValueError, TypeError, KeyError):
         return None
     return words if issuer is None else f"{words} ({printable(str(issuer), 60)})"

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from django.utils.translation import gettext_lazy
+
 from mcp_sessions import conf, ids
 from mcp_sessions.inventory.listing import Match
 from mcp_sessions.inventory.lookups import Lookup, Named, Prefix, may_be_handle
@@ -11,7 +13,7 @@ from mcp_sessions.inventory.principals import principals_of_tokens, principals_o
 from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX
 from mcp_sessions.store.calls.queries import Query
 
-HELP: Final = (
+HELP: Final = gettext_lazy(
     "A session id, a handle, the first 8 or more digits of a fingerprint, (part of) a client’s name, (part of) a user "
     "name, a token’s subject, or “anonymous”. Session ids and handles are never put into an address."
 )

@@ -19,7 +19,7 @@ from typing import Any, Final
 from django.db import router, transaction
 from django.db.models import F
 from django.db.models.functions import Greatest
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from mcp_sessions import audit
 from mcp_sessions.audit import models as states
@@ -29,6 +29,7 @@ from mcp_sessions.cluster.notifications import OperatorActed
 from mcp_sessions.conf import Limits, endpoint
 from mcp_sessions.ending import BATCH, end_batch
 from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
+from mcp_sessions.inventory.display import ENGLISH
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.jobs.selection import Selection, Snapshot, Source
 from mcp_sessions.jobs.table import Settled, entries, jobs, left, obstacle, record
@@ -101,7 +102,8 @@ def drive(job: EndingJob, *, seconds: float | None = None, progress: Progress | 
     if _take(job.pk, me):
         until = None if seconds is None else monotonic() + seconds
         try:
-            _Drive(jobs().get(pk=job.pk), me, progress).run(until)
+            with translation.override(ENGLISH):  # what it stores and logs
+                _Drive(jobs().get(pk=job.pk), me, progress).run(until)
         except _Lost:
             logger.warning("Another process goes on with job %d.", job.pk)
         except StoreUnavailable as error:

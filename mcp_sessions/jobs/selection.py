@@ -5,8 +5,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from typing import Any, Final, Self
 
+from django.utils import translation
+from django.utils.translation import gettext as _
+
 from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import JobCannotGoOn
+from mcp_sessions.inventory.display import ENGLISH
 from mcp_sessions.inventory.kinds import listed
 from mcp_sessions.inventory.listing import MAX_DEPTH, Located, LocatedPage, SessionQuery, combine
 from mcp_sessions.inventory.lookups import Picked
@@ -102,7 +106,8 @@ def _source_from_json(document: Mapping[str, Any]) -> Source:
         return Source(alias=document["alias"], picked=tuple(document["picked"]))
     unknown = document["query"].keys() - _QUERY
     if unknown:
-        raise JobCannotGoOn(f"The job is of a newer release: it selects by {', '.join(sorted(unknown))}.")
+        text = _("The job is of a newer release: it selects by %(conditions)s.")
+        raise JobCannotGoOn(text % {"conditions": ", ".join(sorted(unknown))})
     given: dict[str, Any] = {
         name: restored(value) if isinstance(value, str) else value
         for name, value in document["query"].items()
@@ -226,18 +231,22 @@ def _queries(selected: SessionQuery) -> Iterator[Query]:
 
 
 def _described(selected: SessionQuery, picked: Sequence[Located]) -> str:
-    words = []
-    if len(picked) == 1:
-        words.append(str(MCPSession.from_rows(picked)[0]))
-    elif picked:
-        words.append(f"{len(picked):,} selected")
-    if selected.among is None and any(isinstance(match, Query) for match in selected.matches):
-        kinds = (
-            ["records"] if set(selected.kinds) == set(KINDS) else [WORDS[kind][1] for kind in selected.kinds]
-        )
-        words.append(f"{listed(kinds)} of {listed(selected.aliases)}")
-        words += _conditions(selected)
-    return ", ".join(words)
+    """In English: it is stored."""
+    with translation.override(ENGLISH):
+        words = []
+        if len(picked) == 1:
+            words.append(str(MCPSession.from_rows(picked)[0]))
+        elif picked:
+            words.append(f"{len(picked):,} selected")
+        if selected.among is None and any(isinstance(match, Query) for match in selected.matches):
+            kinds = (
+                ["records"]
+                if set(selected.kinds) == set(KINDS)
+                else [WORDS[kind][1] for kind in selected.kinds]
+            )
+            words.append(f"{listed(kinds)} of {listed(selected.aliases)}")
+            words += _conditions(selected)
+        return ", ".join(words)
 
 
 def _conditions(selected: SessionQuery) -> Iterator[str]:

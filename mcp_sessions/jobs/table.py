@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from django.db import router
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from mcp_sessions.audit.models import ENDED, GONE, INTENDED, RUNNING, STOPPING, UNKNOWN, AuditEntry, EndingJob
 from mcp_sessions.conf import aliases
@@ -40,7 +41,9 @@ def obstacle(job: EndingJob) -> str:
     first = max(0, job.position.get("source", 0) - bool(job.batch))
     for source in selection.sources[first:]:
         if source.alias not in aliases():
-            return f"The endpoint “{source.alias}” is not in MCP_SESSIONS any more. Put it back, or stop the job."
+            return _(
+                "The endpoint “%(endpoint)s” is not in MCP_SESSIONS any more. Put it back, or stop the job."
+            ) % {"endpoint": source.alias}
     return ""
 
 

@@ -8,6 +8,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 register = template.Library()
 
@@ -28,7 +29,8 @@ def mcp_sessions_of(context: Any, user: Any) -> SafeString | str:
     except NoReverseMatch:
         return ""
     query = urlencode({"user": user.get_username()})
-    items = format_html('<li class="mcp-tool px-3"><a href="{}?{}">MCP sessions</a></li>', records, query)
+    item = '<li class="mcp-tool px-3"><a href="{}?{}">{}</a></li>'
+    items = format_html(item, records, query, _("MCP sessions"))
     if may("mcp_sessions.expire_session"):
-        items += format_html('<li class="mcp-tool px-3"><a href="{}">End MCP sessions</a></li>', end)
+        items += format_html('<li class="mcp-tool px-3"><a href="{}">{}</a></li>', end, _("End MCP sessions"))
     return items

@@ -1,13 +1,15 @@
 """Get every page of ours in the admin that the settings in the environment give, and print what they answer.
 
 A program of its own, because an admin of somebody else takes the place of Django's for the whole process. Its sessions
-are in its memory. It prints a JSON object: for each page its status and its HTML.
+are in its memory. It prints a JSON object: for each page its status and its HTML. With `--marked`, whatever is
+translated is marked; with the code of a language, the pages are in that language. Then there are more of them.
 """
 
 import json
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 from unittest import mock
 
@@ -15,16 +17,18 @@ import django
 
 django.setup()
 
+from django.conf import settings  # noqa: E402 - after the set-up
 from django.contrib.auth.models import User  # noqa: E402 - after the set-up
 from django.core.management import call_command  # noqa: E402
 from django.test import Client  # noqa: E402
-from django.utils import timezone  # noqa: E402
+from django.utils import timezone, translation  # noqa: E402
 
 from mcp_sessions import blocks  # noqa: E402
 from mcp_sessions.errors import StoreUnavailable  # noqa: E402
 from mcp_sessions.models import Block, PersonalToken  # noqa: E402
 from mcp_sessions.store.calls import nodes  # noqa: E402
 from mcp_sessions.store.factory import sync_store_for  # noqa: E402
+from tests.admin import marking  # noqa: E402
 from tests.support.sessions import Opened, open_sessions  # noqa: E402
 
 OF_OURS = "/admin/mcp_sessions/"
@@ -75,6 +79,26 @@ def visited(client: Client, olga: User) -> Iterator[tuple[str, Any]]:
         yield "without the store", client.get(f"{LIST}now/")
 
 
+def acted(client: Client, olga: User) -> Iterator[tuple[str, Any]]:
+    """More pages, most of them with a message that says what was done, or what is wrong."""
+    token, block = PersonalToken.objects.get(), Block.objects.get()
+    picked = {"_selected_action": [token.pk], "action": "revoke"}
+    yield "revoked", client.post(f"{OF_OURS}personaltoken/", picked, follow=True)
+    picked = {"_selected_action": [block.pk], "action": "lift"}
+    yield "lifted", client.post(f"{OF_OURS}block/", picked, follow=True)
+    yield "history of a block", client.get(f"{OF_OURS}block/{block.pk}/history/")
+    yield "wrong filters", client.get(LIST, {"user": "nobody", "activity": "odd", "kind": "odd"})
+    yield "no such record", client.get(f"{LIST}{'0' * 64}/change/", follow=True)
+    yield "nothing found", client.post(f"{LIST}find/", {"q": "otter-5"}, follow=True)
+    yield "of nobody", client.get(LIST, {"user": "anonymous", "kind": "handle", "activity": "idle-900"})
+    yield "week", client.get(f"{LIST}overview/", {"span": "week"})
+    yield "drained", client.post(f"{LIST}processes/", {"process": "p", "drains": "1"}, follow=True)
+    yield "cancelled", client.post(f"{LIST}now/", {"cancel": "0ff1ce5:1"}, follow=True)
+    yield "no such call", client.post(f"{LIST}now/", {"cancel": "odd"}, follow=True)
+    yield "ended all", client.post(f"{LIST}end-all/", {"endpoint": "default"}, follow=True)
+    yield "audit by block", client.get(f"{OF_OURS}auditentry/", {"kind": "session"})
+
+
 def report(fingerprint: str) -> dict[str, Any]:
     """Of a node in which a call of a session runs."""
     call = [1, "session", fingerprint, "tools/call:take_inventory", "user:1", "ada", "1.0", 1_795_731_000_000]
@@ -84,10 +108,17 @@ def report(fingerprint: str) -> dict[str, Any]:
 def main() -> None:
     """Visit them all as a superuser."""
     call_command("migrate", verbosity=0)
+    language = sys.argv[1] if len(sys.argv) > 1 else "en"
+    if language == "--marked":
+        marking.mark_translations()
+    else:
+        settings.LANGUAGE_CODE = language
+        translation.activate(language)
     olga = User.objects.create_superuser("olga")
     client = Client(raise_request_exception=False, headers={"host": "127.0.0.1"})
     client.force_login(olga)
-    found = {name: [answer.status_code, answer.content.decode()] for name, answer in visited(client, olga)}
+    answers = chain(visited(client, olga), acted(client, olga) if len(sys.argv) > 1 else ())
+    found = {name: [answer.status_code, answer.content.decode()] for name, answer in answers}
     json.dump(found, sys.stdout)
 
 

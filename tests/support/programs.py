@@ -141,6 +141,7 @@ FINDERS: Final[dict[str, Callable[[], Path | None]]] = {
     "history": _git_with_history,
     "libfaketime": _first_of("lib/**/faketime/libfaketimeMT.so.1"),
     "kubectl": _on_path("kubectl"),
+    "msgfmt": _on_path("msgfmt"),
     "nginx": _on_path("nginx"),
     "npm": _on_path("npm"),
     "python3.12": _python("3.12"),

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import translation
 
 from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
+from mcp_sessions.inventory.display import ENGLISH
 from mcp_sessions.management.subcommands import (
     blocks,
     doctor,
@@ -38,7 +40,9 @@ class Command(BaseCommand):
         if reads_stores:
             self._warn_about_memory(selection.aliases_of(options["endpoint"]))
         try:
-            run(self, **options)
+            # Scripts read what it says, so it does not depend on LANGUAGE_CODE.
+            with translation.override(ENGLISH):
+                run(self, **options)
         except StoreUnavailable as error:
             raise CommandError(f"The session store cannot be reached: {error}") from error
         except UnsupportedLookup as error:

@@ -14,7 +14,7 @@
             const response = await fetch(location.href, {
                 method: "POST", body, headers: {Accept: "application/json"}, credentials: "same-origin",
             });
-            if (!response.ok) throw new Error(`The server answered ${response.status}.`);
+            if (!response.ok) throw new Error(form.dataset.refused.replace("%s", response.status));
             const job = await response.json();
             if (job.state !== "running" && job.state !== "stopping") {
                 location.reload();
@@ -27,7 +27,7 @@
             document.getElementById("mcp-problem").hidden = !job.problem;
             if (job.problem) wait = 3000;
         } catch (error) {
-            show("mcp-problem", `${error.message} It is tried again.`);
+            show("mcp-problem", `${error.message} ${form.dataset.again}`);
             document.getElementById("mcp-problem").hidden = false;
             wait = 3000;
         }
