@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import SynchronousOnlyOperation, ValidationError
-from django.db.models import Q, QuerySet
+from django.db.models import IntegerField, Q, QuerySet
 from django.utils.module_loading import import_string
 
 from mcp_sessions.conf import Endpoint
@@ -78,9 +78,13 @@ def _found(mapping: str, issuer: str | None, subject: str) -> Any:
 
 
 def _with(field: str, subject: str) -> "QuerySet[Any] | None":
-    """The users with this subject in the field; None if it cannot have it, such as a number "ann"."""
+    """The users with this subject in the field; None if it cannot have it, such as a number "ann", or one of 30 digits."""
+    model = get_user_model()
+    column = model._meta.pk if field == "pk" else model._meta.get_field(field)
     try:
-        return get_user_model()._default_manager.filter(**{field: storable(subject)})
+        if isinstance(column, IntegerField):
+            column.run_validators(column.to_python(subject))
+        return model._default_manager.filter(**{field: storable(subject)})
     except (ValueError, TypeError, ValidationError):
         return None
 

@@ -1,11 +1,11 @@
-"""The URLs of a project with two admin sites besides Django's default one, for test_sites.py."""
+"""The URLs of a project with admin sites besides Django's default one, for test_sites.py."""
 
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.urls import path
 
-from mcp_sessions.admin import MCPSessionAdmin, register
-from mcp_sessions.models import MCPSession
+from mcp_sessions.admin import EndingJobAdmin, MCPSessionAdmin, register
+from mcp_sessions.models import EndingJob, MCPSession
 
 operators = admin.AdminSite(name="operators")
 register(operators)
@@ -15,8 +15,14 @@ operators.register(User)
 sessions = admin.AdminSite(name="sessions")
 sessions.register(MCPSession, MCPSessionAdmin)
 
+#: Here only the audit is missing.
+jobs = admin.AdminSite(name="jobs")
+jobs.register(MCPSession, MCPSessionAdmin)
+jobs.register(EndingJob, EndingJobAdmin)
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("operators/", operators.urls),
     path("sessions/", sessions.urls),
+    path("jobs/", jobs.urls),
 ]

@@ -89,3 +89,11 @@ def test_a_site_without_pages_of_jobs_ends_sessions_all_the_same(
     response = admin_client.post(listed, confirmed(two), follow=True)
     [text] = said(response)
     assert f"manage.py mcp_sessions jobs resume {EndingJob.objects.latest('pk').pk}" in text
+
+
+def test_the_page_of_a_job_has_no_link_to_an_audit_that_its_site_does_not_have(admin_client: Client) -> None:
+    [session] = open_sessions([Opened()])
+    admin_client.post("/jobs/mcp_sessions/mcpsession/", confirmed(session))
+    page = admin_client.get(f"/jobs/mcp_sessions/endingjob/{EndingJob.objects.get().pk}/change/")
+    assert page.status_code == 200
+    assert "auditentry" not in body(page)

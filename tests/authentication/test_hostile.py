@@ -284,11 +284,11 @@ async def test_a_subject_that_no_user_can_have_is_nobodys_and_hides_no_other(
     ann = await User.objects.acreate(username="ann")
     settings.MCP_SESSIONS = {"token": {**settings.MCP_SESSIONS["token"], "SUBJECT_TO_USER": field}}
     known = str(getattr(ann, field))
-    subjects = ["no number", "\0", "\ud800", known]
+    subjects = ["no number", "9" * 30, "\0", "\ud800", known]
     principals = [f"oauth:{json.dumps([None, each])}" for each in subjects]
     find = sync_to_async(find_user)
     found = [await find(endpoint("token"), each) for each in principals]
-    assert found == [None] * 3 + [ann]
+    assert found == [None] * 4 + [ann]
     assert await sync_to_async(users_of)(endpoint("token"), principals) == {principals[-1]: ann}
 
 
