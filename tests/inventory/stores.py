@@ -102,7 +102,7 @@ class ListedStore:
             and (query.active_before_ms is None or session.last_activity_ms < query.active_before_ms)
         )
 
-    def get(self, fingerprint: str) -> Session | None:
+    def get(self, fingerprint: str, *, skips_sealed: bool = False) -> Session | None:
         self.asked.append(("get", fingerprint))
         return next((s for s in self.sessions if s.fingerprint == fingerprint), None)
 
