@@ -293,32 +293,7 @@ def of_figures(figures: Figures) -> Iterator[Finding]:
             % {**span, "number": number(refused)},
             cure=_("Raise MAX_SESSIONS or MAX_SESSIONS_PER_PRINCIPAL, or look whose sessions they are."),
         )
-    # Those of the caps on sessions are said above.
-    if limited := {name: n for name, n in figures.by_label("limited").items() if "MAX_SESSIONS" not in name}:
-        said = [
-            _("%(limit)s %(number)s (up to %(most)s a minute)")
-            % {
-                "limit": name,
-                "number": number(refusals),
-                "most": number(max(1, round(figures.most_per_minute("limited", name)))),
-            }
-            for name, refusals in limited.items()
-        ]
-        text = _("Refused by limits %(in_the_last)s: %(limits)s.")
-        if (more := len(said) - MOST_LIMITS) > 0:
-            text = ngettext(
-                "Refused by limits %(in_the_last)s: %(limits)s, and %(more)s more limit.",
-                "Refused by limits %(in_the_last)s: %(limits)s, and %(more)s more limits.",
-                more,
-            )
-        yield Finding(
-            code="limits-refuse",
-            level="note",
-            what=text % {**span, "limits": ", ".join(said[:MOST_LIMITS]), "more": number(more)},
-            cure=_(
-                "Nothing, if that is what the limits are for. Otherwise look who asks that often, or raise them."
-            ),
-        )
+    yield from _of_limits(figures)
     for tool in figures.tools:
         if tool.failed >= FAILED_CALLS and tool.failed >= FAILED_PART * tool.calls:
             yield Finding(
@@ -328,3 +303,39 @@ def of_figures(figures: Figures) -> Iterator[Finding]:
                 % {**span, "tool": tool.name, "failed": number(tool.failed), "calls": number(tool.calls)},
                 cure=_("The log of the processes has the tracebacks."),
             )
+
+
+def _of_limits(figures: Figures) -> Iterator[Finding]:
+    """What limits refused, except for the caps on sessions, which have a finding of their own."""
+    limited = {name: n for name, n in figures.by_label("limited").items() if "MAX_SESSIONS" not in name}
+    if not limited:
+        return
+    said = [
+        _("%(limit)s %(number)s (up to %(most)s a minute)")
+        % {
+            "limit": name,
+            "number": number(refusals),
+            "most": number(max(1, round(figures.most_per_minute("limited", name)))),
+        }
+        for name, refusals in limited.items()
+    ]
+    text = _("Refused by limits %(in_the_last)s: %(limits)s.")
+    if (more := len(said) - MOST_LIMITS) > 0:
+        text = ngettext(
+            "Refused by limits %(in_the_last)s: %(limits)s, and %(more)s more limit.",
+            "Refused by limits %(in_the_last)s: %(limits)s, and %(more)s more limits.",
+            more,
+        )
+    yield Finding(
+        code="limits-refuse",
+        level="note",
+        what=text
+        % {
+            "in_the_last": IN_THE_LAST[figures.span.name],
+            "limits": ", ".join(said[:MOST_LIMITS]),
+            "more": number(more),
+        },
+        cure=_(
+            "Nothing, if that is what the limits are for. Otherwise look who asks that often, or raise them."
+        ),
+    )
