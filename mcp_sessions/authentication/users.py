@@ -78,7 +78,7 @@ def _found(mapping: str, issuer: str | None, subject: str) -> Any:
 
 
 def _with(field: str, subject: str) -> "QuerySet[Any] | None":
-    """The users with this subject in the field; None if it cannot have it, such as a number "ann", or one of 30 digits."""
+    """The users with this subject in the field; None if it cannot have it: a number "ann", or one of 30 digits."""
     model = get_user_model()
     column = model._meta.pk if field == "pk" else model._meta.get_field(field)
     try:
