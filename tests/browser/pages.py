@@ -17,6 +17,10 @@ WIDE: Final = (1280, 900)
 VERY_WIDE: Final = (1800, 1000)
 NARROW: Final = (390, 844)
 
+_OVERLAP: Final = """
+const [one, two] = [...arguments].map((css) => document.querySelector(css).getBoundingClientRect());
+return one.left < two.right && two.left < one.right && one.top < two.bottom && two.top < one.bottom;
+"""
 _LINES: Final = """
 const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (texts.nextNode()) {
@@ -99,6 +103,10 @@ class Admin:
         """Pixels by which the content of an element is wider than the element."""
         script = "const box = document.querySelector(arguments[0]); return box.scrollWidth - box.clientWidth"
         return int(self.driver.execute_script(script, css))
+
+    def overlap(self, first: str, second: str) -> bool:
+        """Whether two elements cover each other, if only in part."""
+        return bool(self.driver.execute_script(_OVERLAP, first, second))
 
     def lines_of(self, word: str) -> int:
         """How many lines the word takes where it first appears on the page."""

@@ -131,6 +131,8 @@ def test_the_list_fits_beside_its_filters(admin: Admin) -> None:
         admin.open()
         assert session.fingerprint[:12] in admin.text
         assert admin.overflow(".results") <= 0
+        assert not admin.overlap(".object-tools", ".mcp-kinds summary")
+        assert not admin.overlap(".object-tools", "#changelist")
     finally:
         admin.size(WIDE)
 
