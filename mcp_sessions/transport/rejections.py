@@ -11,8 +11,8 @@ from mcp_sessions.documentation import page
 
 #: A client that was told 503 may try again after so many seconds.
 RETRY_AFTER: Final = 2
-#: What an operator can do something about: a heading of the page about troubles, to which the error links.
-_EXPLAINED: Final = frozenset({403, 421, 503})
+#: What somebody can do something about: a heading of the page about troubles, to which the error links.
+_EXPLAINED: Final = frozenset({403, 404, 421, 503})
 
 JSON_HEADERS: Final = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 

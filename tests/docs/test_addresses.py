@@ -18,13 +18,13 @@ def test_an_address_names_a_heading_of_a_document(address: str) -> None:
     assert not anchor or anchor in map(markdown.anchor, markdown.headings(text))
 
 
-def test_what_an_operator_can_do_something_about_says_where_to_read_on() -> None:
-    explained = [each for each in REJECTIONS if each.status in (403, 421, 503)]
-    assert len(explained) >= 8
+def test_what_somebody_can_do_something_about_says_where_to_read_on() -> None:
+    explained = [each for each in REJECTIONS if each.status in (403, 404, 421, 503)]
+    assert len(explained) >= 9
     for each in explained:
         error = json.loads(each.body)["error"]
         assert error["data"] == {"see": page("troubleshooting", str(each.status))}
-    assert "data" not in json.loads(rejections.SESSION_NOT_FOUND.body)["error"]
+    assert "data" not in json.loads(rejections.NO_SESSION_ID.body)["error"]
 
 
 def test_the_page_about_troubles_has_the_texts_of_the_errors() -> None:

@@ -8,9 +8,18 @@ from typing import Any
 import httpx2
 import pytest
 
+from mcp_sessions.documentation import page
 from tests.support.mcp_client import RawClient, connected, messages
 
-NOT_FOUND = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "Session not found"}}
+NOT_FOUND = {
+    "jsonrpc": "2.0",
+    "id": None,
+    "error": {
+        "code": -32600,
+        "message": "Session not found",
+        "data": {"see": page("troubleshooting", "404")},
+    },
+}
 
 
 @pytest.mark.protocol("H22")
