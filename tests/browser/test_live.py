@@ -13,6 +13,7 @@ from mcp_sessions.store.factory import sync_store_for
 from tests.browser.pages import NARROW, Admin
 from tests.support.mcp_client import RawClient, connected
 from tests.support.processes import Process, wait_until
+from tests.support.redis import RedisServer
 from tests.support.sessions import Opened, open_sessions
 
 WIDTH_1280 = (1280, 900)
@@ -77,12 +78,12 @@ def nodes_that_name(fingerprint: str) -> bool:
     return any(fingerprint in each.about for each in reports)
 
 
-def test_pages_of_what_runs_fit_wide_and_narrow(admin: Admin) -> None:
-    """In both themes; pictures for a person to look at."""
+def test_pages_of_what_runs_fit_wide_and_narrow(admin: Admin, redis: RedisServer) -> None:
+    """In both themes, one of the nodes silent; pictures for a person to look at."""
     sessions = open_sessions(
         [Opened(client=name, principal="user:1", state={"facts": [1]}) for name in ("claude-code", "c" * 80)]
     )
-    for number, session in enumerate(sessions):
+    for session in sessions:
         past = [
             recent.Past(
                 1_795_731_000_000 + n, 7 * n, outcome, "ab12cd34", f"tools/call:{'look_up_' * (n + 1)}"
@@ -90,9 +91,6 @@ def test_pages_of_what_runs_fit_wide_and_narrow(admin: Admin) -> None:
             for n, outcome in enumerate(("ok", "tool error", "error", "cancelled"))
         ]
         sync_store_for("default").run(recent.note(session.fingerprint, past, failed=2, most=50))
-        sync_store_for("default").run(
-            nodes.report(f"{number}0ff1ce5", told=json.dumps(told(session, number)))
-        )
     for theme in ("light", "dark"):
         admin.theme(theme)
         for size, name in ((WIDTH_1280, "1280"), (NARROW, "390")):
@@ -102,6 +100,12 @@ def test_pages_of_what_runs_fit_wide_and_narrow(admin: Admin) -> None:
                 ("nodes", "processes/"),
                 ("live-detail", f"{sessions[1].fingerprint}/change/"),
             ):
+                for number, session in enumerate(sessions):
+                    report = json.dumps(told(session, number))
+                    sync_store_for("default").run(nodes.report(f"{number}0ff1ce5", told=report))
+                with redis.client() as client:
+                    [reports] = client.keys("*:reports")
+                    client.zincrby(reports, -60_000, "10ff1ce5")
                 admin.open(path)
                 admin.picture(f"{page}-{name}-{theme}")
                 assert admin.overflow("html") <= 0, (page, name)
