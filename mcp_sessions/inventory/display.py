@@ -43,8 +43,8 @@ def printable(text: str, limit: int) -> str:
 
 
 def number(value: float, decimals: int = 0) -> str:
-    """A number with so many decimals, as the language writes it: "1,234"."""
-    return number_format(value, decimals, use_l10n=True, force_grouping=True)
+    """A number rounded to so many decimals, as the language writes it: "1,234"."""
+    return number_format(round(value, decimals), decimals, use_l10n=True, force_grouping=True)
 
 
 def milliseconds(value: float, decimals: int = 0) -> str:
