@@ -66,7 +66,6 @@ class Set(Hash):
     def sadd(self, member: bytes) -> int:
         return self.hset(member, b"")
 
-    srem = Hash.hdel
     sismember = Hash.hexists
     scard = Hash.hlen
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from statistics import median
+from statistics import quantiles
 from typing import Final
 
 import httpx2
@@ -199,8 +199,9 @@ def test_a_forged_a_foreign_and_an_unknown_id_get_the_same_answer_in_the_same_ti
             answers.add((response.status_code, response.content))
     assert len(answers) == 1
     assert answers.pop()[0] == 404
-    medians = {kind: median(each) for kind, each in taken.items()}
-    assert max(medians.values()) < 1.5 * min(medians.values()), medians
+    # Of each kind a quarter was faster: whatever else the machine does makes some of them slower.
+    fast = {kind: quantiles(each, n=4)[0] for kind, each in taken.items()}
+    assert max(fast.values()) < 1.5 * min(fast.values()), fast
 
 
 @pytest.mark.django_db(transaction=True)
