@@ -41,7 +41,8 @@ def test_hostile_requests_do_no_harm(redis_server: RedisServer, tmp_path: Path) 
             index = redis.zrange(f":1:mcp:v1:{{{tmp_path.name}}}:index:activity", 0, -1)
         assert kept == [], "every key has a TTL"
         assert index, "sessions were opened, and not all of them ended"
-        assert {each.hex() for each in index} <= told, "nobody else was told of these"
+        untold = {each.hex() for each in index} - told
+        assert len(untold) <= outcome.left, "they were opened by somebody who did not wait for the answer"
         assert process.log.stat().st_size - before < COUNT * LOGGED
         client = RawClient(token="ann-1")
         client.initialize(process.url)

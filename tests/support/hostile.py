@@ -319,6 +319,8 @@ class Outcome:
     statuses: Counter[int] = field(default_factory=Counter)
     #: Sessions that were opened, by their ids.
     opened: set[str] = field(default_factory=set)
+    #: Requests that open a session, if they were understood, and whose sender left before an answer came.
+    left: int = 0
     #: Requests that were answered with 5xx, with what was answered, or not at all.
     bad: list[tuple[bytes, str]] = field(default_factory=list)
     seconds: float = 0.0
@@ -340,6 +342,7 @@ def run(port: int, known: Known, *, count: int, seed: int) -> Outcome:
             connection, status, headers, text = _sent(port, connection, request)
             with lock:
                 outcome.statuses[status] += 1
+                outcome.left += status == 0 and b"initialize" in request.raw
                 if (session_id := headers.get("mcp-session-id")) and status == 200:
                     outcome.opened.add(session_id)
                     known.session_ids[: len(known.session_ids) - 50] = []
