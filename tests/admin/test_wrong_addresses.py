@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from mcp_sessions import audit
-from mcp_sessions.audit.models import EndingJob
+from mcp_sessions.audit.models import STOPPED, EndingJob
 from mcp_sessions.models import Block
 from mcp_sessions.tokens import create_token
 from tests.admin.pages import LIST
@@ -138,14 +138,23 @@ def test_what_a_command_is_told_wrongly_is_said(words: tuple[str, ...]) -> None:
         call_command("mcp_sessions", *words, stdout=StringIO(), stderr=StringIO(), skip_checks=True)
 
 
-def test_commands_show_what_is_left_of_a_removed_endpoint(left_of_gone: dict[str, Any]) -> None:
-    for words in (
-        ("blocks",),
-        ("unblock", str(left_of_gone["block"].pk)),
-        ("token", "list"),
-        ("token", "revoke", left_of_gone["personaltoken"].prefix),
-        ("jobs", "list", "--all"),
-        ("jobs", "stop", str(left_of_gone["endingjob"].pk)),
-        ("prune",),
-    ):
-        call_command("mcp_sessions", *words, stdout=StringIO(), skip_checks=True)
+def test_commands_show_and_end_what_is_left_of_a_removed_endpoint(left_of_gone: dict[str, Any]) -> None:
+    def run(*words: str) -> str:
+        out = StringIO()
+        call_command("mcp_sessions", *words, stdout=out, skip_checks=True)
+        return out.getvalue()
+
+    block, token, job = (left_of_gone[name] for name in ("block", "personaltoken", "endingjob"))
+    assert "rude" in run("blocks")
+    run("unblock", str(block.pk))
+    assert "rude" not in run("blocks")
+    assert token.prefix in run("token", "list")
+    run("token", "revoke", token.prefix)
+    token.refresh_from_db()
+    assert token.revoked is not None
+    assert f"{job.pk}" in run("jobs", "list", "--all")
+    run("jobs", "stop", str(job.pk))
+    job.refresh_from_db()
+    assert job.state == STOPPED
+    run("prune")
+    assert EndingJob.objects.filter(pk=job.pk).exists(), "it is not old enough"
