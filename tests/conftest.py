@@ -1,6 +1,7 @@
 """Fixtures that several suites share, how tests are spread over processes (support/distribution.py), and the rule that
 nothing is skipped in silence (support/programs.py)."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,12 @@ from tests.support.redis import (
     run_sentinels,
     run_server,
 )
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start hear Ctrl-C: a shell has its background jobs ignore it, and all below them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
