@@ -109,9 +109,10 @@ class Reader:
 
     def _interrupt(self, title: str) -> None:
         """Ctrl-C."""
-        server = self.servers.pop(title)
+        server = self.servers[title]
         os.killpg(server.pid, signal.SIGINT)
         server.wait(timeout=30)
+        del self.servers[title]  # not before: what does not end is ended by `leave`
 
     def _here(self, text: str) -> str:
         """The text with the ports, and the package, of this machine."""
