@@ -1,7 +1,7 @@
 """What heartbeats do for streams on which nothing happens: they look, and seldom renew."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from unittest.mock import AsyncMock
@@ -19,8 +19,16 @@ from mcp_sessions.testing import http_client, serving, url_of
 from tests.serving.test_listeners import clients, listening, records
 from tests.support.asgi import endpoint, opened
 from tests.support.mcp_client import RawClient
+from tests.support.redis import RedisServer, run_server
 
 BOUND = 20
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    """A server of these tests alone: they count commands, and the suite's processes keep on sending some."""
+    with run_server() as server:
+        yield server
 
 
 @asynccontextmanager

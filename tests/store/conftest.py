@@ -11,7 +11,14 @@ from tests.store import harness as harnesses
 from tests.store.engines import Both
 from tests.store.harness import Harness
 from tests.support.caches import CACHES, Entry, default_cache
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisServer, run_server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A server of this suite alone: its tests count keys and commands, and other suites' processes keep on writing."""
+    with run_server() as server:
+        yield server
 
 
 @pytest.fixture(params=["embedded", *CACHES])

@@ -199,7 +199,7 @@ async def test_key_prefix_and_version_of_the_cache_hold(
     async with another_namespace("shop") as harness:
         await live_through_everything(harness)
 
-    keys = list(redis.scan_iter("*mcp:v1:*shop*"))  # the server of another suite may write its own meanwhile
+    keys = list(redis.scan_iter("*"))
     assert keys
     assert all(key.startswith("blue:7:mcp:v1:") for key in keys)
 
