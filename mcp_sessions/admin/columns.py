@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from django.contrib import admin
+from django.contrib.admin import ModelAdmin, helpers
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -78,6 +79,18 @@ SECTIONS: Final[Mapping[Kind, Sequence[tuple[Promise | None, tuple[str, ...]]]]]
 
 class RecordColumns:
     """A mixin for a ModelAdmin: each method is one column or field."""
+
+    def action_checkbox(self, obj: MCPSession) -> SafeString:
+        """What Django makes, without a template for each row, which takes as long as five other columns."""
+        return format_html(
+            '<input type="checkbox" name="{}" value="{}" class="action-select" aria-label="{}">',
+            helpers.ACTION_CHECKBOX_NAME,
+            obj.pk,
+            format_html(_("Select this object for an action - {}"), str(obj)),
+        )
+
+    # The header of the column, in the releases of Django in which it is here.
+    action_checkbox.__dict__.update(ModelAdmin.action_checkbox.__dict__)
 
     @admin.display(description=gettext_lazy("record"))
     def record(self, obj: MCPSession) -> SafeString:
