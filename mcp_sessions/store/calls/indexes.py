@@ -24,7 +24,7 @@ MOST_CLIENTS: Final = 100
 
 #: How many fingerprints a script drops at once. From indexes of a million members that takes half a millisecond, in
 #: which Redis serves nobody else.
-MOST_UNINDEXED: Final = 25
+MOST_UNINDEXED: Final = 10
 
 #: How long a record that is no session can live.
 LONGEST_MS: Final = 366 * 86_400_000
@@ -156,7 +156,7 @@ def update(session: Session, *, limits: Limits) -> list[Call[Any]]:
 def unindex(home: str, indexes: Sequence[str], entries: Iterable[Entry]) -> list[Call[None]]:
     """Drop records that are gone, and have not come again, from indexes of one shard, the first by last activity.
 
-    One script drops 25 at most, so that others need not wait for it.
+    One script drops 10 at most, so that others need not wait for it.
     """
     return _unindex(home, [(indexes, each) for each in entries])
 

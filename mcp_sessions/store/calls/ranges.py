@@ -16,8 +16,8 @@ from mcp_sessions.records import Kind
 from mcp_sessions.store.call import Call, Operation, Script
 from mcp_sessions.store.calls.indexes import MEMBERS, Entry, matters_ms
 
-#: Entries that one script reads: less than half a millisecond in which Redis serves nobody else.
-PIECE: Final = 250
+#: Entries that one script reads: a third of a millisecond in which Redis serves nobody else.
+PIECE: Final = 150
 #: Entries of each shard that are read at once to find out which come first of all.
 SHALLOW: Final = 500
 #: How many scores at even distances tell where a stretch is.
