@@ -1,8 +1,8 @@
 """`make mutation`: change the code at random, one place at a time, and count the changes that no test notices.
 
 cosmic-ray makes the changes to Python, universalmutator those to Lua, in a copy of the committed files, and only those
-count that still compile. Of each part of the code the tests of that part run, until the first one fails. It prints each
-change that survived.
+count that still compile. Of each part of the code the tests of that part run, those first that name the changed module,
+until the first one fails. It prints each change that survived.
 
     .venv/bin/python tools/mutation.py --part lua --count 40 --seed 7
 """
@@ -14,6 +14,7 @@ import difflib
 import io
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -186,18 +187,41 @@ def _in_python_means(text: str) -> str | None:
 
 def is_noticed(copy: Path, change: Change, tests: Sequence[str]) -> bool:
     """Whether a test fails with a change. The copy is as before afterwards."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", *tests]
-    # Cached bytecode is told apart by seconds and sizes, which a change may keep.
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    near = _naming(change.path, [file for each in tests for file in sorted((copy / each).rglob("test_*.py"))])
     path = copy / change.path
     path.write_text(change.after, encoding="utf-8")
     try:
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        return True
+        return (bool(near) and _fails(copy, near, processes=0)) or _fails(copy, tests, processes=2)
     finally:
         path.write_text(change.before, encoding="utf-8")
-    return done.returncode != 0
+
+
+def _naming(changed: Path, files: Sequence[Path]) -> list[str]:
+    """Those that name or import a module, or that with a script: they notice most of its changes, and take seconds."""
+    names = {changed.parent.name if changed.stem == "__init__" else changed.stem}
+    if changed.suffix == ".lua":
+        calls = (ROOT / APP / "store" / "calls").glob("*.py")
+        names |= {each.stem for each in calls if f'"{changed.stem}"' in each.read_text(encoding="utf-8")}
+    word = re.compile(rf"(?<![a-z])(?:{'|'.join(map(re.escape, names))})(?![a-z])")
+    return [str(file) for file in files if word.search(file.stem) or word.search(_imports(file))]
+
+
+def _imports(file: Path) -> str:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line.startswith(("import ", "from ")))
+
+
+def _fails(copy: Path, tests: Sequence[str], *, processes: int) -> bool:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", str(processes), *tests]
+    # Cached bytecode is told apart by seconds and sizes, which a change may keep.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        return (
+            subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=LIMIT).returncode
+            != 0
+        )
+    except subprocess.TimeoutExpired:
+        return True
 
 
 @contextlib.contextmanager
