@@ -23,16 +23,16 @@ async def take(store: Store, wanted: list[Bucket]) -> Lacking | None:
 
 
 async def test_a_bucket_gives_what_it_holds_and_fills_evenly(harness: Harness) -> None:
-    wanted = buckets(harness, ANN, requests_per_principal="4/s")
+    wanted = buckets(harness, ANN, requests_per_principal="4/m")
     assert [await take(harness.store, wanted) for _ in range(4)] == [None] * 4
     lacking = await take(harness.other, wanted)
     assert lacking is not None
     assert str(lacking.bucket.limit) == "requests per principal"
-    assert 0 < lacking.wait_ms <= 250
+    assert 0 < lacking.wait_ms <= 15_000
     harness.advance(lacking.wait_ms)
     assert await take(harness.store, wanted) is None
     assert await take(harness.store, wanted) is not None, "one token came back"
-    harness.advance(1000)
+    harness.advance(60_000)
     assert [await take(harness.store, wanted) is None for _ in range(5)] == [True] * 4 + [False]
     harness.advance(1_000_000)
     assert [await take(harness.store, wanted) is None for _ in range(5)] == [True] * 4 + [False]
