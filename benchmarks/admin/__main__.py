@@ -57,22 +57,23 @@ def _in_a_process(count: int, *, hot_path: bool) -> int:
 
 
 def _pages(count: int, url: str) -> list[str]:
-    """Fill, measure, print; the names of the pages that cost too much, or say what is not true."""
+    """Fill, measure, end some, print; the names of the pages that cost too much, or say what is not true."""
     # Not at the top: they need Django, which needs the environment.
     import django
 
     django.setup()
     from django.core.management import call_command
 
-    from benchmarks.admin import filling, pages
+    from benchmarks.admin import ends, filling, pages
 
     call_command("migrate", verbosity=0)
     filling.make_users(round(count / filling.OF_EACH_USER))
     with Redis.from_url(url) as redis:
         truth = filling.fill(redis, count)
+        print(f"{count:,} sessions, {truth.redis_bytes:,.0f} bytes of Redis each\n")
         rows = list(pages.measure(truth, redis))
-    print(f"{count:,} sessions, {truth.redis_bytes:,.0f} bytes of Redis each\n")
-    print(pages.table(rows), end="\n\n")
+        print(pages.table(rows), end="\n\n", flush=True)
+        print(ends.table(list(ends.measure(redis))), end="\n\n")
     return [row.name for row in rows if not row.is_true or _exceeds(row)]
 
 

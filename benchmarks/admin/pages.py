@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Final
 from unittest import mock
 
@@ -15,8 +16,12 @@ from redis.connection import Connection
 from benchmarks.admin.filling import Filled, Truth, user_name
 
 LIST: Final = "/admin/mcp_sessions/mcpsession/"
-#: How often each is asked for. The shortest times count: in the others, something else had the core.
-REPEATS: Final = 3
+#: How often all are asked for, one after the other. The shortest times count: in the others, something else had the
+#: core, or the core was slow.
+ROUNDS: Final = 7
+#: Redis logs the commands that take longer, in microseconds. To log all of them, it would need memory in the middle of
+#: what is measured, and take that for the duration of commands.
+SLOW_US: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,8 @@ class Row:
     said: int | None
     exact: bool
     expected: int | None
+    #: What 100,000 additions took just before.
+    loop_ms: float
 
     @property
     def is_true(self) -> bool:
@@ -89,6 +96,10 @@ def cases(truth: Truth, deep: Callable[[str], str], oldest_first: Callable[[str]
     yield Case(name="search and filters", address="?q=claude&protocol=2025-06-18&endpoint=shop")
     yield Case(name="search: nothing", address="?q=nobody-has-this-name", expected=0)
     yield Case(name="record", address=f"{some.fingerprint}/change/")
+    yield Case(name="overview", address="overview/")
+    yield Case(name="overview of a week", address="overview/?span=week")
+    yield Case(name="now", address="now/")
+    yield Case(name="nodes", address="processes/")
     yield Case(name="API", address="api/records/?client=goose", expected=count(client="goose"))
 
 
@@ -103,43 +114,46 @@ def measure(truth: Truth, redis: Redis) -> Iterator[Row]:
     def oldest_first(address: str) -> str:
         return str(_changelist(client.get(LIST + address)).other_order[0])
 
-    for case in cases(truth, deep, oldest_first):
-        yield _measured(client, case, redis)
+    chosen = list(cases(truth, deep, oldest_first))
+    for case in chosen:
+        client.get(LIST + case.address)
+    rounds = [[_measured(client, case, redis) for case in chosen] for _ in range(ROUNDS)]
+    for of_one in zip(*rounds, strict=True):
+        fastest = min(of_one, key=attrgetter("server_ms"))
+        yield replace(fastest, slowest_ms=min(row.slowest_ms for row in of_one))
 
 
 def _measured(client: Client, case: Case, redis: Redis) -> Row:
-    client.get(LIST + case.address)
-    redis.config_set("slowlog-log-slower-than", 0)
-    redis.config_set("slowlog-max-len", 10_000)
+    """Once."""
+    loop_ms = _loop_ms()
+    redis.config_set("slowlog-log-slower-than", SLOW_US)
     redis.slowlog_reset()
-    times: list[float] = []
-    processor: list[float] = []
-    trips = 0
-    for _ in range(REPEATS):
-        with _counted() as sent:
-            start, used = time.perf_counter(), time.thread_time()
-            response = client.get(LIST + case.address)
-            times.append(time.perf_counter() - start)
-            processor.append(time.thread_time() - used)
-            trips = len(sent)
-        if response.status_code != 200:
-            raise RuntimeError(f"{case.address} answers {response.status_code}")
-    commands: dict[bytes, int] = {}
-    for each in redis.slowlog_get(10_000):
-        text = bytes(each["command"])
-        commands[text] = min(each["duration"], commands.get(text, each["duration"]))
-    slowest = max(commands.values(), default=0) / 1000
+    with _counted() as sent:
+        start, used = time.perf_counter(), time.thread_time()
+        response = client.get(LIST + case.address)
+        took, processor = time.perf_counter() - start, time.thread_time() - used
+    if response.status_code != 200:
+        raise RuntimeError(f"{case.address} answers {response.status_code}")
     said, exact = _said(response)
     return Row(
         name=case.name,
-        server_ms=min(times) * 1000,
-        cpu_ms=min(processor) * 1000,
-        round_trips=trips,
-        slowest_ms=slowest,
+        server_ms=took * 1000,
+        cpu_ms=processor * 1000,
+        round_trips=len(sent),
+        slowest_ms=max((each["duration"] for each in redis.slowlog_get(1_000)), default=SLOW_US) / 1000,
         said=said,
         exact=exact,
         expected=case.expected,
+        loop_ms=loop_ms,
     )
+
+
+def _loop_ms() -> float:
+    """What a fixed piece of work takes now: the cores of shared machines are twice as fast in some minutes."""
+    start, total = time.thread_time(), 0
+    for number in range(100_000):
+        total += number
+    return (time.thread_time() - start) * 1000
 
 
 def _said(response: Any) -> tuple[int | None, bool]:
@@ -190,15 +204,15 @@ def _claudes(truth: Truth) -> int:
 def table(rows: list[Row]) -> str:
     """The rows in Markdown."""
     lines = [
-        "| Page | Server, ms | of it CPU | Round trips | Slowest command, ms | Says | In truth |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| Page | Server, ms | of it CPU | 100,000 additions, ms | Round trips | Slowest command | Says | In truth |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         said = "" if row.said is None else f"{'' if row.exact else 'at least '}{row.said:,}"
         expected = "" if row.expected is None else f"{row.expected:,}"
-        slowest = f"{row.slowest_ms:.1f}"
+        slowest = f"{'< ' if row.slowest_ms * 1000 <= SLOW_US else ''}{row.slowest_ms:.1f}"
         lines.append(
-            f"| {row.name} | {row.server_ms:.0f} | {row.cpu_ms:.0f} | {row.round_trips} | {slowest} | {said} "
-            f"| {expected} |"
+            f"| {row.name} | {row.server_ms:.0f} | {row.cpu_ms:.0f} | {row.loop_ms:.1f} | {row.round_trips} "
+            f"| {slowest} | {said} | {expected} |"
         )
     return "\n".join(lines)
