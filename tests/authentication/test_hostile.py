@@ -11,6 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import SynchronousOnlyOperation
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -107,6 +108,22 @@ async def test_a_cookie_that_is_no_session_is_nobody(cookie: str) -> None:
         sends = [*((k.encode(), v.encode()) for k, v in RawClient().headers().items()), *headers]
         response = await http.post(url_of("session"), content=b"{}", headers=sends)
     assert response.status_code == 401
+
+
+@pytest.mark.usefixtures("ways")
+async def test_a_cookie_that_no_database_takes_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quoted value may have NUL in it, at which drivers of PostgreSQL raise."""
+    load = SessionStore.load
+
+    def load_as_there(store: SessionStore) -> Any:
+        if "\0" in (store.session_key or ""):
+            raise ValueError("A string literal cannot contain NUL (0x00) characters.")
+        return load(store)
+
+    monkeypatch.setattr(SessionStore, "load", load_as_there)
+    headers = {"cookie": r'sessionid="\000abcdefgh"', "origin": "http://testserver"}
+    async with client() as http:
+        assert (await ask(http, "session", headers)).status_code == 401
 
 
 async def test_what_a_page_says_counts_more_than_its_cookie(ways: dict[str, Way], settings: Settings) -> None:
