@@ -78,8 +78,8 @@ class Call(NamedTuple, Generic[T_co]):
 
 
 #: How an encrypted text begins. JSON has no control characters, and neither has what clients say elsewhere in a record;
-#: the names of state values may not contain it, and the call that lists the names of clients opens nothing. So nobody
-#: can write what looks encrypted where that is looked for.
+#: the names of state values may not contain it, and the calls that list the names of clients and tools open nothing. So
+#: nobody can write what looks encrypted where that is looked for.
 SEALED: Final = b'"\x01sealed1.'
 #: The version of the records that this release writes and reads.
 FORMAT: Final = b"1"

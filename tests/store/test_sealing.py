@@ -1,5 +1,6 @@
 """With ENCRYPTION_KEYS, what clients and tools say is nowhere in Redis, and everything works as without."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +9,20 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from mcp_sessions import conf
+from mcp_sessions.counting import TOOL_NUMBERS, Counts
 from mcp_sessions.errors import RecordSealed, StateError, StoreUnavailable
 from mcp_sessions.records import Handshake
 from mcp_sessions.state import State
-from mcp_sessions.store.calls import indexes, queries, requests, sessions, state, streams, subscriptions
+from mcp_sessions.store.calls import (
+    counts,
+    indexes,
+    queries,
+    requests,
+    sessions,
+    state,
+    streams,
+    subscriptions,
+)
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import store_for, sync_store_for
 from tests.support.redis import RedisServer, run_server
@@ -280,4 +291,17 @@ async def test_numbers_in_lists_are_encrypted_whatever_way_they_came(server: Red
             assert number not in kept
         assert await mine.get("cards") == [4111111111111111, 5500005555555559]
         assert await mine.get("new") == [340000000000009, [1, [2]]]
+        await store_for("default").aclose()
+
+
+async def test_a_call_of_a_tool_whose_name_looks_sealed_is_counted(server: RedisServer, redis: Any) -> None:
+    """A low-level server may answer calls of any name, and only that is known of its tools."""
+    name = f'"\x01sealed1.{"A" * 64}"'
+    with with_keys(server, NEW):
+        run, now_ms = store_for("default").run, int(time.time() * 1000)
+        called = Counts({"requests": 1}, {name: [1] * TOOL_NUMBERS})
+        await run(counts.add(called, by="n", batch="1", now_ms=now_ms))
+        assert list((await run(counts.totals())).tools) == [name]
+        [hour] = [tools for tools in (await run(counts.read(counts.HOUR, now_ms=now_ms))).tools if tools]
+        assert list(hour) == [name]
         await store_for("default").aclose()
