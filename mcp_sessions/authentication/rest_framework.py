@@ -1,11 +1,13 @@
 """Authentication classes of Django REST framework, as authenticators."""
 
+import logging
 from collections.abc import Collection
 from functools import partial
 from io import BytesIO
 from typing import Any, ClassVar, Final
 
 from django.core.handlers.asgi import ASGIRequest
+from django.db import DatabaseError
 from django.utils.translation import gettext as _
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
@@ -17,6 +19,8 @@ from mcp_sessions.authentication.threads import in_thread
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.errors import CredentialsRefused
 from mcp_sessions.transport.asgi import Scope
+
+logger = logging.getLogger(__name__)
 
 #: What an authentication class may look at. Nothing else of a request is kept for the looks at open streams.
 _READ: Final = (b"authorization", b"cookie", b"host")
@@ -61,10 +65,18 @@ class RestFrameworkAuthenticator(Authenticator):
         return [each for each in identities if self._is_good(each)]
 
     def _is_good(self, identity: Identity) -> bool:
+        """One about which the class cannot tell counts as good: that keeps no other from being refused."""
         try:
             user = self._user_of(identity.key)
         except CredentialsRefused:
             return False
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a class of the project raises
+            # Not what it said: the credentials may be in it.
+            text = "Whether credentials of an open stream are still good is not known: %s raised %s."
+            logger.warning(text, self._kind.__name__, type(error).__name__)
+            return True
         return user is not None and user.pk == identity.user.pk
 
     def _user_of(self, scope: Scope) -> Any:

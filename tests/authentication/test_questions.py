@@ -3,12 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import OperationalError
+from rest_framework.authentication import BaseAuthentication
 
 from mcp_sessions.authentication import login as logins
 from mcp_sessions.authentication import questions as asking
@@ -18,6 +19,7 @@ from mcp_sessions.authentication.identity import Identity, of_user
 from mcp_sessions.authentication.login import LoginAuthenticator
 from mcp_sessions.authentication.models import PersonalToken
 from mcp_sessions.authentication.questions import Questions
+from mcp_sessions.authentication.rest_framework import RestFrameworkAuthenticator
 from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import AuthenticationUnavailable
 from mcp_sessions.testing import http_client, serving, url_of
@@ -224,3 +226,33 @@ async def looked(source: Source, times: int) -> None:
     async with asyncio.timeout(20):
         while source.looks < wanted:
             await asyncio.sleep(0.005)
+
+
+class Undecided(BaseAuthentication):  # type: ignore[misc]  # DRF has no types
+    """Takes whoever names a user, and fails for one of them when it is asked again."""
+
+    fails: ClassVar[set[str]] = set()
+
+    def authenticate(self, request: Any) -> tuple[User, None] | None:
+        name = request.META.get("HTTP_AUTHORIZATION", "")
+        if name in self.fails:
+            raise RuntimeError(f"{name} is too much")
+        return (found, None) if (found := User.objects.filter(username=name).first()) else None
+
+
+@pytest.mark.usefixtures("ways")
+async def test_credentials_about_which_a_class_cannot_tell_keep_no_others_from_being_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    authenticator = RestFrameworkAuthenticator(endpoint("drf"), Undecided)
+    known: list[Any] = []
+    for name in ("ann", "bob"):
+        await User.objects.acreate(username=name)
+        headers = [(b"host", b"testserver"), (b"authorization", name.encode())]
+        scope = {"type": "http", "method": "POST", "path": "/drf", "headers": headers}
+        known.append(await authenticator.authenticate(scope))
+    await User.objects.all().adelete()
+    monkeypatch.setattr(Undecided, "fails", {"bob"})
+    assert list(await authenticator.still_good(known)) == known[1:]
+    assert "Undecided raised RuntimeError" in caplog.text
+    assert "bob" not in caplog.text
