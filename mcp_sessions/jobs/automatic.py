@@ -16,7 +16,7 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import is_password_usable
+from django.contrib.auth.hashers import get_hasher, identify_hasher, is_password_usable
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
@@ -185,8 +185,18 @@ def _is_new_password(before: str, instance: Any, update_fields: Any) -> bool:
         update_fields is not None
         and set(update_fields) == {"password"}
         and getattr(instance, "_password", None) is None
+        and _is_out_of_date(before)
     )
     return not is_rehash or not is_password_usable(instance.password)
+
+
+def _is_out_of_date(password: str) -> bool:
+    """Whether Django would hash it anew."""
+    preferred = get_hasher()
+    try:
+        return identify_hasher(password).algorithm != preferred.algorithm or preferred.must_update(password)
+    except ValueError:
+        return False  # no hash, or one of an algorithm that is not in PASSWORD_HASHERS
 
 
 def _after_save(*, instance: Any, using: str, **_: Any) -> None:

@@ -73,6 +73,11 @@ def change_password_by_hash(user: User) -> None:
     user.save()
 
 
+def change_password_field(user: User) -> None:
+    user.password = make_password("second")
+    user.save(update_fields=["password"])
+
+
 def take_password(user: User) -> None:
     user.set_unusable_password()
     user.save(update_fields=["password"])
@@ -116,7 +121,7 @@ def test_without_the_setting_nothing_ends(
     assert all(alive(*opened))
 
 
-@pytest.mark.parametrize("change", [change_password_by_hash, take_password])
+@pytest.mark.parametrize("change", [change_password_by_hash, change_password_field, take_password])
 def test_other_ways_to_change_a_password_count(
     change: Any, ada: User, end_on: Any, django_capture_on_commit_callbacks: Committed
 ) -> None:
