@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -80,6 +81,22 @@ def test_everything_that_was_there_ends_and_is_recorded(signals: list[str]) -> N
     assert (entry.by, entry.reason, entry.action, entry.job) == ("ada", "a leak", "force-expire", job)
     assert (entry.client, entry.principal_name) == ("client 0", "anonymous")
     assert entry.title == f"{opened[0].fingerprint[:12]} (client 0 1.0)"
+
+
+@pytest.mark.parametrize(
+    ("filters", "described"),
+    [
+        (Query(), "sessions of default"),
+        (Query(client="goose"), "sessions of default, client 'goose'"),
+        (
+            Query(protocol="2025-06-18", active_since_ms=1),
+            "sessions of default, protocol '2025-06-18', used lately",
+        ),
+        (Query(active_before_ms=1), "sessions of default, not used lately"),
+    ],
+)
+def test_a_job_says_what_was_selected(filters: Query, described: str) -> None:
+    assert begun(replace(EVERY, filters=filters)).described == described
 
 
 def test_what_comes_back_after_the_cut_off_is_not_touched() -> None:

@@ -90,3 +90,22 @@ async def test_a_job_whose_process_died_is_taken_over(
     assert await EndingJob.objects.filter(state=RUNNING, driver="").acount() == 1
     await automatic.go_on("default")
     assert await asyncio.to_thread(alive, *opened) == [False, False, True, True]
+
+
+@pytest.mark.usefixtures("redis")
+async def test_a_process_goes_on_only_with_the_jobs_of_its_endpoint(
+    ada: User, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may serve the other one, whose store this one need not reach."""
+    settings.MCP_SESSIONS = {
+        "default": settings.MCP_SESSIONS["default"],
+        "shop": {**settings.MCP_SESSIONS["default"], "NAMESPACE": "shop", "PATH": "shop"},
+    }
+    monkeypatch.setattr(automatic, "AT_ONCE", 0)
+    monkeypatch.setattr(automatic, "_due", {})
+    opened = await sync_to_async(owned, thread_sensitive=False)(ada)
+    await sync_to_async(HAPPENS["logout"])(ada)
+    await automatic.go_on("shop")
+    assert await asyncio.to_thread(alive, *opened) == [True] * 4
+    await automatic.go_on("default")
+    assert await asyncio.to_thread(alive, *opened) == [False, False, True, True]
