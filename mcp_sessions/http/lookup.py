@@ -145,8 +145,8 @@ async def _missed(
     """What a verified id gets that has no record: its session, opened again, if ON_MISS says so and it did not end.
     The credential that opens it again counts as the one it was opened with.
 
-    That is also so for one that was opened while the store was away, by a process that may not have recorded it; but only
-    with ON_STORE_DOWN = "serve": otherwise its end is not remembered for so long.
+    That is also so for one that was opened while the store was away, by a process that may not have recorded it; but
+    only with ON_STORE_DOWN = "serve": otherwise its end is not remembered for so long.
     """
     context, conf = runtime.context, runtime.context.conf()
     age_ms = context.node.validity.now_ms() - session_id.created_ms

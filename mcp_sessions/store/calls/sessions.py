@@ -58,9 +58,9 @@ def create(
     `another` makes other fingerprints for it, each with its handshake: where there are several shards, the session is
     one of those if there is no room in its shard. Without it, the part of the cap that the shard has is the cap.
 
-    `created_ms` is when it was opened as its id says, milliseconds since the epoch. If the store's clock is more than half
-    a minute apart from that, the record says the same: its end is remembered by when its id is over. `first_ms` is when
-    the first session was opened that counts: if that is ahead of the store's clock, this one was opened then.
+    `created_ms` is when it was opened as its id says, milliseconds since the epoch. If the store's clock is more than
+    half a minute apart from that, the record says the same: its end is remembered by when its id is over. `first_ms` is
+    when the first session was opened that counts: if that is ahead of the store's clock, this one was opened then.
 
     Raises: TooManySessions at a cap, before anything is stored; once a second a full index is first cleared of
     sessions that are gone. ValueError if the fingerprint exists or existed (a tombstone).
