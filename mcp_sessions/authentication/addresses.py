@@ -34,8 +34,17 @@ def client_address(scope: Mapping[str, Any], trusted: Sequence[str]) -> str | No
 
 @lru_cache(maxsize=64)
 def networks_of(texts: tuple[str, ...]) -> tuple[Network, ...]:
-    """The networks that these texts name. Raises: ValueError."""
-    return tuple(ip_network(text) for text in texts)
+    """The networks that these texts name; an IPv4 network that is written as IPv6 is IPv4. Raises: ValueError."""
+    return tuple(map(_network, texts))
+
+
+def _network(text: str) -> Network:
+    network = ip_network(text)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    # Within ::ffff:0:0/96. One that is larger has other addresses, too.
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return IPv4Network((mapped, network.prefixlen - 96))
 
 
 @lru_cache(maxsize=4096)

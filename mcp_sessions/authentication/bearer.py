@@ -1,6 +1,7 @@
 """Bearer tokens that an SDK `TokenVerifier` verifies, and the metadata that tells clients where to get one."""
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
 
@@ -18,6 +19,8 @@ from mcp_sessions.authentication.authenticator import Authenticator
 from mcp_sessions.authentication.identity import Identity, of_token
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.transport.asgi import Application, Scope
+
+logger = logging.getLogger(__name__)
 
 #: Tokens of open streams about which a verifier is asked at the same time.
 TOGETHER: Final = 10
@@ -60,13 +63,22 @@ class BearerAuthenticator(ResourceAuthenticator):
         return None if found is None else of_token(found[1].access_token, source=self)
 
     async def still_good(self, identities: Collection[Identity]) -> Collection[Identity]:
-        """Asks the verifier about each token once, about several at a time."""
+        """Asks the verifier about each token once, about several at a time.
+
+        One about which it cannot tell, whatever it raises, counts as good: that keeps no other from being refused.
+        """
         tokens = list({each.access_token.token for each in identities})
         good: set[str] = set()
+        failures: list[BaseException] = []
         for start in range(0, len(tokens), TOGETHER):
             some = tokens[start : start + TOGETHER]
-            accepted = await asyncio.gather(*map(self._is_good, some))
-            good.update(token for token, is_good in zip(some, accepted, strict=True) if is_good)
+            found = await asyncio.gather(*map(self._is_good, some), return_exceptions=True)
+            good.update(token for token, is_good in zip(some, found, strict=True) if is_good)
+            failures += [each for each in found if isinstance(each, BaseException)]
+        if failures:
+            # Not what it said: the token may be in it.
+            text = "Whether %d tokens of open streams are still good is not known: the verifier raised %s."
+            logger.warning(text, len(failures), type(failures[0]).__name__)
         return [each for each in identities if each.access_token.token in good]
 
     async def _is_good(self, token: str) -> bool:

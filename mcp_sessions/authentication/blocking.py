@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from ipaddress import ip_network
 from math import inf
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -19,9 +18,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 from django.db import router
 
-from mcp_sessions.authentication.addresses import Network, is_within, parsed
+from mcp_sessions.authentication.addresses import Network, is_within, networks_of, parsed
 from mcp_sessions.authentication.threads import in_thread
 from mcp_sessions.ids import NAME_CHARS
+from mcp_sessions.records import shown
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.texts import restored
 
@@ -115,14 +115,20 @@ class Blocks:
     def _take(self, found: Iterable[tuple[str, str, float]]) -> None:
         """From here on these are the blocks."""
         until: dict[tuple[str, str], float] = {}
-        networks: dict[str, float] = {}
+        networks: dict[Network, float] = {}
         for kind, kept, moment in found:
             value = restored(kept)
             key = (kind, value[:NAME_CHARS] if kind == "client" else value)
             until[key] = max(moment, until.get(key, 0))
             if kind == "address":
-                networks[value] = until[key]
-        self._until, self._networks = until, [(ip_network(each), moment) for each, moment in networks.items()]
+                try:
+                    [network] = networks_of((value,))
+                except ValueError:
+                    # Written by something else than this app. The others hold all the same.
+                    logger.warning("A block of endpoint %r names no address: %s", self._alias, shown(value))
+                else:
+                    networks[network] = max(until[key], networks.get(network, 0))
+        self._until, self._networks = until, list(networks.items())
         self.any = bool(until)
         if until:
             for loop, asker, end in list(self._open.values()):

@@ -54,11 +54,12 @@ def requires_user(conf: Endpoint) -> bool:
 def gated(
     conf: Endpoint, application: Application, authenticators: "Sequence[Authenticator]", around: Wrap | None
 ) -> Application:
-    """The application behind its authentication. Where there is none it is the application itself.
+    """The application behind its authentication. Where there is none, and no scope is required, it is the application
+    itself.
 
     `around` also authenticates: what it leaves as `user` in the scope counts for requests without other credentials.
     """
-    if authenticators or requires_user(conf):
+    if authenticators or requires_user(conf) or conf.required_scopes:
         from mcp_sessions.authentication.gate import Gate
 
         application = Gate(

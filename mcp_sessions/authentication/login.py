@@ -5,12 +5,12 @@ browser says that a page of the endpoint's own origin sends the request, in `Ori
 Pages can set neither.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from importlib import import_module
 from io import BytesIO
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.apps import apps
 from django.conf import settings
@@ -25,6 +25,9 @@ from mcp_sessions.authentication.identity import Identity, of_user
 from mcp_sessions.authentication.threads import in_thread
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.transport.asgi import Scope
+
+#: Login sessions of open streams that are looked at together, with one connection to the database.
+_TOGETHER: Final = 50
 
 
 class LoginAuthenticator(Authenticator):
@@ -56,8 +59,10 @@ class LoginAuthenticator(Authenticator):
         return None if user is None else of_user(user, source=self, key=key)
 
     async def still_good(self, identities: Collection[Identity]) -> Collection[Identity]:
-        pks = {each.key: each.user.pk for each in identities}
-        good = {key for key, pk in pks.items() if await in_thread(partial(_is_of, key, pk))}
+        pks = list({each.key: each.user.pk for each in identities}.items())
+        good: set[str] = set()
+        for start in range(0, len(pks), _TOGETHER):
+            good.update(await in_thread(partial(_good, pks[start : start + _TOGETHER])))
         return [each for each in identities if each.key in good]
 
 
@@ -66,7 +71,9 @@ def _session_key(scope: Scope) -> str | None:
     value = header(scope, b"cookie")
     if value is None:
         return None
-    return parse_cookie(value.decode("latin-1")).get(settings.SESSION_COOKIE_NAME) or None
+    key = parse_cookie(value.decode("latin-1")).get(settings.SESSION_COOKIE_NAME)
+    # A quoted value may have NUL in it, which no database takes.
+    return key if key and "\0" not in key else None
 
 
 def _is_of_own_page(scope: Scope) -> bool:
@@ -104,6 +111,7 @@ def _user_of(key: str) -> Any:
     return user if user.is_authenticated and user.is_active else None
 
 
-def _is_of(key: str, pk: Any) -> bool:
-    user = _user_of(key)
-    return user is not None and user.pk == pk
+def _good(logins: Sequence[tuple[str, Any]]) -> list[str]:
+    """Which of these login sessions are still those of their users."""
+    users = {key: _user_of(key) for key, _ in logins}
+    return [key for key, pk in logins if users[key] is not None and users[key].pk == pk]

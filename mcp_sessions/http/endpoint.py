@@ -324,7 +324,7 @@ class _HandshakeRequest:
             return rejections.TOO_MANY_REQUESTS
         admission.waiting += 1
         try:
-            return await lookup.refusal(self.runtime, self.headers.get(SESSION_ID), self.identity)
+            return await lookup.refusal(self.runtime, self.headers.get(SESSION_ID), self.identity, self.scope)
         finally:
             admission.waiting -= 1
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mcp_sessions import counting, ids
+from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import Identity
+from mcp_sessions.conf.rates import REQUESTS
 from mcp_sessions.conf.rules import REVIVE, SERVE
 from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions
 from mcp_sessions.http import events
@@ -20,6 +22,7 @@ from mcp_sessions.store.calls import revival, sessions
 from mcp_sessions.store.calls.rates import Who
 from mcp_sessions.streams.context import Context
 from mcp_sessions.transport import rejections
+from mcp_sessions.transport.asgi import Scope
 from mcp_sessions.transport.rejections import Rejection
 
 logger = logging.getLogger(__name__)
@@ -76,11 +79,21 @@ async def touch(
     return found
 
 
-async def refusal(runtime: Runtime, header: bytes | None, identity: Identity) -> Rejection | None:
-    """Why a request is refused whose session nobody has touched yet. Raises: StoreUnavailable."""
-    session_id = identified(runtime.context, header, identity.principal)
+async def refusal(
+    runtime: Runtime, header: bytes | None, identity: Identity, scope: Scope
+) -> Rejection | None:
+    """Why a request is refused whose session nobody has touched yet, and whose body nobody has parsed. Raises:
+    StoreUnavailable.
+
+    Of RATE_LIMITS, those count that this process has found reached; no token is taken.
+    """
+    session_id, conf = identified(runtime.context, header, identity.principal), runtime.context.conf()
     if isinstance(session_id, Rejection):
         return session_id
+    if conf.rates:
+        who = Who(identity.principal, session_id.fingerprint, client_address(scope, conf.trusted_proxies))
+        if isinstance(known := runtime.limits.calls((REQUESTS,), who), Rejection):
+            return known
     found: Session | Rejection | None
     try:
         found = await runtime.context.store.run(sessions.get(session_id.fingerprint))

@@ -7,14 +7,15 @@ templates, and to `format_html` where there is none.
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from django.utils import timezone
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format, get_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language, gettext_lazy, ngettext, pgettext
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext, pgettext
 
 #: The language of what is stored, logged, or read by programs, whatever that of the reader is.
 ENGLISH: Final = "en"
@@ -83,13 +84,24 @@ def duration(delta: timedelta) -> str:
 def timed(words: str, moment: datetime, *, note: str = "") -> SafeString:
     """Words about a moment, with the moment itself, and a note, as a tooltip."""
     local = timezone.localtime(moment)
-    shown = date_format(local, "DATETIME_FORMAT")
+    shown = _shown(
+        local.replace(microsecond=0), str(local.tzinfo), get_format("DATETIME_FORMAT"), get_language()
+    )
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         local.isoformat(),
         f"{shown}; {note}" if note else shown,
         words,
     )
+
+
+@lru_cache(maxsize=1024)
+def _shown(moment: datetime, zone: str, form: str, language: str | None) -> str:
+    """A moment in the format and the language. Of the rows of a list, many have the same second.
+
+    Moments that are equal may be of different zones.
+    """
+    return date_format(moment, form)
 
 
 def full_time(moment: datetime) -> str:

@@ -77,8 +77,9 @@ class Call(NamedTuple, Generic[T_co]):
     skips_sealed: bool = False
 
 
-#: How an encrypted text begins. JSON has no control characters, and neither has what clients say elsewhere in a record:
-#: nobody can write what looks encrypted.
+#: How an encrypted text begins. JSON has no control characters, and neither has what clients say elsewhere in a record;
+#: the names of state values may not contain it, and the calls that list the names of clients and tools open nothing. So
+#: nobody can write what looks encrypted where that is looked for.
 SEALED: Final = b'"\x01sealed1.'
 #: The version of the records that this release writes and reads.
 FORMAT: Final = b"1"

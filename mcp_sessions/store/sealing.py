@@ -86,13 +86,13 @@ class Sealer:
         return (self._open_short if len(token) <= _KEPT_BYTES else self._open)(token, home)
 
     def _open(self, token: bytes, home: str) -> bytes:
-        raw = urlsafe_b64decode(token)
-        cipher = self._by_id.get(raw[:_ID_BYTES])
-        nonce, sealed = raw[_ID_BYTES : _ID_BYTES + _NONCE_BYTES], raw[_ID_BYTES + _NONCE_BYTES :]
         try:
+            raw = urlsafe_b64decode(token)
+            cipher = self._by_id.get(raw[:_ID_BYTES])
+            nonce, sealed = raw[_ID_BYTES : _ID_BYTES + _NONCE_BYTES], raw[_ID_BYTES + _NONCE_BYTES :]
             if cipher is not None:
                 return cipher.decrypt(nonce, sealed, home.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             pass
         raise RecordSealed(f"Record {home[:12]} is sealed with a key that is not in ENCRYPTION_KEYS.")
 

@@ -39,3 +39,10 @@ def test_the_header_is_read_from_its_end_as_far_as_trusted_proxies_wrote_it(
 def test_a_connection_without_an_address_has_none(connection: tuple[str, int] | None) -> None:
     scope = {"client": connection, "headers": [(b"x-forwarded-for", b"198.51.100.7")]}
     assert client_address(scope, TRUSTED) is None
+
+
+def test_a_network_that_is_written_as_ipv6_is_that_of_ipv4() -> None:
+    scope = {"client": ("10.0.0.1", 1), "headers": [(b"x-forwarded-for", b"198.51.100.7")]}
+    assert client_address(scope, ["::ffff:10.0.0.0/104"]) == "198.51.100.7"
+    assert client_address(scope, ["::ffff:11.0.0.0/104"]) == "10.0.0.1"
+    assert client_address(scope, ["::/0"]) == "10.0.0.1", "which is all of IPv6, and nothing else"

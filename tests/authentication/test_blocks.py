@@ -274,6 +274,23 @@ async def test_many_who_are_told_at_once_share_a_read(monkeypatch: pytest.Monkey
     assert len(reads) <= 2
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_blocks_hold_beside_one_that_names_no_address(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Something else than this app has written it. A process that did not read the others would serve everybody."""
+    blocks = Blocks("default")
+    found = [("address", "home", inf), ("address", "::ffff:192.0.2.0/120", inf), ("client", "rude", inf)]
+    monkeypatch.setattr(blocking, "_active", lambda _: found)
+    await blocks.load()
+    assert blocks.known
+    assert blocks.refuse(Asker(client="rude"))
+    assert blocks.refuse(Asker(address="192.0.2.7"))
+    assert blocks.refuse(Asker(address="::ffff:192.0.2.7"))
+    assert not blocks.refuse(Asker(address="192.0.3.7"))
+    assert "'home'" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("kind", "value"),
     [

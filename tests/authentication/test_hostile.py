@@ -11,7 +11,10 @@ import pytest
 from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import SynchronousOnlyOperation
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from pytest_django import Settings
 
 from mcp_sessions.authentication import Authenticator
@@ -105,6 +108,22 @@ async def test_a_cookie_that_is_no_session_is_nobody(cookie: str) -> None:
         sends = [*((k.encode(), v.encode()) for k, v in RawClient().headers().items()), *headers]
         response = await http.post(url_of("session"), content=b"{}", headers=sends)
     assert response.status_code == 401
+
+
+@pytest.mark.usefixtures("ways")
+async def test_a_cookie_that_no_database_takes_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quoted value may have NUL in it, at which drivers of PostgreSQL raise."""
+    load = SessionStore.load
+
+    def load_as_there(store: SessionStore) -> Any:
+        if "\0" in (store.session_key or ""):
+            raise ValueError("A string literal cannot contain NUL (0x00) characters.")
+        return load(store)
+
+    monkeypatch.setattr(SessionStore, "load", load_as_there)
+    headers = {"cookie": r'sessionid="\000abcdefgh"', "origin": "http://testserver"}
+    async with client() as http:
+        assert (await ask(http, "session", headers)).status_code == 401
 
 
 async def test_what_a_page_says_counts_more_than_its_cookie(ways: dict[str, Way], settings: Settings) -> None:
@@ -254,6 +273,34 @@ async def test_a_middleware_of_ones_own_can_be_put_around_endpoints(settings: Se
         http._transport._application = URLRouter(mcp_urlpatterns(authenticate=given))  # type: ignore[attr-defined]
         assert (await ask(http, "default", {})).status_code == 401
         assert await whoami(http, "default", {"x-ann": "1"}) == {"principal": f"user:{ann.pk}", "name": "ann"}
+
+
+def with_token(application: Application) -> Application:
+    """Something of the project's own that knows a token with the scopes that a header names."""
+
+    async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes = dict(scope["headers"]).get(b"x-scopes")
+        if scopes is not None:
+            token = AccessToken(token="t", client_id="c", scopes=scopes.decode().split(), subject="ann")
+            scope = {**scope, "user": AuthenticatedUser(token)}
+        await application(scope, receive, send)
+
+    return authenticate
+
+
+async def test_scopes_are_required_whoever_authenticates(settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    entry = {"SERVER": "tests.served.whoami.server", "REQUIRED_SCOPES": ["mcp"]}
+    settings.MCP_SESSIONS = {"default": entry}
+    async with serving(), http_client() as http:
+        application = URLRouter(mcp_urlpatterns(authenticate=with_token))
+        http._transport._application = application  # type: ignore[attr-defined]
+        for method in ("POST", "GET"):
+            refused = await ask(http, "default", {"x-scopes": "read"}, method)
+            assert refused.status_code == 403
+            assert "insufficient_scope" in refused.headers["www-authenticate"]
+        assert (await whoami(http, "default", {"x-scopes": "mcp read"}))["principal"] == 'oauth:[null,"ann"]'
+        assert (await whoami(http, "default", {}))["principal"] == "anonymous"
 
 
 async def test_a_user_in_the_scope_is_not_believed_unless_somebody_was_put_around(

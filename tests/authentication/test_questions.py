@@ -6,17 +6,23 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import OperationalError
 
+from mcp_sessions.authentication import login as logins
 from mcp_sessions.authentication import questions as asking
 from mcp_sessions.authentication import recheck, threads
-from mcp_sessions.authentication.identity import Identity
+from mcp_sessions.authentication.bearer import BearerAuthenticator
+from mcp_sessions.authentication.identity import Identity, of_user
+from mcp_sessions.authentication.login import LoginAuthenticator
 from mcp_sessions.authentication.models import PersonalToken
 from mcp_sessions.authentication.questions import Questions
+from mcp_sessions.conf import endpoint
 from mcp_sessions.errors import AuthenticationUnavailable
 from mcp_sessions.testing import http_client, serving, url_of
-from tests.authentication.ways import Way, bearer
+from tests.authentication.ways import Way, bearer, login
+from tests.served.tokens import Verifier
 from tests.support.mcp_client import RawClient
 
 # The threads close the connections that other tests have left in them.
@@ -168,6 +174,48 @@ async def test_a_source_that_fails_is_asked_again(caplog: pytest.LogCaptureFixtu
         await looked(source, 2)
     assert ended
     assert "could not be checked" in caplog.text
+
+
+@pytest.mark.usefixtures("ways")
+async def test_a_token_about_which_a_verifier_cannot_tell_keeps_no_other_from_being_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    authenticator = BearerAuthenticator(endpoint("token"))
+    ann, bob = [
+        await authenticator.authenticate({"type": "http", "headers": [(b"authorization", text)]})
+        for text in (b"Bearer ann-1", b"Bearer bob-1")
+    ]
+    assert ann is not None
+    assert bob is not None
+
+    async def verify_token(self: Verifier, token: str) -> None:
+        if token == "bob-1":
+            raise RuntimeError(f"the issuer of {token} is away")
+
+    monkeypatch.setattr(Verifier, "verify_token", verify_token)
+    assert await authenticator.still_good([ann, bob]) == [bob]
+    assert "1 tokens of open streams" in caplog.text
+    assert "bob-1" not in caplog.text
+
+
+@pytest.mark.usefixtures("ways")
+async def test_logins_of_open_streams_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one, each would open a connection to the database, and five thousand would take longer than promised."""
+    authenticator, looks = LoginAuthenticator(endpoint("session")), list[Any]()
+    sends = {"host": "testserver", **await sync_to_async(login)()}
+    headers = [(name.encode(), value.encode()) for name, value in sends.items()]
+    scope = {"type": "http", "method": "POST", "path": "/session", "headers": headers}
+    mine = await authenticator.authenticate(scope)
+    assert mine is not None
+
+    async def count(function: Any) -> Any:
+        looks.append(function)
+        return await threads.in_thread(function)
+
+    monkeypatch.setattr(logins, "in_thread", count)
+    others = [of_user(mine.user, source=authenticator, key=f"{n:032}") for n in range(99)]
+    assert await authenticator.still_good([*others, mine]) == [mine]
+    assert len(looks) == 2
 
 
 async def looked(source: Source, times: int) -> None:

@@ -89,6 +89,20 @@ async def test_a_large_body_is_parsed_only_for_a_session_that_exists(
     assert (answer.status_code, parsed) == (200, [len(body)])
 
 
+async def test_beyond_a_limit_a_large_body_is_refused_before_it_is_parsed() -> None:
+    with endpoint(RATE_LIMITS={"requests per session": "2/d"}):
+        async with serving(), asyncio.timeout(30), http_client() as http:
+            client = await opened(http)
+
+            async def status(body: bytes) -> int:
+                return (await http.post(url_of(), content=body, headers=client.headers())).status_code
+
+            nonsense, ping = b"?" * (LARGE_BODY_BYTES + 1), json.dumps(client.request("ping")).encode()
+            assert await status(nonsense) == 400, "as long as there are tokens, it is parsed"
+            assert [await status(ping) for _ in range(2)] == [200, 429]
+            assert await status(nonsense) == 429
+
+
 @pytest.mark.parametrize("wrong", [{}, {"content-type": "text/plain"}, {"accept": "text/html"}])
 @pytest.mark.parametrize("version", [LATEST, MODERN])
 async def test_a_client_that_leaves_within_its_body_causes_no_traceback(

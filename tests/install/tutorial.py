@@ -94,8 +94,9 @@ class Reader:
             return
         *before, server = found
         script = " && ".join([_ACTIVATE, *before, f"exec {server}"])
-        with (self.directory / f"{block.title}.log").open("ab") as log:
-            self.servers[block.title] = subprocess.Popen(
+        written = self.directory / f"{block.title}.log"
+        with written.open("ab") as log:
+            started = self.servers[block.title] = subprocess.Popen(
                 ["bash", "-c", script],
                 cwd=self.directory,
                 env=environment(),
@@ -105,7 +106,12 @@ class Reader:
                 preexec_fn=die_with_parent,
             )
         port = next(port for word, port in SERVERS.items() if self._here(word) in server)
-        wait_until(lambda: listens(int(self.ports[port])), seconds=60, what=f"{block.title} to listen")
+
+        def is_there() -> bool:
+            assert started.poll() is None, f"{block.title}: {server} ended:\n{written.read_text()}"
+            return listens(int(self.ports[port]))
+
+        wait_until(is_there, seconds=60, what=f"{block.title} to listen")
 
     def _interrupt(self, title: str) -> None:
         """Ctrl-C."""

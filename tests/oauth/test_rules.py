@@ -187,6 +187,17 @@ def test_no_page_can_agree_in_the_name_of_its_visitor(site: Site, ann: Person) -
     assert forged.status_code == 403, "without Django's CSRF token"
 
 
+@pytest.mark.parametrize("resource", ["the same", "https://elsewhere.example.com/mcp"])
+def test_no_address_has_a_client_agreed_to_without_asking(site: Site, ann: Person, resource: str) -> None:
+    """Not even one that its user has agreed to before."""
+    program = Program(site)
+    program.tokens(ann)
+    wanted = site.resource if resource == "the same" else resource
+    page = ann.browser.get(program.asks(approval_prompt="auto", resource=wanted))
+    assert page.status_code == 200, page.headers.get("location")
+    assert "A program" in page.text
+
+
 def test_the_user_sees_who_asks_and_where_the_answer_goes(site: Site, ann: Person) -> None:
     ann.agree(Program(site, name="<b>The bank</b>").asks())
     [asked] = ann.asked

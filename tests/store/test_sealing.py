@@ -1,5 +1,6 @@
 """With ENCRYPTION_KEYS, what clients and tools say is nowhere in Redis, and everything works as without."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +9,20 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from mcp_sessions import conf
+from mcp_sessions.counting import TOOL_NUMBERS, Counts
 from mcp_sessions.errors import RecordSealed, StateError, StoreUnavailable
 from mcp_sessions.records import Handshake
 from mcp_sessions.state import State
-from mcp_sessions.store.calls import indexes, queries, requests, sessions, state, streams, subscriptions
+from mcp_sessions.store.calls import (
+    counts,
+    indexes,
+    queries,
+    requests,
+    sessions,
+    state,
+    streams,
+    subscriptions,
+)
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import store_for, sync_store_for
 from tests.support.redis import RedisServer, run_server
@@ -237,4 +248,60 @@ async def test_what_a_client_names_cannot_look_sealed(server: RedisServer, redis
             touch = sessions.touch(FINGERPRINT, principal="user:1", limits=limits, call=named)
             assert await store_for("default").run(touch) is not None
         assert sync_store_for("default").run(sessions.get(FINGERPRINT)) is not None
+        await store_for("default").aclose()
+
+
+@pytest.mark.parametrize("tail", ["A" * 64, "A" * 45], ids=["with no key", "not even base64"])
+async def test_a_client_whose_name_looks_sealed_is_listed_with_the_others(
+    server: RedisServer, redis: Any, tail: str
+) -> None:
+    name = f'"\x01sealed1.{tail}"'
+    with with_keys(server, NEW):
+        await opened()
+        odd = Handshake(protocol_version="2025-11-25", client_info={"name": name}, capabilities={})
+        limits = conf.endpoint("default").limits
+        await store_for("default").run(
+            sessions.create("cd" * 32, principal="anonymous", handshake=odd, limits=limits)
+        )
+        assert set(sync_store_for("default").run(indexes.clients(limits=limits))) == {"agent", name}
+        await store_for("default").aclose()
+
+
+async def test_a_name_that_looks_sealed_takes_nobody_the_state(server: RedisServer, redis: Any) -> None:
+    name = f'"\x01sealed1.{"A" * 64}"'
+    with with_keys(server, NEW):
+        mine = await opened()
+        for write in (mine.set(name, 1), mine.incr(name), mine.append(name, 1)):
+            with pytest.raises(StateError, match="name"):
+                await write
+        await mine.set("word", 1)
+        assert await mine.keys() == ["word"]
+        await store_for("default").aclose()
+
+
+async def test_numbers_in_lists_are_encrypted_whatever_way_they_came(server: RedisServer, redis: Any) -> None:
+    with with_keys(server, NEW):
+        mine = await opened()
+        await mine.set("cards", [4111111111111111])
+        assert await mine.append("cards", 5500005555555559) == 2
+        assert await mine.append("new", 340000000000009) == 1
+        assert await mine.append("new", [1, [2]]) == 2
+        kept = dumped(redis)
+        for number in (b"4111111111111111", b"5500005555555559", b"340000000000009"):
+            assert number not in kept
+        assert await mine.get("cards") == [4111111111111111, 5500005555555559]
+        assert await mine.get("new") == [340000000000009, [1, [2]]]
+        await store_for("default").aclose()
+
+
+async def test_a_call_of_a_tool_whose_name_looks_sealed_is_counted(server: RedisServer, redis: Any) -> None:
+    """A low-level server may answer calls of any name, and only that is known of its tools."""
+    name = f'"\x01sealed1.{"A" * 64}"'
+    with with_keys(server, NEW):
+        run, now_ms = store_for("default").run, int(time.time() * 1000)
+        called = Counts({"requests": 1}, {name: [1] * TOOL_NUMBERS})
+        await run(counts.add(called, by="n", batch="1", now_ms=now_ms))
+        assert list((await run(counts.totals())).tools) == [name]
+        [hour] = [tools for tools in (await run(counts.read(counts.HOUR, now_ms=now_ms))).tools if tools]
+        assert list(hour) == [name]
         await store_for("default").aclose()

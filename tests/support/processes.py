@@ -5,6 +5,7 @@ A process dies with its context manager, and on Linux with the test process too.
 
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,6 +28,10 @@ STOP_BOUND: Final = 15.0
 #: Seconds that a test waits for a condition.
 BOUND: Final = 20.0
 
+#: Ports below those that the system gives to connections: whoever chooses one of those may find it taken when it is
+#: used, minutes later.
+UNASSIGNED: Final = range(10_240, 32_768)
+
 #: What every process gets unless the caller says otherwise.
 ENVIRONMENT: Final = {
     "DJANGO_SETTINGS_MODULE": "project.settings",
@@ -40,12 +45,15 @@ ENVIRONMENT: Final = {
 
 T = TypeVar("T")
 
+_chance: Final = random.SystemRandom()
+
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody uses at this moment, and that the system gives to no connection meanwhile."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, _chance.choice(UNASSIGNED)))
+            return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], T], *, seconds: float = BOUND, what: str = "a condition") -> T:

@@ -134,6 +134,9 @@ def test_slashes_around_the_path_are_not_part_of_it(path: str) -> None:
         ("TOKEN_VERIFIER", ""),
         ("ISSUER_URL", 1),
         ("VALIDATE_TOKEN_RESOURCE", 1),
+        ("JWKS_URL", "http://id.example.com/keys"),
+        ("JWKS_URL", "ftp://localhost/keys"),
+        ("JWKS_URL", "https:///keys"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_by_name(key: str, value: object) -> None:
@@ -152,6 +155,8 @@ def test_a_value_that_does_not_fit_is_refused_by_name(key: str, value: object) -
         ("ALLOWED_ORIGINS", ()),
         ("REQUIRED_SCOPES", {"shop"}),
         ("NAMESPACE", "team-a:shop_1.2"),
+        ("JWKS_URL", "https://id.example.com/keys"),
+        ("JWKS_URL", "http://[::1]:8080/keys"),
     ],
 )
 def test_a_value_that_fits_is_taken_as_it_is(key: str, value: object) -> None:

@@ -5,13 +5,14 @@ Values are JSON texts. Every call raises SessionGone if the session is gone, and
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from mcp_sessions.errors import SessionGone, StateError, StateTooLarge
-from mcp_sessions.store.call import Call, Script, is_readable
+from mcp_sessions.store.call import SEALED, Call, Script, is_readable
 
 _PARTS: Final = ("session", "state")
+_SEALED: Final = SEALED.decode()
 
 GET: Final = Script("state_get", "_record", "_state", repeatable=True)
 SET: Final = Script("state_set", "_record", "_state", repeatable=True)
@@ -29,6 +30,7 @@ def get(fingerprint: str, names: Sequence[str]) -> Call[list[str | None]]:
 
 def set_values(fingerprint: str, values: Mapping[str, str], *, max_bytes: int) -> Call[None]:
     """Set all values or none. Raises StateTooLarge: the total of names and values in bytes of UTF-8."""
+    _check_names(values)
     texts = [text for pair in values.items() for text in pair]
     arguments = (max_bytes, *_utf8(texts))
     return Call(SET, fingerprint, _PARTS, arguments, _value, secrets=range(2, len(arguments), 2))
@@ -44,13 +46,16 @@ def incr(fingerprint: str, name: str, amount: int | float, *, max_bytes: int) ->
 
     Integers are exact within 64 bits, and a sum beyond them is a StateError; anything else is a double, as in JSON.
     """
+    _check_names([name])
     arguments = (max_bytes, *_utf8([name]), json.dumps(amount))
     return Call(INCR, fingerprint, _PARTS, arguments, lambda *reply: json.dumps(json.loads(_value(*reply))))
 
 
 def append(fingerprint: str, name: str, item: str, *, max_bytes: int) -> Call[int]:
     """Append a JSON text to a list (empty if not set), return its length. Raises StateError if it is not a list."""
-    arguments = (max_bytes, *_utf8([name, item]))
+    _check_names([name])
+    # In a list of its own, which is sealed item by item: a number by itself would not be.
+    arguments = (max_bytes, *_utf8([name, f"[{item}]"]))
     return Call(
         APPEND, fingerprint, _PARTS, arguments, lambda *reply: len(json.loads(_value(*reply))), secrets=(2,)
     )
@@ -97,6 +102,12 @@ def _value(fingerprint: str, reply: Any) -> Any:
     if not is_readable(fingerprint, reply):
         raise SessionGone("the session is gone")
     return reply[0] if reply else None
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Raises: StateError for a name with which its state could not be read any more where there are ENCRYPTION_KEYS."""
+    if any(_SEALED in name for name in names):
+        raise StateError("a name may not contain the mark of encrypted values")
 
 
 def _utf8(texts: Sequence[str]) -> list[bytes]:

@@ -14,7 +14,7 @@ local function clock(injected)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The session of a key. nil if there is none, it is over, or (with the text) it cannot be read.
+-- The session of a key, with its text. nil if there is none, it is over, or (with the text) it cannot be read.
 local function load(key, now)
   local text = redis.call('GET', key)
   if not text then return nil end
@@ -26,7 +26,7 @@ local function load(key, now)
   return {
     created = created, deadline = created + deadline, last = created + last, expires = created + expires,
     indexed = created + indexed, requests = tonumber(requests), flags = flags, call = call,
-    principal = principal, handshake = handshake,
+    principal = principal, handshake = handshake, text = text,
   }
 end
 

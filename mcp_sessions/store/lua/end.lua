@@ -28,7 +28,7 @@ local function finish(key, count, whose, reason, short, token, known, longer, le
   if aged and session.expires < session.deadline then return false end
   if before ~= '' and session.created >= tonumber(before) then return false end
   if whose ~= '' and whose ~= '=' .. session.principal then return false end
-  local ended = reply(text_of(session), 0, session, features)
+  local ended = reply(session.text, 0, session, features)
   ended[3], ended[4] = ended[3] or {}, streams
   -- First, because a full Redis lets a script delete, and write after its first command.
   redis.call('DEL', record, features, KEYS[key + 2], unpack(KEYS, key + 6, key + count - 1))
