@@ -14,6 +14,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from mcp_sessions import counting
@@ -28,7 +29,7 @@ from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.call import Operation
 from mcp_sessions.store.calls import counts, endings, sessions, streams, sweeps, validity
-from mcp_sessions.store.calls.endings import Ending
+from mcp_sessions.store.calls.endings import AtWork, Ending
 from mcp_sessions.store.calls.sessions import EndReason, Ends
 from mcp_sessions.store.calls.validity import Moment
 from mcp_sessions.store.factory import sync_store_for
@@ -105,11 +106,13 @@ def end_batch(
     why: str = "",
     token: str = "",
     before_ms: int | None = None,
+    going_on: Callable[[], object] = lambda: None,
 ) -> Ends:
     """End some sessions together, BATCH of them at most; what became of each.
 
     A call that is repeated with the same `token` within a minute gets those again that it ended before. With
-    `before_ms`, only what was created before that moment of the store's clock ends.
+    `before_ms`, only what was created before that moment of the store's clock ends. `going_on` is called every few
+    seconds while receivers take their time.
 
     Raises: StoreUnavailable, as `end_session`.
     """
@@ -127,8 +130,13 @@ def end_batch(
     if ends.ended:
         _log(alias, ends.ended, reason, by, why)
         outside.notify_all(alias, _notification(ends.ended))
+        at_work = AtWork(ending)
         for facts in _signals(ends.ended, alias, reason):
             session_ended.send_robust(sender=Session, **facts)
+            for said in at_work.say():
+                with suppress(StoreUnavailable):
+                    store.run(said)
+                going_on()
     try:
         if ends.with_streams:
             store.run(streams.forget(ends.with_streams))
@@ -187,7 +195,7 @@ async def finish_endings(node: Node, alias: str) -> None:
             continue
         ends = await node.store.run(_ends(alias, ending))
         if ends.ended:
-            await _announce(node, alias, ends.ended, reason=ending.reason, by=ending.by, why=ending.why)
+            await _announce(node, alias, ends.ended, reason=ending.reason, by=ending.by, begun=ending)
         if ends.failure is None:
             await node.store.run(endings.finish(ending.token))
 
@@ -199,12 +207,15 @@ async def end_over(node: Node, alias: str, fingerprints: Sequence[str], *, token
     """
     swept = await node.store.run(sweeps.sweep(fingerprints, token=token, limits=_limits(alias)))
     signalled = [each for each in swept.ended if each.kind in SIGNALLED]
+    at_work = AtWork(Ending(token=token, fingerprints=fingerprints, reason="over", by=""))
     for session in signalled:
         reason: EndReason = "max_age" if session.expires_ms == session.deadline_ms else "idle"
         _log(alias, [session], reason, "time")
         counting.count(alias, "sessions_ended", len(_with_streams([session])), reason=reason)
         for facts in _signals([session], alias, reason):
             await session_ended.asend_robust(sender=Session, **facts)
+        with suppress(StoreUnavailable):
+            await node.store.run_all(at_work.say())
     await forget(node, _with_streams(swept.ended))
     if swept.ended:
         await node.store.run(sweeps.forget([each.fingerprint for each in swept.ended], token=token))
@@ -258,16 +269,25 @@ async def _go_on(end: Callable[[], Awaitable[Session | None]], fingerprint: str)
 
 
 async def _announce(
-    node: Node, alias: str, ended: Sequence[Session], *, reason: EndReason, by: str, why: str = ""
+    node: Node,
+    alias: str,
+    ended: Sequence[Session],
+    *,
+    reason: EndReason,
+    by: str,
+    begun: Ending | None = None,
 ) -> None:
-    """Log and signal ends, and tell every node."""
-    _log(alias, ended, reason, by, why)
+    """Log and signal ends, and tell every node. `begun` is what another process began."""
+    _log(alias, ended, reason, by, begun.why if begun else "")
+    at_work = AtWork(begun) if begun else None
     counting.count(alias, "sessions_ended", len(_with_streams(ended)), reason=reason)
     notification = _notification(ended)
     node.notify(node.id, notification)
     # Before the others are told, which takes round trips: a request that is cancelled there has sent the signals.
     for facts in _signals(ended, alias, reason):
         await session_ended.asend_robust(sender=Session, **facts)
+        with suppress(StoreUnavailable):
+            await node.store.run_all(at_work.say() if at_work else [])
     await node.notify_others(notification)
     await forget(node, _with_streams(ended))
 

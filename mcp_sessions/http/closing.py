@@ -71,5 +71,7 @@ async def _bury(context: Context, session_id: SignedId) -> str:
     outcome = await context.store.run(revival.bury(session_id, reason="deleted"))
     if outcome == "buried":
         logger.info("Session %.12s ended: deleted, after its record was gone.", session_id.fingerprint)
-        await context.node.notify_others(SessionsEnded(fingerprints=(session_id.fingerprint,)))
+        ended = SessionsEnded(fingerprints=(session_id.fingerprint,))
+        context.node.notify(context.node.id, ended)
+        await context.node.notify_others(ended)
     return outcome

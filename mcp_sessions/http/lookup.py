@@ -9,7 +9,7 @@ from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import Identity
 from mcp_sessions.conf.rates import REQUESTS
-from mcp_sessions.conf.rules import REVIVE
+from mcp_sessions.conf.rules import REVIVE, SERVE
 from mcp_sessions.errors import SessionGone, StoreUnavailable, TooManySessions
 from mcp_sessions.http import events
 from mcp_sessions.ids import SignedId
@@ -158,11 +158,13 @@ async def _missed(
     """What a verified id gets that has no record: its session, opened again, if ON_MISS says so and it did not end.
     The credential that opens it again counts as the one it was opened with.
 
-    That is also so for one that was opened while the store was away, by a process that may not have recorded it.
+    That is also so for one that was opened while the store was away, by a process that may not have recorded it; but
+    only with ON_STORE_DOWN = "serve": otherwise its end is not remembered for so long.
     """
     context, conf = runtime.context, runtime.context.conf()
     age_ms = context.node.validity.now_ms() - session_id.created_ms
-    opens = conf.on_miss == REVIVE or (age_ms < conf.limits.idle_ms and session_id.unwritten)
+    may_lack_record = conf.on_store_down == SERVE and age_ms < conf.limits.idle_ms and session_id.unwritten
+    opens = conf.on_miss == REVIVE or may_lack_record
     handshake = session_id.handshake if opens else None
     if handshake is None:
         return not_found(session_id.fingerprint)

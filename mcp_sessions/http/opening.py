@@ -1,6 +1,7 @@
 """The request that opens a session."""
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from mcp_types import INVALID_PARAMS
@@ -9,6 +10,7 @@ from mcp_sessions import counting, ids, lifecycle
 from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.authentication.blocking import Asker
 from mcp_sessions.authentication.identity import Identity
+from mcp_sessions.conf import Endpoint
 from mcp_sessions.errors import StoreUnavailable, TooManySessions
 from mcp_sessions.http import events
 from mcp_sessions.http.headers import SESSION_ID
@@ -51,23 +53,19 @@ async def initialize(
         return await send_message(send, refused.message, as_stream=as_stream)
     if len(handshake.text) > MAX_HANDSHAKE_BYTES:
         return await send_message(send, _too_large(request), as_stream=as_stream)
-    validity, minted = runtime.context.node.validity, dict[str, str]()
-    recorded = handshake.opened_with(identity.credential)
-
-    def mint() -> tuple[str, Handshake]:
-        session_id = ids.mint(
-            handshake,
-            principal=identity.principal,
-            namespace=conf.namespace,
-            # A moment before which no session counts may have been by another machine's clock.
-            created_ms=max(validity.now_ms(), validity.min_created_ms),
-            max_age_ms=conf.limits.max_age_ms,
-        )
-        minted[session_id.fingerprint] = session_id.text
-        return session_id.fingerprint, recorded
-
+    validity = runtime.context.node.validity
+    # A moment before which no session counts may have been by another machine's clock.
+    created_ms = max(validity.now_ms(), validity.min_created_ms)
+    minted, mint = _minting(handshake, identity, conf, created_ms)
+    fingerprint, recorded = mint()
     create = sessions.create(
-        mint()[0], principal=identity.principal, handshake=recorded, limits=conf.limits, another=mint
+        fingerprint,
+        principal=identity.principal,
+        handshake=recorded,
+        limits=conf.limits,
+        another=mint,
+        created_ms=created_ms,
+        first_ms=validity.min_created_ms,
     )
     try:
         session = await runtime.context.store.run(create)
@@ -82,6 +80,27 @@ async def initialize(
     await session_created.asend_robust(sender=Session, alias=conf.alias, session=session)
     headers = ((SESSION_ID, minted[session.fingerprint].encode("ascii")),)
     await send_message(send, response, headers, as_stream=as_stream)
+
+
+def _minting(
+    handshake: Handshake, identity: Identity, conf: Endpoint, created_ms: int
+) -> tuple[dict[str, str], Callable[[], tuple[str, Handshake]]]:
+    """The ids that were made, by their fingerprints, and what makes another one, with what is stored of it."""
+    minted: dict[str, str] = {}
+    recorded = handshake.opened_with(identity.credential)
+
+    def mint() -> tuple[str, Handshake]:
+        session_id = ids.mint(
+            handshake,
+            principal=identity.principal,
+            namespace=conf.namespace,
+            created_ms=created_ms,
+            max_age_ms=conf.limits.max_age_ms,
+        )
+        minted[session_id.fingerprint] = session_id.text
+        return session_id.fingerprint, recorded
+
+    return minted, mint
 
 
 def _too_large(request: jsonrpc.Request) -> dict[str, Any]:

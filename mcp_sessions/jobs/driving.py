@@ -309,11 +309,15 @@ class _Drive:
     def _end(self, alias: str, fingerprints: Sequence[str], token: str) -> Settled:
         """Raises: StoreUnavailable, also if it is known of some what became of them."""
         job = self._job
-        cut_off = self._selection.cut_off_ms[alias]
-        ends = end_batch(alias, fingerprints, by=job.by, why=job.reason, token=token, before_ms=cut_off)
+        bounds: dict[str, Any] = {"before_ms": self._selection.cut_off_ms[alias], "going_on": self._keep}
+        ends = end_batch(alias, fingerprints, by=job.by, why=job.reason, token=token, **bounds)
         if ends.failure is not None:
             raise ends.failure
         return Settled(token=token, ended=[each.fingerprint for each in ends.ended], gone=ends.gone)
+
+    def _keep(self) -> None:
+        """Receivers of the signals take their time: nobody else is to drive the job meanwhile."""
+        jobs().filter(pk=self._job.pk, driver=self._me).update(driven_until=timezone.now() + LEASE)
 
     def _settle(self) -> Settled:
         """What became of a batch that another process began, which may have died before, while or after it ended.

@@ -136,8 +136,15 @@ class Snapshot:
 
 
 def cut_offs(aliases: Iterable[str]) -> dict[str, int]:
-    """The moments from which on what is created is not meant any more, by endpoint. Raises: StoreUnavailable."""
-    return {alias: sync_store_for(alias).run(validity.min_created(0)).now_ms for alias in aliases}
+    """The moments from which on what is created is not meant any more, by endpoint. Raises: StoreUnavailable.
+
+    If the store's clock is behind the moment before which no session counts, sessions are opened at that moment.
+    """
+    moments = {alias: sync_store_for(alias).run(validity.min_created(0)) for alias in aliases}
+    return {
+        alias: moment.min_created_ms + 1 if moment.min_created_ms > moment.now_ms else moment.now_ms
+        for alias, moment in moments.items()
+    }
 
 
 def snapshot(

@@ -187,9 +187,16 @@ class Outage:
     async def _end(self, session_id: SignedId, principal: str) -> None:
         """End a session whose client ended it without the store. Raises: StoreUnavailable."""
         node, conf, fingerprint = self._with_store.node, self._with_store.conf(), session_id.fingerprint
-        if session_id.unwritten or conf.on_miss == REVIVE:  # only what is recorded leaves a tombstone
+        may_open = session_id.unwritten or conf.on_miss == REVIVE
+        if may_open:  # only what is recorded ends with a signal
             await self._record(session_id, principal, credential="", used=True)
-        await aend_session(node, conf.alias, fingerprint, reason="deleted", by=principal, principal=principal)
+        ended = await aend_session(
+            node, conf.alias, fingerprint, reason="deleted", by=principal, principal=principal
+        )
+        if ended is None and may_open:  # a cap refused the record
+            outcome = await self._with_store.store.run(revival.bury(session_id, reason="deleted"))
+            if outcome == "revived":
+                return  # by another process, a moment ago: the next heartbeat ends it
         self._leaving.pop(fingerprint, None)
 
 

@@ -10,6 +10,9 @@ from django.conf import LazySettings
 
 from mcp_sessions.session import Session
 from mcp_sessions.signals import session_ended
+from mcp_sessions.store.call import Call
+from mcp_sessions.store.calls import endings, validity
+from mcp_sessions.store.factory import sync_store_for
 from tests.support.redis import RedisServer
 
 _namespaces = itertools.count()
@@ -42,6 +45,32 @@ def signals() -> Iterator[list[tuple[type[Session], str, str, str]]]:
 
     session_ended.connect(receive)
     yield received
+    session_ended.disconnect(receive)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """For each signal but the first, whether somebody has said since the one before that the ending is worked on."""
+    begin, begun, last = endings.begin, list[endings.Ending](), list[int]()
+    found: list[bool] = []
+
+    def remembered(ending: endings.Ending) -> Call[None]:
+        begun.append(ending)
+        return begin(ending)
+
+    def receive(**_: Any) -> None:
+        store = sync_store_for("default")
+        known = Call(endings.KNOWN, "", ("endings",), (begun[-1].token,), lambda _, reply: reply)
+        began = int(store.run(known).split(b" ")[0])
+        found.extend(began > moment for moment in last)
+        last[:] = [store.run(validity.min_created(0)).now_ms]
+        while store.run(validity.min_created(0)).now_ms == last[0]:
+            pass
+
+    monkeypatch.setattr(endings, "SAID_SECONDS", 0)
+    monkeypatch.setattr(endings, "begin", remembered)
+    session_ended.connect(receive)
+    yield found
     session_ended.disconnect(receive)
 
 

@@ -188,3 +188,10 @@ def test_with_the_store_away_one_end_raises_and_says_nothing(
         with pytest.raises(StoreUnavailable):
             end_session("default", Opened().fingerprint)
     assert signals == []
+
+
+def test_nobody_takes_over_what_is_ended_while_receivers_take_their_time(said: list[bool]) -> None:
+    opened, going_on = open_sessions(Opened() for _ in range(3)), mock.Mock()
+    ending.end_batch("default", [each.fingerprint for each in opened], by="ann", going_on=going_on)
+    assert said == [True, True]
+    assert going_on.call_count == 3

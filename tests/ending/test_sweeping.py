@@ -179,3 +179,23 @@ async def test_a_sweep_whose_reply_was_lost_signals_each_session_once(
     await until(lambda: len(signals) == 3, a_node())
 
     assert sorted(signals) == sorted((Session, each, "default", "idle") for each in opened)
+
+
+async def test_nobody_takes_over_what_is_swept_while_receivers_take_their_time(
+    said: list[bool], settings: LazySettings
+) -> None:
+    settings.MCP_SESSIONS = {"default": {**settings.MCP_SESSIONS["default"], "INDEX_SHARDS": 1}}
+    await open_some(3)
+    await until(lambda: len(said) == 2, a_node())
+    assert said == [True, True]
+
+
+async def test_nobody_takes_over_what_is_finished_while_receivers_take_their_time(
+    said: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endings, "OVERDUE_MS", 0)
+    opened, node = await open_some(3), a_node()
+    ending_ = endings.Ending(token="t", fingerprints=opened, reason="expired_by_operator", by="ann")
+    await node.store.run(endings.begin(ending_))
+    await finish_endings(node, "default")
+    assert said == [True, True]

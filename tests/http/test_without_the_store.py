@@ -10,6 +10,8 @@ from unittest import mock
 
 import httpx2
 import pytest
+from django.conf import settings
+from django.test import override_settings
 
 from mcp_sessions import repeats
 from mcp_sessions.errors import RecordSealed, StoreUnavailable
@@ -247,6 +249,55 @@ async def test_a_delete_without_the_store_holds_here_at_once_and_everywhere_afte
     signalled = [call.kwargs["fingerprint"] for call in ended.call_args_list]
     session_ended.disconnect(ended)
     assert sorted(signalled) == sorted([client.fingerprint, new.fingerprint])
+
+
+async def test_the_end_of_a_session_without_a_record_holds_in_an_outage(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "MOST_UNWRITTEN", 0)
+    runtime = await runtime_for("default")
+    with no_store(runtime):
+        client = await initialized(http)
+    assert await deleted(http, client) == 204
+    assert await adds(http, client) == 404
+    with no_store(runtime):
+        assert await adds(http, client) == 404
+
+
+@pytest.mark.parametrize("on_miss", ["404", "revive"])
+async def test_a_delete_without_the_store_holds_where_a_cap_leaves_no_room_for_its_record(
+    on_miss: str,
+) -> None:
+    with endpoint(SERVER=EVERYTHING, ON_STORE_DOWN="serve", ON_MISS=on_miss, MAX_SESSIONS=1):
+        async with serving(), http_client() as http:
+            runtime = await runtime_for("default")
+            with no_store(runtime):
+                other, client = await initialized(http), await initialized(http)
+                assert await deleted(http, client) == 503
+            await runtime.outage.settle()
+            assert await deleted(http, other) == 204
+            assert await adds(http, client) == 404
+
+
+async def test_an_end_holds_where_sessions_are_no_longer_served_without_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its tombstone goes before the id is as old as the idle TTL."""
+    with endpoint(SERVER=EVERYTHING, ON_STORE_DOWN="serve"):
+        async with serving(), http_client() as http:
+            runtime = await runtime_for("default")
+            with no_store(runtime):
+                client = await initialized(http)
+            await runtime.outage.settle()
+            entry = {**settings.MCP_SESSIONS["default"], "ON_STORE_DOWN": "503"}
+            with override_settings(MCP_SESSIONS={"default": entry}):
+                monkeypatch.setattr(sessions, "TOMBSTONE_MS", 1)
+                assert await deleted(http, client) == 204
+                store = runtime.context.store
+                async with asyncio.timeout(10):
+                    while await store.run(sessions.end_reason(client.fingerprint)) is not None:
+                        pass
+                assert await adds(http, client) == 404
 
 
 async def test_a_session_that_was_opened_without_the_store_is_recorded_once(http: httpx2.AsyncClient) -> None:

@@ -20,7 +20,7 @@ from mcp_sessions.jobs import driving
 from mcp_sessions.jobs.selection import cut_offs, snapshot
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.call import Call
-from mcp_sessions.store.calls import sessions, validity
+from mcp_sessions.store.calls import endings, sessions, validity
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sessions import Ends
 from mcp_sessions.store.factory import sync_store_for
@@ -298,6 +298,23 @@ def test_whoever_has_lost_the_lease_writes_nothing() -> None:
     job = driving.drive(job, progress=take)
     assert (job.driver, job.ended) == ("another", 0)
     assert recorded() == {"intended": 4}
+
+
+def test_nobody_takes_a_job_over_while_receivers_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endings, "SAID_SECONDS", 0)
+    leases: list[Any] = []
+
+    def receive(**_: Any) -> None:
+        leases.append(EndingJob.objects.get().driven_until)
+
+    open_sessions([Opened() for _ in range(3)])
+    session_ended.connect(receive)
+    try:
+        driving.drive(begun())
+    finally:
+        session_ended.disconnect(receive)
+    assert len(set(leases)) == 3
+    assert leases == sorted(leases)
 
 
 def test_a_session_that_is_used_while_the_first_page_is_read_is_not_missed() -> None:

@@ -40,9 +40,9 @@ class Store:
         self.ran.add(script.name)
         return self.both.same(script.text, ["{s}:" + key for key in keys.split()], [self.now, *arguments])
 
-    def create(self, name: str = "", *, idle_ms: int = HOUR) -> None:
+    def create(self, name: str = "", *, idle_ms: int = HOUR, said: int | str = "") -> None:
         handshake = '["2025-11-25",{"name":"claude"},{}]'
-        self.run(sessions.CREATE, f"record{name} tomb{name}", "user:1", handshake, idle_ms, DAY)
+        self.run(sessions.CREATE, f"record{name} tomb{name}", "user:1", handshake, idle_ms, DAY, "", said, 0)
 
 
 @pytest.fixture
@@ -53,6 +53,8 @@ def store(both: Both) -> Store:
 def test_sessions_are_the_same(store: Store) -> None:
     store.create()
     store.create()
+    for number, said in enumerate((START + 5, START - HOUR, START + HOUR, START - DAY)):
+        store.create(f"said{number}", said=said)
     touch = ("user:1", HOUR, "tools/call", "i", 60_000)
     assert store.run(reading.TOUCH, "record features state", *touch)
     store.now += 5

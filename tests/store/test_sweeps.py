@@ -187,6 +187,28 @@ async def test_what_was_lost_without_an_end_leaves_the_indexes_when_it_would_hav
     assert (page.sessions, page.total) == ([], 0)
 
 
+async def test_what_ends_after_the_clock_was_set_back_leaves_every_index(harness: Harness) -> None:
+    """What the indexes say of it is from before, and ahead of the clock."""
+    idle, ended = [await harness.open(principal=ANN) for _ in range(2)]
+    await harness.settled()
+    harness.clock.advance(-3 * HOUR)
+    for each in (idle, ended):
+        assert await harness.touch(each, principal=ANN)
+    await harness.settled()
+
+    assert await harness.store.run(sessions.end(ended, principal=None, reason="deleted"))
+    queries_ = (Query(), Query(client="claude-ai"), Query(protocol="2025-11-25"), Query(principal=ANN))
+    assert [await counted(harness, query) for query in queries_] == [1] * 4
+    harness.clock.advance(HOUR)
+
+    assert [each.fingerprint for each in await harness.sweep()] == [idle]
+    assert [await counted(harness, query) for query in queries_] == [0] * 4
+    for home in keys.homes(harness.limits.shards):
+        found = await harness.store.run(sweeps.over(home, node="sweeper"))
+        assert found is not None
+        assert found.fingerprints == {}
+
+
 async def test_more_than_a_batch_is_swept_in_several(harness: Harness) -> None:
     await asyncio.gather(*[harness.open(active=False) for _ in range(BATCH + 20)])
     harness.clock.advance(MINUTE)

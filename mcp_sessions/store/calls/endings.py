@@ -6,6 +6,7 @@ All of these may be repeated.
 """
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -17,6 +18,8 @@ from mcp_sessions.store.calls.sessions import EndReason
 REMEMBERED_MS: Final = 3_600_000
 #: After how long an ending is taken over. Longer than the store may be waited for.
 OVERDUE_MS: Final = 15_000
+#: Seconds after which who is at work says so again: receivers of the signal may take their time.
+SAID_SECONDS: Final = 4.0
 
 _PARTS: Final = ("endings",)
 
@@ -45,6 +48,22 @@ def begin(ending: Ending) -> Call[None]:
     """Remember an ending before its first session ends."""
     what = json.dumps([ending.fingerprints, ending.reason, ending.by, ending.why, ending.before_ms])
     return Call(BEGIN, "", _PARTS, (ending.token, what, REMEMBERED_MS), lambda _, __: None)
+
+
+class AtWork:
+    """Says from time to time that whoever began an ending still works on it, so that nobody takes it over."""
+
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+        self._said = time.monotonic()
+
+    def say(self) -> list[Call[None]]:
+        """What is to be sent for that; nothing if it was said a moment ago."""
+        now = time.monotonic()
+        if now - self._said < SAID_SECONDS:
+            return []
+        self._said = now
+        return [begin(self._ending)]
 
 
 def finish(token: str) -> Call[None]:

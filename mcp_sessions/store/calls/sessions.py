@@ -48,6 +48,8 @@ def create(
     limits: Limits,
     again: bool = False,
     another: places.Another | None = None,
+    created_ms: int | None = None,
+    first_ms: int = 0,
 ) -> Operation[Session]:
     """Store a new session, not yet active, with FIRST_TTL. It exists for every node when this returns.
 
@@ -55,6 +57,10 @@ def create(
 
     `another` makes other fingerprints for it, each with its handshake: where there are several shards, the session is
     one of those if there is no room in its shard. Without it, the part of the cap that the shard has is the cap.
+
+    `created_ms` is when it was opened as its id says, milliseconds since the epoch. If the store's clock is more than
+    half a minute apart from that, the record says the same: its end is remembered by when its id is over. `first_ms` is
+    when the first session was opened that counts: if that is ahead of the store's clock, this one was opened then.
 
     Raises: TooManySessions at a cap, before anything is stored; once a second a full index is first cleared of
     sessions that are gone. ValueError if the fingerprint exists or existed (a tombstone).
@@ -68,6 +74,8 @@ def create(
         limits.first_ms,
         limits.max_age_ms,
         "again" if again else "",
+        "" if created_ms is None else created_ms,
+        first_ms,
     )
     try:
         [created] = yield [Call(CREATE, fingerprint, ("session", "ended"), arguments, _created, secrets=(1,))]

@@ -5,7 +5,8 @@
 --       kept ms.
 -- Returns: {the moment ms or 0, now ms}.
 local now = clock(ARGV[1])
-local known = ARGV[2] == 'now' and now or tonumber(ARGV[2])
-local moment = math.max(known, tonumber(redis.call('GET', KEYS[1]) or '0'))
+local before = tonumber(redis.call('GET', KEYS[1]) or '0')
+-- If the clock was set back, what was opened since then was opened at the moment that is known.
+local moment = ARGV[2] == 'now' and math.max(now, before + 1) or math.max(tonumber(ARGV[2]), before)
 if moment > 0 then redis.call('SET', KEYS[1], string.format('%.0f', moment), 'PX', ARGV[3]) end
 return {moment, now}

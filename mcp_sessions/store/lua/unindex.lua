@@ -8,7 +8,9 @@ local now, members, dropped = clock(ARGV[1]), {}, 0
 local last = string.format('%.0f', now)
 for i = 3, #ARGV, 3 do
   local first = tonumber(string.match(ARGV[i + 2], '^%d+'))
-  if tonumber(redis.call('ZSCORE', KEYS[first], ARGV[i]) or 0) <= tonumber(ARGV[i + 1]) then
+  local score = tonumber(redis.call('ZSCORE', KEYS[first], ARGV[i]) or 0)
+  -- One that is ahead of the clock is from before the clock was set back: it says nothing of what came since.
+  if score <= tonumber(ARGV[i + 1]) or score > now then
     redis.call('ZADD', KEYS[1], last, ARGV[i])
     for number in string.gmatch(ARGV[i + 2], '%d+') do
       local key = tonumber(number)
