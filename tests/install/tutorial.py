@@ -136,9 +136,12 @@ class Reader:
 
 
 def environment() -> dict[str, str]:
-    """pip says nothing of its own configuration, and compiles nothing that is not imported."""
+    """pip says nothing of its own configuration, and compiles nothing that is not imported.
+
+    Debian has nginx in a folder that is not in everybody's PATH.
+    """
     pip = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1", "PIP_NO_COMPILE": "1"}
-    return {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **pip}
+    return {"PATH": f"{os.environ['PATH']}{os.pathsep}/usr/sbin", "PYTHONUNBUFFERED": "1", **pip}
 
 
 @contextmanager
