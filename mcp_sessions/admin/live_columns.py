@@ -70,7 +70,7 @@ class LiveColumns:
         failed = last.outcome in recent.FAILURES
         return format_html('{} <strong class="mcp-bad">{}</strong>', shown, outcome) if failed else shown
 
-    @admin.display(description=gettext_lazy("errors"))
+    @admin.display(description=gettext_lazy("errors"), empty_value="")
     def errors(self, obj: MCPSession) -> str:
         failed = 0 if obj.recent is None else obj.recent.failed
         return display.number(failed) if failed else ""

@@ -324,6 +324,12 @@ def test_an_empty_list_says_when_it_will_not_be_empty(viewer: Client) -> None:
     assert "Run the selected action" not in body(response)
 
 
+def test_a_session_without_errors_says_nothing_of_errors(viewer: Client) -> None:
+    """The cards of a phone leave out what is empty."""
+    open_sessions([Opened()])
+    assert '<td class="field-errors"></td>' in body(viewer.get(LIST))
+
+
 def test_one_endpoint_leaves_nothing_to_choose(viewer: Client) -> None:
     page = body(viewer.get(LIST))
     assert "By endpoint" not in page
