@@ -98,7 +98,7 @@ def _page_of(
     modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest, job: EndingJob
 ) -> HttpResponseRedirect:
     """The page of a job; where the admin site has none, the list with a message that says how the job goes on."""
-    page = common.address(modeladmin, PAGE, job.pk)
+    page = common.page_of(modeladmin, EndingJob, job.pk)
     if page is not None:
         return HttpResponseRedirect(page)
     text = _(
@@ -108,10 +108,6 @@ def _page_of(
     modeladmin.message_user(request, text, messages.WARNING)
     site = modeladmin.admin_site.name
     return HttpResponseRedirect(reverse("admin:mcp_sessions_mcpsession_changelist", current_app=site))
-
-
-#: The name of the page of a job.
-PAGE: Final = "mcp_sessions_endingjob_change"
 
 
 def reason_of(request: HttpRequest) -> str:

@@ -191,7 +191,7 @@ class AuditEntryAdmin(_ReadOnly):
         if obj.job_id is None:
             return ""
         words = _("job %(number)s") % {"number": obj.job_id}
-        address = common.address(self, "mcp_sessions_endingjob_change", obj.job_id)
+        address = common.page_of(self, EndingJob, obj.job_id)
         return words if address is None else format_html('<a href="{}">{}</a>', address, words)
 
     @admin.display(description=gettext_lazy("what"))

@@ -8,10 +8,9 @@ from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
 from django.db.models import Model
 from django.db.models.expressions import Combinable
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
-from mcp_sessions.admin import filters
+from mcp_sessions.admin import common, filters
 from mcp_sessions.inventory.doing import doing_of
 from mcp_sessions.inventory.kinds import counted, counted_records
 from mcp_sessions.inventory.listing import LocatedPage, entry_of, entry_text
@@ -20,7 +19,6 @@ from mcp_sessions.records import Kind
 #: In the address: behind, and before, which record the page is.
 AFTER: Final = "after"
 BEFORE: Final = "before"
-_SOME_FINGERPRINT: Final = "0" * 64
 
 
 class RecordChangeList(ChangeList):
@@ -72,12 +70,8 @@ class RecordChangeList(ChangeList):
         self.multi_page = found.of.before is not None or found.of.after is not None
 
     def url_for_result(self, result: Model) -> str:
-        """The address of a record, found once for all: a fingerprint has no characters that are quoted."""
-        return self._address_of_one.replace(_SOME_FINGERPRINT, str(result.pk))
-
-    @cached_property
-    def _address_of_one(self) -> str:
-        return str(super().url_for_result(self.model(pk=_SOME_FINGERPRINT)))
+        """The address of a record's page, which every site has that has this list."""
+        return str(common.page_of(self.model_admin, self.model, result.pk))
 
     @property
     def activity_column(self) -> int:

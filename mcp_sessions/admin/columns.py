@@ -121,10 +121,9 @@ class RecordColumns:
     @admin.display(description=gettext_lazy("principal"))
     def principal_name(self, obj: MCPSession) -> SafeString | str:
         """With a link to Django's user, where the admin has users."""
-        meta = get_user_model()._meta
         if obj.principal_user is None:
             return obj.principal_name
-        address = common.address(self, f"{meta.app_label}_{meta.model_name}_change", obj.principal_user)
+        address = common.page_of(self, get_user_model(), obj.principal_user)
         if address is None:
             return obj.principal_name
         return format_html('<a href="{}">{}</a>', address, obj.principal_name)

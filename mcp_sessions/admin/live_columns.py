@@ -148,7 +148,7 @@ class LiveColumns:
         others = [row for row in page.rows if row.session.fingerprint != obj.fingerprint][:MOST_OTHERS]
         rows = [
             (
-                common.address(self, "mcp_sessions_mcpsession_change", each.fingerprint),
+                common.page_of(self, MCPSession, each.fingerprint),
                 each,
                 _("last active %(ago)s") % {"ago": each.last_active},
             )

@@ -39,7 +39,7 @@ _UNITS: Final = (
 def printable(text: str, limit: int) -> str:
     """At most `limit` characters, without control and direction characters, which could disguise the text."""
     shown = text[: limit + 1]
-    clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
+    clean = shown if shown.isprintable() else "".join(map(_clean, shown))
     return clean if len(shown) <= limit else clean[: limit - 1] + "…"
 
 
@@ -164,9 +164,13 @@ def _counted_names(names: int) -> str:
     return ngettext("%(number)s name", "%(number)s names", names) % {"number": number(names)}
 
 
+def _clean(char: str) -> str:
+    return char if char.isprintable() else "\N{REPLACEMENT CHARACTER}"
+
+
 def _cut(text: str, limit: int) -> str:
     """At most `limit` characters; all but printable ones and line breaks are replaced."""
-    shown = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
+    shown = "".join(char if char == "\n" else _clean(char) for char in text[:limit])
     more = len(text) - limit
     if more <= 0:
         return shown

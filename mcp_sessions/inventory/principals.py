@@ -63,10 +63,15 @@ def names_of(principals: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Nam
 
 
 def principals_of_users(text: str, *, limit: int) -> list[str]:
-    """The principals of at most `limit` Django users whose user names contain the text."""
+    """The principals of at most `limit` Django users whose user names contain the text, the first by their names.
+
+    The index of the user names has both, so that databases need not look at the users themselves.
+    """
     model = get_user_model()
     matching = model._default_manager.filter(**{f"{model.USERNAME_FIELD}__icontains": storable(text)})
-    return [f"{USER}{pk}" for pk in matching.order_by("pk").values_list("pk", flat=True)[:limit]]
+    return [
+        f"{USER}{pk}" for pk in matching.order_by(model.USERNAME_FIELD).values_list("pk", flat=True)[:limit]
+    ]
 
 
 def principals_of_tokens(name: str, issuer: str | None) -> list[str]:
