@@ -87,21 +87,20 @@ class CallAudit:
     """Logs each request that a handler has answered, at INFO, as one event of `mcp_sessions.middleware.calls`.
 
     The message is JSON, and the record has it as the dictionary `audit`: the request id, if `RequestId` is further out;
-    the path of the endpoint; who called, from which address, with which client and in which session; the method, the
-    tool, the outcome ("ok", "tool error", "error", "cancelled" or "interrupted") and the milliseconds. No arguments, no
-    results and no credentials. What is refused before a handler runs, and a call that is lost with its process, is not
-    logged.
+    the path of the endpoint; who called, from which address (that which TRUSTED_PROXIES tell), with which client and in
+    which session; the method, the tool, the outcome ("ok", "tool error", "error", "cancelled" or "interrupted") and the
+    milliseconds. No arguments, no results and no credentials. What is refused before a handler runs, and a call that is
+    lost with its process, is not logged.
     """
 
     def __init__(self, application: Application) -> None:
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = scope.get("client") or ("",)
-        known = {"request_id": request_id(), "path": scope["path"], "address": client[0]}
+        known = {"request_id": request_id(), "path": scope["path"]}
 
-        def log(ended: Ended) -> None:
-            event = known | _described(ended)
+        def log(ended: Ended, address: str | None) -> None:
+            event = {**known, "address": address or "", **_described(ended)}
             calls.info("%s", json.dumps(event), extra={"audit": event})
 
         await self._application({**scope, TELL: log}, receive, send)

@@ -102,6 +102,7 @@ async def _call(
         send=send,
         kernel=runtime.server.kernel,
         principal=current.principal,
+        trusted_proxies=current.conf.trusted_proxies,
         meta=current.meta,
         note=runtime.observing.note,
         json_only=current.conf.response == "json" and not listens,

@@ -113,7 +113,7 @@ class Exchange:
         code, failed = error and error["code"], result is not None and result.get("isError", False)
         self.note(ended := Ended(self.begun, time.monotonic(), code, failed))
         if TELL in self.scope:
-            self.scope[TELL](ended)
+            self.scope[TELL](ended, self.address)
         self._settle()
         if self.stream is not None:
             self.stream.put(response, last=True)

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcp_types import CONNECTION_CLOSED
 
+from mcp_sessions.authentication.addresses import client_address
 from mcp_sessions.sdk.channel import NoChannel
 from mcp_sessions.sdk.envelope import client_info_of, status_of
 from mcp_sessions.sdk.kernel import Kernel
@@ -40,6 +41,8 @@ class ModernExchange(NoChannel):
     send: Send
     kernel: Kernel
     principal: str
+    #: TRUSTED_PROXIES of the endpoint.
+    trusted_proxies: Sequence[str]
     #: The request's `_meta`.
     meta: Mapping[str, Any]
     #: Called when the request has been answered, or its client has left.
@@ -103,7 +106,7 @@ class ModernExchange(NoChannel):
         """Tell whoever wants to know how the request ended."""
         self.note(ended := Ended(self.begun, time.monotonic(), code, failed))
         if TELL in self.scope:
-            self.scope[TELL](ended)
+            self.scope[TELL](ended, client_address(self.scope, self.trusted_proxies))
 
     @property
     def begun(self) -> Begun:

@@ -30,7 +30,8 @@ MOST_NOTED: Final = 100_000
 WRITTEN_TOGETHER: Final = 50
 #: JSON-RPC error code that the SDK answers cancelled requests with.
 REQUEST_CANCELLED: Final = -32800
-#: Where middleware leaves a function in the ASGI scope of a request that is called with each `Ended` of that request.
+#: Where middleware leaves a function in the ASGI scope of a request: it is called with each `Ended` of it, and with the
+#: address of the client as TRUSTED_PROXIES tell it, or None.
 TELL: Final = "mcp_sessions.tell"
 _OUTCOMES: Final[dict[int, Outcome]] = {REQUEST_CANCELLED: "cancelled", CONNECTION_CLOSED: "interrupted"}
 #: Gives the requests of this process their numbers.

@@ -142,3 +142,22 @@ async def test_what_no_handler_has_seen_is_no_call(
         assert answer.status_code == 404
         assert (await http.get("/mcp", headers={"accept": "text/html"})).status_code == 200
     assert events(caplog) == []
+
+
+@pytest.mark.parametrize("modern", [False, True])
+async def test_the_address_is_the_client_s_behind_a_proxy(
+    http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture, modern: bool
+) -> None:
+    with endpoint(SERVER=f"{HERE}.server", MIDDLEWARE=OURS, TRUSTED_PROXIES=["192.0.2.0/24"]):
+        async with serving(), http:
+            client = RawClient() if modern else await opened(http)
+            params = {"name": "fail", "arguments": {}, **({"_meta": META} if modern else {})}
+            more = (
+                {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "fail"}
+                if modern
+                else {}
+            )
+            headers = client.headers(x_forwarded_for="198.51.100.1, 203.0.113.9", **more)
+            await http.post("/mcp", json=client.request("tools/call", params), headers=headers)
+    [event] = events(caplog)
+    assert event["address"] == "203.0.113.9"
