@@ -28,7 +28,7 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def cluster(*, token: str | None) -> View:
-    """A view of what all processes did. It asks each store once; 503 if one does not answer.
+    """A view of what all processes did. It leaves out the endpoints whose stores do not answer; 503 if none does.
 
     A request needs the token as `Authorization: Bearer …`. With None it needs nothing: then let nobody but Prometheus
     reach the view, because names of tools and sizes are shown. Raises: ImproperlyConfigured without prometheus_client,

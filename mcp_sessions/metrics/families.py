@@ -10,6 +10,7 @@ from mcp_sessions import counting
 from mcp_sessions.conf import aliases, endpoint
 from mcp_sessions.counting import BUCKETS, OUTCOMES, Counts
 from mcp_sessions.inventory.overview import There, now_at
+from mcp_sessions.inventory.reach import Reach, reach
 from mcp_sessions.store import servers
 
 #: What is counted: its name, the metric's name, what it is, and the label.
@@ -27,12 +28,22 @@ _DURATION: Final = "mcp_tool_call_duration_seconds"
 
 
 def of_the_cluster() -> Iterable[Metric]:
-    """What all processes counted since the beginning, and what there is. Raises: StoreUnavailable."""
-    found = now_at(aliases())
+    """What all processes counted since the beginning, and what there is.
+
+    Without the endpoints whose stores do not answer. Raises: StoreUnavailable if none does.
+    """
+    asked = reach(aliases())
+    found = now_at(asked.there)
     facts = {cache: servers.facts_of(cache) for cache in dict.fromkeys(endpoint(a).cache for a in found)}
     counted = {alias: totals for alias, (totals, _) in found.items()}
     there = {alias: there for alias, (_, there) in found.items()}
-    return [*_counted(counted, ""), *_of_tools(counted), *_there_is(there), *_of_redis(facts)]
+    return [
+        _in_reach(asked),
+        *_counted(counted, ""),
+        *_of_tools(counted),
+        *_there_is(there),
+        *_of_redis(facts),
+    ]
 
 
 def of_this_process() -> Iterable[Metric]:
@@ -42,6 +53,13 @@ def of_this_process() -> Iterable[Metric]:
     yield from _running()
     for collector in (PROCESS_COLLECTOR, GC_COLLECTOR):
         yield from collector.collect()
+
+
+def _in_reach(asked: Reach) -> Metric:
+    up = GaugeMetricFamily("mcp_store_up", "1 if the endpoint's store answered.", labels=["endpoint"])
+    for alias in (*asked.there, *asked.away):
+        up.add_metric([alias], int(alias in asked.there))
+    return up
 
 
 def _counted(counted: dict[str, Counts], infix: str) -> Iterator[Metric]:

@@ -9,8 +9,9 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.test import Client
+from django.test import Client, RequestFactory
 
+from mcp_sessions import metrics
 from mcp_sessions.audit.models import EndingJob
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes
@@ -205,3 +206,13 @@ def test_trying_a_search_again_leads_to_the_list(viewer: Client, settings: LazyS
     answer = viewer.get(again, follow=True)
     assert answer.status_code == 200
     assert answer.request["PATH_INFO"] == LIST
+
+
+def test_a_scrape_says_which_store_is_away_and_has_the_others() -> None:
+    response = metrics.cluster(token=None)(RequestFactory().get("/metrics"))
+    assert response.status_code == 200
+    lines = response.content.decode().splitlines()
+    assert 'mcp_store_up{endpoint="stock"} 0.0' in lines
+    assert 'mcp_store_up{endpoint="shop"} 1.0' in lines
+    assert 'mcp_records{endpoint="shop",kind="session"} 2.0' in lines
+    assert not any('endpoint="stock"' in line for line in lines if not line.startswith("mcp_store_up"))
