@@ -190,22 +190,22 @@ def _in_python_means(text: str) -> str | None:
     return ast.dump(tree)
 
 
-def noticed_by(copy: Path, change: Change, tests: Sequence[str], unsound: set[str]) -> str | None:
+def noticed_by(copy: Path, change: Change, tests: Sequence[str], sound: dict[str, bool]) -> str | None:
     """The test that notices a change, or how it ended otherwise; None if no test does.
 
-    A test that fails counts if it does so again on its own, and passes without the change. If it fails without it, too,
-    it becomes one of the unsound ones, which no longer count.
+    A test that fails counts if it does so again on its own, and is sound: it passes without the change.
     """
     near = _naming(change.path, [file for each in tests for file in sorted((copy / each).rglob("test_*.py"))])
-    spared = set(unsound)
+    spared = {test for test, passes in sound.items() if not passes}
     for chosen, processes in ((near, 0), ([*tests, *(f"--ignore={file}" for file in near)], 2)):
         while chosen and (failed := _failing(copy, change, chosen, spared, processes=processes)):
             if failed in WITHOUT_A_TEST:
                 return failed
             if again := _failing(copy, change, [failed], processes=0):
-                if not _failing(copy, None, [failed], processes=0):
-                    return again
-                unsound.add(failed)
+                if failed not in sound:
+                    sound[failed] = not _failing(copy, None, [failed], processes=0)
+                if sound[failed]:
+                    return failed
             spared.add(failed)
             print(f"    {'fails without the change, too' if again else 'passes alone'}: {failed}", flush=True)
     return None
@@ -273,11 +273,11 @@ def measure(name: str, count: int, randomly: random.Random) -> bool:
     randomly.shuffle(possible)
     chosen = list(islice(filter(None, (change_at(place, randomly) for place in possible)), count))
     survivors = []
-    unsound: set[str] = set()
+    sound: dict[str, bool] = {}
     with a_copy() as copy:
         for number, change in enumerate(chosen, 1):
             began = time.monotonic()
-            test = noticed_by(copy, change, part.tests, unsound)
+            test = noticed_by(copy, change, part.tests, sound)
             print(
                 f"{name} {number}/{len(chosen)} {'noticed' if test else 'SURVIVED'} "
                 f"in {time.monotonic() - began:.0f} s: {change}" + (f"\n    by {test}" if test else ""),
