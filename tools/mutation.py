@@ -41,6 +41,8 @@ APP: Final = "mcp_sessions"
 NEEDS_VARIABLES: Final = ("core/VariableReplacer", "core/VariableInserter")
 #: Seconds for the tests of one change; one that hangs is noticed.
 LIMIT: Final = 2400
+#: So many files of tests are through before a second process would be of use.
+FEW: Final = 4
 NO_END: Final = f"no end within {LIMIT} s"
 NO_START: Final = "the tests could not be run"
 WITHOUT_A_TEST: Final = (NO_END, NO_START)
@@ -197,7 +199,10 @@ def noticed_by(copy: Path, change: Change, tests: Sequence[str], sound: dict[str
     """
     near = _naming(change.path, [file for each in tests for file in sorted((copy / each).rglob("test_*.py"))])
     spared = {test for test, passes in sound.items() if not passes}
-    for chosen, processes in ((near, 0), ([*tests, *(f"--ignore={file}" for file in near)], 2)):
+    for chosen, processes in (
+        (near, 2 if len(near) > FEW else 0),
+        ([*tests, *(f"--ignore={file}" for file in near)], 2),
+    ):
         while chosen and (failed := _failing(copy, change, chosen, spared, processes=processes)):
             if failed in WITHOUT_A_TEST:
                 return failed
