@@ -41,6 +41,8 @@ APP: Final = "mcp_sessions"
 NEEDS_VARIABLES: Final = ("core/VariableReplacer", "core/VariableInserter")
 #: Seconds for the tests of one change; one that hangs is noticed.
 LIMIT: Final = 2400
+#: Seconds for one test; pyproject.toml has a limit for machines that are slower.
+TEST_LIMIT: Final = 120
 #: So many files of tests are through before a second process would be of use.
 FEW: Final = 4
 NO_END: Final = f"no end within {LIMIT} s"
@@ -235,7 +237,17 @@ def _failing(
     copy: Path, change: Change | None, chosen: Sequence[str], spared: Collection[str] = (), *, processes: int
 ) -> str | None:
     """The first test that fails with a change, or one of `WITHOUT_A_TEST`. The copy is as before afterwards."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", str(processes), *chosen]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-n",
+        str(processes),
+        f"--timeout={TEST_LIMIT}",
+        *chosen,
+    ]
     command += [f"--deselect={each}" for each in sorted(spared)]
     # Cached bytecode is told apart by seconds and sizes, which a change may keep.
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
