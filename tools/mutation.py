@@ -204,7 +204,7 @@ def noticed_by(copy: Path, change: Change, tests: Sequence[str], sound: dict[str
 
     A test that fails counts if it does so again on its own, and is sound: it passes without the change.
     """
-    near = _naming(change.path, [file for each in tests for file in sorted((copy / each).rglob("test_*.py"))])
+    near = _naming(change.path, [file for each in tests for file in _files(copy / each)])
     spared = {test for test, passes in sound.items() if not passes}
     for chosen, processes in (
         (near, 2 if len(near) > FEW else 0),
@@ -221,6 +221,10 @@ def noticed_by(copy: Path, change: Change, tests: Sequence[str], sound: dict[str
             spared.add(failed)
             print(f"    {'fails without the change, too' if again else 'passes alone'}: {failed}", flush=True)
     return None
+
+
+def _files(tests: Path) -> Sequence[Path]:
+    return [tests] if tests.is_file() else sorted(tests.rglob("test_*.py"))
 
 
 def _naming(changed: Path, files: Sequence[Path]) -> list[str]:
