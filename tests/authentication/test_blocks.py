@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -307,7 +308,7 @@ def test_what_cannot_be_blocked_is_refused(kind: BlockKind, value: str) -> None:
 
 
 @pytest.mark.django_db
-def test_acts_are_in_the_audit(settings: Settings) -> None:
+def test_acts_are_in_the_audit_and_logged(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     made = block("client", "rude", duration=None, reason="it is", by="ann")
     assert str(made) in [str(each) for each in active()]
@@ -316,3 +317,10 @@ def test_acts_are_in_the_audit(settings: Settings) -> None:
     acts = AuditEntry.objects.order_by("pk").values_list("action", "by", "client", "reason")
     assert list(acts) == [("block", "ann", "rude", "it is"), ("unblock", "bob", "rude", "")]
     assert active() == []
+    short = block("principal", "user:7", duration=timedelta(hours=1))
+    assert short.expires is not None
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("mcp_sessions")] == [
+        "Blocked client 'rude' until it is lifted, by 'ann': it is",
+        "Lifted the block of client 'rude', by 'bob'.",
+        f"Blocked principal 'user:7' until {short.expires.isoformat()}, by 'code': ",
+    ]

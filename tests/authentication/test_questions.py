@@ -110,6 +110,16 @@ async def test_there_is_a_bound_on_who_waits(database: Database, monkeypatch: py
     assert [type(each) for each in found] == [PersonalToken] * 5 + [AuthenticationUnavailable] * 4
 
 
+async def test_there_is_a_bound_on_who_waits_for_a_thread_and_those_before_leave_their_places(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "MOST_WAITING", 2)
+    for _ in range(2):
+        waiting = [threads.in_thread(lambda: database.answer("d")) for _ in range(3)]
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(each) for each in found] == [dict, dict, AuthenticationUnavailable]
+
+
 @pytest.mark.parametrize("way", ["personal-token", "session", "drf"])
 async def test_a_client_keeps_its_credentials_while_the_database_is_away(
     ways: dict[str, Way], way: str, monkeypatch: pytest.MonkeyPatch

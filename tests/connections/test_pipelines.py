@@ -12,6 +12,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from mcp_sessions.connections import pipelines
 from mcp_sessions.connections.pipelines import Pipeline, PooledConnection, PooledServer
 from mcp_sessions.connections.round_trips import MOST_TOGETHER, Job, NoReply
 from mcp_sessions.connections.standalone import Pipelines
@@ -226,6 +227,49 @@ async def test_no_caller_is_left_waiting_when_the_loop_shuts_down(client: Any, t
     assert len(used) == 0
 
 
+async def test_a_loop_that_shuts_down_at_the_moment_when_redis_is_late_ends_the_round_trip(
+    client: Any, traffic: Traffic
+) -> None:
+    used = pipeline(client, in_flight=1)
+    traffic.gate.clear()
+    future = used.submit(a_touch())
+    while not used._trips:
+        await asyncio.sleep(0)
+    [trip], [worker] = used._trips, used._workers
+
+    trip.end()
+    worker.cancel()
+    await asyncio.wait([worker])
+
+    assert worker.cancelled()
+    assert future.cancelled()
+
+
+async def test_those_on_their_way_and_those_that_wait_learn_why_there_is_no_reply(
+    client: Any, traffic: Traffic
+) -> None:
+    used = pipeline(client, in_flight=1, batch=1)
+    traffic.gate.clear()
+    futures = [used.submit(a_touch()) for _ in range(2)]
+    while not used._trips:
+        await asyncio.sleep(0)
+    [worker] = used._workers
+
+    with mock.patch.object(used._breaker, "is_open", new=True):
+        used.give_up()
+        await asyncio.wait([*futures, worker])
+
+    assert [str(future.result()) for future in futures] == ["Redis does not answer"] * 2
+    assert not worker.cancelled()
+    assert not worker.cancelling()
+
+
+async def test_who_finds_the_queue_full_learns_that(client: Any) -> None:
+    with mock.patch.object(pipelines, "MOST_WAITING", 0):
+        reply = await pipeline(client, in_flight=1).submit(a_touch())
+    assert str(reply) == "too many calls wait for Redis"
+
+
 async def test_a_caller_that_stops_waiting_stops_no_other(client: Any, traffic: Traffic) -> None:
     used = pipeline(client, in_flight=1)
     traffic.gate.clear()
@@ -266,12 +310,12 @@ def breaking(*, times: int) -> Any:
 
 
 async def test_an_open_connection_does_not_keep_what_its_first_caller_had_in_its_context(client: Any) -> None:
-    pipelines = Pipelines(PooledServer(client.connection_pool))
+    used = Pipelines(PooledServer(client.connection_pool))
 
     async def call() -> "weakref.ref[Exchange]":
         exchange = Exchange()
         current.set(exchange)
-        await asyncio.gather(*(pipelines.by_name[name].submit(a_get()) for name in pipelines.by_name))
+        await asyncio.gather(*(used.by_name[name].submit(a_get()) for name in used.by_name))
         return weakref.ref(exchange)
 
     exchange = await asyncio.create_task(call())
@@ -279,7 +323,7 @@ async def test_an_open_connection_does_not_keep_what_its_first_caller_had_in_its
     gc.collect()
 
     assert exchange() is None
-    await pipelines.aclose()
+    await used.aclose()
 
 
 class Exchange:

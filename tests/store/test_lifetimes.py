@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from mcp_sessions.errors import SessionGone
+from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import sessions, state
-from tests.store.harness import DAY, HOUR, MINUTE, Harness
+from tests.store.harness import CLAUDE, DAY, HOUR, MINUTE, SECOND, Harness, a_fingerprint
 
 
 async def is_gone(harness: Harness, fingerprint: str) -> bool:
@@ -102,6 +103,27 @@ async def test_the_first_ttl_never_exceeds_the_maximum_age(harness: Harness) -> 
     session = await harness.store.run(sessions.get(fingerprint))
     assert session is not None
     assert session.expires_ms == session.deadline_ms == session.created_ms + 10_000
+
+
+@pytest.mark.parametrize(
+    ("said_ms", "counts"),
+    [(30 * SECOND, False), (-30 * SECOND, False), (30 * SECOND + 1, True), (1 - DAY, True), (-DAY, False)],
+)
+async def test_a_session_is_as_old_as_its_id_says_if_the_clocks_are_far_apart(
+    harness: Harness, said_ms: int, counts: bool
+) -> None:
+    now = harness.clock.now
+    created = await harness.store.run(
+        sessions.create(
+            a_fingerprint(),
+            principal=ANONYMOUS,
+            handshake=CLAUDE,
+            limits=harness.limits,
+            created_ms=now + said_ms,
+        )
+    )
+    assert created.created_ms == (now + said_ms if counts else now)
+    assert created.deadline_ms == created.created_ms + DAY
 
 
 async def test_changed_lifetimes_hold_from_the_next_touch_on(harness: Harness) -> None:

@@ -121,6 +121,19 @@ async def test_a_key_of_another_type_is_no_concern_of_the_others(redis_harness: 
     assert found is None if part == "session" else isinstance(found, Found) and found.changed
 
 
+@pytest.mark.parametrize("missing", range(1, 5))
+async def test_a_record_without_one_of_its_numbers_is_none_and_no_concern_of_the_others(
+    redis_harness: Harness, missing: int
+) -> None:
+    broken, other = [Held(await redis_harness.open()) for _ in range(2)]
+    redis, key = get_redis_connection("default"), redis_harness.key(broken.fingerprint, "session")
+    numbers = redis.get(key).split(b" ")
+    numbers[missing] = b""
+    redis.set(key, b" ".join(numbers), px=HOUR)
+
+    assert await look(redis_harness, broken, other) == [None, Found(0)]
+
+
 async def test_many_are_looked_at_together(harness: Harness) -> None:
     held = [await listening(harness) for _ in range(3)] * 100
     assert await look(harness, *held) == [Found(0)] * 300

@@ -125,6 +125,24 @@ async def test_a_server_that_is_down_is_unavailable_and_nothing_is_lost_after_it
     assert await harness.store.run(requests.answer(fingerprint, "q1", payload=b"yes")) == "a"
 
 
+async def test_what_a_node_has_heard_before_a_restart_is_not_heard_again(
+    harness: Harness, server: RedisServer
+) -> None:
+    after = await listening(harness)
+    await harness.store.run(nodes.notify({"a": [b"ding"]}))
+    after, _ = await harness.store.listen("a", after=after, block_ms=LONG)
+
+    server.stop(signal.SIGKILL)
+    with pytest.raises(StoreUnavailable):
+        await harness.store.listen("a", after=after, block_ms=1)
+    server.start()
+
+    assert await harness.store.listen("a", after=after, block_ms=1) == (after, [])
+    await harness.recovered()
+    await harness.store.run(nodes.notify({"a": [b"dong"]}))
+    assert await heard(harness, after) == [b"dong"]
+
+
 async def test_a_hung_server_is_unavailable_and_recovers(harness: Harness, server: RedisServer) -> None:
     fingerprint = await harness.exchange()
     await listening(harness)

@@ -159,6 +159,13 @@ def test_an_announcement_from_outside_reaches_every_listener(a: str, b: str, cli
             assert next(each)["method"] == "notifications/prompts/list_changed"
 
 
+async def test_async_code_announces_too(a: str, client: RawClient) -> None:
+    with client.get(a) as stream:
+        heard = messages(stream)
+        await to_clients.aannounce(to_clients.RESOURCES_CHANGED)
+        assert next(heard)["method"] == "notifications/resources/list_changed"
+
+
 @pytest.mark.parametrize(
     ("method", "uri"),
     [
