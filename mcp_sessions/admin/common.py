@@ -19,8 +19,8 @@ from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, get_script_prefix, get_urlconf, reverse
 from django.utils.functional import Promise
 from django.utils.text import capfirst
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from mcp_sessions import conf
 from mcp_sessions.audit.models import EndingJob
@@ -67,15 +67,17 @@ def page_of(modeladmin: Any, model: type[Model], key: object) -> str | None:
     name = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
     urlconf = get_urlconf() or settings.ROOT_URLCONF
     try:
-        page = _page_of_one(name, modeladmin.admin_site.name, get_script_prefix(), urlconf)
+        page = _page_of_one(name, modeladmin.admin_site.name, get_script_prefix(), urlconf, get_language())
     except NoReverseMatch:
         return None
     return page.replace(_SOME_KEY, urlquote(quote(str(key))))
 
 
 @lru_cache(maxsize=64)
-def _page_of_one(name: str, site: str, prefix: str, urlconf: str) -> str:
+def _page_of_one(name: str, site: str, prefix: str, urlconf: str, language: str | None) -> str:
     """The address of a page, with _SOME_KEY in it, as requests with this prefix and these patterns know it.
+
+    Patterns may depend on the language: those of `i18n_patterns`, and translated ones.
 
     A list has a hundred of them, and finding one takes as long as three columns of a row. Raises: NoReverseMatch.
     """

@@ -1,5 +1,6 @@
 """The URLs of a project with admin sites besides Django's default one, for test_sites.py."""
 
+from django.conf.urls.i18n import i18n_patterns
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.urls import path
@@ -20,9 +21,15 @@ jobs = admin.AdminSite(name="jobs")
 jobs.register(MCPSession, MCPSessionAdmin)
 jobs.register(EndingJob, EndingJobAdmin)
 
+#: Its addresses begin with the language.
+translated = admin.AdminSite(name="translated")
+register(translated)
+translated.register(User)
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("operators/", operators.urls),
     path("sessions/", sessions.urls),
     path("jobs/", jobs.urls),
+    *i18n_patterns(path("translated/", translated.urls)),
 ]

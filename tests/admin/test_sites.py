@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.conf import LazySettings
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import Client
@@ -67,6 +68,17 @@ def test_the_user_of_a_session_is_linked_on_the_same_site(admin_client: Client) 
     page = body(admin_client.get(f"{LIST}{mine.fingerprint}/change/"))
     assert f'href="{SITE}auth/user/{ada.pk}/change/"' in page
     assert f'href="{LIST}{sibling.fingerprint}/change/"' in page
+
+
+def test_links_are_in_the_language_of_the_address(admin_client: Client, settings: LazySettings) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
+    ada = User.objects.create_user("ada")
+    [session] = open_sessions([Opened(principal=f"user:{ada.pk}")])
+    for language in ("en", "de", "en"):
+        site = f"/{language}/translated/"
+        page = body(admin_client.get(f"{site}mcp_sessions/mcpsession/"))
+        assert f'href="{site}auth/user/{ada.pk}/change/"' in page
+        assert f'href="{site}mcp_sessions/mcpsession/{session.fingerprint}/change/' in page
 
 
 def test_a_site_gets_every_model_of_the_app() -> None:
