@@ -115,7 +115,8 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         return False
 
     def has_expire_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("mcp_sessions.expire_session")
+        """Nobody ends, cancels, drains or notifies what they may not see."""
+        return self.has_view_permission(request) and request.user.has_perm("mcp_sessions.expire_session")
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         """Also for the API."""

@@ -1,5 +1,7 @@
 """Ending every session that was opened before now: the page that asks, and what it does."""
 
+from typing import TYPE_CHECKING
+
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -16,10 +18,13 @@ from mcp_sessions.models import MCPSession
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.factory import sync_store_for
 
+if TYPE_CHECKING:
+    from mcp_sessions.admin import MCPSessionAdmin
 
-def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest) -> HttpResponse:
+
+def view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse:
     """Ask for confirmation, then end the sessions of the chosen endpoints. Raises: StoreUnavailable."""
-    if not request.user.has_perm("mcp_sessions.expire_session"):
+    if not modeladmin.has_expire_permission(request):
         raise PermissionDenied
     aliases = conf.aliases()
     if request.method == "POST":

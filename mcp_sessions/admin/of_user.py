@@ -1,8 +1,7 @@
 """Ending what one Django user has: the page that asks, which the page of the user leads to."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -13,8 +12,10 @@ from mcp_sessions.admin.actions import expire
 from mcp_sessions.admin.confirming import ask, confirmed
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.principals import principals_of
-from mcp_sessions.models import MCPSession
 from mcp_sessions.store.calls.queries import Query
+
+if TYPE_CHECKING:
+    from mcp_sessions.admin import MCPSessionAdmin
 
 
 def selected(user: Any, aliases: tuple[str, ...]) -> SessionQuery:
@@ -23,10 +24,9 @@ def selected(user: Any, aliases: tuple[str, ...]) -> SessionQuery:
     return SessionQuery(aliases=aliases, matches=tuple(Query(principal=each) for each in principals))
 
 
-def view(modeladmin: "admin.ModelAdmin[MCPSession]", request: HttpRequest, user_id: str) -> HttpResponse:
+def view(modeladmin: "MCPSessionAdmin", request: HttpRequest, user_id: str) -> HttpResponse:
     """Ask for confirmation, then end it, and go back to the page of the user. Raises: StoreUnavailable."""
-    allowed = modeladmin.has_view_permission(request) and request.user.has_perm("mcp_sessions.expire_session")
-    if not allowed:
+    if not modeladmin.has_expire_permission(request):
         raise PermissionDenied
     try:
         user = get_user_model()._default_manager.get(pk=user_id)

@@ -82,6 +82,24 @@ def test_staff_who_may_only_expire_cannot_without_seeing() -> None:
     assert alive(session)
 
 
+def test_staff_who_may_only_expire_reach_nothing_else_either() -> None:
+    [session] = open_sessions([Opened()])
+    client = staff("expire_session", "add_block", "export_session", "view_session_state")
+    posts: dict[str, dict[str, Any]] = {
+        LIST: confirmed(session, action="force_expire_and_block", block="client"),
+        detail(session): {"notify": "1"},
+        f"{LIST}end-all/": {"endpoint": "default"},
+        f"{LIST}now/": {"cancel": "x"},
+        f"{LIST}processes/": {"process": "x"},
+        f"{LIST}find/": {"q": session.fingerprint},
+    }
+    for page, data in posts.items():
+        assert client.post(page, data).status_code == 403, page
+    for page in (*posts, f"{LIST}overview/", f"{LIST}export/csv/", f"{LIST}api/records/", history(session)):
+        assert client.get(page).status_code == 403, page
+    assert alive(session)
+
+
 def test_expiring_needs_djangos_csrf_token(operator: Client) -> None:
     [session] = open_sessions([Opened()])
     operator.handler.enforce_csrf_checks = True
