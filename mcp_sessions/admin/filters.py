@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from mcp_sessions import conf
 from mcp_sessions.admin import common
-from mcp_sessions.inventory.display import duration, printable
+from mcp_sessions.inventory.display import duration, fits_address, printable
 from mcp_sessions.inventory.doing import NARROWED
 from mcp_sessions.inventory.kinds import LABELLED, NAMES
 from mcp_sessions.inventory.principals import is_known_principal, principal_named
@@ -157,7 +157,7 @@ class LabelFilter(_Filter):
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         labels = {row.record.label for row in changelist.result_list}
-        offered = _with_current(sorted(label for label in labels if _fits_address(label)), self.value())
+        offered = _with_current(sorted(label for label in labels if fits_address(label)), self.value())
         self.lookup_choices = [(label, printable(label, 40)) for label in offered]
         return super().choices(changelist)
 
@@ -177,7 +177,7 @@ class ClientFilter(_Filter):
             if alias in chosen
             for name in each.clients
         ]
-        names = list(dict.fromkeys(name for name in seen if _fits_address(name)))[:MAX_CLIENTS]
+        names = list(dict.fromkeys(name for name in seen if fits_address(name)))[:MAX_CLIENTS]
         current = request.GET.get(self.parameter_name)
         return [(name, printable(name, 30) or _("(no name)")) for name in _with_current(names, current)]
 
@@ -291,8 +291,3 @@ def _with_current(values: Iterable[str], current: str | None) -> list[str]:
     """The values, and the current one, which may no longer be among them."""
     values = list(values)
     return values if current is None or current in values else [*values, current]
-
-
-def _fits_address(name: str) -> bool:
-    """Whether a name can be part of a URL: JSON can carry lone surrogates, UTF-8 cannot."""
-    return name == name.encode("utf-8", "replace").decode("utf-8")

@@ -1,7 +1,7 @@
 """The pages that show what runs now and in which process, and what operators ask of processes there."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import messages
@@ -49,7 +49,7 @@ def now_view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpRespons
     calls = running_in(found)
     context = common.context(modeladmin, request, _("What runs now")) | {
         "calls": [_shown(call) for call in calls if tool in ("", call.tool)],
-        "tools": sorted(Counter(call.tool for call in calls)),
+        "tools": [(name, display.printable(name, 100)) for name in _choices(calls, tool)],
         "tool": tool,
         "endpoint": endpoint,
         "aliases": aliases if len(aliases) > 1 else (),
@@ -58,6 +58,12 @@ def now_view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpRespons
         "can_expire": modeladmin.has_expire_permission(request),
     }
     return TemplateResponse(request, "admin/mcp_sessions/mcpsession/now.html", context)
+
+
+def _choices(calls: Iterable[RunningCall], chosen: str) -> list[str]:
+    """The tools to choose from. No address can have what UTF-8 does not: clients name what they call."""
+    names = {call.tool for call in calls if display.fits_address(call.tool)}
+    return sorted(names | {chosen} - {""})
 
 
 def _counts(found: Sequence[ServingNode]) -> dict[str, int]:

@@ -43,6 +43,11 @@ def printable(text: str, limit: int) -> str:
     return clean if len(shown) <= limit else clean[: limit - 1] + "…"
 
 
+def fits_address(name: str) -> bool:
+    """Whether a name can be part of a URL: JSON can carry lone surrogates, UTF-8 cannot."""
+    return name == name.encode("utf-8", "replace").decode("utf-8")
+
+
 def number(value: float, decimals: int = 0) -> str:
     """A number rounded to so many decimals, as the language writes it: "1,234"."""
     return number_format(round(value, decimals), decimals, use_l10n=True, force_grouping=True)

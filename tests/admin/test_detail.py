@@ -1,11 +1,15 @@
 """The page of one session, and what clients write into it."""
 
+import html
+import json
+import re
+
 import pytest
 from django.test import Client
 from django_redis import get_redis_connection
 
 from mcp_sessions.admin.live_columns import in_words
-from mcp_sessions.store.calls import recent, sessions, subscriptions
+from mcp_sessions.store.calls import nodes, recent, sessions, subscriptions
 from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import HOSTILE, LIST, action, body, confirmed, detail, history, said, staff
 from tests.support.sessions import Opened, open_sessions
@@ -147,3 +151,21 @@ def test_no_page_runs_what_a_client_calls_itself(operator: Client) -> None:
 def test_a_client_cannot_hide_in_control_characters(viewer: Client) -> None:
     open_sessions([Opened(client="good\u202etxt.exe\x00\ud800", client_version="\n" * 50)])
     assert "good\N{REPLACEMENT CHARACTER}txt.exe" in body(viewer.get(LIST))
+
+
+def test_no_call_can_keep_the_page_of_what_runs_from_being_shown(operator: Client) -> None:
+    """JSON can name a tool as no page can: with half of a surrogate pair."""
+    [session] = open_sessions([Opened()])
+    calls = [
+        [number, "session", session.fingerprint, f"tools/call:{tool}", "anonymous", tool, tool, 1]
+        for number, tool in enumerate(("half \ud800", "good\u202etxt.exe", HOSTILE, "slow"))
+    ]
+    told = json.dumps({"host": "web", "pid": 7, "calls": len(calls), "running": calls})
+    sync_store_for("default").run(nodes.report("0ff1ce5", told=told))
+    page = operator.get(f"{LIST}now/")
+    options = re.findall(r"<option[^>]*>([^<]*)", body(page))
+    assert options == ["all", html.escape(HOSTILE), "good\N{REPLACEMENT CHARACTER}txt.exe", "slow"]
+    for chosen in ("slow", HOSTILE, "gone"):
+        assert f'value="{html.escape(chosen)}" selected' in body(
+            operator.get(f"{LIST}now/", {"tool": chosen})
+        )
