@@ -21,6 +21,13 @@ def storable(text: str) -> str:
     return _UNSTORABLE.sub(lambda found: f"\ufffd{ord(found[0]):04X}", text)
 
 
+def readable(text: str) -> str:
+    """The text as people may see it: without control and direction characters, which could disguise it."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def restored(text: str) -> str:
     """The text that `storable` made this of."""
     return _KEPT.sub(lambda found: chr(int(found[1], 16)), text)

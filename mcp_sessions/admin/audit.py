@@ -36,6 +36,7 @@ from mcp_sessions.inventory.kinds import NAMES
 from mcp_sessions.inventory.principals import principal_named
 from mcp_sessions.jobs import driving, table
 from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX, KINDS, Kind
+from mcp_sessions.texts import readable
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -141,11 +142,11 @@ class _ReadOnly(ModelAdmin):
 class AuditEntryAdmin(_ReadOnly):
     """Viewing needs `view_auditentry`."""
 
-    list_display = ("when", "title", "done", "user", "client", "by", "reason", "of_job")
+    list_display = ("when", "record", "done", "user", "shown_client", "by", "reason", "of_job")
     list_filter = (WhenFilter, ActionFilter, OutcomeFilter, KindFilter, EndpointFilter)
     fields = (
-        *("when", "shown_action", "shown_outcome", "fingerprint", "shown_kind", "title", "endpoint"),
-        *("principal", "user", "client", "by", "reason", "job", "batch"),
+        *("when", "shown_action", "shown_outcome", "fingerprint", "shown_kind", "record", "endpoint"),
+        *("principal", "user", "shown_client", "by", "reason", "job", "batch"),
     )
     search_fields = ("fingerprint",)
     search_help_text = gettext_lazy(
@@ -181,6 +182,14 @@ class AuditEntryAdmin(_ReadOnly):
         """Of what it is about: a record, or a block."""
         names = {kind: singular for kind, (singular, _plural) in NAMES.items()} | {"block": _("block")}
         return str(names.get(obj.kind, obj.kind))
+
+    @admin.display(description=gettext_lazy("record"))
+    def record(self, obj: AuditEntry) -> str:
+        return readable(obj.title)
+
+    @admin.display(description=gettext_lazy("client"))
+    def shown_client(self, obj: AuditEntry) -> str:
+        return readable(obj.client)
 
     @admin.display(description=gettext_lazy("user"))
     def user(self, obj: AuditEntry) -> str:
@@ -297,7 +306,7 @@ class HistoryLine:
         entry = self._entry
         facts = {
             _("Kind: %(what)s."): entry.kind and NAMES[cast("Kind", entry.kind)][0],
-            _("Client: %(what)s."): entry.client,
+            _("Client: %(what)s."): readable(entry.client),
             _("Principal: %(what)s."): entry.principal_name,
             _("Endpoint: %(what)s."): entry.endpoint,
             _("Reason: %(what)s."): entry.reason,

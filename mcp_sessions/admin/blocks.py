@@ -23,7 +23,7 @@ from mcp_sessions.inventory.display import number
 from mcp_sessions.jobs.selection import Selection
 from mcp_sessions.models import Block, MCPSession
 from mcp_sessions.records import ANONYMOUS
-from mcp_sessions.texts import storable
+from mcp_sessions.texts import readable, storable
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Block]
@@ -62,7 +62,7 @@ class BlockAdmin(ModelAdmin):
     """A block is made, and lifted; it stays in the list, and nothing of it is changed."""
 
     actions = (lift,)
-    list_display = ("value", "kind", "endpoint", "state", "expires", "reason", "by", "created")
+    list_display = ("shown_value", "kind", "endpoint", "state", "expires", "reason", "by", "created")
     list_filter = ("kind", "lifted", "expires")
     fields = ("kind", "value", "endpoint", "expires", "reason")
     search_fields = ("value", "reason", "by")
@@ -70,6 +70,10 @@ class BlockAdmin(ModelAdmin):
 
     class Media:
         css: Final = {"all": ("mcp_sessions/admin.css",)}
+
+    @admin.display(description=gettext_lazy("value"))
+    def shown_value(self, obj: Block) -> str:
+        return readable(obj.value)
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, obj: Block) -> str:
@@ -79,7 +83,10 @@ class BlockAdmin(ModelAdmin):
         return False
 
     def get_fields(self, request: HttpRequest, obj: Block | None = None) -> tuple[str, ...]:
-        return self.fields if obj is None else (*self.fields, "state", "by", "created", "lifted")
+        if obj is None:
+            return self.fields
+        shown = ("shown_value" if name == "value" else name for name in self.fields)
+        return (*shown, "state", "by", "created", "lifted")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Block | None = None) -> tuple[str, ...]:
         return () if obj is None else self.get_fields(request, obj)

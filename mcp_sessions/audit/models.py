@@ -7,6 +7,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from mcp_sessions.texts import readable
+
 #: What may have been done, and its words in the past tense. Not in the database: more of them need no migration.
 ACTIONS: Final = {
     "force-expire": gettext_lazy("force-expired"),
@@ -162,7 +164,7 @@ class AuditEntry(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.title or self.fingerprint[:12] or self.endpoint}: {self.done}"
+        return f"{readable(self.title) or self.fingerprint[:12] or self.endpoint}: {self.done}"
 
     @property
     def done(self) -> str:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from mcp_sessions.authentication.addresses import networks_of, parsed
 from mcp_sessions.records import ANONYMOUS
+from mcp_sessions.texts import readable
 
 #: What is blocked: a principal, the name that a client calls itself, or an address or network.
 BlockKind = Literal["principal", "client", "address"]
@@ -69,7 +70,7 @@ class Block(models.Model):
         verbose_name_plural = gettext_lazy("blocks")
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.value}"
+        return f"{self.get_kind_display()} {readable(self.value)}"
 
     def clean(self) -> None:
         """Raises: ValidationError, as Django's forms expect it."""

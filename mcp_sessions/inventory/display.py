@@ -17,6 +17,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext_lazy, ngettext, pgettext
 from django.utils.translation import gettext as _
 
+from mcp_sessions.texts import readable
+
 #: The language of what is stored, logged, or read by programs, whatever that of the reader is.
 ENGLISH: Final = "en"
 #: Characters of one value of session state on the detail page.
@@ -39,7 +41,7 @@ _UNITS: Final = (
 def printable(text: str, limit: int) -> str:
     """At most `limit` characters, without control and direction characters, which could disguise the text."""
     shown = text[: limit + 1]
-    clean = shown if shown.isprintable() else "".join(map(_clean, shown))
+    clean = readable(shown)
     return clean if len(shown) <= limit else clean[: limit - 1] + "…"
 
 
@@ -169,13 +171,9 @@ def _counted_names(names: int) -> str:
     return ngettext("%(number)s name", "%(number)s names", names) % {"number": number(names)}
 
 
-def _clean(char: str) -> str:
-    return char if char.isprintable() else "\N{REPLACEMENT CHARACTER}"
-
-
 def _cut(text: str, limit: int) -> str:
     """At most `limit` characters; all but printable ones and line breaks are replaced."""
-    shown = "".join(char if char == "\n" else _clean(char) for char in text[:limit])
+    shown = "\n".join(map(readable, text[:limit].split("\n")))
     more = len(text) - limit
     if more <= 0:
         return shown

@@ -8,7 +8,9 @@ import pytest
 from django.test import Client
 from django_redis import get_redis_connection
 
+from mcp_sessions import blocks
 from mcp_sessions.admin.live_columns import in_words
+from mcp_sessions.audit.models import AuditEntry
 from mcp_sessions.store.calls import nodes, recent, sessions, subscriptions
 from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import HOSTILE, LIST, action, body, confirmed, detail, history, said, staff
@@ -151,6 +153,26 @@ def test_no_page_runs_what_a_client_calls_itself(operator: Client) -> None:
 def test_a_client_cannot_hide_in_control_characters(viewer: Client) -> None:
     open_sessions([Opened(client="good\u202etxt.exe\x00\ud800", client_version="\n" * 50)])
     assert "good\N{REPLACEMENT CHARACTER}txt.exe" in body(viewer.get(LIST))
+
+
+def test_nor_can_it_where_it_is_written_down(admin_client: Client) -> None:
+    name = "good\u202etxt.exe"
+    [session] = open_sessions([Opened(client=name)])
+    admin_client.post(LIST, confirmed(session))
+    block = blocks.block("client", name, duration=None, by="admin")
+    ours = "/admin/mcp_sessions"
+    for page in (
+        f"{ours}/auditentry/",
+        *(f"{ours}/auditentry/{entry.pk}/change/" for entry in AuditEntry.objects.all()),
+        history(session),
+        f"{ours}/endingjob/",
+        f"{ours}/block/",
+        f"{ours}/block/{block.pk}/change/",
+    ):
+        shown = body(admin_client.get(page))
+        assert "\u202e" not in shown, page
+        assert "good\N{REPLACEMENT CHARACTER}txt.exe" in shown, page
+    assert str(block) == "client good\N{REPLACEMENT CHARACTER}txt.exe"
 
 
 def test_no_call_can_keep_the_page_of_what_runs_from_being_shown(operator: Client) -> None:
