@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -50,8 +51,9 @@ PARAMETERS: Final = (
     AFTER,
     BEFORE,
 )
-#: What a spreadsheet takes for a formula.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+#: What a spreadsheet takes for the beginning of a formula: at that of a cell, or behind a semicolon or a tab, which
+#: separate cells where the comma is in numbers, as in German.
+_FORMULA: Final = re.compile(r"""(^|[;\t][\s"']*)(?=[=+\-@\t\r\n])""")
 
 Rows = Sequence[MCPSession]
 
@@ -168,7 +170,7 @@ def _lines(rows: Iterable[Sequence[Any]]) -> bytes:
 
 def _cell(value: Any) -> Any:
     """A value that no spreadsheet takes for a formula: clients choose their names."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
 
 
 def _json(pages: Iterable[Rows]) -> Iterator[bytes]:

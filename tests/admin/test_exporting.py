@@ -75,6 +75,15 @@ def test_no_cell_is_a_formula(exporter: Client) -> None:
     assert [line[4], line[5]] == ["'=HYPERLINK(1)", "'@x"]
 
 
+@pytest.mark.parametrize("name", ["a;=1+1", 'a; "@x', "a;;-1", ";+1", "=1;=1"])
+def test_no_cell_is_a_formula_where_semicolons_separate_cells(exporter: Client, name: str) -> None:
+    """A spreadsheet in German reads it so, and takes quotes within a cell for text."""
+    open_sessions([Opened(client=name)])
+    [_, line] = content(exporter.get(f"{LIST}export/csv/")).splitlines()
+    cells = [cell.lstrip(" \"'") if "'" not in cell else cell for cell in line.split(";")]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+
+
 def test_the_api_has_pages_and_says_how_many_there_are(exporter: Client) -> None:
     opened = open_sessions([Opened() for _ in range(60)])
     first = exporter.get(API, {"client": "inspector", "protocol": "2025-11-25"}).json()
