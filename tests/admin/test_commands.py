@@ -84,6 +84,14 @@ def basket(name: str = TEXT, **more: Any) -> Opened:
     return Opened(kind="handle", label="basket", name=name, **more)
 
 
+def test_a_time_longer_than_there_are_dates_is_taken_for_what_it_says() -> None:
+    [one] = open_sessions([Opened()], "shop")
+    assert one.fingerprint[:12] in run("list", "--active-within", "9999999d")
+    assert run("list", "--idle-for", "9999999d").endswith("\n0 records\n")
+    assert run("expire", "--idle-for", "9999999d", "--yes").endswith("0 ended, 0 already gone\n")
+    assert alive(one, "shop")
+
+
 def test_list_prints_every_kind_by_its_name_and_counts_them() -> None:
     open_sessions([Opened(kind="user"), Opened(), basket(), basket("basket-1")], "shop")
     open_sessions([Opened(kind="conversation", label="openai/session")], "stock")

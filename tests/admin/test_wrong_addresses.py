@@ -128,14 +128,19 @@ def test_no_form_breaks_a_page(admin_client: Client, posted: tuple[str, dict[str
         ("block", "address", "x"),
         ("token", "create", "nobody"),
         ("token", "revoke", "x"),
+        ("list", "--limit", HUGE + "."),
+        ("list", "--limit", HUGE * 200),
+        ("unblock", "x"),
         ("watch", "--interval", "x"),
+        ("watch", "--interval", "nan"),
         ("stats", "--span", "x"),
         ("nodes", "--endpoint", "gone"),
     ],
 )
 def test_what_a_command_is_told_wrongly_is_said(words: tuple[str, ...]) -> None:
-    with pytest.raises(CommandError):
+    with pytest.raises(CommandError) as caught:
         call_command("mcp_sessions", *words, stdout=StringIO(), stderr=StringIO(), skip_checks=True)
+    assert "invalid _" not in str(caught.value), "the name of a function says nothing to operators"
 
 
 def test_commands_show_and_end_what_is_left_of_a_removed_endpoint(left_of_gone: dict[str, Any]) -> None:

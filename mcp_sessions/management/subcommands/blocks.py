@@ -1,7 +1,8 @@
 """`block`, `unblock` and `blocks`: who is refused for a time, on every node."""
 
 import getpass
-from argparse import _SubParsersAction
+import re
+from argparse import ArgumentTypeError, _SubParsersAction
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -66,9 +67,9 @@ def _block(
 
 
 def _key(text: str) -> int:
-    """Raises: ValueError, which the parser reports, also for a number that no database takes for a key."""
-    if not 0 < int(text) < 2**63:
-        raise ValueError(text)
+    """Raises: ArgumentTypeError, also for a number that no database takes for a key."""
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
+        raise ArgumentTypeError(f"the number of a block, not {text!r}")
     return int(text)
 
 

@@ -1,7 +1,8 @@
 """`list` and `show`: records as a table, and one of them as JSON."""
 
 import json
-from argparse import _SubParsersAction
+import re
+from argparse import ArgumentTypeError, _SubParsersAction
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -96,9 +97,9 @@ def _show(command: BaseCommand, *, records: list[str], **options: Any) -> None:
 
 
 def _limit(text: str) -> int:
-    """Raises: ValueError, which the parser reports."""
-    if int(text) < 1:
-        raise ValueError(text)
+    """Raises: ArgumentTypeError."""
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
+        raise ArgumentTypeError(f"a number from 1 on, not {text!r}")
     return int(text)
 
 

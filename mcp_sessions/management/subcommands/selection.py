@@ -1,7 +1,7 @@
 """Which records a subcommand is about: the options that select them, and the records that a text identifies."""
 
 import re
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -103,15 +103,17 @@ def chosen(
 
 
 def _before_now(age: timedelta | None) -> int | None:
-    """The moment so long ago, in milliseconds since the epoch."""
-    return None if age is None else round((timezone.now() - age).timestamp() * 1000)
+    """The moment so long ago, in milliseconds since the epoch; at the earliest, the first one of it."""
+    if age is None:
+        return None
+    return max(1, round(timezone.now().timestamp() * 1000) - age // timedelta(milliseconds=1))
 
 
 def _duration(text: str) -> timedelta:
-    """Raises: ValueError, which the parser reports."""
+    """Raises: ArgumentTypeError."""
     found = _DURATION.match(text)
     if found is None:
-        raise ValueError(text)
+        raise ArgumentTypeError(f"a time such as 90s, 15m, 2h or 1d, not {text!r}")
     return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
 
 
@@ -153,7 +155,9 @@ def found(among: SessionQuery, text: str) -> MCPSession | None:
 
 
 def _record_text(text: str) -> str:
-    """Raises: ValueError, which the parser reports."""
+    """Raises: ArgumentTypeError."""
     if not lookups(text):
-        raise ValueError(text)
+        raise ArgumentTypeError(
+            f"at least the first 8 digits of a fingerprint, the text of a handle, or a session id, not {text[:60]!r}"
+        )
     return text

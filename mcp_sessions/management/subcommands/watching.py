@@ -1,8 +1,9 @@
 """`stats`, `watch` and `tools`: what the overview page shows, in a shell."""
 
 import json
+import re
 import time
-from argparse import ArgumentParser, _SubParsersAction
+from argparse import ArgumentParser, ArgumentTypeError, _SubParsersAction
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
@@ -180,7 +181,10 @@ def _tool(tool: ToolFigures) -> dict[str, Any]:
 
 
 def _seconds(text: str) -> float:
-    """Raises: ValueError, which the parser reports."""
-    if not 0 < (seconds := float(text)) < 86_400:
-        raise ValueError(text)
+    """Raises: ArgumentTypeError."""
+    if (
+        not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}", text)
+        or not 0 < (seconds := float(text)) < 86_400
+    ):
+        raise ArgumentTypeError(f"seconds, such as 5 or 0.5, and less than a day, not {text!r}")
     return seconds
