@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -257,6 +258,28 @@ def test_expiring_what_is_gone_succeeds() -> None:
         f"{one.fingerprint[:12]} (inspector 1.0): ended",
     ]
     assert run("expire", one.fingerprint) == f"{one.fingerprint}: already gone\n"
+
+
+def test_whoever_answers_with_ctrl_d_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    [one] = open_sessions([Opened()], "shop")
+    monkeypatch.setattr("sys.stdin", mock.Mock(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", mock.Mock(side_effect=EOFError))
+    with pytest.raises(CommandError, match="Nothing was ended"):
+        run("expire", "--all")
+    assert alive(one, "shop")
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("list", "--json"), ("stats",), ("watch", "--interval", "0.01")]
+)
+def test_a_reader_that_leaves_is_no_error(words: tuple[str, ...]) -> None:
+    """As `head` does."""
+    open_sessions([Opened() for _ in range(40)], "shop")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out, pytest.raises(SystemExit) as caught:
+        call_command("mcp_sessions", *words, stdout=out, skip_checks=True)
+    assert caught.value.code == 141
 
 
 def test_expire_ends_what_the_filters_leave_with_a_reason() -> None:

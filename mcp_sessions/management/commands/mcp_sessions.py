@@ -1,8 +1,9 @@
 """`manage.py mcp_sessions`: list, show and force-expire records, block clients, list nodes, and manage tokens."""
 
+import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import translation
@@ -21,6 +22,9 @@ from mcp_sessions.management.subcommands import (
     watching,
 )
 from mcp_sessions.store.factory import sync_store_for
+
+#: The exit code where whoever read the output has left, as `head` does; that of a shell for SIGPIPE.
+LEFT_CODE: Final = 141
 
 
 class Command(BaseCommand):
@@ -43,6 +47,11 @@ class Command(BaseCommand):
             # Scripts read what it says, so it does not depend on LANGUAGE_CODE.
             with translation.override(ENGLISH):
                 run(self, **options)
+            self.stdout.flush()
+        except BrokenPipeError:
+            # Nor can Python say what is left when it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+            sys.exit(LEFT_CODE)
         except StoreUnavailable as error:
             raise CommandError(f"The session store cannot be reached: {error}") from error
         except UnsupportedLookup as error:

@@ -78,7 +78,10 @@ def _expire(
 
 
 def _confirmed() -> bool:
-    return sys.stdin.isatty() and input("End them? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return sys.stdin.isatty() and input("End them? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        return False
 
 
 def _expire_named(command: BaseCommand, among: SessionQuery, texts: Sequence[str], reason: str) -> None:
