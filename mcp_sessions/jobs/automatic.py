@@ -160,21 +160,31 @@ def _before_save(
     events: list[str] = []
     instance.__dict__[_EVENTS] = events
     changing = {"password-change": "password", "deactivation": "is_active"}
+    # A user model may do without the field: then it has an attribute of that name.
+    columns = {field.name for field in instance._meta.concrete_fields}
     asked = {
         event: field
         for event, field in changing.items()
-        if _aliases(event) and hasattr(instance, field) and (update_fields is None or field in update_fields)
+        if _aliases(event) and field in columns and (update_fields is None or field in update_fields)
     }
     if raw or instance.pk is None or not asked:
         return
     known = type(instance)._default_manager.using(using).filter(pk=instance.pk)
-    before = known.values(*asked.values()).first()
+    before = known.only(*asked.values(), *_subject_fields()).first()
     if before is None:
         return
-    if "password" in before and _is_new_password(before["password"], instance, update_fields):
+    if "password-change" in asked and _is_new_password(before.password, instance, update_fields):
         events.append("password-change")
-    if before.get("is_active") and not instance.is_active:
+    if "deactivation" in asked and before.is_active and not instance.is_active:
         events.append("deactivation")
+    if events:
+        # Whoever is deactivated may lose, at the same time, the name by which tokens call them.
+        instance.__dict__[_PRINCIPALS] = {alias: principals_of(before, alias) for alias in conf.aliases()}
+
+
+def _subject_fields() -> set[str]:
+    named = {conf.endpoint(alias).subject_to_user for alias in conf.aliases()}
+    return {field for field in named if field is not None and "." not in field}
 
 
 def _is_new_password(before: str, instance: Any, update_fields: Any) -> bool:
@@ -200,8 +210,13 @@ def _is_out_of_date(password: str) -> bool:
 
 
 def _after_save(*, instance: Any, using: str, **_: Any) -> None:
+    before = instance.__dict__.pop(_PRINCIPALS, {})
     for event in instance.__dict__.pop(_EVENTS, ()):
-        end_of_user(instance, event, using=using)
+        principals = {
+            alias: list(dict.fromkeys([*before.get(alias, ()), *principals_of(instance, alias)]))
+            for alias in _aliases(event)
+        }
+        end_of_user(instance, event, using=using, principals=principals)
 
 
 def _before_delete(*, instance: Any, **_: Any) -> None:

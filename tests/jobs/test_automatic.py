@@ -6,14 +6,16 @@ from unittest import mock
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.test import Client
+from django.test.utils import isolate_apps
 
 from mcp_sessions.audit.models import RUNNING, AuditEntry, EndingJob
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.jobs import driving
+from mcp_sessions.jobs import automatic, driving
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.factory import sync_store_for
 from tests.support.sessions import Opened, open_sessions
@@ -193,6 +195,34 @@ def test_sessions_of_tokens_whose_subject_is_the_user_end(
     with django_capture_on_commit_callbacks(execute=True):
         deactivate(ada)
     assert alive(of_ada, of_other) == [False, True]
+
+
+def test_a_user_who_is_made_anonymous_with_the_same_save_loses_what_tokens_have_opened(
+    ada: User, end_on: Any, django_capture_on_commit_callbacks: Committed
+) -> None:
+    end_on("deactivation", SUBJECT_TO_USER="username", ISSUER_URL="https://issuer.example.com")
+    of_ada, of_bob = open_sessions(
+        [Opened(principal=f'oauth:["https://issuer.example.com","{name}"]') for name in ("ada", "bob")]
+    )
+    ada.username, ada.is_active = "former-1", False
+    with django_capture_on_commit_callbacks(execute=True):
+        ada.save()
+    assert alive(of_ada, of_bob) == [False, True]
+
+
+@isolate_apps("django.contrib.auth")
+def test_a_user_model_without_the_field_is_saved(ada: User, end_on: Any) -> None:
+    """AbstractBaseUser says `is_active = True`, which is no column."""
+
+    class Person(AbstractBaseUser):
+        class Meta:
+            app_label = "auth"
+            db_table = "auth_user"
+
+    end_on("deactivation", "password-change")
+    person = Person.objects.get(pk=ada.pk)
+    automatic._before_save(instance=person, using="default")
+    assert person.__dict__[automatic._EVENTS] == []
 
 
 def test_a_store_that_is_away_stops_no_logout_and_leaves_a_job(
