@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import template
+from django.contrib.admin.utils import quote
 from django.contrib.auth import get_user_model
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
@@ -25,7 +26,9 @@ def mcp_sessions_of(context: Any, user: Any) -> SafeString | str:
     site = getattr(request, "current_app", None)  # as ModelAdmin's views set it
     try:
         records = reverse("admin:mcp_sessions_mcpsession_changelist", current_app=site)
-        end = reverse("admin:mcp_sessions_mcpsession_expire_user", args=[user.pk], current_app=site)
+        end = reverse(
+            "admin:mcp_sessions_mcpsession_expire_user", args=[quote(str(user.pk))], current_app=site
+        )
     except NoReverseMatch:
         return ""
     query = urlencode({"user": user.get_username()})

@@ -1,19 +1,25 @@
 """The audit and the jobs in the admin: who may see them, what they show, and how they are searched."""
 
+import re
+import urllib.parse
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import User
 from django.db import connection
+from django.template import RequestContext
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import resolve
 from django.utils import timezone
 
 from mcp_sessions import audit
 from mcp_sessions.admin.audit import MOST_COUNTED
 from mcp_sessions.audit.models import AuditEntry, EndingJob
+from mcp_sessions.templatetags.mcp_sessions_user import mcp_sessions_of
 from tests.admin.pages import body, staff
 from tests.support.sessions import Opened, open_sessions
 
@@ -143,6 +149,16 @@ def test_the_page_of_a_user_leads_to_what_the_user_has(admin_client: Client) -> 
     assert other.fingerprint[:12] not in asked
     assert "already gone" in body(admin_client.post(end, {"post": "yes", "reason": "gone"}, follow=True))
     assert list(AuditEntry.objects.values_list("fingerprint", "reason")) == [(mine.fingerprint, "gone")]
+
+
+@pytest.mark.parametrize("key", ["anna_2F5", "staff/anna", "änna b", "5f2b0c9e-7d0c-4d0f-9d57-6a3f9e1f3c11"])
+def test_a_user_with_any_key_is_linked(admin_client: Client, key: str) -> None:
+    """Models of users have keys that the admin quotes in addresses: texts with underscores or slashes."""
+    request = admin_client.get("/admin/").wsgi_request
+    links = mcp_sessions_of(RequestContext(request), User(pk=key, username="anna"))
+    found = re.search(r'href="([^"]*/of-user/[^"]*)"', links)
+    assert found is not None
+    assert unquote(resolve(urllib.parse.unquote(found[1])).kwargs["user_id"]) == key
 
 
 def test_the_page_of_a_user_offers_only_what_is_allowed() -> None:
