@@ -282,6 +282,30 @@ def test_a_reader_that_leaves_is_no_error(words: tuple[str, ...]) -> None:
     assert caught.value.code == 141
 
 
+def test_expire_tells_programs_what_it_did() -> None:
+    one, two, three = open_sessions([Opened(), Opened(), Opened()], "shop")
+    assert json.loads(run("show", one.fingerprint, "--json"))["fingerprint"] == one.fingerprint
+    told = json.loads(run("expire", one.fingerprint, "f" * 64, "--json", "--reason", "a leak"))
+    assert told | {"state": "done", "ended": 1, "gone": 0, "reason": "a leak"} == told
+    assert told["outcomes"] == {one.fingerprint: "ended", "f" * 64: "already gone"}
+    told = json.loads(run("expire", one.fingerprint, "--json"))
+    assert told == {"job": None, "outcomes": {one.fingerprint: "already gone"}}
+    told = json.loads(run("expire", "--kind", "session", "--yes", "--json"))
+    assert told | {"job": EndingJob.objects.latest("pk").pk, "ended": 2, "expected": 2} == told
+    assert not alive(two, "shop")
+    assert not alive(three, "shop")
+
+
+def test_blocks_are_told_to_programs() -> None:
+    made = json.loads(run("block", "client", "rude \ud800", "--for", "never", "--endpoint", "shop", "--json"))
+    assert made | {"value": "rude \ud800", "endpoint": "shop", "expires": None} == made
+    run("block", "address", "192.0.2.0/24")
+    address, client = json.loads(run("blocks", "--json"))
+    assert client == made
+    assert address | {"kind": "address", "value": "192.0.2.0/24", "endpoint": None} == address
+    assert address["expires"] > address["created"]
+
+
 def test_expire_ends_what_the_filters_leave_with_a_reason() -> None:
     mine = open_sessions([Opened(principal="user:1"), Opened(principal="user:1")], "shop")
     [other] = open_sessions([Opened()], "shop")

@@ -1,6 +1,7 @@
 """`block`, `unblock` and `blocks`: who is refused for a time, on every node."""
 
 import getpass
+import json
 import re
 from argparse import ArgumentTypeError, _SubParsersAction
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from mcp_sessions.blocks import BLOCK_KINDS, Block, BlockKind
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.principals import principal_named
 from mcp_sessions.management.subcommands.token import moment
+from mcp_sessions.texts import restored
 
 _ROW: Final = "{:<6}  {:<10}  {:<40}  {:<12}  {:<22}  {:<16}  {}"
 _HEAD: Final = ("BLOCK", "WHAT", "VALUE", "ENDPOINT", "UNTIL", "BY", "REASON")
@@ -34,6 +36,7 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     )
     block.add_argument("--endpoint", default="", choices=("", *conf.aliases()), help="default: all endpoints")
     block.add_argument("--reason", default="", help="for operators; clients do not see it")
+    block.add_argument("--json", action="store_true", dest="as_json", help="the block as an object")
     block.set_defaults(run=_block)
     unblock = commands.add_parser("unblock", help="lift blocks, on every node")
     unblock.add_argument(
@@ -41,6 +44,7 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     )
     unblock.set_defaults(run=_unblock)
     list_ = commands.add_parser("blocks", help="list the blocks that hold, newest first")
+    list_.add_argument("--json", action="store_true", dest="as_json", help="an array of objects")
     list_.set_defaults(run=_list)
 
 
@@ -52,6 +56,7 @@ def _block(
     until: timedelta | datetime | None,
     endpoint: str,
     reason: str,
+    as_json: bool,
     **_: Any,
 ) -> None:
     if kind == "principal":
@@ -63,7 +68,22 @@ def _block(
         made = blocks.block(kind, value, duration=duration, endpoint=endpoint, reason=reason, by=_who())
     except ValueError as error:
         raise CommandError(str(error)) from error
-    command.stdout.write(f"{made.pk}: {made} is blocked {_until(made)}")
+    said = f"{made.pk}: {made} is blocked {_until(made)}"
+    command.stdout.write(json.dumps(_document(made), indent=2) if as_json else said)
+
+
+def _document(block: Block) -> dict[str, Any]:
+    """A block for programs. Its value is the original text: JSON can carry all of it."""
+    return {
+        "block": block.pk,
+        "kind": block.kind,
+        "value": restored(block.value),
+        "endpoint": block.endpoint or None,
+        "created": block.created.isoformat(timespec="seconds"),
+        "expires": block.expires and block.expires.isoformat(timespec="seconds"),
+        "by": block.by,
+        "reason": block.reason,
+    }
 
 
 def _key(text: str) -> int:
@@ -83,7 +103,10 @@ def _unblock(command: BaseCommand, *, numbers: list[int], **_: Any) -> None:
         command.stdout.write(f"{each.pk}: {each} is {'no longer blocked' if lifted else each.state}")
 
 
-def _list(command: BaseCommand, **_: Any) -> None:
+def _list(command: BaseCommand, *, as_json: bool, **_: Any) -> None:
+    if as_json:
+        command.stdout.write(json.dumps([_document(each) for each in blocks.active()], indent=2))
+        return
     command.stdout.write(_ROW.format(*_HEAD))
     for each in blocks.active():
         cells = (

@@ -1,5 +1,6 @@
 """`expire` and `expire-all`: end records, on every node at once."""
 
+import json
 import sys
 from argparse import _SubParsersAction
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from mcp_sessions.inventory.search import lookups
 from mcp_sessions.jobs import driving, everything
 from mcp_sessions.jobs.selection import snapshot
 from mcp_sessions.jobs.table import entries
-from mcp_sessions.management.subcommands.jobs import carry_out, operator
+from mcp_sessions.management.subcommands.jobs import carry_out, document, operator
 from mcp_sessions.management.subcommands.selection import (
     add_endpoint,
     add_filters,
@@ -27,6 +28,8 @@ from mcp_sessions.management.subcommands.selection import (
 )
 from mcp_sessions.models import MCPSession
 
+#: What is said of a record that is gone.
+_GONE: Final = "already gone"
 #: Options that say which records end if none is named.
 _FILTERS: Final = (
     "endpoint",
@@ -46,6 +49,12 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     add_filters(expire)
     expire.add_argument("--all", action="store_true", dest="every", help="every record that there is now")
     expire.add_argument("--yes", action="store_true", help="do not ask")
+    expire.add_argument(
+        "--json",
+        action="store_true",
+        dest="as_json",
+        help="the job as an object, as “jobs list” has it, with what became of each record that is named",
+    )
     _add_reason(expire)
     expire.set_defaults(run=_expire)
     expire_all = commands.add_parser(
@@ -61,20 +70,28 @@ def _add_reason(parser: Any) -> None:
 
 
 def _expire(
-    command: BaseCommand, *, records: list[str], every: bool, yes: bool, reason: str, **options: Any
+    command: BaseCommand,
+    *,
+    records: list[str],
+    every: bool,
+    yes: bool,
+    reason: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """End the records that are named, or those that the filters leave."""
     if not records and not every and not any(options.get(name) for name in _FILTERS):
         raise CommandError("Name the records, or give filters; --all ends every record.")
     among = chosen(command, **options)
     if records:
-        _expire_named(command, among, records, reason)
+        _expire_named(command, among, records, reason, as_json=as_json)
         return
     taken = snapshot(among)
-    command.stdout.write(f"{taken.described}: {taken.expected:,}")
+    (command.stderr if as_json else command.stdout).write(f"{taken.described}: {taken.expected:,}")
     if not yes and not _confirmed():
         raise CommandError("Nothing was ended. Add --yes to end them without being asked.")
-    carry_out(command, driving.begin(taken, by=operator(), reason=reason))
+    job = driving.begin(taken, by=operator(), reason=reason)
+    carry_out(command, job, told=(lambda job: _write_json(command, document(job))) if as_json else None)
 
 
 def _confirmed() -> bool:
@@ -84,13 +101,18 @@ def _confirmed() -> bool:
         return False
 
 
-def _expire_named(command: BaseCommand, among: SessionQuery, texts: Sequence[str], reason: str) -> None:
+def _expire_named(
+    command: BaseCommand, among: SessionQuery, texts: Sequence[str], reason: str, *, as_json: bool
+) -> None:
     """End them, or none if a text means several. What is gone already is none of the command's failures."""
     by_text = {text: found(among, text) for text in texts}
-    for text, record in by_text.items():
-        if record is None:
-            command.stdout.write(f"{_shown(text)}: already gone")
+    missing = {_shown(text): _GONE for text, record in by_text.items() if record is None}
     records = list({each.fingerprint: each for each in by_text.values() if each is not None}.values())
+    if as_json and not records:
+        _write_json(command, {"job": None, "outcomes": missing})
+    elif not as_json:
+        for text, word in missing.items():
+            command.stdout.write(f"{text}: {word}")
     if not records:
         return
     picked = Picked(fingerprints=tuple(each.fingerprint for each in records))
@@ -98,7 +120,17 @@ def _expire_named(command: BaseCommand, among: SessionQuery, texts: Sequence[str
     job = driving.begin(
         snapshot(replace(among, aliases=aliases, matches=(picked,))), by=operator(), reason=reason
     )
-    carry_out(command, job, told=lambda job: _tell_each(command, job, records))
+
+    def told(job: EndingJob) -> None:
+        outcomes = _outcomes(job, records)
+        if as_json:
+            by_fingerprint = {record.fingerprint: outcome for record, outcome in outcomes}
+            _write_json(command, document(job) | {"outcomes": missing | by_fingerprint})
+            return
+        for record, outcome in outcomes:
+            command.stdout.write(f"{record}: {outcome}")
+
+    carry_out(command, job, told=told)
 
 
 def _shown(text: str) -> str:
@@ -107,12 +139,16 @@ def _shown(text: str) -> str:
     return first.digits if isinstance(first, Prefix) else text
 
 
-def _tell_each(command: BaseCommand, job: EndingJob, records: Sequence[MCPSession]) -> None:
-    outcomes = dict(entries().filter(job=job).values_list("fingerprint", "outcome"))
-    words = {GONE: "already gone"}
-    for record in records:
-        outcome = outcomes.get(record.fingerprint, GONE)
-        command.stdout.write(f"{record}: {words.get(outcome, outcome)}")
+def _outcomes(job: EndingJob, records: Sequence[MCPSession]) -> list[tuple[MCPSession, str]]:
+    """What became of each record."""
+    known = dict(entries().filter(job=job).values_list("fingerprint", "outcome"))
+    words = {GONE: _GONE}
+    found = [(record, known.get(record.fingerprint, GONE)) for record in records]
+    return [(record, words.get(outcome, outcome)) for record, outcome in found]
+
+
+def _write_json(command: BaseCommand, facts: dict[str, Any]) -> None:
+    command.stdout.write(json.dumps(facts, indent=2))
 
 
 def _expire_all(command: BaseCommand, *, endpoint: str | None, reason: str, **_: Any) -> None:

@@ -96,24 +96,26 @@ def _how_to_go_on(job: EndingJob) -> str:
     return f"“manage.py mcp_sessions jobs resume {job.pk}” goes on with it."
 
 
+def document(job: EndingJob) -> dict[str, Any]:
+    """A job for programs."""
+    return {
+        "job": job.pk,
+        "state": job.state,
+        "ended": job.ended,
+        "gone": job.gone,
+        "unknown": job.unknown,
+        "expected": job.expected,
+        "by": job.by,
+        "reason": job.reason,
+        "records": job.described,
+        "created": job.created.isoformat(timespec="seconds"),
+        "problem": job.problem or (obstacle(job) if job.state in (RUNNING, STOPPING) else ""),
+    }
+
+
 def _list(command: BaseCommand, *, every: bool, as_json: bool, **_: Any) -> None:
     jobs = all_jobs() if every else all_jobs().exclude(state=FINISHED)
-    found = [
-        {
-            "job": job.pk,
-            "state": job.state,
-            "ended": job.ended,
-            "gone": job.gone,
-            "unknown": job.unknown,
-            "expected": job.expected,
-            "by": job.by,
-            "reason": job.reason,
-            "records": job.described,
-            "created": job.created.isoformat(timespec="seconds"),
-            "problem": job.problem or (obstacle(job) if job.state in (RUNNING, STOPPING) else ""),
-        }
-        for job in jobs[:100]
-    ]
+    found = [document(job) for job in jobs[:100]]
     if as_json:
         command.stdout.write(json.dumps(found, indent=2))
         return

@@ -49,6 +49,7 @@ def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     list_.set_defaults(run=_list)
     show = commands.add_parser("show", help="show everything about one record, as JSON")
     add_records(show, nargs=1)
+    show.add_argument("--json", action="store_true", help="which it is in any case")
     add_filters(show)
     show.set_defaults(run=_show)
 
