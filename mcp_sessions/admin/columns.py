@@ -10,7 +10,6 @@ from typing import Final
 from django.contrib import admin
 from django.contrib.admin import ModelAdmin, helpers
 from django.contrib.auth import get_user_model
-from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -178,14 +177,14 @@ class RecordColumns:
     @admin.display(description=gettext_lazy("expires"))
     def expires_at(self, obj: MCPSession) -> str:
         moment = obj.record.expires
-        if moment <= timezone.now():
+        if moment <= display.now_like(moment):
             return display.full_time(moment)
         return _("%(time)s (in %(duration)s, if idle)") % _until(moment)
 
     @admin.display(description=gettext_lazy("expires at the latest"))
     def deadline_at(self, obj: MCPSession) -> str:
         moment = obj.record.deadline
-        if moment <= timezone.now():
+        if moment <= display.now_like(moment):
             return display.full_time(moment)
         return _("%(time)s (in %(duration)s)") % _until(moment)
 

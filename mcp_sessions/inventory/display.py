@@ -65,19 +65,24 @@ def client(name: str, version: str) -> str:
     return f"{printable(name, 50) or _('(no name)')} {printable(version, 28)}".rstrip()
 
 
+def now_like(moment: datetime) -> datetime:
+    """Now, to compare a moment with: that of a database has no time zone where USE_TZ is False, that of a store has."""
+    return datetime.now(moment.tzinfo)
+
+
 def ago(moment: datetime) -> str:
     """How long ago that was: "12 s ago", "4 min ago", "3 h ago", "2 d ago"."""
-    return _("%(duration)s ago") % {"duration": duration(timezone.now() - moment)}
+    return _("%(duration)s ago") % {"duration": duration(now_like(moment) - moment)}
 
 
 def lasting(since: datetime) -> str:
     """How long something has lasted: "12 s", "4 min"."""
-    return duration(timezone.now() - since)
+    return duration(now_like(since) - since)
 
 
 def remaining(moment: datetime) -> str:
     """How long until then: "48 s", "59 min", or "now" if the time has come."""
-    left = moment - timezone.now()
+    left = moment - now_like(moment)
     return duration(left) if left > timedelta() else _("now")
 
 

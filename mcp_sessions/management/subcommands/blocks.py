@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
 
 from mcp_sessions import blocks, conf
 from mcp_sessions.blocks import BLOCK_KINDS, Block, BlockKind
@@ -63,7 +62,7 @@ def _block(
         value = principal_named(value)
         if ":" not in value:
             raise CommandError(f"There is no user {value}, and no principal is called so.")
-    duration = until - timezone.now() if isinstance(until, datetime) else until
+    duration = until - display.now_like(until) if isinstance(until, datetime) else until
     try:
         made = blocks.block(kind, value, duration=duration, endpoint=endpoint, reason=reason, by=_who())
     except ValueError as error:

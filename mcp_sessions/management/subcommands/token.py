@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
@@ -126,6 +127,6 @@ def moment(text: str) -> timedelta | datetime | None:
     if found is None:
         raise ArgumentTypeError(f"12h, 30d, a date such as 2027-01-31, or never; not {text!r}")
     aware = timezone.make_aware(found) if timezone.is_naive(found) else found
-    if aware <= timezone.now():
+    if aware <= display.now_like(aware):
         raise ArgumentTypeError(f"a time that is not over, not {text}")
-    return aware
+    return aware if settings.USE_TZ else timezone.make_naive(aware)
