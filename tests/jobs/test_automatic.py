@@ -220,7 +220,7 @@ def test_a_user_model_without_the_field_is_saved(ada: User, end_on: Any) -> None
             db_table = "auth_user"
 
     end_on("deactivation", "password-change")
-    person = Person.objects.get(pk=ada.pk)
+    person = Person._default_manager.get(pk=ada.pk)
     automatic._before_save(instance=person, using="default")
     assert person.__dict__[automatic._EVENTS] == []
 
