@@ -87,11 +87,10 @@ def principals_of(user: Any, alias: str) -> list[str]:
     """
     entry, found = endpoint(alias), [f"{USER}{user.pk}"]
     field = entry.subject_to_user
-    if field is not None and "." not in field:
-        subject = str(getattr(user, field))
-        found += [
-            each for each in principals_of_tokens(subject, entry.issuer_url) if each.startswith("oauth:")
-        ]
+    subject = None if field is None or "." in field else getattr(user, field)
+    if subject is not None:
+        tokens = principals_of_tokens(str(subject), entry.issuer_url)
+        found += [each for each in tokens if each.startswith("oauth:")]
     return found
 
 

@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from mcp_sessions import audit
+from mcp_sessions import audit, blocks
 from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.ending import end_batch
 from mcp_sessions.errors import StoreUnavailable
@@ -294,6 +294,16 @@ def test_expire_tells_programs_what_it_did() -> None:
     assert told | {"job": EndingJob.objects.latest("pk").pk, "ended": 2, "expected": 2} == told
     assert not alive(two, "shop")
     assert not alive(three, "shop")
+
+
+def test_who_has_no_name_in_a_container_is_named_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", mock.Mock(side_effect=KeyError))
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    [session] = open_sessions([Opened()], "shop")
+    run("expire", session.fingerprint)
+    run("block", "client", "rude")
+    run("unblock", str(blocks.active()[0].pk))
+    assert set(AuditEntry.objects.values_list("by", flat=True)) == {"shell:1234"}
 
 
 def test_blocks_are_told_to_programs() -> None:

@@ -126,6 +126,7 @@ def test_no_form_breaks_a_page(admin_client: Client, posted: tuple[str, dict[str
         ("unblock", HUGE),
         ("block", "client", "x", "--endpoint", "gone"),
         ("block", "address", "x"),
+        ("block", "client", "x", "--for", "0h"),
         ("token", "create", "nobody"),
         ("token", "revoke", "x"),
         ("list", "--limit", HUGE + "."),

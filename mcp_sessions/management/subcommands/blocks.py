@@ -1,6 +1,5 @@
 """`block`, `unblock` and `blocks`: who is refused for a time, on every node."""
 
-import getpass
 import json
 import re
 from argparse import ArgumentTypeError, _SubParsersAction
@@ -13,6 +12,7 @@ from mcp_sessions import blocks, conf
 from mcp_sessions.blocks import BLOCK_KINDS, Block, BlockKind
 from mcp_sessions.inventory import display
 from mcp_sessions.inventory.principals import principal_named
+from mcp_sessions.management.subcommands.jobs import operator
 from mcp_sessions.management.subcommands.token import moment
 from mcp_sessions.texts import restored
 
@@ -64,7 +64,7 @@ def _block(
             raise CommandError(f"There is no user {value}, and no principal is called so.")
     duration = until - display.now_like(until) if isinstance(until, datetime) else until
     try:
-        made = blocks.block(kind, value, duration=duration, endpoint=endpoint, reason=reason, by=_who())
+        made = blocks.block(kind, value, duration=duration, endpoint=endpoint, reason=reason, by=operator())
     except ValueError as error:
         raise CommandError(str(error)) from error
     said = f"{made.pk}: {made} is blocked {_until(made)}"
@@ -98,7 +98,7 @@ def _unblock(command: BaseCommand, *, numbers: list[int], **_: Any) -> None:
     if unknown:
         raise CommandError(f"There is no block {unknown[0]}. “blocks” lists them.")
     for each in found.values():
-        lifted = blocks.unblock([each], by=_who())
+        lifted = blocks.unblock([each], by=operator())
         command.stdout.write(f"{each.pk}: {each} is {'no longer blocked' if lifted else each.state}")
 
 
@@ -122,11 +122,3 @@ def _list(command: BaseCommand, *, as_json: bool, **_: Any) -> None:
 
 def _until(block: Block) -> str:
     return "until it is lifted" if block.expires is None else f"until {block.expires:%Y-%m-%d %H:%M %Z}"
-
-
-def _who() -> str:
-    """Who runs the command, for the audit. A container may have no name for its user."""
-    try:
-        return f"shell:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return "shell"

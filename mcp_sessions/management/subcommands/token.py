@@ -117,8 +117,7 @@ def moment(text: str) -> timedelta | datetime | None:
     """A lifetime, a moment, or None for never. Raises: ArgumentTypeError."""
     if text == "never":
         return None
-    if (lifetime := _LIFETIME.match(text)) is not None:
-        number = int(lifetime[1])
+    if (lifetime := _LIFETIME.match(text)) is not None and (number := int(lifetime[1])):
         return timedelta(hours=number) if lifetime[2] == "h" else timedelta(days=number)
     try:
         found = parse_datetime(text) if parse_date(text) is None else datetime.fromisoformat(text)
