@@ -97,10 +97,16 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
     if found:
         [call] = found
         cancel(call, by=by)
-        text = _("Cancelled %(tool)s. Its client gets the error of a cancelled request.") % {
-            "tool": display.printable(call.tool, 100)
-        }
-        modeladmin.message_user(request, text, messages.SUCCESS)
+        text, level = (
+            _("Cancelled %(tool)s. Its client gets the error of a cancelled request."),
+            messages.SUCCESS,
+        )
+        if call.is_silent:
+            text, level = (
+                _("The node of %(tool)s gives no sign of life. It cancels the call if it goes on."),
+                messages.WARNING,
+            )
+        modeladmin.message_user(request, text % {"tool": display.printable(call.tool, 100)}, level)
     else:
         text = _("That call has ended.")
         if reach.away:

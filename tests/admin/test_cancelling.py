@@ -12,7 +12,7 @@ from mcp_sessions.audit.models import AuditEntry
 from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.factory import sync_store_for
-from tests.admin.pages import LIST
+from tests.admin.pages import LIST, said
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_endpoint")]
 
@@ -36,3 +36,15 @@ def test_the_audit_of_a_cancelled_call_names_the_user_as_other_entries_do(operat
     assert [each.principal_name for each in entries] == ["ada", "anonymous", "bob (https://issuer)"]
     assert [each.by for each in entries] == ["operator", "shell:root", "shell:root"]
     assert entries[0].title == f"\N{REPLACEMENT CHARACTER}red of {0:012x}"
+
+
+def test_a_call_of_a_node_that_is_silent_is_not_said_to_be_cancelled(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_sessions.inventory.nodes.SILENT_AFTER_SECONDS", -1)
+    running = [[1, "session", f"{1:064x}", "tools/call:slow", "anonymous", "coder", "1", 1]]
+    told = json.dumps({"host": "web", "pid": 7, "calls": 1, "running": running})
+    sync_store_for("default").run(nodes.report("0ff1ce5", told=told))
+    answer = operator.post(f"{LIST}now/", {"cancel": "0ff1ce5:1"}, follow=True)
+    assert said(answer) == ["The node of slow gives no sign of life. It cancels the call if it goes on."]
+    assert AuditEntry.objects.get().action == "cancel-call"
