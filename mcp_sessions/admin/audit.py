@@ -1,7 +1,7 @@
 """What operators did, and the jobs that end records, in the admin. Nothing can be added, changed or deleted."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
@@ -35,7 +35,7 @@ from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
 from mcp_sessions.inventory.kinds import NAMES
 from mcp_sessions.inventory.principals import principal_named
 from mcp_sessions.jobs import driving, table
-from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX, KINDS, Kind
+from mcp_sessions.records import ANONYMOUS, FINGERPRINT_PREFIX, KINDS
 from mcp_sessions.texts import readable
 
 if TYPE_CHECKING:
@@ -179,9 +179,7 @@ class AuditEntryAdmin(_ReadOnly):
 
     @admin.display(description=gettext_lazy("kind"))
     def shown_kind(self, obj: AuditEntry) -> str:
-        """Of what it is about: a record, or a block."""
-        names = {kind: singular for kind, (singular, _plural) in NAMES.items()} | {"block": _("block")}
-        return str(names.get(obj.kind, obj.kind))
+        return str(_kind_words().get(obj.kind, obj.kind))
 
     @admin.display(description=gettext_lazy("record"))
     def record(self, obj: AuditEntry) -> str:
@@ -290,6 +288,11 @@ class EndingJobAdmin(_ReadOnly):
         return request.user.has_perms(("mcp_sessions.view_mcpsession", "mcp_sessions.expire_session"))
 
 
+def _kind_words() -> dict[str, Any]:
+    """Of what an entry is about: a record, or a block. Another release may have written of kinds of its own."""
+    return {kind: singular for kind, (singular, _plural) in NAMES.items()} | {"block": _("block")}
+
+
 def _wants_json(request: HttpRequest) -> bool:
     return request.headers.get("Accept") == "application/json"
 
@@ -305,7 +308,7 @@ class HistoryLine:
     def get_change_message(self) -> str:
         entry = self._entry
         facts = {
-            _("Kind: %(what)s."): entry.kind and NAMES[cast("Kind", entry.kind)][0],
+            _("Kind: %(what)s."): _kind_words().get(entry.kind, entry.kind),
             _("Client: %(what)s."): readable(entry.client),
             _("Principal: %(what)s."): entry.principal_name,
             _("Endpoint: %(what)s."): entry.endpoint,

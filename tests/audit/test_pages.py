@@ -151,6 +151,12 @@ def test_the_page_of_a_user_leads_to_what_the_user_has(admin_client: Client) -> 
     assert list(AuditEntry.objects.values_list("fingerprint", "reason")) == [(mine.fingerprint, "gone")]
 
 
+def test_the_history_shows_a_kind_that_only_another_release_knows(admin_client: Client) -> None:
+    audit.record(action="force-expire", by="ada", fingerprint="ab" * 32, kind="dream", title="a dream")
+    page = admin_client.get(f"/admin/mcp_sessions/mcpsession/{'ab' * 32}/history/")
+    assert "Kind: dream." in body(page)
+
+
 @pytest.mark.parametrize("key", ["anna_2F5", "staff/anna", "änna b", "5f2b0c9e-7d0c-4d0f-9d57-6a3f9e1f3c11"])
 def test_a_user_with_any_key_is_linked(admin_client: Client, key: str) -> None:
     """Models of users have keys that the admin quotes in addresses: texts with underscores or slashes."""
