@@ -2,13 +2,15 @@
 
 import asyncio
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from mcp_sessions.errors import TooManySessions
-from mcp_sessions.records import KINDS, Session
+from mcp_sessions.records import KINDS, Handshake, Session
 from mcp_sessions.store import keys
-from mcp_sessions.store.calls import indexes, queries, sessions, state, sweeps
+from mcp_sessions.store.call import Operation
+from mcp_sessions.store.calls import indexes, places, queries, sessions, state, sweeps
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sweeps import BATCH, LEASE_MS
 from tests.store import harness as harnesses
@@ -17,6 +19,12 @@ from tests.store.test_kinds import basket
 from tests.support.redis import RedisServer
 
 ANN = "issuer|ann"
+
+
+def taken(fingerprint: str) -> Operation[tuple[str, Handshake]]:
+    """The place was taken before."""
+    yield []
+    return fingerprint, CLAUDE
 
 
 async def counted(harness: Harness, query: Query) -> int:
@@ -252,6 +260,33 @@ async def test_what_another_release_left_behind_holds_nothing_up(
         redis.delete(redis_harness.key(left, "session"))
     assert await redis_harness.sweep() == []
     assert await counted(redis_harness, Query()) == 0
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_what_is_opened_and_ended_within_the_difference_of_two_clocks_leaves_every_index(
+    redis_harness: Harness, many: bool
+) -> None:
+    """As on a Cluster: the node that has the indexes is ahead of the one that has the record."""
+    fingerprint = a_fingerprint()
+    reserve = indexes.reserve(fingerprint, principal=ANN, handshake=CLAUDE, limits=redis_harness.limits)
+    redis_harness.clock.advance(2 * SECOND)
+    assert await redis_harness.store.run(reserve) is None
+    redis_harness.clock.advance(-2 * SECOND)
+    arguments = {"principal": ANN, "handshake": CLAUDE, "limits": redis_harness.limits}
+    with mock.patch.object(places, "take", return_value=taken(fingerprint)):
+        await redis_harness.store.run(sessions.create(fingerprint, **arguments))  # type: ignore[arg-type]
+    redis_harness.clock.advance(3 * SECOND)
+
+    if many:
+        ends = sessions.end_many(
+            [fingerprint], reason="deleted", token="t", shards=redis_harness.limits.shards
+        )
+        assert (await redis_harness.store.run(ends)).ended
+    else:
+        assert await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
+
+    for query in (Query(), Query(client="claude-ai"), Query(principal=ANN)):
+        assert await counted(redis_harness, query) == 0
 
 
 async def test_more_than_a_batch_is_swept_in_several(harness: Harness) -> None:

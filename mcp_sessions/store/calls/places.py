@@ -69,7 +69,7 @@ def take(
 
 
 def give_back(
-    fingerprint: str, principal: str, handshake: Handshake, *, now_ms: int = 2**53
+    fingerprint: str, principal: str, handshake: Handshake, *, now_ms: int = indexes.EVER
 ) -> Operation[None]:
     """Drop a record from its indexes, unless it was used after `now_ms`; if that fails, others do it later."""
     try:
