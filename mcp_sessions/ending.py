@@ -28,7 +28,7 @@ from mcp_sessions.errors import NotAllEnded, StoreUnavailable
 from mcp_sessions.records import WORDS, Kind, Session
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.call import Operation
-from mcp_sessions.store.calls import counts, endings, sessions, streams, sweeps, validity
+from mcp_sessions.store.calls import counts, endings, queries, sessions, streams, sweeps, validity
 from mcp_sessions.store.calls.endings import AtWork, Ending
 from mcp_sessions.store.calls.sessions import EndReason, Ends
 from mcp_sessions.store.calls.validity import Moment
@@ -174,11 +174,11 @@ def end_all_before_now(alias: str, *, by: str) -> Moment:
     """From now on no session of an endpoint counts that was opened before, also those that the store has lost.
 
     When this returns, the store knows that; every process knows within a second, or with its next heartbeat. Those that
-    the store has are yet to be ended, so that their streams close.
-
-    Raises: StoreUnavailable; then the moment may be known to the store or not.
+    the store has are yet to be ended. Raises: StoreUnavailable; then the moment may be known to the store or not.
     """
-    moment = sync_store_for(alias).run(validity.end_all_before_now())
+    store = sync_store_for(alias)
+    newest_ms = store.run(queries.newest("session", limits=_limits(alias)))
+    moment = store.run(validity.end_all_before_now(newest_ms=newest_ms))
     outside.broadcast(alias, MinCreatedRaised(min_created_ms=moment.min_created_ms))
     logger.info("Sessions of endpoint %r that were opened before now are over, by %r.", alias, by)
     return moment

@@ -1,6 +1,7 @@
 """What happens when this process begins to serve, while it does, and when it is told to stop: hooks.
 
-Hooks of the start run when the server listens; the first requests may be faster. When it stops there are three phases:
+Hooks of the start run when the server listens; the first requests may be faster. A hook that raises
+ImproperlyConfigured ends the process. When it stops there are three phases:
 
 1. *Drain*: no new connections are accepted; requests in flight may finish. Close what would never end by itself.
 2. *Abort*: the drain time is over. Answer what is left; its connections are still open.
@@ -22,6 +23,8 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
+from django.core.exceptions import ImproperlyConfigured
+
 from mcp_sessions.transport.asgi import Receive, Scope, Send
 
 Hook = Callable[[], Awaitable[None]]
@@ -35,10 +38,10 @@ logger = logging.getLogger(__name__)
 
 
 class _Phase:
-    """The hooks of one phase."""
+    """The hooks of one phase. What they raise is logged, except for `fatal`, which the phase raises."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, fatal: tuple[type[Exception], ...] = ()) -> None:
+        self.name, self.fatal = name, fatal
         self.hooks: dict[Hook, None] = {}
 
     async def run_together(self, seconds: float) -> None:
@@ -63,12 +66,14 @@ class _Phase:
                 await hook()
         except TimeoutError:
             logger.log(level, "The %s hook %r was cancelled after %.1f s.", self.name, hook, seconds)
+        except self.fatal:
+            raise
         except Exception:
             # The other hooks must still run, and the process stops anyway.
             logger.exception("The %s hook %r failed.", self.name, hook)
 
 
-_start: Final = _Phase("start")
+_start: Final = _Phase("start", fatal=(ImproperlyConfigured,))
 _drain: Final = _Phase("drain")
 _abort: Final = _Phase("abort")
 _shutdown: Final = _Phase("shutdown")
@@ -81,8 +86,8 @@ _draining: Final = threading.Event()
 def on_start(hook: Hook) -> Hook:
     """Call this coroutine function, in the serving event loop, when the server has begun to listen.
 
-    All start hooks run at the same time. What they raise is logged: the server serves all the same. Registering a hook
-    again does nothing. Also works as a decorator.
+    All start hooks run at the same time. ImproperlyConfigured ends the process. Anything else that they raise is
+    logged, and the server serves all the same. Registering a hook again does nothing. Also works as a decorator.
     """
     _start.hooks.setdefault(hook)
     return hook
@@ -153,8 +158,15 @@ def is_draining() -> bool:
 
 
 async def start(seconds: float = HOOK_SECONDS) -> None:
-    """Run the start hooks for at most `seconds`. Exceptions are logged. Called by servers."""
-    await _start.run_together(seconds)
+    """Run the start hooks for at most `seconds`. Exceptions are logged. Called by servers.
+
+    Raises: ImproperlyConfigured if the process cannot serve what the settings say, and should end.
+    """
+    try:
+        await _start.run_together(seconds)
+    except ImproperlyConfigured:
+        logger.critical("This process cannot serve, and ends.", exc_info=True)
+        raise
 
 
 async def drain(seconds: float = HOOK_SECONDS) -> None:
@@ -177,7 +189,11 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     while True:
         message: Any = await receive()
         if message["type"] == "lifespan.startup":
-            await start()
+            try:
+                await start()
+            except ImproperlyConfigured as error:
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             stop_soon()

@@ -54,7 +54,10 @@ async def _sweep_some(node: Node, alias: str, home: str, found: sweeps.Over) -> 
             if kind == "session":
                 await forget(node, swept.lost)
             await node.store.run(sweeps.drop(swept.lost, home=home, kind=kind, now_ms=found.now_ms))
-        complete = complete and swept.complete
+        if swept.foreign:
+            leave = sweeps.leave(swept.foreign, home=home, kind=kind, node=node.id, now_ms=found.now_ms)
+            await node.store.run(leave)
+        complete = complete and swept.complete and not swept.foreign
     return complete and any(len(some) == sweeps.BATCH for some in found.fingerprints.values())
 
 

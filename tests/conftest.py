@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import hypothesis  # noqa: F401 - it warns if it comes after `tune_garbage_collector`, of objects that nobody can find
 import pytest
 from pytest_django import Settings
 

@@ -36,6 +36,8 @@ class ClusterPipelines:
         self.outage = Repeats(log, f"Calls that failed on Redis at {self.name}")
         self.by_name = {name: SlotPipeline(self, name) for name in IN_FLIGHT}
         self._of_nodes: dict[Address, NodePipelines] = {}
+        #: Those of nodes that have left, until what is under way there is done.
+        self._closing: set[asyncio.Task[None]] = set()
         nodes.left = self._left
 
     def of_node(self, address: Address) -> "NodePipelines":
@@ -50,11 +52,19 @@ class ClusterPipelines:
             await pipeline.drain()
         for pipelines in self._of_nodes.values():
             await pipelines.aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
         self.outage.end()
 
-    async def _left(self, address: Address) -> None:
-        if address in self._of_nodes:
-            await self._of_nodes[address].server.give_back()
+    def _left(self, address: Address) -> None:
+        """Forget a node: its address may never come back, and nobody is to look out for it any more."""
+        pipelines = self._of_nodes.pop(address, None)
+        for slots in self.by_name.values():
+            slots.forget(address)
+        if pipelines is not None:
+            task = asyncio.get_running_loop().create_task(pipelines.leave(), context=Context())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
 
 class SlotPipeline:
@@ -89,6 +99,10 @@ class SlotPipeline:
         task = self._loop.create_task(self._follow(waiting, error, asked), context=Context())
         self._following.add(task)
         task.add_done_callback(self._following.discard)
+
+    def forget(self, address: Address) -> None:
+        """Submit nothing more to a node, unless another one says that it serves a slot."""
+        self._of_nodes.pop(address, None)
 
     async def drain(self) -> None:
         """Wait for what is in flight and for what waits."""
@@ -173,6 +187,12 @@ class NodePipelines(Pipelines):
         self._address = address
         self.server = NodeServer(cluster.nodes.client(address).connection_pool)
         super().__init__(self.server)
+
+    async def leave(self) -> None:
+        """Close the connections when what is under way is done."""
+        await self.aclose()
+        await self.server.give_back()
+        await self.server.pool.disconnect()
 
     def _make(self, server: Server, name: str) -> Pipeline:
         slots = self._cluster.by_name[name]

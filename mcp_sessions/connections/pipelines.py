@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import monotonic
@@ -21,8 +20,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from mcp_sessions.connections.breaker import SLOW, Breaker
 from mcp_sessions.connections.defaults import REDIS_ERRORS
-from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, Steps, round_trips
-from mcp_sessions.connections.server import NO_LIMIT, Connection, Server, name_of
+from mcp_sessions.connections.round_trips import Gathering, Job, NoReply, Steps, round_trips, says_demoted
+from mcp_sessions.connections.server import NO_LIMIT, Connection, Server, Taken, name_of
 from mcp_sessions.connections.trips import Trip, Waiting, give_up
 
 #: Round trips at the same moment. Of touches one: what comes while Redis answers shares the next. Of messages and
@@ -283,17 +282,6 @@ class PooledServer:
         return taken
 
 
-@dataclass(slots=True, eq=False)
-class Taken:
-    """A connection outside of its pool."""
-
-    connection: Any
-    #: Until when it may be kept, by the monotonic clock.
-    until: float
-    #: How often the connections to its server had been renewed when it was opened.
-    renewals: int
-
-
 class PooledConnection:
     """A connection of a pool, taken from one pipeline to the next as long as they follow each other.
 
@@ -317,6 +305,7 @@ class PooledConnection:
                 return [NoReply(error, sent=False)] * len(commands)
         connection = self._taken.connection
         replies: list[Any] = []
+        is_demoted = False
         try:
             await connection.send_packed_command(packed)
             for _ in commands:
@@ -324,12 +313,15 @@ class PooledConnection:
                     replies.append(await connection.read_response())
                 except ResponseError as error:
                     replies.append(error)
+                    is_demoted = is_demoted or says_demoted(error)
         except REDIS_ERRORS as error:
             await self._drop(connection)
             replies += [NoReply(error, sent=True)] * (len(commands) - len(replies))
         except BaseException:
             await self._drop(connection)
             raise
+        if is_demoted:
+            await self._drop(connection)
         return replies
 
     async def release(self) -> None:
@@ -342,7 +334,7 @@ class PooledConnection:
             await self._server.pool.release(taken.connection)
 
     async def _drop(self, connection: Any) -> None:
-        """Close it: replies may still be on their way. What happened to it may have happened to the others."""
+        """Close it: replies may be on their way, or another server be the primary. The others may be no better."""
         self._server.renew()
         await connection.disconnect(nowait=True)
         self._taken = None

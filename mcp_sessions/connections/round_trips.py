@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, Final, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mcp_sessions.errors import StoreUnavailable
@@ -91,6 +91,11 @@ def round_trips(jobs: Sequence[Job]) -> Steps:
         if unknown:
             _fill(replies, unknown, (yield [("EVAL", jobs[n][0].text, *commands[n][2:]) for n in unknown]))
     return replies
+
+
+def says_demoted(error: ResponseError) -> bool:
+    """Whether a server says that it is a replica: its address may lead to another one by now."""
+    return isinstance(error, ReadOnlyError | MasterDownError) or "read only replica" in str(error)
 
 
 def _fill(replies: list[Any], places: Sequence[int], again: Sequence[Any]) -> None:

@@ -1,6 +1,7 @@
 """What pipelines need of a Redis and of the connections to it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
@@ -47,6 +48,17 @@ class Server(Protocol):
     def renew(self) -> None:
         """Use no connection again that is idle now."""
         ...
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """A connection outside of its pool."""
+
+    connection: Any
+    #: Until when it may be kept, by the monotonic clock.
+    until: float
+    #: How often the connections to its server had been renewed when it was opened.
+    renewals: int
 
 
 def name_of(pool: Any) -> str:

@@ -8,7 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from mcp_sessions.connections.defaults import REDIS_ERRORS
-from mcp_sessions.connections.round_trips import Commands, NoReply, Steps
+from mcp_sessions.connections.round_trips import Commands, NoReply, Steps, says_demoted
 
 
 def replies_of(steps: Steps, execute: Callable[[Commands], list[Any]]) -> list[Any]:
@@ -31,6 +31,7 @@ def execute(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
     except REDIS_ERRORS as error:
         return [NoReply(error, sent=False)] * len(commands)
     replies: list[Any] = []
+    is_demoted = False
     try:
         connection.send_packed_command(packed)
         for _ in commands:
@@ -38,11 +39,12 @@ def execute(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
                 replies.append(connection.read_response())
             except ResponseError as error:
                 replies.append(error)
+                is_demoted = is_demoted or says_demoted(error)
     except REDIS_ERRORS as error:
         replies += [NoReply(error, sent=True)] * (len(commands) - len(replies))
     finally:
-        if len(replies) < len(commands) or isinstance(replies[-1], NoReply):
-            connection.disconnect()  # replies may still be on their way
+        if len(replies) < len(commands) or isinstance(replies[-1], NoReply) or is_demoted:
+            connection.disconnect()  # replies may still be on their way, or another server is the primary
         pool.release(connection)
     return replies
 

@@ -6,7 +6,7 @@ first answer, also that of a node that was cut off; and it forgets the addresses
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from typing import Any, Final, NamedTuple
 
@@ -50,8 +50,8 @@ class ClusterNodes:
         self.options = options
         #: The primary of each slot, None if nobody has it; empty until the first answer.
         self.slots: list[Address | None] = []
-        #: Told of a node that has left, before its idle connections are closed.
-        self.left: Callable[[Address], Awaitable[None]] | None = None
+        #: Told of a node that has left: it closes what it has of it. Without it, what is in use stays open.
+        self.left: Callable[[Address], None] | None = None
         self._remap = remap
         self._nodes: set[Address] = set()
         self._clients: dict[Address, Redis] = {}
@@ -129,8 +129,11 @@ class ClusterNodes:
         # A node that left may still reply that it has moved its slots: what is in use stays open.
         for address in self._clients.keys() - {*self.startup, *self._nodes}:
             if self.left is not None:
-                await self.left(address)
-            await self._clients[address].connection_pool.disconnect(inuse_connections=False)
+                self.left(address)
+                client = self._clients.pop(address)
+            else:
+                client = self._clients[address]
+            await client.connection_pool.disconnect(inuse_connections=False)
 
     async def _answers(self) -> "list[_View]":
         """What the nodes know that answer soon."""

@@ -1,7 +1,6 @@
 """daphne, patched and draining: `python -m mcp_sessions.daphne ARGS`, with every argument of the `daphne` command.
 
-`startup.patch_daphne` puts the same server into the `daphne` command itself. When it listens, it runs the
-`lifecycle.on_start` hooks.
+`startup.patch_daphne` puts the same server into the `daphne` command itself. When it listens, it runs start hooks.
 
 On SIGTERM or SIGINT it is no longer ready, stops listening, closes WebSockets with code 1001, runs the
 `lifecycle.on_drain` hooks, waits up to `--drain-timeout` seconds for these and for the requests in flight, closes idle
@@ -49,6 +48,7 @@ from twisted.web.http import HTTPChannel
 
 from mcp_sessions import lifecycle
 from mcp_sessions.daphne.idle import close_idle_connections
+from mcp_sessions.daphne.starting import begin
 from mcp_sessions.transport.rejections import FAILED, STOPPED, Rejection
 
 DRAIN_SECONDS: Final = 10.0
@@ -83,7 +83,7 @@ class Server(PacedServer):
 
     def listen_success(self, port: Any) -> None:
         if not self._ports:
-            reactor.callWhenRunning(lambda: self._starting.append(asyncio.ensure_future(lifecycle.start())))
+            reactor.callWhenRunning(lambda: self._starting.append(begin(reactor, self.stop)))
         self._ports.append(port)
         if self.verbosity <= 1:
             self.http_factory.log = _write_no_line

@@ -26,13 +26,14 @@ from mcp_sessions.audit import models as states
 from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import OperatorActed
-from mcp_sessions.conf import Limits, endpoint
+from mcp_sessions.conf import endpoint
 from mcp_sessions.ending import BATCH, end_batch
 from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
 from mcp_sessions.inventory.display import ENGLISH
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.jobs.selection import Selection, Snapshot, Source
 from mcp_sessions.jobs.table import Settled, entries, jobs, left, obstacle, record
+from mcp_sessions.jobs.walks import Walk
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Session
 from mcp_sessions.store.calls import endings, queries, sessions, validity
@@ -47,8 +48,6 @@ logger = logging.getLogger(__name__)
 #: For how long nobody else drives a job whose process says nothing. Longer than a batch takes if the store hangs.
 LEASE: Final = timedelta(seconds=20)
 
-#: So many passes along an index must take less than an interval of the index.
-_QUICK: Final = 2
 #: The fields of a job that change while it is driven.
 _CHANGING: Final = ("state", "expected", "ended", "gone", "unknown", "position", "batch", "finished")
 
@@ -150,28 +149,6 @@ class _Batch:
     gone: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Walk:
-    """A pass along an index, the oldest activity first. What is used meanwhile moves ahead: the next one meets it.
-
-    To follow what moves for ever is not needed: a record moves in the indexes once in an interval, and once more when
-    it is used for the first time. Of those that were not met in a pass that took less, none moved ahead of it twice.
-    """
-
-    #: Where it begins, and where it ends; 0 if it has not begun. Milliseconds of last activity.
-    since_ms: int = 0
-    until_ms: int = 0
-    #: The last entry that was looked at.
-    after: list[Any] | None = None
-    #: How many passes before it were short enough.
-    quick: int = 0
-
-    def again(self, until_ms: int, *, now_ms: int, limits: Limits) -> "_Walk | None":
-        """The next pass; None if everything was met."""
-        quick = self.quick + 1 if now_ms - self.since_ms < limits.index_ms else 0
-        return None if quick == _QUICK else _Walk(since_ms=until_ms, until_ms=now_ms, quick=quick)
-
-
 class _Drive:
     """One process that drives one job."""
 
@@ -220,7 +197,7 @@ class _Drive:
 
     def _found(self, alias: str, query: Query, following: dict[str, Any]) -> _Batch:
         """The next page of a pass along the index, which ends where the index ended when the pass began."""
-        walk = _Walk(**self._job.position.get("walk", {}))
+        walk = Walk(**self._job.position.get("walk", {}))
         store, limits = sync_store_for(alias), endpoint(alias).limits
         until_ms = walk.until_ms or store.run(validity.min_created(0)).now_ms
         since = max(walk.since_ms, query.active_since_ms or 0)
@@ -238,11 +215,15 @@ class _Drive:
             if each.created_ms < cut_off and (idle_since is None or each.last_activity_ms < idle_since)
         ]
         if page.last is not None:
-            next_: _Walk | None = replace(walk, until_ms=until_ms, after=list(page.last))
+            next_: Walk | None = replace(walk, until_ms=until_ms, after=list(page.last))
         elif after is None or (idle_since is not None and idle_since <= until_ms):
             next_ = None  # all of it was read at one moment; or what is used meanwhile is not meant
         else:
-            next_ = walk.again(until_ms, now_ms=store.run(validity.min_created(0)).now_ms, limits=limits)
+            now_ms, newest_ms = (
+                store.run(validity.min_created(0)).now_ms,
+                store.run(queries.newest(query.kind, limits=limits)),
+            )
+            next_ = walk.again(until_ms, now_ms=now_ms, newest_ms=newest_ms, limits=limits)
         position = following if next_ is None else {**self._job.position, "walk": asdict(next_)}
         return _Batch(alias=alias, records=records, position=position)
 
@@ -309,7 +290,7 @@ class _Drive:
     def _end(self, alias: str, fingerprints: Sequence[str], token: str) -> Settled:
         """Raises: StoreUnavailable, also if it is known of some what became of them."""
         job = self._job
-        bounds: dict[str, Any] = {"before_ms": self._selection.cut_off_ms[alias], "going_on": self._keep}
+        bounds: dict[str, Any] = {"before_ms": self._selection.before_ms(alias), "going_on": self._keep}
         ends = end_batch(alias, fingerprints, by=job.by, why=job.reason, token=token, **bounds)
         if ends.failure is not None:
             raise ends.failure

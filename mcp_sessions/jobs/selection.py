@@ -32,11 +32,14 @@ class Source:
     alias: str
     query: Query | None = None
     picked: tuple[str, ...] = ()
+    #: Before when what is picked was created, milliseconds since the epoch: that may be ahead of the cut-off, if the
+    #: store's clock was set back. 0 for picks of an older release.
+    before_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What a job ends. Only records that were created before the cut-off."""
+    """What a job ends. Only records that were created before the cut-off, or that are picked."""
 
     sources: tuple[Source, ...]
     #: By endpoint, milliseconds since the epoch by the clock of its store.
@@ -52,6 +55,12 @@ class Selection:
     def may_be_joined(self) -> bool:
         """Whether a record that was there may come to be meant: if it is used."""
         return any(each.query is not None and each.query.active_since_ms is not None for each in self.sources)
+
+    def before_ms(self, alias: str) -> int:
+        """What was created at that moment, or later, is none of the records, whatever its fingerprint."""
+        return max(
+            self.cut_off_ms[alias], *(each.before_ms for each in self.sources if each.alias == alias), 0
+        )
 
     def records(self, *, most: int) -> tuple[list[Located], bool]:
         """The records that would end now, among so many that were used last, and whether there are more.
@@ -72,8 +81,12 @@ class Selection:
         rows = [
             row
             for row in page.rows
-            if row.session.created_ms < self.cut_off_ms[row.alias]
-            and (row.session.last_activity_ms < before or row.session.fingerprint in picked)
+            if (
+                row.session.created_ms < self.before_ms(row.alias)
+                if row.session.fingerprint in picked
+                else row.session.created_ms < self.cut_off_ms[row.alias]
+                and row.session.last_activity_ms < before
+            )
         ]
         return rows, page.after is not None
 
@@ -91,7 +104,7 @@ _CONDITIONS: Final = ("client", "protocol", "principal", "label")
 
 def _source_as_json(source: Source) -> dict[str, Any]:
     if source.query is None:
-        return {"alias": source.alias, "picked": list(source.picked)}
+        return {"alias": source.alias, "picked": list(source.picked), "before_ms": source.before_ms}
     # Names that clients choose are among them.
     given = {
         name: storable(value) if isinstance(value, str) else value
@@ -103,7 +116,8 @@ def _source_as_json(source: Source) -> dict[str, Any]:
 
 def _source_from_json(document: Mapping[str, Any]) -> Source:
     if "picked" in document:
-        return Source(alias=document["alias"], picked=tuple(document["picked"]))
+        picked, before_ms = tuple(document["picked"]), document.get("before_ms", 0)
+        return Source(alias=document["alias"], picked=picked, before_ms=before_ms)
     unknown = document["query"].keys() - _QUERY
     if unknown:
         text = _("The job is of a newer release: it selects by %(conditions)s.")
@@ -169,7 +183,13 @@ def snapshot(
                 expected += sync_store_for(alias).run(entries).total
                 sources.append(Source(alias=alias, query=query))
     found = _looked_up(selected) if named is None else _by_alias(selected.aliases, named.rows)
-    sources += [Source(alias=alias, picked=tuple(rows)) for alias, rows in found.items() if rows]
+    sources += [_picked(alias, rows.values()) for alias, rows in found.items() if rows]
+    if named is None:
+        sources += [
+            _picked(alias, rows)
+            for alias in selected.aliases
+            if (rows := _ahead(selected, alias, now[alias]))
+        ]
     asked = {
         fingerprint
         for match in selected.matches
@@ -184,6 +204,25 @@ def snapshot(
         described=_described(selected, picked if named is None or selected.among is not None else ()),
         named=named,
     )
+
+
+def _picked(alias: str, rows: Iterable[Located]) -> Source:
+    """Records by their fingerprints. One that is made again under the same fingerprint is another."""
+    created = {row.session.fingerprint: row.session.created_ms for row in rows}
+    return Source(alias=alias, picked=tuple(created), before_ms=max(created.values()) + 1)
+
+
+def _ahead(selected: SessionQuery, alias: str, now_ms: int) -> list[Located]:
+    """What indexes list of a selection, and is there, although it was created at a moment that is yet to come.
+
+    That is so after the clock of the store was set back, and on a Cluster whose nodes' clocks differ.
+    """
+    filters = replace(selected.filters, active_since_ms=max(now_ms, selected.filters.active_since_ms or 0))
+    matches = tuple(match for match in selected.matches if isinstance(match, Query))
+    later = replace(selected, aliases=(alias,), matches=matches, filters=filters)
+    most = later.page(limit=1).total
+    rows = later.page(limit=min(most, MOST_NAMED)).rows if most else ()
+    return [row for row in rows if row.session.created_ms >= now_ms]
 
 
 def _named(selected: SessionQuery, *, closed: bool) -> LocatedPage | None:

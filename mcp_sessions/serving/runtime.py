@@ -10,11 +10,14 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from django.core.exceptions import ImproperlyConfigured
+
 from mcp_sessions import lifecycle, subscriptions
 from mcp_sessions.authentication.blocking import blocks_of
 from mcp_sessions.cluster.client_requests import ClientRequests
 from mcp_sessions.cluster.node import Node
-from mcp_sessions.conf import endpoint
+from mcp_sessions.conf import Endpoint, endpoint
+from mcp_sessions.documentation import page
 from mcp_sessions.records import Session
 from mcp_sessions.sdk.listening import LISTEN
 from mcp_sessions.sdk.server import HostedServer, load_server
@@ -59,7 +62,7 @@ class Runtime:
         conf = endpoint(alias)
         self._starting, self._tasks = asyncio.Lock(), set[asyncio.Task[Any]]()
         self.server = HostedServer(
-            load_server(conf.server), json_only=conf.response == "json", max_body=conf.max_body
+            _server_of(conf), json_only=conf.response == "json", max_body=conf.max_body
         )
         store = store_for(alias)
         node = Node(
@@ -263,13 +266,27 @@ class Runtime:
         return exchange.response or exchange.interrupted()
 
 
+def _server_of(conf: Endpoint) -> Any:
+    """What SERVER names, or what the callable there returns. Raises: ImproperlyConfigured."""
+    try:
+        return load_server(conf.server)
+    except Exception as error:
+        setting, problem = f"MCP_SESSIONS[{conf.alias!r}]['SERVER']", f"{type(error).__name__}: {error}"
+        raise ImproperlyConfigured(
+            f"{setting}: {conf.server!r} cannot be loaded: {problem} ({page('checks', 'e005')})"
+        ) from error
+
+
 #: The endpoints that this process serves.
 served: Final[set[str]] = set()
 _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runtime]] = WeakKeyDictionary()
 
 
 async def runtime_for(alias: str) -> Runtime:
-    """The running loop's runtime of an endpoint, started. Raises: what the server's lifespan raises."""
+    """The running loop's runtime of an endpoint, started.
+
+    Raises: ImproperlyConfigured for a SERVER that cannot be loaded; what the server's lifespan raises.
+    """
     runtimes = _runtimes.setdefault(asyncio.get_running_loop(), {})
     runtime = runtimes.get(alias)
     if runtime is None:

@@ -111,6 +111,12 @@ def warn_unreadable(fingerprint: str, text: bytes | Exception) -> None:
     log.log(level, "Session %s is unreadable (format %r); it is treated as gone.", fingerprint[:12], version)
 
 
+def is_foreign(text: Any) -> bool:
+    """Whether a record is of a format version that this release does not know: another one looks after it."""
+    version = text.split(b" ", 1)[0] if isinstance(text, bytes) else b""
+    return version.isdigit() and version != FORMAT
+
+
 def check_unused(operation: Operation[Any]) -> None:
     """Raises: RuntimeError for an operation that ran before. Its generator is spent: it would do nothing, silently."""
     if inspect.getgeneratorstate(operation) != inspect.GEN_CREATED:

@@ -43,6 +43,7 @@ class EventStream:
         "_frames",
         "_gone",
         "_last_frame",
+        "_over",
         "_queued_bytes",
         "_running",
         "_sent_bytes",
@@ -60,6 +61,7 @@ class EventStream:
         self._ended = False
         self._closed = False
         self._running = False
+        self._over = False
         self._waker: asyncio.Future[bool] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
@@ -107,9 +109,11 @@ class EventStream:
         return self.open and not self._frames
 
     def gone(self) -> "asyncio.Future[None]":
-        """Done when `run` has ended: the response is complete, or its client has left. To be asked for before that."""
+        """Done when `run` has ended: the response is complete, or its client has left."""
         if self._gone is None:
             self._gone = asyncio.get_running_loop().create_future()
+            if self._over:
+                self._gone.set_result(None)
         return self._gone
 
     async def keep_up(self, seconds: float | None = CATCH_UP_SECONDS) -> None:
@@ -151,6 +155,7 @@ class EventStream:
                     self.on_close()
             await send({"type": "http.response.body", "body": self._last_frame, "more_body": False})
         finally:
+            self._over = True
             if self._gone is not None:
                 self._gone.set_result(None)
 

@@ -104,9 +104,9 @@ def test_it_asks_its_client_and_has_resources_and_prompts(processes: list[Proces
     assert "somebody who is sad" in prompt["result"]["messages"][0]["content"]["text"]
 
 
-def test_the_operations_of_an_api_are_tools(processes: list[Process]) -> None:
+def test_the_operations_of_an_api_are_tools_that_django_answers(processes: list[Process]) -> None:
     a, b = processes
     client = RawClient()
     client.initialize(a.url)
-    called = client.call(b.url, "get_article", name="tea")
-    assert called["result"]["structuredContent"] == {"path": "/articles/tea"}
+    called = client.call(b.url, "ask_probe", probe="healthz")
+    assert called["result"]["content"][0]["text"] == "ok\n"

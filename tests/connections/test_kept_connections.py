@@ -1,6 +1,7 @@
 """Connections stay outside of redis-py's pool for a moment: calls that travel alone do not go through it each time."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from redis.asyncio import BlockingConnectionPool
 
 from mcp_sessions.connections import pipelines
 from mcp_sessions.connections.cluster import ClusterPipelines
+from mcp_sessions.connections.round_trips import NoReply
 from mcp_sessions.connections.topology import ClusterNodes
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.store.keys import Keys
@@ -118,6 +120,35 @@ async def test_the_connections_to_a_node_that_left_a_cluster_are_closed(cluster:
     await asyncio.to_thread(wait_until, lambda: idle_after_a_script(cluster) == 0, what="them to be closed")
     await pipelines.aclose()
     await nodes.aclose()
+
+
+async def test_nobody_looks_out_for_a_node_that_left_a_cluster_while_it_did_not_answer(
+    cluster: RedisCluster,
+) -> None:
+    """Pods get other addresses: those that are gone for good must not add up."""
+    nodes = ClusterNodes([(HOST, cluster.nodes[0].port)], {"socket_timeout": 0.2, "max_connections": 32})
+    pipelines = ClusterPipelines(nodes)
+    call = sessions.get(a_fingerprint())
+    job = call.script, Keys("leaving", str).resolve(call.home, call.parts), ("", *call.arguments)
+    with socket.create_server((HOST, 0)) as deaf:
+        address = deaf.getsockname()
+        node = pipelines.of_node(address)
+        assert isinstance(await node.by_name["others"].submit(job), NoReply)
+        assert looking_out()
+
+        await nodes.refresh()
+
+        async with asyncio.timeout(5):
+            while looking_out():
+                await asyncio.sleep(0.01)
+        assert pipelines.of_node(address) is not node
+    await pipelines.aclose()
+    await nodes.aclose()
+
+
+def looking_out() -> bool:
+    """Whether a breaker waits for its server."""
+    return any("Breaker" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
 def idle_after_a_script(cluster: RedisCluster) -> int:

@@ -56,6 +56,12 @@ def test_a_unit_runs_what_the_image_runs_and_gives_it_time_to_drain() -> None:
     assert service["PrivateTmp"] == "yes", "bodies over 100 kB need a temporary directory"
 
 
+def test_systemd_tries_for_as_long_as_it_takes() -> None:
+    """By default it gives up after five attempts in ten seconds, and each takes one or two."""
+    assert unit()["Service"]["Restart"] == "always"
+    assert unit()["Unit"]["StartLimitIntervalSec"] == "0"
+
+
 @pytest.mark.needs("nginx")
 def test_nginx_reaches_the_ports_of_the_units(tmp_path: Path) -> None:
     upstream = (DEPLOY / "systemd" / "nginx-upstream.conf").read_text()

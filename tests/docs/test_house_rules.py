@@ -22,7 +22,6 @@ PASSED_ON: Final = {
     "lifecycle.py:is_stopping": "the public face of a private event",
     "lifecycle.py:is_draining": "likewise",
     "lifecycle.py:stop_soon": "likewise",
-    "lifecycle.py:start": "the public function of a private object",
     "lifecycle.py:shutdown": "the public function of a private object",
     "middleware.py:request_id": "the public face of a private variable",
     "sdk/server.py:HostedServer.serve_modern": "its manager is made anew when a lifespan fails",

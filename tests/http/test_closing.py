@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from mcp_sessions.ending import aend_session
 from mcp_sessions.http import closing
 from mcp_sessions.http.endpoint import MCPEndpoint
 from mcp_sessions.serving.runtime import runtime_for
@@ -71,6 +72,29 @@ async def test_the_answer_to_delete_leaves_after_the_streams_have_closed(http: h
     for stream in streams:
         stream.may_end.set()
     await asyncio.gather(delete.task, *(stream.task for stream in streams))
+    assert log == ["GET", "GET", "DELETE"]
+
+
+async def test_the_answer_to_delete_does_not_wait_for_streams_that_have_closed(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, log = await opened(http), list[str]()
+    streams = [Connection(client, "GET", log) for _ in range(2)]
+    for stream in streams:
+        stream.may_end.set()
+        await stream.started.wait()
+
+    async def end_and_announce(*arguments: Any, **options: Any) -> Any:
+        """Redis takes long enough for the streams to close meanwhile."""
+        ended = await aend_session(*arguments, **options)
+        await asyncio.gather(*(stream.task for stream in streams))
+        return ended
+
+    monkeypatch.setattr(closing, "CLOSE_SECONDS", None)  # as long as it takes
+    monkeypatch.setattr(closing, "aend_session", end_and_announce)
+    delete = Connection(client, "DELETE", log)
+    delete.may_end.set()
+    await asyncio.wait_for(delete.task, 5)
     assert log == ["GET", "GET", "DELETE"]
 
 

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import httpx2
+from django.core.asgi import get_asgi_application
 from fastmcp import Context, FastMCP  # type: ignore[import-not-found] # installed where these servers run
 from fastmcp.server.dependencies import get_context  # type: ignore[import-not-found]
 from fastmcp.server.middleware import Middleware  # type: ignore[import-not-found]
@@ -21,30 +22,28 @@ class Listening(Middleware):  # type: ignore[misc] # its types are not here
         return await call_next(context)
 
 
-async def answer(request: httpx2.Request) -> httpx2.Response:
-    """In the place of an API."""
-    return httpx2.Response(200, json={"path": request.url.path})
-
-
-#: What that API says of itself.
+#: What a view of Django says of itself, in the place of an API.
 DESCRIPTION = {
     "openapi": "3.1.0",
-    "info": {"title": "stock", "version": "1"},
+    "info": {"title": "probes", "version": "1"},
     "paths": {
-        "/articles/{name}": {
+        "/{probe}": {
             "get": {
-                "operationId": "get_article",
+                "operationId": "ask_probe",
                 "parameters": [
-                    {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+                    {"name": "probe", "in": "path", "required": True, "schema": {"type": "string"}}
                 ],
-                "responses": {"200": {"description": "an article"}},
+                "responses": {"200": {"description": "what it says"}},
             }
         }
     },
 }
+#: As docs/existing-projects.md says.
+application: Any = get_asgi_application()  # django-stubs and httpx2 differ in what a message is
+DJANGO = httpx2.AsyncClient(transport=httpx2.ASGITransport(application), base_url="https://127.0.0.1")
 server: Any = FastMCP.from_openapi(
     openapi_spec=DESCRIPTION,
-    client=httpx2.AsyncClient(transport=httpx2.MockTransport(answer), base_url="http://stock.example"),
+    client=DJANGO,
     name="shop",
     middleware=[Listening()],
 )

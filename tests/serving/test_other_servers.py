@@ -1,11 +1,14 @@
 """The same application on another ASGI server, and without Redis."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import ROOT
 from tests.support.gates import Gate
 from tests.support.mcp_client import RawClient, messages
 from tests.support.processes import Process, daphne, started
@@ -54,6 +57,33 @@ def test_sessions_state_streams_client_requests_and_ends_work_there_too(server: 
         assert list(told) == []
     assert client.post(url, client.request("ping")).status_code == 404
     assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.logs_fault("This process cannot serve, and ends.", "cannot be loaded")
+@pytest.mark.parametrize(("server", "status"), [("mcp_sessions.daphne", 1), ("uvicorn", 3)])
+@pytest.mark.parametrize(
+    ("named", "problem"),
+    [
+        ("fails", "RuntimeError: no connection to the warehouse"),
+        ("nothing", "TypeError: tests.served.broken.nothing is NoneType"),
+    ],
+)
+def test_a_process_whose_server_cannot_be_made_ends_and_says_why(
+    server: str, status: int, named: str, problem: str, tmp_path: Path
+) -> None:
+    process = daphne("ending", tmp_path, MCP_SERVER=f"tests.served.broken.{named}")
+    listen = ("--host" if server == "uvicorn" else "-b", "127.0.0.1", "--port", str(process.port))
+    ended = subprocess.run(
+        [sys.executable, "-m", server, *listen, "project.asgi:application"],
+        cwd=ROOT,
+        env=os.environ | process.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = f"MCP_SESSIONS['default']['SERVER']: 'tests.served.broken.{named}' cannot be loaded: {problem}"
+    assert said in ended.stdout + ended.stderr
+    assert ended.returncode == status
 
 
 def test_without_redis_a_restart_loses_the_sessions_and_the_check_says_so_beforehand(tmp_path: Path) -> None:

@@ -163,6 +163,10 @@ class Harness:
                 assert found is not None
                 drop = sweeps.drop(swept.lost, home=home, kind=kind, now_ms=found.now_ms)
                 await self.other.run(drop)
+                if swept.foreign:
+                    await self.other.run(
+                        sweeps.leave(swept.foreign, home=home, kind=kind, node=node, now_ms=found.now_ms)
+                    )
         return ended
 
     def limit(self, **changes: Any) -> None:

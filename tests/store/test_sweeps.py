@@ -2,17 +2,29 @@
 
 import asyncio
 from typing import Any
+from unittest import mock
 
-from mcp_sessions.records import KINDS, Session
+import pytest
+
+from mcp_sessions.errors import TooManySessions
+from mcp_sessions.records import KINDS, Handshake, Session
 from mcp_sessions.store import keys
-from mcp_sessions.store.calls import indexes, queries, sessions, state, sweeps
+from mcp_sessions.store.call import Operation
+from mcp_sessions.store.calls import indexes, places, queries, sessions, state, sweeps
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.sweeps import BATCH, LEASE_MS
 from tests.store import harness as harnesses
 from tests.store.harness import CLAUDE, HOUR, MINUTE, SECOND, Harness, a_fingerprint, client_named
 from tests.store.test_kinds import basket
+from tests.support.redis import RedisServer
 
 ANN = "issuer|ann"
+
+
+def taken(fingerprint: str) -> Operation[tuple[str, Handshake]]:
+    """The place was taken before."""
+    yield []
+    return fingerprint, CLAUDE
 
 
 async def counted(harness: Harness, query: Query) -> int:
@@ -207,6 +219,74 @@ async def test_what_ends_after_the_clock_was_set_back_leaves_every_index(harness
         found = await harness.store.run(sweeps.over(home, node="sweeper"))
         assert found is not None
         assert found.fingerprints == {}
+
+
+async def test_what_another_release_wrote_is_left_to_its_nodes(
+    redis_harness: Harness, redis_server: RedisServer
+) -> None:
+    """A sweep, a reader and a full index drop none of it, and a node of that release gets the shard at once."""
+    opened = [await redis_harness.open(principal=ANN) for _ in range(2)]
+    await redis_harness.settled()
+    redis_harness.clock.advance(HOUR)
+    home = keys.home_of(opened[0])
+    with redis_server.client() as redis:
+        texts = {each: redis.get(redis_harness.key(each, "session")) for each in opened}
+        for each in opened:
+            redis.set(redis_harness.key(each, "session"), b"2 another", keepttl=True)
+
+        assert await redis_harness.sweep(node="ours") == []
+        page = await redis_harness.store.run(queries.page(Query(), limit=10, limits=redis_harness.limits))
+        assert (page.sessions, await counted(redis_harness, Query())) == ([], 2)
+        redis_harness.limit(max_sessions=2)
+        with pytest.raises(TooManySessions):
+            await redis_harness.open()
+
+        for each, text in texts.items():
+            redis.set(redis_harness.key(each, "session"), text, keepttl=True)
+    theirs = await redis_harness.store.run(sweeps.over(home, node="theirs"))
+    assert theirs is not None
+    assert sorted(theirs.fingerprints["session"]) == sorted(opened)
+
+
+async def test_what_another_release_left_behind_holds_nothing_up(
+    redis_harness: Harness, redis_server: RedisServer
+) -> None:
+    left, ours = [await redis_harness.open() for _ in range(2)]
+    await redis_harness.settled()
+    redis_harness.clock.advance(HOUR)
+    with redis_server.client() as redis:
+        redis.set(redis_harness.key(left, "session"), b"2 another", keepttl=True)
+        assert [each.fingerprint for each in await redis_harness.sweep()] == [ours]
+        redis.delete(redis_harness.key(left, "session"))
+    assert await redis_harness.sweep() == []
+    assert await counted(redis_harness, Query()) == 0
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_what_is_opened_and_ended_within_the_difference_of_two_clocks_leaves_every_index(
+    redis_harness: Harness, many: bool
+) -> None:
+    """As on a Cluster: the node that has the indexes is ahead of the one that has the record."""
+    fingerprint = a_fingerprint()
+    reserve = indexes.reserve(fingerprint, principal=ANN, handshake=CLAUDE, limits=redis_harness.limits)
+    redis_harness.clock.advance(2 * SECOND)
+    assert await redis_harness.store.run(reserve) is None
+    redis_harness.clock.advance(-2 * SECOND)
+    arguments = {"principal": ANN, "handshake": CLAUDE, "limits": redis_harness.limits}
+    with mock.patch.object(places, "take", return_value=taken(fingerprint)):
+        await redis_harness.store.run(sessions.create(fingerprint, **arguments))  # type: ignore[arg-type]
+    redis_harness.clock.advance(3 * SECOND)
+
+    if many:
+        ends = sessions.end_many(
+            [fingerprint], reason="deleted", token="t", shards=redis_harness.limits.shards
+        )
+        assert (await redis_harness.store.run(ends)).ended
+    else:
+        assert await redis_harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
+
+    for query in (Query(), Query(client="claude-ai"), Query(principal=ANN)):
+        assert await counted(redis_harness, query) == 0
 
 
 async def test_more_than_a_batch_is_swept_in_several(harness: Harness) -> None:

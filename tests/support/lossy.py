@@ -16,7 +16,8 @@ class LossyProxy:
         self.lose = 0
         #: How many connections are open.
         self.connections = 0
-        self._server = server
+        #: Where new connections lead.
+        self.server = server
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
 
@@ -31,7 +32,7 @@ class LossyProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_redis, to_redis = await asyncio.open_connection(HOST, self._server.port)
+        from_redis, to_redis = await asyncio.open_connection(HOST, self.server.port)
         self.connections += 1
         try:
             ways = [

@@ -6,6 +6,7 @@ import threading
 from time import monotonic
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from mcp_sessions import lifecycle
 from mcp_sessions.lifecycle import Hook
@@ -105,6 +106,35 @@ async def test_a_hanging_hook_is_given_up_and_the_next_still_has_time(
     await lifecycle.shutdown(0.05)
     assert said == ["next"]
     assert "hanging" in caplog.text
+
+
+async def test_a_start_hook_that_finds_the_settings_wrong_ends_the_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said: list[Message] = []
+
+    @lifecycle.on_start
+    async def look() -> None:
+        raise ImproperlyConfigured("SERVER returns no server")
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    await lifecycle.lifespan({"type": "lifespan"}, receive, send)
+    assert said == [{"type": "lifespan.startup.failed", "message": "SERVER returns no server"}]
+    assert "This process cannot serve, and ends." in caplog.text
+
+
+async def test_a_start_hook_that_fails_in_another_way_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    @lifecycle.on_start
+    async def warm_up() -> None:
+        raise RuntimeError("no connection to the warehouse")
+
+    await lifecycle.start()
+    assert "no connection to the warehouse" in caplog.text
 
 
 async def test_lifespan_runs_all_phases_before_it_says_complete(caplog: pytest.LogCaptureFixture) -> None:

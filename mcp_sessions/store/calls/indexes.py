@@ -19,6 +19,8 @@ from mcp_sessions.texts import restored, storable
 GONE_MS: Final = 30_000
 #: How long an index entry stays after the end of its record, for whoever sweeps it.
 SWEPT_MS: Final = 60_000
+#: A last activity before which any other is.
+EVER: Final = 2**53
 #: Client names that are remembered.
 MOST_CLIENTS: Final = 100
 
@@ -166,12 +168,16 @@ def unindex_each(indexes: Sequence[str], entries: Sequence[Entry]) -> list[Call[
     return [call for each in entries for call in unindex(keys.home_of(each.fingerprint), indexes, [each])]
 
 
-def unindex_all(sessions: Iterable[Session], *, shards: int) -> list[Call[None]]:
-    """Drop records that ended, and have not come again, from all of their indexes."""
+def unindex_all(sessions: Iterable[Session], *, shards: int, for_good: bool = False) -> list[Call[None]]:
+    """Drop records that ended, and have not come again, from all of their indexes.
+
+    `for_good`: they have tombstones, so that no session comes again, whatever the clocks of a Cluster's nodes say.
+    """
     homes = keys.homes(shards)
     found: dict[str, list[tuple[Sequence[str], Entry]]] = {}
     for session in sessions:
-        entry = Entry(session.fingerprint, session.last_activity_ms)
+        last = EVER if for_good and session.kind == "session" else session.last_activity_ms
+        entry = Entry(session.fingerprint, last)
         for place in places(session.fingerprint, session.handshake, session.principal, together=shards == 1):
             home = homes[keys.shard_of(place.home[len(keys.SHARD) :], shards)]
             found.setdefault(home, []).append((place.names, entry))

@@ -17,7 +17,7 @@ from mcp_sessions.store.call import Operation
 from mcp_sessions.store.calls import indexes, ranges
 from mcp_sessions.store.calls.healing import HEAL_INTERVAL_MS, Healing
 from mcp_sessions.store.calls.indexes import Entry, Full
-from mcp_sessions.store.calls.reading import get
+from mcp_sessions.store.calls.reading import look_up
 
 #: How many entries of a full index are checked for sessions that are gone.
 HEAL_BATCH: Final = 1_000
@@ -69,7 +69,7 @@ def take(
 
 
 def give_back(
-    fingerprint: str, principal: str, handshake: Handshake, *, now_ms: int = 2**53
+    fingerprint: str, principal: str, handshake: Handshake, *, now_ms: int = indexes.EVER
 ) -> Operation[None]:
     """Drop a record from its indexes, unless it was used after `now_ms`; if that fails, others do it later."""
     try:
@@ -136,10 +136,10 @@ def _heal(full: Full, limits: Limits, kind: Kind) -> Operation[None]:
     if full.cap == 1:
         over = yield from _oldest(keys.ends_index(kind), homes, full.now_ms, limits, kind)
         found = dict(over) | found
-    sessions: list[Session | None] = yield [get(each, skips_sealed=True) for each in found]
+    sessions: list[Session | int | None] = yield [look_up(each) for each in found]
     gone: dict[str, list[Entry]] = {}
     for (fingerprint, home), session in zip(found.items(), sessions, strict=True):
-        if session is None:
+        if not session:
             gone.setdefault(home, []).append(Entry(fingerprint, full.now_ms))
     if gone:
         yield [call for home, some in gone.items() for call in indexes.unindex(home, [full.name], some)]

@@ -122,6 +122,15 @@ def entries(query: Query, *, limits: Limits, limit: int, after: Entry | None = N
     return Found(stretch.entries, stretch.total, exact=True, reached=reached)
 
 
+def newest(kind: Kind, *, limits: Limits) -> Operation[int]:
+    """The last activity in milliseconds since the epoch; 0 without records.
+
+    No record was created later, and if the store's clock was set back, this may be ahead of it.
+    """
+    found = yield from entries(Query(kind=kind), limits=limits, limit=1)
+    return found.entries[0].entry.active_ms if found.entries else 0
+
+
 def records(query: Query, found: Sequence[Located], *, limits: Limits) -> Operation[list[Session]]:
     """The records of entries, in order, without those that are gone, which are dropped from the indexes."""
     index = stretches(query, limits)[0].index

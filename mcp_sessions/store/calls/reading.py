@@ -10,12 +10,14 @@ from typing import Any, Final, NamedTuple
 
 from mcp_sessions.conf import Limits
 from mcp_sessions.records import KEPT_HANDSHAKE_CHARS, Kind, Session, kept_handshake, parse_handshake
-from mcp_sessions.store.call import SEALED, Call, Operation, Script, warn_unreadable
+from mcp_sessions.store.call import SEALED, Call, Operation, Script, is_foreign, warn_unreadable
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.ranges import Located
 
 #: What GET replies for a record that is over, and that nobody has ended yet.
 _OVER: Final = 0
+#: A record of another release.
+FOREIGN: Final = 1
 LOG_LEVEL: Final = "level"
 TOOL: Final = "tool:"
 _NO_TOOLS: Final[frozenset[str]] = frozenset()
@@ -88,17 +90,20 @@ def get(fingerprint: str, *, skips_sealed: bool = False) -> Call[Session | None]
     return Call(GET, fingerprint, ("session", "features"), (), _alive, skips_sealed=skips_sealed)
 
 
+def look_up(fingerprint: str) -> Call[Session | int | None]:
+    """As `get` for an index entry: None only if there is no record; 0 for one that is over, or FOREIGN."""
+    return Call(GET, fingerprint, ("session", "features"), (), _found, skips_sealed=True)
+
+
 def alive(index: str, entries: Sequence[Located], *, kind: Kind = "session") -> Operation[list[Session]]:
     """The sessions of index entries, in order. Entries of sessions that are gone are dropped.
 
-    Those that are over, and that nobody has ended yet, are left for the sweep, and so are those that no key opens.
+    Those that are over, and that nobody has ended yet, are left for the sweep, and so are those that no key opens, and
+    those of another release.
     """
     if not entries:
         return []
-    found = yield [
-        Call(GET, each.entry.fingerprint, ("session", "features"), (), _found, skips_sealed=True)
-        for each in entries
-    ]
+    found = yield [look_up(each.entry.fingerprint) for each in entries]
     gone: dict[str, list[indexes.Entry]] = {}
     for each, session in zip(entries, found, strict=True):
         if session is None:
@@ -189,5 +194,7 @@ def _found(fingerprint: str, reply: Any) -> Session | int | None:
     if reply == _OVER:
         return _OVER
     session = parse_session(fingerprint, reply)
+    if session is None and is_foreign(reply):
+        return FOREIGN
     # It may be read in another process, or when its key is back.
     return _OVER if session is None and type(reply) is list and SEALED in reply[0] else session

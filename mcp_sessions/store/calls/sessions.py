@@ -108,7 +108,9 @@ def end(
     if outcome is None:
         return None
     ended: Session = outcome.session
-    yield from places.give_back(fingerprint, ended.principal, ended.handshake, now_ms=ended.last_activity_ms)
+    # With its tombstone, no session comes again, whatever the clocks of a Cluster's nodes say.
+    used_ms = indexes.EVER if ended.kind == "session" else ended.last_activity_ms
+    yield from places.give_back(fingerprint, ended.principal, ended.handshake, now_ms=used_ms)
     if lasting_ms:
         yield from _compact([ended])
     return ended
@@ -150,7 +152,7 @@ def end_many(
     ended = [outcome.session for outcome in outcomes if isinstance(outcome, _Ended)]
     try:
         if ended:
-            yield indexes.unindex_all(ended, shards=shards)
+            yield indexes.unindex_all(ended, shards=shards, for_good=True)
     except StoreUnavailable as error:
         log.debug("%d sessions stay in the indexes for a while: %s", len(ended), error)
     if lasting_ms:

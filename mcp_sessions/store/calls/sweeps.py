@@ -12,10 +12,10 @@ from mcp_sessions.conf import Limits
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import KINDS, Kind, Session
 from mcp_sessions.store import keys
-from mcp_sessions.store.call import Call, Operation, Script
+from mcp_sessions.store.call import Call, Operation, Script, is_foreign
 from mcp_sessions.store.calls import indexes
 from mcp_sessions.store.calls.indexes import Entry
-from mcp_sessions.store.calls.reading import parse_session
+from mcp_sessions.store.calls.reading import FOREIGN, parse_session
 from mcp_sessions.store.calls.sessions import LASTING
 
 #: For how many milliseconds a node that does not ask again still has a shard.
@@ -46,6 +46,8 @@ class Swept(NamedTuple):
     ended: Sequence[Session]
     #: Fingerprints of those that are gone: they ended in another way, or too long ago.
     lost: Sequence[str]
+    #: Fingerprints of records of another release: one of its nodes is to find them.
+    foreign: Sequence[str]
     #: Whether the store could be asked about all of them.
     complete: bool
 
@@ -73,6 +75,7 @@ def sweep(fingerprints: Sequence[str], *, token: str, limits: Limits) -> Operati
     return Swept(
         ended,
         [each for each, outcome in zip(fingerprints, outcomes, strict=True) if outcome is None],
+        [each for each, outcome in zip(fingerprints, outcomes, strict=True) if outcome == FOREIGN],
         not any(isinstance(each, StoreUnavailable) for each in outcomes),
     )
 
@@ -83,6 +86,26 @@ def drop(fingerprints: Sequence[str], *, home: str, kind: Kind, now_ms: int) -> 
     It is not known in which other indexes they are. Their readers drop them there.
     """
     yield indexes.unindex(home, indexes.of_all(kind), [Entry(each, now_ms) for each in fingerprints])
+
+
+def leave(fingerprints: Sequence[str], *, home: str, kind: Kind, node: str, now_ms: int) -> Operation[None]:
+    """Leave records of a shard to a node of another release, and the shard to whichever node asks next.
+
+    They come behind what else is due. When Redis drops a record that nobody ends, it is lost.
+    """
+    parts = (keys.GONE, keys.ends_index(kind), keys.fingerprints_index(kind))
+    calls: list[Call[Any]] = [
+        Call(
+            indexes.UPDATE,
+            home,
+            parts,
+            (3, 0, bytes.fromhex(each), now_ms, now_ms, indexes.SWEPT_MS),
+            _nothing,
+        )
+        for each in fingerprints
+    ]
+    yield calls
+    yield [Call(OVER, home, (keys.SWEEPER,), (node, 1, 0), _nothing)]
 
 
 def forget(fingerprints: Sequence[str], *, token: str) -> Operation[None]:
@@ -96,14 +119,20 @@ class _Found(NamedTuple):
     lives: bool
 
 
-def _expire(fingerprint: str, token: str) -> Call[_Found | None]:
+def _expire(fingerprint: str, token: str) -> Call[_Found | int | None]:
     parts = ("session", "features", "state", "ended-record", *LASTING)
     return Call(EXPIRE, fingerprint, parts, (token, KNOWN_MS), _found, fails_alone=True, skips_sealed=True)
 
 
-def _found(fingerprint: str, reply: Any) -> _Found | None:
+def _found(fingerprint: str, reply: Any) -> _Found | int | None:
     session = parse_session(fingerprint, reply[:1] if isinstance(reply, list) else reply)
+    if session is None and is_foreign(reply):
+        return FOREIGN
     return None if session is None else _Found(session, reply[1] == 1)
+
+
+def _nothing(_: str, __: Any) -> None:
+    return None
 
 
 def _over(_: str, reply: Any) -> Over | None:

@@ -21,12 +21,15 @@ def min_created(known_ms: int) -> Call[Moment]:
 
     It is kept for a year after anybody has asked.
     """
-    return Call(MIN_CREATED, "", ("min-created",), (known_ms, LONGEST_MS), _moment)
+    return Call(MIN_CREATED, "", ("min-created",), (known_ms, LONGEST_MS, 0), _moment)
 
 
-def end_all_before_now() -> Call[Moment]:
-    """From now on no session counts that was opened before."""
-    return Call(MIN_CREATED, "", ("min-created",), ("now", LONGEST_MS), _moment)
+def end_all_before_now(*, newest_ms: int = 0) -> Call[Moment]:
+    """From now on no session counts that was opened before.
+
+    `newest_ms` is when the last one was, as the indexes know it: if the clock was set back, that is ahead of it.
+    """
+    return Call(MIN_CREATED, "", ("min-created",), ("now", LONGEST_MS, newest_ms + 1), _moment)
 
 
 def _moment(_: str, reply: Any) -> Moment:
