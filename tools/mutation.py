@@ -80,6 +80,8 @@ PARTS: Final = {
             "tests/cluster",
             "tests/streams",
             "tests/sdk",
+            "tests/handles",
+            "tests/middleware",
             "tests/http",
             "tests/protocol",
             "tests/serving",
