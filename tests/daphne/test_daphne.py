@@ -253,6 +253,15 @@ def test_what_does_not_finish_in_time_is_cancelled_and_told_to_try_again(tmp_pat
         assert "cancelled" in process.output()
 
 
+def test_what_is_told_that_its_time_is_over_has_a_moment_to_answer(tmp_path: Path) -> None:
+    with running("mcp_sessions.daphne", tmp_path, "--drain-timeout", "0.1") as process:
+        waiting = SocketClient(process).send("/until-aborted")
+        process.wait_until_it_says("waiting")
+        process.send_signal(signal.SIGTERM)
+        assert waiting.response().status == 200
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
+
+
 def test_a_half_sent_request_does_not_keep_the_others_from_ending_well(tmp_path: Path) -> None:
     with running("mcp_sessions.daphne", tmp_path) as process:
         half = SocketClient(process)
