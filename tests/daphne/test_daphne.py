@@ -171,6 +171,17 @@ def posted(process: Process, content_type: str, body: bytes) -> int:
         return connection.getresponse().status
 
 
+@pytest.mark.parametrize(("verbosity", "written"), [("1", False), ("2", True)])
+def test_twisteds_access_log_is_written_to_whoever_asks_for_all(
+    tmp_path: Path, verbosity: str, *, written: bool
+) -> None:
+    with running("mcp_sessions.daphne", tmp_path, "--verbosity", verbosity) as process:
+        assert ask(process, "/healthz").status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
+        assert ('"GET /healthz HTTP/1.1" 200' in process.output()) is written
+
+
 def test_our_command_takes_every_option_of_daphnes() -> None:
     def options(module: str) -> set[str]:
         command = [sys.executable, "-m", module, "--help"]
