@@ -92,7 +92,9 @@ PARTS: Final = {
         ["admin/*.py", "inventory/*.py", "management/**/*.py", "models.py"],
         ["tests/inventory", "tests/admin", "tests/browser"],
     ),
-    "ends": Part(["audit/*.py", "jobs/*.py", "ending.py"], ["tests/audit", "tests/jobs", "tests/ending"]),
+    "ends": Part(
+        ["audit/*.py", "jobs/*.py", "ending.py"], ["tests/audit", "tests/jobs", "tests/ending", "tests/admin"]
+    ),
     "access": Part(
         ["authentication/*.py", "oauth/*.py", "blocks.py", "tokens.py"],
         [BOUNDS, "tests/authentication", "tests/admin", "tests/http", "tests/oauth"],
