@@ -90,6 +90,11 @@ def test_it_shows_what_was_counted_and_names_what_is_wrong(viewer: Client) -> No
     assert re.search(r"<dt>Open sessions</dt><dd>2</dd>", page)
     assert "108 <small>7 failed</small>" in page
     assert page.count('role="img"') == 6
+    charts = re.findall(
+        r'(<svg class="mcp-chart".*?</svg>).*?(<p class="mcp-legend">|</section>)', page, re.DOTALL
+    )
+    assert [chart.count("<path") > 1 for chart, _ in charts] == ["legend" in end for _, end in charts]
+    assert {chart.count("<path") > 1 for chart, _ in charts} == {True, False}
     assert "opened: 0 at last, 0 at most, at " in page, (
         "the minute that has not ended is no fall, and not drawn"
     )

@@ -9,7 +9,7 @@ import pytest
 from pytest_django import Settings
 
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.store.calls import sessions, state
+from mcp_sessions.store.calls import indexes, sessions, state
 from tests.store.harness import Harness, gather, harness_on
 from tests.support.caches import BACKEND
 from tests.support.lossy import LossyProxy, lossy_proxy
@@ -108,6 +108,18 @@ async def test_a_bulk_end_whose_replies_are_lost_still_returns_each_session(
     assert [each.fingerprint for each in ends.ended] == opened
     assert ends.failure is None
     assert [await harness.store.run(sessions.get(each)) for each in opened] == [None] * 3
+
+
+async def test_an_index_update_whose_reply_is_lost_is_sent_again(harness: Harness, proxy: LossyProxy) -> None:
+    session = await harness.store.run(sessions.get(await harness.open()))
+    assert session is not None
+    await known(harness)
+    [update] = indexes.update(session, limits=harness.limits)
+    proxy.lose = 1
+
+    await harness.store.run(update)
+
+    assert proxy.lose == 0
 
 
 async def test_a_connection_that_breaks_twice_is_unavailable(harness: Harness, proxy: LossyProxy) -> None:

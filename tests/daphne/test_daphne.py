@@ -171,6 +171,17 @@ def posted(process: Process, content_type: str, body: bytes) -> int:
         return connection.getresponse().status
 
 
+@pytest.mark.parametrize(("verbosity", "written"), [("1", False), ("2", True)])
+def test_twisteds_access_log_is_written_to_whoever_asks_for_all(
+    tmp_path: Path, verbosity: str, *, written: bool
+) -> None:
+    with running("mcp_sessions.daphne", tmp_path, "--verbosity", verbosity) as process:
+        assert ask(process, "/healthz").status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
+        assert ('"GET /healthz HTTP/1.1" 200' in process.output()) is written
+
+
 def test_our_command_takes_every_option_of_daphnes() -> None:
     def options(module: str) -> set[str]:
         command = [sys.executable, "-m", module, "--help"]
@@ -251,6 +262,15 @@ def test_what_does_not_finish_in_time_is_cancelled_and_told_to_try_again(tmp_pat
         assert (response.status, response.headers["Retry-After"]) == (503, "1")
         assert process.exit_code(seconds=ANSWER_SECONDS) == 0
         assert "cancelled" in process.output()
+
+
+def test_what_is_told_that_its_time_is_over_has_a_moment_to_answer(tmp_path: Path) -> None:
+    with running("mcp_sessions.daphne", tmp_path, "--drain-timeout", "0.1") as process:
+        waiting = SocketClient(process).send("/until-aborted")
+        process.wait_until_it_says("waiting")
+        process.send_signal(signal.SIGTERM)
+        assert waiting.response().status == 200
+        assert process.exit_code(seconds=ANSWER_SECONDS) == 0
 
 
 def test_a_half_sent_request_does_not_keep_the_others_from_ending_well(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def served(settings: Settings) -> None:
     settings.MCP_SESSIONS = {
         "default": {"SERVER": "tests.served.restricted.server", "SUBJECT_TO_USER": "username"},
         "lowlevel": {"SERVER": "tests.served.restricted.lowlevel", "PATH": "lowlevel"},
+        "optional": {"SERVER": "tests.served.restricted.optional", "PATH": "optional"},
     }
 
 
@@ -145,6 +146,20 @@ async def test_a_tool_that_is_hidden_answers_to_the_byte_as_one_that_does_not_ex
             nothing = await answer(http, client, "nothing", case)
             for hidden in {"remove", "write", "replace"} - ({"write"} if who == "a user" else set()):
                 assert await answer(http, client, hidden, case) == nothing, (hidden, CALLS[case])
+
+
+@pytest.mark.parametrize("title", ["Emma", "Persuasion", None])
+async def test_a_tool_that_sessions_enable_is_unknown_without_one_whatever_the_headers_of_its_parameters(
+    title: str | None,
+) -> None:
+    client = RawClient()
+    call = client.request("tools/call", {"name": "rename", "arguments": {"title": "Emma"}, "_meta": META})
+    headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "rename"}
+    if title is not None:
+        headers["mcp_param_title"] = title
+    async with serving(), http_client() as http:
+        got = await http.post(url_of("optional"), json=call, headers=client.headers(**headers))
+    assert (got.status_code, got.json()["error"]["message"]) == (400, "Unknown tool: rename")
 
 
 def test_a_requirement_names_something() -> None:

@@ -22,6 +22,7 @@ POURED_BYTES = sum(POURED_SIZES)
 
 released = asyncio.Event()
 drained = asyncio.Event()
+aborted = asyncio.Event()
 
 
 def say(word: str) -> None:
@@ -33,6 +34,11 @@ def say(word: str) -> None:
 async def note_drain() -> None:
     say("drain hook")
     drained.set()
+
+
+@lifecycle.on_abort
+async def note_abort() -> None:
+    aborted.set()
 
 
 @lifecycle.on_shutdown
@@ -97,6 +103,13 @@ async def until_drained(send: Send) -> None:
     await chunk(send, b"closed", last=True)
 
 
+async def until_aborted(send: Send) -> None:
+    say("waiting")
+    await aborted.wait()
+    await asyncio.to_thread(bool)  # what is left to be done takes a moment
+    await fine(send)
+
+
 async def for_ever(send: Send) -> None:
     say("waiting")
     try:
@@ -146,6 +159,7 @@ PAGES: dict[str, Callable[[Send], Awaitable[None]]] = {
     "/until-released": until_released,
     "/release": release,
     "/until-drained": until_drained,
+    "/until-aborted": until_aborted,
     "/for-ever": for_ever,
     "/large": large,
     "/pour": pour,

@@ -1,4 +1,5 @@
-"""An MCP server with tools that ask for a permission or a scope, and a low-level one with the same."""
+"""An MCP server with tools that ask for a permission or a scope, a low-level one with the same, and one whose tool
+sessions enable."""
 
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ from mcp.server.lowlevel.server import Server
 from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
 from pydantic import Field
 
-from mcp_sessions import RestrictedTools
+from mcp_sessions import OptInTools, RestrictedTools
 from mcp_sessions.security import request_state_security
 from mcp_sessions.tools import Requirement
 
@@ -46,3 +47,10 @@ async def _call(ctx: Any, params: Any) -> CallToolResult:
 
 lowlevel = Server("restricted", on_list_tools=_list, on_call_tool=_call)
 RestrictedTools(lowlevel, {"remove": Requirement(permission="catalogue.delete_book")})
+
+optional = MCPServer("optional", request_state_security=request_state_security())
+
+
+@OptInTools(optional).tool()
+def rename(title: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Title"})] = "") -> str:
+    return "renamed"

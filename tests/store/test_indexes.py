@@ -157,7 +157,7 @@ async def test_a_flood_of_refused_sessions_looks_for_gone_ones_once_a_second(
     refused = await asyncio.gather(*[redis_harness.open() for _ in range(100)], return_exceptions=True)
 
     assert all(isinstance(each, TooManySessions) for each in refused)
-    waiting = MOST_WAITING * 8  # a check takes a few round trips
+    waiting = MOST_WAITING * 16  # a check takes a few round trips, more of them on a busy machine
     assert calls(redis)["evalsha"] < 100 + 50 + 10 + waiting
 
 

@@ -25,6 +25,7 @@ from mcp_sessions.store.calls import (
 )
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.factory import store_for, sync_store_for
+from mcp_sessions.store.sealing import Sealer
 from tests.support.redis import RedisServer, run_server
 
 OLD, NEW = "an old key " * 4, "a new key " * 4
@@ -215,6 +216,11 @@ async def test_what_was_stored_before_there_were_keys_is_read(server: RedisServe
         await store_for("default").aclose()
     with with_keys(server, NEW):
         await check(State(store_for("default"), FINGERPRINT, max_bytes=100_000))
+
+
+def test_what_an_earlier_release_sealed_opens() -> None:
+    sealed = b'"\x01sealed1.Vi-HD8e3EAeZBO3F2MMDp1OvB6XRroxRwNJkjzr60LzDk4TBTMr72hpW2g=="'
+    assert Sealer([NEW, OLD]).opened(state.get(FINGERPRINT, ["a"]), [sealed, None]) == [SECRET.encode(), None]
 
 
 async def test_a_value_that_is_moved_to_another_record_does_not_open(server: RedisServer, redis: Any) -> None:

@@ -1,8 +1,10 @@
-"""Listening to Sentinels ends when it is told to."""
+"""Listening to Sentinels: one that refuses is not asked all the time, and it ends when it is told to."""
 
 import asyncio
 from typing import Any
 from unittest import mock
+
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mcp_sessions.connections.sentinel import Watch
 
@@ -45,3 +47,23 @@ async def test_it_ends_although_wait_for_loses_a_cancellation() -> None:
             await asyncio.sleep(0)  # the message is there, and `wait_for` does not know it yet
             await watch.aclose()
     sentinel.aclose.assert_awaited_once()
+
+
+async def test_a_sentinel_that_refuses_connections_is_asked_again_after_a_pause() -> None:
+    loop, twice = asyncio.get_running_loop(), asyncio.Event()
+    attempts: list[float] = []
+
+    def refuse() -> None:
+        attempts.append(loop.time())
+        if len(attempts) == 2:
+            twice.set()
+        raise RedisConnectionError("refused")
+
+    sentinel = mock.AsyncMock()
+    sentinel.pubsub = refuse
+    watch = Watch(mock.Mock(sentinels=[sentinel]), "sessions", mock.AsyncMock())
+    watch.start()
+    async with asyncio.timeout(BOUND):
+        await twice.wait()
+    await watch.aclose()
+    assert attempts[1] - attempts[0] > 0.4
