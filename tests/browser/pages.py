@@ -75,9 +75,9 @@ class Admin:
         """Click a link."""
         self._leave(self.driver.find_element(By.PARTIAL_LINK_TEXT, text))
 
-    def press(self, css: str) -> None:
+    def press(self, css: str, within: WebElement | None = None) -> None:
         """Press a button that leads to another page."""
-        self._leave(self.driver.find_element(By.CSS_SELECTOR, css))
+        self._leave((within or self.driver).find_element(By.CSS_SELECTOR, css))
 
     def search(self, text: str) -> None:
         self.driver.find_element(By.ID, "searchbar").send_keys(text)

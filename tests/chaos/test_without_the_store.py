@@ -200,8 +200,15 @@ def test_a_process_that_is_cut_off_serves_what_ended_elsewhere_until_it_is_back(
         process = daphne("cut-off", tmp_path, **environment)
         with started([process]):
             there = process.url
-            kept, ended, known = connected(there), connected(there), connected(here)
-            known.delete(here)
+            kept, ended, known, listening = (
+                *(connected(there) for _ in range(2)),
+                connected(here),
+                connected(there),
+            )
+            with listening.get(there) as stream:
+                known.delete(here)
+                listening.delete(here)
+                stream.read()  # until it closes: nodes hear of ends in their order
             # For `here` the outage of the test before is over 10 s after its last request without Redis.
             wait_until(lambda: readiness(here) == (200, "ready") == readiness(there), what="both to be ready")
             network.cut()

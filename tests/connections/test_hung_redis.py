@@ -69,7 +69,7 @@ async def given_up(harness: Harness, fingerprint: str) -> None:
 async def test_the_time_in_the_queue_counts(harness: Harness, opened: str) -> None:
     took = await asyncio.gather(*[failing(harness, opened) for _ in range(CROWD)])
 
-    assert max(took) < TIMEOUT + MARGIN
+    assert max(took) < 2 * TIMEOUT, "the last ones did not wait for those before them"
 
 
 async def test_a_process_that_stalls_again_and_again_gives_up_all_the_same(
