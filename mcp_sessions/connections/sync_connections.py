@@ -25,7 +25,8 @@ def replies_of(steps: Steps, execute: Callable[[Commands], list[Any]]) -> list[A
 def execute(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
     """As `connections.Connection.execute`. redis-py's pipelines do not tell what was sent when a connection breaks."""
     pool: Any = client.connection_pool
-    packed = [pack_command(tuple(command)) for command in commands]
+    # In one piece, because redis-py sends each of several with a system call of its own.
+    packed = b"".join(pack_command(tuple(command)) for command in commands)
     try:
         connection = _take(pool)
     except REDIS_ERRORS as error:
@@ -33,7 +34,7 @@ def execute(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
     replies: list[Any] = []
     is_demoted = False
     try:
-        connection.send_packed_command(packed)
+        connection.send_packed_command([packed])
         for _ in commands:
             try:
                 replies.append(connection.read_response())
