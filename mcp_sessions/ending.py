@@ -337,14 +337,8 @@ def _signals(ended: Sequence[Session], alias: str, reason: EndReason) -> list[di
 
 def _log(alias: str, ended: Sequence[Session], reason: EndReason, by: str, why: str = "") -> None:
     said = f": {why!r}" if why else ""
+    facts = {"event": "session.ended", "endpoint": alias, "reason": reason, "by": by}
     for each in ended:
         what = WORDS[each.kind][0].capitalize()
-        facts = {
-            "event": "session.ended",
-            "endpoint": alias,
-            "fingerprint": each.fingerprint,
-            "kind": each.kind,
-            "reason": reason,
-            "by": by,
-        }
-        logger.info("%s %.12s ended: %s, by %r%s.", what, each.fingerprint, reason, by, said, extra=facts)
+        extra = {**facts, "fingerprint": each.fingerprint, "kind": each.kind}
+        logger.info("%s %.12s ended: %s, by %r%s.", what, each.fingerprint, reason, by, said, extra=extra)

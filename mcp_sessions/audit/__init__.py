@@ -15,6 +15,10 @@ from mcp_sessions.texts import storable
 
 #: Entries that are written, or deleted, together.
 TOGETHER = 1_000
+#: Characters that fit into the texts of an entry.
+_CHARS = {
+    field.attname: field.max_length for field in AuditEntry._meta.local_fields if field.max_length is not None
+}
 
 
 def entry(
@@ -45,12 +49,12 @@ def entry(
         "reason": reason,
         "by": by,
     }
-    made = AuditEntry(action=action, outcome=outcome, **{**about, **texts, **more})
-    for field in AuditEntry._meta.concrete_fields:
-        value = getattr(made, field.attname)
-        if isinstance(value, str) and field.max_length is not None:
-            setattr(made, field.attname, storable(value)[: field.max_length])
-    return made
+    values = {"action": action, "outcome": outcome, **about, **texts, **more}
+    return AuditEntry(**{name: _fitting(name, value) for name, value in values.items()})
+
+
+def _fitting(name: str, value: Any) -> Any:
+    return storable(value)[: _CHARS[name]] if name in _CHARS else value
 
 
 def record(about: Session | None = None, **facts: Any) -> AuditEntry:

@@ -85,7 +85,8 @@ def places(fingerprint: str, handshake: Handshake, principal: str, *, together: 
 
     `together`: there is one shard, so that they are one place. Those of anonymous clients always are.
     """
-    beside, own, of_principal = _names(handshake, principal)
+    beside, own = _by_record(handshake)
+    of_principal = _by_principal(principal, handshake.kind, handshake.label)
     home = keys.home_of(fingerprint)
     if together or principal == ANONYMOUS:
         return [Place(home, (own[0], *of_principal, *own[1:]), beside)]
@@ -93,22 +94,24 @@ def places(fingerprint: str, handshake: Handshake, principal: str, *, together: 
 
 
 @lru_cache(maxsize=4096)
-def _names(handshake: Handshake, principal: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """What is beside the indexes by last activity, those in the shard of the record, and those of the principal.
-
-    The first of the latter two counts for a cap.
-    """
+def _by_record(handshake: Handshake) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is beside the indexes by last activity, and those in the shard of the record."""
     kind, label = handshake.kind, handshake.label
     own = [
         keys.activity_index(kind),
         keys.client_index(handshake.client_name, kind),
         keys.protocol_index(handshake.protocol_version, kind),
     ]
-    of_principal = [keys.principal_index(principal, kind)]
     if label:
         own.append(keys.label_index(label, kind))
-        of_principal.insert(0, keys.owner_index(principal, label, kind))
-    return (keys.ends_index(kind), keys.fingerprints_index(kind)), tuple(own), tuple(of_principal)
+    return (keys.ends_index(kind), keys.fingerprints_index(kind)), tuple(own)
+
+
+@lru_cache(maxsize=4096)
+def _by_principal(principal: str, kind: Kind, label: str) -> tuple[str, ...]:
+    """The indexes of a principal. The first counts for a cap."""
+    index = keys.principal_index(principal, kind)
+    return (keys.owner_index(principal, label, kind), index) if label else (index,)
 
 
 def of_all(kind: Kind) -> tuple[str, ...]:
