@@ -1,9 +1,9 @@
 """`make mutation`: change the code at random, one place at a time, and count the changes that no test notices.
 
 cosmic-ray makes the changes to Python, universalmutator those to Lua, in a copy of the committed files, and only those
-count that still compile. Of each part of the code the tests of that part run, those first that name the changed module,
-until the first one fails; it counts if it fails again on its own, and passes without the change. It prints each change
-as it is tried, the test that noticed it, and at the end those that survived.
+count that still compile. Of each part of the code the tests of that part run, first those that run the changed line,
+then those that name its module, until the first one fails; it counts if it fails again on its own, and passes without
+the change. It prints each change as it is tried, the test that noticed it, and at the end those that survived.
 
     .venv/bin/python tools/mutation.py --part lua --count 40 --seed 7
 """
@@ -32,6 +32,7 @@ import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
+from covering import Covering
 from lupa import lua51
 from universalmutator.mutator import mutants_regexp
 
@@ -43,8 +44,11 @@ NEEDS_VARIABLES: Final = ("core/VariableReplacer", "core/VariableInserter")
 LIMIT: Final = 2400
 #: Seconds for one test; pyproject.toml has a limit for machines that are slower.
 TEST_LIMIT: Final = 120
-#: So many files of tests are through before a second process would be of use.
+#: So many files of tests, or fast tests, are through before a second process would be of use.
 FEW: Final = 4
+FEW_TESTS: Final = 30
+#: Of the tests that run a line, so many of the fastest are tried first.
+FASTEST: Final = 120
 NO_END: Final = f"no end within {LIMIT} s"
 NO_START: Final = "the tests could not be run"
 WITHOUT_A_TEST: Final = (NO_END, NO_START)
@@ -131,6 +135,12 @@ class Change:
     before: str
     after: str
 
+    @property
+    def line(self) -> int:
+        """The number of the first line that it changes."""
+        pairs = zip(self.before.splitlines(), self.after.splitlines(), strict=False)
+        return next((number for number, (was, is_) in enumerate(pairs, 1) if was != is_), 1)
+
     def __str__(self) -> str:
         difference = difflib.unified_diff(self.before.splitlines(), self.after.splitlines(), n=0, lineterm="")
         return "\n".join([str(self.path), *(f"    {line}" for line in list(difference)[2:])])
@@ -203,14 +213,18 @@ def _in_python_means(text: str) -> str | None:
     return ast.dump(tree)
 
 
-def noticed_by(copy: Path, change: Change, tests: Sequence[str], sound: dict[str, bool]) -> str | None:
+def noticed_by(
+    copy: Path, change: Change, tests: Sequence[str], ran: Covering | None, sound: dict[str, bool]
+) -> str | None:
     """The test that notices a change, or how it ended otherwise; None if no test does.
 
     A test that fails counts if it does so again on its own, and is sound: it passes without the change.
     """
     near = _naming(change.path, [file for each in tests for file in _files(copy / each)])
     spared = {test for test, passes in sound.items() if not passes}
+    fastest = ran.of(change.path, change.before, change.line)[:FASTEST] if ran else []
     for chosen, processes in (
+        (fastest, 2 if len(fastest) > FEW_TESTS else 0),
         (near, 2 if len(near) > FEW else 0),
         ([*tests, *(f"--ignore={file}" for file in near)], 2),
     ):
@@ -262,6 +276,7 @@ def _failing(
         "-n",
         str(processes),
         f"--timeout={TEST_LIMIT}",
+        "--timeout-method=thread",  # an endless loop may catch what a signal raises
         *chosen,
     ]
     command += [f"--deselect={each}" for each in sorted(spared)]
@@ -308,9 +323,11 @@ def measure(name: str, count: int, randomly: random.Random) -> bool:
     survivors = []
     sound: dict[str, bool] = {}
     with a_copy() as copy:
+        in_python = any(change.path.suffix == ".py" for change in chosen)
+        ran = Covering(copy, APP, part.tests) if in_python else None
         for number, change in enumerate(chosen, 1):
             began = time.monotonic()
-            test = noticed_by(copy, change, part.tests, sound)
+            test = noticed_by(copy, change, part.tests, ran, sound)
             print(
                 f"{name} {number}/{len(chosen)} {'noticed' if test else 'SURVIVED'} "
                 f"in {time.monotonic() - began:.0f} s: {change}" + (f"\n    by {test}" if test else ""),
