@@ -85,7 +85,7 @@ class RecordColumns:
             '<input type="checkbox" name="{}" value="{}" class="action-select" aria-label="{}">',
             helpers.ACTION_CHECKBOX_NAME,
             obj.pk,
-            format_html(_("Select this object for an action - {}"), str(obj)),
+            _("Select this object for an action - {}").format(obj),
         )
 
     # The header of the column, in the releases of Django in which it is here.
