@@ -7,11 +7,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from pytest_django import Settings
 
 from mcp_sessions.errors import StoreUnavailable
-from tests.store.harness import Harness, harness_on
-from tests.support.caches import BACKEND
+from tests.store.harness import Harness
 from tests.support.lossy import LossyProxy, lossy_proxy
 from tests.support.processes import HOST
 from tests.support.redis import RedisServer, run_server
@@ -25,17 +23,9 @@ def promoted() -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def proxy(server: RedisServer, promoted: RedisServer) -> AsyncIterator[LossyProxy]:
+    """Closed before either of the servers stops."""
     async with lossy_proxy(server) as running:
         yield running
-
-
-@pytest.fixture(params=["standalone", "threads"])
-async def harness(
-    request: pytest.FixtureRequest, proxy: LossyProxy, settings: Settings
-) -> AsyncIterator[Harness]:
-    entry = {"BACKEND": BACKEND, "LOCATION": proxy.url}
-    async with harness_on(entry, settings, kind=request.param) as made:
-        yield made
 
 
 async def test_connections_to_a_server_that_is_no_primary_any_more_are_used_once(

@@ -2,36 +2,18 @@
 repeated and may have been done fails."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pytest_django import Settings
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import indexes, sessions, state
-from tests.store.harness import Harness, gather, harness_on
-from tests.support.caches import BACKEND
-from tests.support.lossy import LossyProxy, lossy_proxy
+from tests.store.harness import Harness, gather
+from tests.support.lossy import LossyProxy
 from tests.support.redis import RedisServer
 
 MAX_BYTES = 1_000
 TIMES = 5
-
-
-@pytest.fixture
-async def proxy(server: RedisServer) -> AsyncIterator[LossyProxy]:
-    async with lossy_proxy(server) as running:
-        yield running
-
-
-@pytest.fixture(params=["standalone", "threads"])
-async def harness(
-    request: pytest.FixtureRequest, proxy: LossyProxy, settings: Settings
-) -> AsyncIterator[Harness]:
-    entry = {"BACKEND": BACKEND, "LOCATION": proxy.url}
-    async with harness_on(entry, settings, kind=request.param) as made:
-        yield made
 
 
 def close_idle(server: RedisServer) -> None:
