@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, cast
 from mcp_sessions.conf import endpoint
 from mcp_sessions.counting import Counts
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.inventory import findings
+from mcp_sessions.inventory import counted, findings
 from mcp_sessions.inventory.figures import Figures, Span, figures_of
 from mcp_sessions.inventory.findings import Finding
 from mcp_sessions.inventory.nodes import ServingNode, reading
@@ -68,7 +68,7 @@ def overview_of(aliases: Sequence[str], span: Span) -> Overview:
             seen.findings.append(findings.unreachable(cache, error))
     figures = figures_of(seen.reads) if seen.reads else None
     if figures is not None:
-        seen.findings += findings.of_figures(figures)
+        seen.findings += counted.of_figures(figures)
     return Overview(
         figures=figures,
         counts=seen.counts,
