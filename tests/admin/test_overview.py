@@ -11,7 +11,10 @@ from django.conf import LazySettings
 from django.test import Client
 
 from mcp_sessions.connections import sync_connections
-from mcp_sessions.counting import Counts
+from mcp_sessions.counting import UNKNOWN, Counts
+from mcp_sessions.inventory import counted
+from mcp_sessions.inventory.figures import HOUR, Figures
+from mcp_sessions.inventory.overview import overview_of
 from mcp_sessions.store.calls import counts, nodes
 from mcp_sessions.store.drivers import synchronous
 from mcp_sessions.store.factory import sync_store_for
@@ -133,3 +136,21 @@ def test_sessions_in_memory_have_an_overview_too(settings: LazySettings, viewer:
     settings.MCP_SESSIONS = {"default": {"SERVER": "project.mcp.server", "NAMESPACE": "overview-in-memory"}}
     count(tools={"add": [(1, "ok")]})
     assert "add</th><td>1</td>" in body(viewer.get(OVERVIEW))
+
+
+@pytest.mark.usefixtures("one_endpoint")
+def test_names_that_no_tool_has_are_no_failing_tool(viewer: Client) -> None:
+    count(tools={UNKNOWN: [(1, "tool error")] * 6, "add": [(1, "ok")]})
+    page = body(viewer.get(OVERVIEW))
+    assert "6 calls in the last hour named tools that the server is not known to have." in page
+    assert "The tool (unknown) fails" not in page
+    found = [each for each in counted.of_figures(_figures()) if each.code == "unknown-tools"]
+    assert [each.level for each in found] == ["note"], (
+        "whoever calls a client's inventions does not fail the doctor"
+    )
+
+
+def _figures() -> Figures:
+    figures = overview_of(["default"], HOUR).figures
+    assert figures is not None
+    return figures
