@@ -28,7 +28,7 @@ MOST_LIMITS: Final = 5
 def of_figures(figures: Figures) -> Iterator[Finding]:
     """What was counted says what is wrong, too."""
     span = {"in_the_last": IN_THE_LAST[figures.span.name]}
-    if evicted := figures.grown("evicted"):
+    if evicted := figures.evicted:
         yield Finding(
             code="redis-evicts",
             level="error",

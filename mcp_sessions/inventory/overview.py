@@ -49,7 +49,8 @@ class Overview:
 
 @dataclass(slots=True)
 class _Seen:
-    reads: list[Read] = field(default_factory=list)
+    #: By cache.
+    reads: dict[str, list[Read]] = field(default_factory=dict)
     counts: dict[Kind, int] = field(default_factory=dict)
     nodes: list[ServingNode] = field(default_factory=list)
     servers: dict[str, Sequence[ServerFacts]] = field(default_factory=dict)
@@ -83,7 +84,7 @@ def _look_at(aliases: Sequence[str], span: Span, seen: _Seen) -> None:
     before = time.time()
     reads = {alias: counts.read(span, now_ms=round(before * 1000)) for alias in aliases}
     for alias, (read, there) in _read(reads).items():
-        seen.reads.append(read)
+        seen.reads.setdefault(endpoint(alias).cache, []).append(read)
         seen.nodes += there.nodes
         for kind, number in there.counts.items():
             seen.counts[kind] = seen.counts.get(kind, 0) + number

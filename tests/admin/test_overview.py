@@ -13,9 +13,10 @@ from django.test import Client
 from mcp_sessions.connections import sync_connections
 from mcp_sessions.counting import UNKNOWN, Counts
 from mcp_sessions.inventory import counted
-from mcp_sessions.inventory.figures import HOUR, Figures
+from mcp_sessions.inventory.figures import HOUR, Figures, figures_of
 from mcp_sessions.inventory.overview import overview_of
 from mcp_sessions.store.calls import counts, nodes
+from mcp_sessions.store.calls.counts import Read
 from mcp_sessions.store.drivers import synchronous
 from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import HOSTILE, LIST, body, staff
@@ -154,3 +155,22 @@ def _figures() -> Figures:
     figures = overview_of(["default"], HOUR).figures
     assert figures is not None
     return figures
+
+
+@pytest.mark.parametrize(
+    ("by_cache", "evicted"),
+    [
+        ({"default": [[1_000, 1_000, 1_000]]}, 0),
+        ({"default": [[1_000, 1_000, 1_000]], "other": [[0, 5, 9]]}, 9),
+        ({"default": [[1_000, 1_002, 0], [1_000, 1_002, 0]]}, 2),
+        ({"default": [[1_000, 0, 7]]}, 7),
+        ({"default": [[]]}, 0),
+    ],
+    ids=["long ago", "one of two servers", "seen by two endpoints", "after a restart", "not measured"],
+)
+def test_every_eviction_counts_once(by_cache: Mapping[str, Sequence[Sequence[int]]], evicted: int) -> None:
+    reads = {
+        cache: [Read(HOUR, 0, [{"evicted": number} for number in numbers], []) for numbers in some]
+        for cache, some in by_cache.items()
+    }
+    assert figures_of(reads).evicted == evicted
