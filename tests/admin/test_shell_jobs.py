@@ -9,6 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from mcp_sessions.audit.models import FINISHED, RUNNING, STOPPING, EndingJob
+from mcp_sessions.ending import end_batch
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.lookups import Picked
 from mcp_sessions.jobs import driving
@@ -68,7 +69,6 @@ def test_all_jobs_that_are_not_done_are_listed() -> None:
 def test_a_job_that_somebody_stops_keeps_no_other_from_being_resumed() -> None:
     one, two = open_sessions([Opened(), Opened()])
     first, second = begun(one), begun(two)
-    end_batch = driving.end_batch
 
     def while_somebody_stops_it(*arguments: Any, **more: Any) -> Any:
         EndingJob.objects.filter(pk=first.pk, state=RUNNING).update(state=STOPPING)
@@ -86,7 +86,7 @@ def test_ctrl_c_ends_the_command_and_not_only_the_job() -> None:
     one, two = open_sessions([Opened(), Opened()])
     begun(one)
     second = begun(two)
-    pressed = mock.Mock(wraps=driving.end_batch, side_effect=[KeyboardInterrupt, mock.DEFAULT])
+    pressed = mock.Mock(wraps=end_batch, side_effect=[KeyboardInterrupt, mock.DEFAULT])
     with mock.patch.object(driving, "end_batch", pressed), pytest.raises(SystemExit) as ended:
         run("jobs", "resume")
     assert ended.value.code == 130
