@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
@@ -152,6 +152,7 @@ class MCPSessionAdmin(RecordColumns, LiveColumns, ModelAdmin):
         seen = [name for each in filters.surroundings_of(request).values() for name in each.clients]
         found = search.search(text, chosen, seen)
         if found.ambiguous:
+            exporting.refuse_parts(request, SEARCH_VAR)
             self.message_user(
                 request, _("More clients or users match than are shown. Type more of the name.")
             )

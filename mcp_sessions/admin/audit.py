@@ -32,6 +32,7 @@ from mcp_sessions.audit.models import (
     EndingJob,
 )
 from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
+from mcp_sessions.inventory.display import number
 from mcp_sessions.inventory.kinds import NAMES
 from mcp_sessions.inventory.principals import principal_named
 from mcp_sessions.jobs import driving, table
@@ -246,6 +247,7 @@ class EndingJobAdmin(_ReadOnly):
         problem = job.problem if job.state == FINISHED else table.obstacle(job) or job.problem
         context = common.context(self, request, f"{capfirst(str(job))}: {job.described}") | {
             "job": job,
+            "numbers": {name: number(getattr(job, name)) for name in ("ended", "expected", "gone")},
             "problem": problem,
             "goes_on": is_open and not table.obstacle(job),
             "may_act": self._may_act(request),

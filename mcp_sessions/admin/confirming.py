@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from mcp_sessions import conf
 from mcp_sessions.admin import common, filters
+from mcp_sessions.errors import JobCannotGoOn
 from mcp_sessions.inventory.clients import stranded
 from mcp_sessions.inventory.kinds import EXPLANATIONS, NAMES, counted, counted_records
 from mcp_sessions.inventory.listing import MAX_DEPTH, SessionQuery
@@ -106,7 +107,7 @@ def confirmed(
         return snapshot(selected())
     try:
         taken = _read(text)
-    except (signing.BadSignature, ValueError):
+    except (signing.BadSignature, ValueError, JobCannotGoOn):
         taken = None
     if taken is None or not taken.selection.cut_off_ms.keys() <= set(conf.aliases()):
         said = _("Nothing was done: what you confirmed cannot be read any more. Select the records again.")
@@ -122,7 +123,7 @@ def _signed(taken: Snapshot) -> str:
 
 
 def _read(text: str) -> Snapshot:
-    """Raises: BadSignature, or ValueError for that of another release."""
+    """Raises: BadSignature, or ValueError or JobCannotGoOn for that of another release."""
     selection, expected, gone, described = signing.loads(text, salt=_SALT)
     return Snapshot(
         selection=Selection.from_json(selection), expected=expected, gone=gone, described=described

@@ -54,6 +54,8 @@ PARAMETERS: Final = (
 #: What a spreadsheet takes for the beginning of a formula: at that of a cell, or behind a semicolon or a tab, which
 #: separate cells where the comma is in numbers, as in German.
 _FORMULA: Final = re.compile(r"""(^|[;\t][\s"']*)(?=[=+\-@\t\r\n])""")
+#: What says that a request is for programs.
+_FOR_PROGRAMS: Final = "_mcp_sessions_for_programs"
 
 Rows = Sequence[MCPSession]
 
@@ -115,6 +117,12 @@ def api(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse:
     )
 
 
+def refuse_parts(request: HttpRequest, parameter: str) -> None:
+    """Raises: UnsupportedLookup, if programs ask: nobody would tell them that a value means more than is listed."""
+    if getattr(request, _FOR_PROGRAMS, False):
+        raise UnsupportedLookup(f"“{parameter}” means too many clients or users. Give more of the name.")
+
+
 def _changelist(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> RecordChangeList:
     """The list that the address asks for.
 
@@ -123,6 +131,7 @@ def _changelist(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> RecordCh
     problems = [*_wrong_parameters(request), *filters.problems(request)]
     if problems:
         raise UnsupportedLookup(" ".join(problems))
+    setattr(request, _FOR_PROGRAMS, True)
     changelist: ChangeList = modeladmin.get_changelist_instance(request)
     assert isinstance(changelist, RecordChangeList)  # noqa: S101 - what get_changelist says
     column = changelist.activity_column

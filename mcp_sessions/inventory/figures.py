@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 from mcp_sessions.counting import BUCKETS, OUTCOMES
@@ -51,6 +52,8 @@ class Figures:
     steps: Sequence[Mapping[str, int]]
     #: Most calls first. They are those since `tools_since`, which is before the first step.
     tools: Sequence[ToolFigures]
+    #: Keys that Redis evicted.
+    evicted: int = 0
 
     @property
     def since(self) -> datetime:
@@ -103,11 +106,6 @@ class Figures:
         """How often something happened in one minute of the step in which it did most often."""
         return max(self.per_minute(f"{name}:{label}"), default=0.0)
 
-    def grown(self, name: str) -> int:
-        """By how much a number has grown that only ever grows, such as the keys that Redis evicted."""
-        known = [number for number in self.measured(name) if number is not None]
-        return round(max(0, known[-1] - known[0])) if known else 0
-
     def _minutes(self) -> list[float]:
         """The minutes of each step; those of the last one that have begun."""
         whole = self.span.step_ms / _MINUTE_MS
@@ -115,22 +113,30 @@ class Figures:
         return [whole] * (len(self.steps) - 1) + [min(whole, begun)]
 
 
-def figures_of(reads: Sequence[Read]) -> Figures:
-    """The figures of endpoints together, which must be of one span."""
-    longest = min(len(each.numbers) for each in reads)
-    steps = [_merged([each.numbers[number - longest] for each in reads]) for number in range(longest)]
+def figures_of(reads: Mapping[str, Sequence[Read]]) -> Figures:
+    """The figures of endpoints together, by the cache that they are in. They must be of one span."""
+    all_reads = [read for some in reads.values() for read in some]
+    longest = min(len(each.numbers) for each in all_reads)
+    steps = [_merged([each.numbers[number - longest] for each in all_reads]) for number in range(longest)]
     tools: dict[str, list[Sequence[int]]] = {}
-    for name, numbers in _tools(reads):
+    for name, numbers in _tools(all_reads):
         tools.setdefault(name, []).append(numbers)
     figures = [
         _tool(name, [sum(column) for column in zip(*rows, strict=True)]) for name, rows in tools.items()
     ]
     return Figures(
-        span=reads[0].span,
-        now_ms=max(each.now_ms for each in reads),
+        span=all_reads[0].span,
+        now_ms=max(each.now_ms for each in all_reads),
         steps=steps,
         tools=sorted(figures, key=lambda each: (-each.calls, each.name)),
+        evicted=sum(max(map(_evicted, some)) for some in reads.values()),
     )
+
+
+def _evicted(read: Read) -> int:
+    """How many keys its Redis has evicted. It counts anew when it starts, and when a replica takes over."""
+    known = [step["evicted"] for step in read.numbers if "evicted" in step]
+    return sum(max(0, now - before) for before, now in pairwise(known))
 
 
 def _tools(reads: Iterable[Read]) -> Iterator[tuple[str, Sequence[int]]]:

@@ -6,11 +6,10 @@ from typing import Final, Literal
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.inventory.display import milliseconds, number
-from mcp_sessions.inventory.figures import Figures
 from mcp_sessions.inventory.nodes import SKEW_SECONDS, ServingNode
 from mcp_sessions.records import Kind
 from mcp_sessions.store.servers import ServerFacts
@@ -22,22 +21,11 @@ LEVELS: Final[Mapping[Level, Promise]] = {
     "warning": gettext_lazy("Warning"),
     "note": gettext_lazy("Note"),
 }
-#: A span of figures, by its name, as a part of a sentence.
-IN_THE_LAST: Final[Mapping[str, Promise]] = {
-    "hour": gettext_lazy("in the last hour"),
-    "day": gettext_lazy("in the last day"),
-    "week": gettext_lazy("in the last week"),
-}
 
 #: Seconds that Redis may take to answer an operator.
 SLOW_SECONDS: Final = 0.05
 #: The part of a cap, or of Redis' memory, from which on it is nearly reached.
 NEARLY: Final = 0.9
-#: A tool is failing if so many of its calls have failed, and this part of them.
-FAILED_CALLS: Final = 5
-FAILED_PART: Final = 0.2
-#: Limits that a finding names, those first that refused most.
-MOST_LIMITS: Final = 5
 #: The oldest release of Redis that has what the scripts call.
 OLDEST: Final = (6, 2)
 
@@ -81,8 +69,11 @@ def of_servers(cache: str, servers: Sequence[ServerFacts]) -> Iterator[Finding]:
         name = repr(cache)
         if server.name:
             name = _("%(cache)s at %(address)s") % {"cache": name, "address": server.name}
-        yield from _of_memory(name, server)
-        yield from _of_persistence(name, server)
+        if server.refusal:
+            yield _untold(name, server.refusal)
+        else:
+            yield from _of_memory(name, server)
+            yield from _of_persistence(name, server)
         version = tuple(int(part) for part in server.version.split(".")[:2] if part.isdigit())
         if version and version < OLDEST:
             yield Finding(
@@ -100,6 +91,16 @@ def of_servers(cache: str, servers: Sequence[ServerFacts]) -> Iterator[Finding]:
                 % {"cache": name, "duration": milliseconds(1000 * server.seconds)},
                 cure=_("Look at its load and at SLOWLOG: every request waits for it."),
             )
+
+
+def _untold(name: str, refusal: str) -> Finding:
+    return Finding(
+        code="redis-untold",
+        level="note",
+        what=_("The Redis of the cache %(cache)s does not tell about its memory and its disk: %(error)s")
+        % {"cache": name, "error": refusal},
+        cure=_("Allow its user the command INFO, and CONFIG GET if you like. Nothing else depends on it."),
+    )
 
 
 def _of_memory(name: str, server: ServerFacts) -> Iterator[Finding]:
@@ -264,78 +265,3 @@ def of_caps(alias: str, counts: Mapping[Kind, int]) -> Iterator[Finding]:
                 cure=_("Raise %(setting)s, lower the lifetimes, or end those that are no longer used.")
                 % {"setting": setting},
             )
-
-
-def of_figures(figures: Figures) -> Iterator[Finding]:
-    """What was counted says what is wrong, too."""
-    span = {"in_the_last": IN_THE_LAST[figures.span.name]}
-    if evicted := figures.grown("evicted"):
-        yield Finding(
-            code="redis-evicts",
-            level="error",
-            what=ngettext(
-                "Redis has evicted %(number)s key %(in_the_last)s: of sessions or their state.",
-                "Redis has evicted %(number)s keys %(in_the_last)s: sessions or their state.",
-                evicted,
-            )
-            % {**span, "number": number(evicted)},
-            cure=_("Give it more memory, and set maxmemory-policy to noeviction."),
-        )
-    if refused := figures.total("sessions_refused"):
-        yield Finding(
-            code="sessions-refused",
-            level="error",
-            what=ngettext(
-                "%(number)s new session was refused %(in_the_last)s, at a cap.",
-                "%(number)s new sessions were refused %(in_the_last)s, at a cap.",
-                refused,
-            )
-            % {**span, "number": number(refused)},
-            cure=_("Raise MAX_SESSIONS or MAX_SESSIONS_PER_PRINCIPAL, or look whose sessions they are."),
-        )
-    yield from _of_limits(figures)
-    for tool in figures.tools:
-        if tool.failed >= FAILED_CALLS and tool.failed >= FAILED_PART * tool.calls:
-            yield Finding(
-                code="tool-failing",
-                level="warning",
-                what=_("The tool %(tool)s fails: %(failed)s of %(calls)s calls %(in_the_last)s.")
-                % {**span, "tool": tool.name, "failed": number(tool.failed), "calls": number(tool.calls)},
-                cure=_("The log of the processes has the tracebacks."),
-            )
-
-
-def _of_limits(figures: Figures) -> Iterator[Finding]:
-    """What limits refused, except for the caps on sessions, which have a finding of their own."""
-    limited = {name: n for name, n in figures.by_label("limited").items() if "MAX_SESSIONS" not in name}
-    if not limited:
-        return
-    said = [
-        _("%(limit)s %(number)s (up to %(most)s a minute)")
-        % {
-            "limit": name,
-            "number": number(refusals),
-            "most": number(max(1, round(figures.most_per_minute("limited", name)))),
-        }
-        for name, refusals in limited.items()
-    ]
-    text = _("Refused by limits %(in_the_last)s: %(limits)s.")
-    if (more := len(said) - MOST_LIMITS) > 0:
-        text = ngettext(
-            "Refused by limits %(in_the_last)s: %(limits)s, and %(more)s more limit.",
-            "Refused by limits %(in_the_last)s: %(limits)s, and %(more)s more limits.",
-            more,
-        )
-    yield Finding(
-        code="limits-refuse",
-        level="note",
-        what=text
-        % {
-            "in_the_last": IN_THE_LAST[figures.span.name],
-            "limits": ", ".join(said[:MOST_LIMITS]),
-            "more": number(more),
-        },
-        cure=_(
-            "Nothing, if that is what the limits are for. Otherwise look who asks that often, or raise them."
-        ),
-    )

@@ -68,12 +68,18 @@ def _look_at(client: Any, keys: Sequence[str], spaces: set[str], found: _Found) 
             found.foreign[space] = found.foreign.get(space, 0) + 1
         elif match["part"] in _BESIDE:
             records.append((key, key[: match.start("part")] + "session" + key[match.end("part") :]))
-    for _, record in records:
+    for key, record in records:
+        # In this order: if the record ends meanwhile, what is beside it is gone by the second question, too.
         pipeline.exists(record)
+        pipeline.exists(key)
     replies = pipeline.execute()
     found.endless += [key for key, ttl in zip(keys, replies, strict=False) if ttl == -1]
     there = replies[len(keys) :]
-    found.orphans += [key for (key, _), exists in zip(records, there, strict=True) if not exists]
+    found.orphans += [
+        key
+        for (key, _), has_record, is_there in zip(records, there[::2], there[1::2], strict=True)
+        if is_there and not has_record
+    ]
 
 
 def _findings(cache: str, found: _Found) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, cast
 from mcp_sessions.conf import endpoint
 from mcp_sessions.counting import Counts
 from mcp_sessions.errors import StoreUnavailable
-from mcp_sessions.inventory import findings
+from mcp_sessions.inventory import counted, findings
 from mcp_sessions.inventory.figures import Figures, Span, figures_of
 from mcp_sessions.inventory.findings import Finding
 from mcp_sessions.inventory.nodes import ServingNode, reading
@@ -49,7 +49,8 @@ class Overview:
 
 @dataclass(slots=True)
 class _Seen:
-    reads: list[Read] = field(default_factory=list)
+    #: By cache.
+    reads: dict[str, list[Read]] = field(default_factory=dict)
     counts: dict[Kind, int] = field(default_factory=dict)
     nodes: list[ServingNode] = field(default_factory=list)
     servers: dict[str, Sequence[ServerFacts]] = field(default_factory=dict)
@@ -68,7 +69,7 @@ def overview_of(aliases: Sequence[str], span: Span) -> Overview:
             seen.findings.append(findings.unreachable(cache, error))
     figures = figures_of(seen.reads) if seen.reads else None
     if figures is not None:
-        seen.findings += findings.of_figures(figures)
+        seen.findings += counted.of_figures(figures)
     return Overview(
         figures=figures,
         counts=seen.counts,
@@ -83,7 +84,7 @@ def _look_at(aliases: Sequence[str], span: Span, seen: _Seen) -> None:
     before = time.time()
     reads = {alias: counts.read(span, now_ms=round(before * 1000)) for alias in aliases}
     for alias, (read, there) in _read(reads).items():
-        seen.reads.append(read)
+        seen.reads.setdefault(endpoint(alias).cache, []).append(read)
         seen.nodes += there.nodes
         for kind, number in there.counts.items():
             seen.counts[kind] = seen.counts.get(kind, 0) + number

@@ -122,9 +122,10 @@ def _of_redis(facts: dict[str, list[servers.ServerFacts]]) -> Iterator[Metric]:
     took = GaugeMetricFamily("mcp_redis_answer_seconds", "How long Redis took to answer this.", labels=labels)
     for cache, some in facts.items():
         for server in some:
-            memory.add_metric([cache, server.name], server.used_memory)
-            limit.add_metric([cache, server.name], server.maxmemory)
-            evicted.add_metric([cache, server.name], server.evicted)
+            if not server.refusal:
+                memory.add_metric([cache, server.name], server.used_memory)
+                limit.add_metric([cache, server.name], server.maxmemory)
+                evicted.add_metric([cache, server.name], server.evicted)
             took.add_metric([cache, server.name], server.seconds)
     yield from (memory, limit, evicted, took)
 

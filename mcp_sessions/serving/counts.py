@@ -100,7 +100,8 @@ class CountsWriter:
         numbers = {"sessions": await run(indexes.count(limits=conf.limits))}
         found = await asyncio.to_thread(servers.facts_of, conf.cache)
         if found:
-            numbers["memory"] = sum(each.used_memory for each in found)
-            numbers["evicted"] = sum(each.evicted for each in found)
+            if not any(each.refusal for each in found):
+                numbers["memory"] = sum(each.used_memory for each in found)
+                numbers["evicted"] = sum(each.evicted for each in found)
             numbers["latency_us"] = round(1e6 * max(each.seconds for each in found))
         await run(counts.set_numbers(numbers, now_ms=now_ms))

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.cluster import RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mcp_sessions.connections.defaults import REDIS_ERRORS
 from mcp_sessions.errors import StoreUnavailable
@@ -37,6 +39,8 @@ class ServerFacts:
     snapshots: str | None
     #: Seconds that the answer took.
     seconds: float
+    #: Why it tells nothing of itself: what is above is then empty, or as it should be. Empty if it does.
+    refusal: str = ""
 
 
 def facts_of(cache: str) -> list[ServerFacts]:
@@ -48,17 +52,31 @@ def facts_of(cache: str) -> list[ServerFacts]:
         return []
     try:
         client = sync_client(cache)
-        if isinstance(client, RedisCluster):
-            return [
-                _facts(node.redis_connection, name=f"{node.host}:{node.port}")
-                for node in client.get_primaries()  # type: ignore[no-untyped-call]  # redis-py's own
-            ]
-        return [_facts(client, name="")]
+        return _of_cluster(client) if isinstance(client, RedisCluster) else [_facts(client, name="")]
     except REDIS_ERRORS as error:
         raise StoreUnavailable(f"{type(error).__name__}: {error}"[:200]) from error
 
 
+def _of_cluster(client: Any) -> list[ServerFacts]:
+    """Those of its primaries. Raises: one of REDIS_ERRORS."""
+    try:
+        return _of_primaries(client)
+    except (RedisConnectionError, RedisTimeoutError):
+        # Only a command with a key would tell the client that another node is the primary now.
+        client.nodes_manager.initialize()
+        return _of_primaries(client)
+
+
+def _of_primaries(client: Any) -> list[ServerFacts]:
+    # Of a node that the client has just heard of, it has no connection yet.
+    return [
+        _facts(client.get_redis_connection(node), name=f"{node.host}:{node.port}")
+        for node in client.get_primaries()
+    ]
+
+
 def _facts(client: Any, *, name: str) -> ServerFacts:
+    """Raises: one of REDIS_ERRORS, also for a node of a Cluster that is a replica."""
     pipeline = client.pipeline(transaction=False)
     # Managed servers often have no CONFIG.
     pipeline.info()
@@ -66,8 +84,13 @@ def _facts(client: Any, *, name: str) -> ServerFacts:
     began = time.perf_counter()
     info, save = pipeline.execute(raise_on_error=False)
     seconds = time.perf_counter() - began
-    if isinstance(info, Exception):
+    refusal = str(info) if isinstance(info, ResponseError) else ""
+    if refusal:  # the user of Redis may not ask, as those without the category @dangerous
+        info = {}
+    elif isinstance(info, Exception):
         raise info
+    if name and info.get("role") == "slave":
+        raise RedisConnectionError(f"{name} is a replica now")
     return ServerFacts(
         name=name,
         version=str(info.get("redis_version", _UNKNOWN)),
@@ -77,8 +100,9 @@ def _facts(client: Any, *, name: str) -> ServerFacts:
         evicted=int(info.get("evicted_keys", 0)),
         appends=bool(info.get("aof_enabled", 0)),
         saves=_is_ok(info, "rdb_last_bgsave_status") and _is_ok(info, "aof_last_write_status"),
-        snapshots=None if isinstance(save, ResponseError) else _text(dict(save)),
+        snapshots=None if refusal or isinstance(save, ResponseError) else _text(dict(save)),
         seconds=seconds,
+        refusal=refusal,
     )
 
 

@@ -251,6 +251,18 @@ def test_a_confirmation_that_was_tampered_with_does_nothing(guard: Client, text:
     assert [Block.objects.count(), EndingJob.objects.count(), LogEntry.objects.count()] == [0, 0, 0]
 
 
+def test_a_confirmation_of_a_newer_release_does_nothing(operator: Client, one_endpoint: None) -> None:
+    """In a rolling deploy, one process asks and another one is answered."""
+    [session] = open_sessions([Opened()])
+    with mock.patch.object(
+        selection, "_source_as_json", return_value={"alias": "default", "query": {"mood": "bad"}}
+    ):
+        page = operator.post(LIST, action(session))
+    response = operator.post(LIST, answer(page), follow=True)
+    assert "cannot be read any more" in said(response)[0]
+    assert alive(session)
+
+
 def test_what_an_operator_was_asked_helps_nobody_without_the_permission(
     operator: Client, viewer: Client, guard: Client
 ) -> None:

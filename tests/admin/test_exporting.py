@@ -10,7 +10,7 @@ from django.test import AsyncClient, Client
 
 from mcp_sessions.admin import exporting
 from mcp_sessions.inventory.documents import FIELDS
-from tests.admin.pages import LIST, body, staff
+from tests.admin.pages import LIST, body, said, staff
 from tests.support.sessions import Opened, open_sessions
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_endpoint")]
@@ -148,3 +148,15 @@ def test_both_have_a_permission_of_their_own(viewer: Client, exporter: Client) -
     assert "Export as CSV" in body(exporter.get(LIST))
     assert exporter.post(API).status_code == exporter.post(f"{LIST}export/csv/").status_code == 405
     assert Client().get(API).status_code == 302
+
+
+def test_a_search_that_means_more_than_is_listed_is_refused(exporter: Client) -> None:
+    """A file, or a total, would look as if it were all."""
+    open_sessions([Opened(client=f"agent-{n}") for n in range(11)])
+    for address in (API, f"{LIST}export/csv/", f"{LIST}export/json/"):
+        response = exporter.get(address, {"q": "agent"})
+        assert response.status_code == 400
+        assert response.json() == {"error": "“q” means too many clients or users. Give more of the name."}
+        assert exporter.get(address, {"q": "agent-7"}).status_code == 200
+    page = exporter.get(LIST, {"q": "agent"})
+    assert said(page) == ["More clients or users match than are shown. Type more of the name."], "once"

@@ -175,6 +175,22 @@ def test_commands_end_what_they_can_reach(shop: tuple[Opened, Opened]) -> None:
     assert EndingJob.objects.exclude(state="done").count() == 0
 
 
+def test_a_record_that_may_be_there_is_not_said_to_be_gone_in_a_shell(
+    shop: tuple[Opened, Opened], capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = "f" * 64
+    for more, words in (
+        ([], f"{unknown}: not found where the stores answer"),
+        (["--json"], "not found where"),
+    ):
+        with pytest.raises(SystemExit, match="1"):
+            call_command("mcp_sessions", "expire", unknown, *more, skip_checks=True)
+        out = capsys.readouterr().out
+        assert words in out
+        assert "already gone" not in out
+    assert run("expire", unknown, "--endpoint", "shop") == f"{unknown}: already gone\n"
+
+
 def test_commands_that_look_for_problems_name_it() -> None:
     words, out = "The Redis of the cache 'other' does not answer", StringIO()
     assert words in run("stats")

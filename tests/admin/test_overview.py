@@ -11,8 +11,12 @@ from django.conf import LazySettings
 from django.test import Client
 
 from mcp_sessions.connections import sync_connections
-from mcp_sessions.counting import Counts
+from mcp_sessions.counting import UNKNOWN, Counts
+from mcp_sessions.inventory import counted
+from mcp_sessions.inventory.figures import HOUR, Figures, figures_of
+from mcp_sessions.inventory.overview import overview_of
 from mcp_sessions.store.calls import counts, nodes
+from mcp_sessions.store.calls.counts import Read
 from mcp_sessions.store.drivers import synchronous
 from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import HOSTILE, LIST, body, staff
@@ -133,3 +137,40 @@ def test_sessions_in_memory_have_an_overview_too(settings: LazySettings, viewer:
     settings.MCP_SESSIONS = {"default": {"SERVER": "project.mcp.server", "NAMESPACE": "overview-in-memory"}}
     count(tools={"add": [(1, "ok")]})
     assert "add</th><td>1</td>" in body(viewer.get(OVERVIEW))
+
+
+@pytest.mark.usefixtures("one_endpoint")
+def test_names_that_no_tool_has_are_no_failing_tool(viewer: Client) -> None:
+    count(tools={UNKNOWN: [(1, "tool error")] * 6, "add": [(1, "ok")]})
+    page = body(viewer.get(OVERVIEW))
+    assert "6 calls in the last hour named tools that the server is not known to have." in page
+    assert "The tool (unknown) fails" not in page
+    found = [each for each in counted.of_figures(_figures()) if each.code == "unknown-tools"]
+    assert [each.level for each in found] == ["note"], (
+        "whoever calls a client's inventions does not fail the doctor"
+    )
+
+
+def _figures() -> Figures:
+    figures = overview_of(["default"], HOUR).figures
+    assert figures is not None
+    return figures
+
+
+@pytest.mark.parametrize(
+    ("by_cache", "evicted"),
+    [
+        ({"default": [[1_000, 1_000, 1_000]]}, 0),
+        ({"default": [[1_000, 1_000, 1_000]], "other": [[0, 5, 9]]}, 9),
+        ({"default": [[1_000, 1_002, 0], [1_000, 1_002, 0]]}, 2),
+        ({"default": [[1_000, 0, 7]]}, 7),
+        ({"default": [[]]}, 0),
+    ],
+    ids=["long ago", "one of two servers", "seen by two endpoints", "after a restart", "not measured"],
+)
+def test_every_eviction_counts_once(by_cache: Mapping[str, Sequence[Sequence[int]]], evicted: int) -> None:
+    reads = {
+        cache: [Read(HOUR, 0, [{"evicted": number} for number in numbers], []) for numbers in some]
+        for cache, some in by_cache.items()
+    }
+    assert figures_of(reads).evicted == evicted

@@ -12,6 +12,7 @@ import pytest
 from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 
+from mcp_sessions.ending import end_session
 from mcp_sessions.inventory import findings, leftovers
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.factory import sync_store_for
@@ -173,6 +174,21 @@ def test_the_doctor_finds_each_planted_fault_and_says_the_cure(redis: Any) -> No
     redis.pexpire(record, 60_000)
     redis.delete(record.replace(b":session", b":features"))
     assert doctor()[0] == set()
+
+
+def test_records_that_end_while_the_doctor_looks_leave_no_orphans(redis: Any) -> None:
+    beat("a", "key")
+    ended = open_sessions([Opened(state={"a": 1})])[0].fingerprint
+    look_at = leftovers._look_at
+
+    def late(client: Any, keys: Any, *more: Any) -> None:
+        """The keys were found, and then the session ends."""
+        assert any(key.endswith(f"{{{ended}}}:state") for key in keys)
+        assert end_session("default", ended)
+        look_at(client, keys, *more)
+
+    with mock.patch.object(leftovers, "_look_at", late):
+        assert doctor()[0] == set()
 
 
 def test_the_doctor_names_namespaces_of_others_and_looks_at_a_bounded_number_of_keys(redis: Any) -> None:

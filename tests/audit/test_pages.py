@@ -175,3 +175,21 @@ def test_the_page_of_a_user_offers_only_what_is_allowed() -> None:
     assert "End MCP sessions" not in body(viewer.get(url))
     end = f"/admin/mcp_sessions/mcpsession/of-user/{ada.pk}/force-expire/"
     assert (viewer.get(end).status_code, viewer.post(end).status_code) == (403, 403)
+
+
+@pytest.mark.parametrize("has_separators", [False, True])
+def test_numbers_for_browsers_and_shells_are_no_numbers_for_people(
+    settings: LazySettings, has_separators: bool
+) -> None:
+    settings.USE_THOUSAND_SEPARATOR = has_separators
+    selection = {"sources": [{"alias": "default", "picked": ["ab" * 32]}], "cut_off_ms": {"default": 1}}
+    job = EndingJob.objects.create(
+        pk=12_345, action="force-expire", by="olga", selection=selection, expected=23_456, ended=1_234
+    )
+    operator = staff("view_mcpsession", "expire_session", "view_auditentry", name="operator")
+    page = body(operator.get(f"{JOBS}{job.pk}/change/"))
+    assert 'max="23456" value="1234"' in page
+    assert 'id="mcp-ended">1,234</strong> of <span id="mcp-expected">23,456</span>' in page
+    assert "jobs resume 12345</code>" in page
+    [entries] = re.findall(r'href="(/admin/[^"]*\?job=[^"]*)"', page)
+    assert operator.get(entries).status_code == 200, "not the error of a number that cannot be read"

@@ -24,12 +24,14 @@ from mcp_sessions.management.subcommands.selection import (
     add_records,
     chosen,
     found,
+    left_out,
     reached,
 )
 from mcp_sessions.models import MCPSession
 
-#: What is said of a record that is gone.
+#: What is said of a record that is gone, and of one that may be where the store is away.
 _GONE: Final = "already gone"
+_NOT_FOUND: Final = "not found where the stores answer"
 #: Options that say which records end if none is named.
 _FILTERS: Final = (
     "endpoint",
@@ -88,16 +90,21 @@ def _expire(
         return
     taken = snapshot(among)
     (command.stderr if as_json else command.stdout).write(f"{taken.described}: {taken.expected:,}")
-    if not yes and not _confirmed():
+    if not yes and not _confirmed(command):
         raise CommandError("Nothing was ended. Add --yes to end them without being asked.")
     job = driving.begin(taken, by=operator(), reason=reason)
     carry_out(command, job, told=(lambda job: _write_json(command, document(job))) if as_json else None)
 
 
-def _confirmed() -> bool:
+def _confirmed(command: BaseCommand) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    # Not on stdout, which may be a file.
+    command.stderr.write("End them? [y/N] ", ending="")
+    command.stderr.flush()
     try:
-        return sys.stdin.isatty() and input("End them? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:  # Ctrl-D
+        return input().strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):  # Ctrl-D, Ctrl-C
         return False
 
 
@@ -106,7 +113,8 @@ def _expire_named(
 ) -> None:
     """End them, or none if a text means several. What is gone already is none of the command's failures."""
     by_text = {text: found(among, text) for text in texts}
-    missing = {_shown(text): _GONE for text, record in by_text.items() if record is None}
+    word = _NOT_FOUND if left_out(command) else _GONE
+    missing = {_shown(text): word for text, record in by_text.items() if record is None}
     records = list({each.fingerprint: each for each in by_text.values() if each is not None}.values())
     if as_json and not records:
         _write_json(command, {"job": None, "outcomes": missing})

@@ -19,16 +19,22 @@ from mcp_sessions.jobs import driving
 from mcp_sessions.jobs.table import jobs as all_jobs
 from mcp_sessions.jobs.table import left, obstacle
 
+#: Jobs that `jobs list --all` lists.
+NEWEST: Final = 100
 #: Seconds between two lines of progress.
 _EVERY: Final = 5.0
 #: The exit code of a job that was stopped before it was done; that of a shell after Ctrl-C.
 STOPPED_CODE: Final = 130
 
 
+class StoppedElsewhere(SystemExit):
+    """Somebody else has stopped the job that a command drove."""
+
+
 def add_arguments(commands: "_SubParsersAction[Any]") -> None:
     jobs = commands.add_parser("jobs", help="list, resume and stop jobs that end records")
     acts = jobs.add_subparsers(dest="act", required=True)
-    list_ = acts.add_parser("list", help="the jobs that are not done, or with --all the newest ones")
+    list_ = acts.add_parser("list", help=f"the jobs that are not done, or with --all the newest {NEWEST}")
     list_.add_argument("--all", action="store_true", dest="every")
     list_.add_argument("--json", action="store_true", dest="as_json")
     list_.set_defaults(run=_list)
@@ -60,6 +66,7 @@ def carry_out(
     Raises: CommandError if the store goes away, or this process cannot go on with it; SystemExit if it is stopped.
     """
     last = monotonic()
+    stopped: type[SystemExit] = StoppedElsewhere
 
     def progress(job: EndingJob) -> None:
         nonlocal last
@@ -75,13 +82,13 @@ def carry_out(
     except JobCannotGoOn as error:
         raise CommandError(f"{job}: {error}") from error
     except KeyboardInterrupt:
-        job = driving.stop(job)
+        job, stopped = driving.stop(job), SystemExit
     (told or _tell(command))(job)
     if job.state == RUNNING:
         raise CommandError(f"Another process works on {job}, or did so a moment ago. {_how_to_go_on(job)}")
     if job.state != FINISHED:
         command.stderr.write(f"{job} was stopped. {_how_to_go_on(job)}")
-        raise SystemExit(STOPPED_CODE)
+        raise stopped(STOPPED_CODE)
 
 
 def _tell(command: BaseCommand) -> Callable[[EndingJob], None]:
@@ -114,10 +121,10 @@ def document(job: EndingJob) -> dict[str, Any]:
 
 
 def _list(command: BaseCommand, *, every: bool, as_json: bool, **_: Any) -> None:
-    jobs = all_jobs() if every else all_jobs().exclude(state=FINISHED)
-    found = [document(job) for job in jobs[:100]]
+    jobs = all_jobs()[:NEWEST] if every else all_jobs().exclude(state=FINISHED)
+    found = (document(job) for job in jobs.iterator(chunk_size=NEWEST))
     if as_json:
-        command.stdout.write(json.dumps(found, indent=2))
+        command.stdout.write(json.dumps(list(found), indent=2))
         return
     for each in found:
         command.stdout.write(
@@ -137,20 +144,27 @@ def _resume(command: BaseCommand, *, job: int | None, **_: Any) -> None:
 
 
 def _resume_all(command: BaseCommand) -> None:
-    """One that cannot go on keeps no other. Raises: CommandError, when all were tried."""
+    """One that cannot go on, or is stopped by somebody else, keeps no other.
+
+    Raises: CommandError or StoppedElsewhere, when all were tried; SystemExit after Ctrl-C.
+    """
     under_way = list(left().order_by("pk"))
-    stuck = 0
+    stuck, stopped = 0, None
     for each in under_way:
         try:
             if each.state == STOPPING:
                 _tell(command)(driving.stop(each))
             else:
                 carry_out(command, each)
+        except StoppedElsewhere as ended:
+            stopped = ended
         except (CommandError, StoreUnavailable) as error:
             command.stderr.write(str(error))
             stuck += 1
     if stuck:
         raise CommandError(f"{stuck} of {len(under_way)} jobs could not go on.")
+    if stopped is not None:
+        raise stopped
 
 
 def _stop(command: BaseCommand, *, job: int, **_: Any) -> None:

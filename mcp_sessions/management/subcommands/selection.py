@@ -47,6 +47,11 @@ def reached(command: BaseCommand, endpoint: str | None) -> tuple[str, ...]:
     return found.there
 
 
+def left_out(command: BaseCommand) -> bool:
+    """Whether `reached` has left out an endpoint."""
+    return "has_left_out" in vars(command)
+
+
 def add_filters(parser: ArgumentParser) -> None:
     """The options that `chosen` reads."""
     parser.add_argument("--kind", choices=KINDS, help="default: all kinds")

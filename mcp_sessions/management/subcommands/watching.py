@@ -102,7 +102,7 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "processes", f"{overview.processes:,}"
     for cache, some in overview.servers.items():
         for server in some:
-            memory = f"{server.used_memory / 2**20:,.1f} MiB"
+            memory = "memory unknown" if server.refusal else f"{server.used_memory / 2**20:,.1f} MiB"
             yield (
                 f"Redis {cache} {server.name}".rstrip(),
                 f"{memory}, answers in {1000 * server.seconds:.1f} ms",

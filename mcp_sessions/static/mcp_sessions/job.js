@@ -22,7 +22,11 @@
             }
             show("mcp-ended", number.format(job.ended));
             show("mcp-gone", number.format(job.gone));
-            document.getElementById("mcp-progress").value = job.ended;
+            // Nobody had counted if the store was away when the job began.
+            show("mcp-expected", number.format(job.expected));
+            const progress = document.getElementById("mcp-progress");
+            progress.max = job.expected || 1;
+            progress.value = job.ended;
             show("mcp-problem", job.problem);
             document.getElementById("mcp-problem").hidden = !job.problem;
             if (job.problem) wait = 3000;
