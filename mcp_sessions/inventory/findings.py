@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from mcp_sessions.conf import endpoint
 from mcp_sessions.inventory.display import milliseconds, number
@@ -69,6 +69,7 @@ def of_servers(cache: str, servers: Sequence[ServerFacts]) -> Iterator[Finding]:
         name = repr(cache)
         if server.name:
             name = _("%(cache)s at %(address)s") % {"cache": name, "address": server.name}
+        yield from _of_writes(name, server)
         if server.refusal:
             yield _untold(name, server.refusal)
         else:
@@ -91,6 +92,33 @@ def of_servers(cache: str, servers: Sequence[ServerFacts]) -> Iterator[Finding]:
                 % {"cache": name, "duration": milliseconds(1000 * server.seconds)},
                 cure=_("Look at its load and at SLOWLOG: every request waits for it."),
             )
+
+
+def _of_writes(name: str, server: ServerFacts) -> Iterator[Finding]:
+    if server.is_replica:
+        yield Finding(
+            code="redis-is-replica",
+            level="error",
+            what=_("The Redis of the cache %(cache)s is a replica: it refuses writes, and clients get 503.")
+            % {"cache": name},
+            cure=_(
+                "Name the primary in LOCATION of CACHES, or its Sentinels, which tell who is the primary."
+            ),
+        )
+    if server.missing_replicas:
+        text = ngettext(
+            "The Redis of the cache %(cache)s refuses writes, because %(number)s replica is missing of those that "
+            "min-replicas-to-write asks for.",
+            "The Redis of the cache %(cache)s refuses writes, because %(number)s replicas are missing of those that "
+            "min-replicas-to-write asks for.",
+            server.missing_replicas,
+        )
+        yield Finding(
+            code="redis-lacks-replicas",
+            level="error",
+            what=text % {"cache": name, "number": number(server.missing_replicas)},
+            cure=_("Look whether its replicas run and keep up. Until they do, clients get 503."),
+        )
 
 
 def _untold(name: str, refusal: str) -> Finding:

@@ -37,6 +37,10 @@ class ServerFacts:
     saves: bool
     #: When snapshots are made, as `save` says; None where the server does not tell.
     snapshots: str | None
+    #: Whether it is a replica, which refuses writes.
+    is_replica: bool
+    #: Replicas without which it refuses writes, because of min-replicas-to-write.
+    missing_replicas: int
     #: Seconds that the answer took.
     seconds: float
     #: Why it tells nothing of itself: what is above is then empty, or as it should be. Empty if it does.
@@ -52,7 +56,7 @@ def facts_of(cache: str) -> list[ServerFacts]:
         return []
     try:
         client = sync_client(cache)
-        return _of_cluster(client) if isinstance(client, RedisCluster) else [_facts(client, name="")]
+        return _of_cluster(client) if isinstance(client, RedisCluster) else [_facts(client, address="")]
     except REDIS_ERRORS as error:
         raise StoreUnavailable(f"{type(error).__name__}: {error}"[:200]) from error
 
@@ -70,29 +74,31 @@ def _of_cluster(client: Any) -> list[ServerFacts]:
 def _of_primaries(client: Any) -> list[ServerFacts]:
     # Of a node that the client has just heard of, it has no connection yet.
     return [
-        _facts(client.get_redis_connection(node), name=f"{node.host}:{node.port}")
+        _facts(client.get_redis_connection(node), address=f"{node.host}:{node.port}")
         for node in client.get_primaries()
     ]
 
 
-def _facts(client: Any, *, name: str) -> ServerFacts:
+def _facts(client: Any, *, address: str) -> ServerFacts:
     """Raises: one of REDIS_ERRORS, also for a node of a Cluster that is a replica."""
     pipeline = client.pipeline(transaction=False)
     # Managed servers often have no CONFIG.
     pipeline.info()
-    pipeline.config_get("save")
+    for name in ("save", "min-replicas-to-write"):
+        pipeline.config_get(name)
     began = time.perf_counter()
-    info, save = pipeline.execute(raise_on_error=False)
+    info, save, wanted = pipeline.execute(raise_on_error=False)
     seconds = time.perf_counter() - began
     refusal = str(info) if isinstance(info, ResponseError) else ""
     if refusal:  # the user of Redis may not ask, as those without the category @dangerous
         info = {}
     elif isinstance(info, Exception):
         raise info
-    if name and info.get("role") == "slave":
-        raise RedisConnectionError(f"{name} is a replica now")
+    is_replica = info.get("role") == "slave"
+    if address and is_replica:
+        raise RedisConnectionError(f"{address} is a replica now")
     return ServerFacts(
-        name=name,
+        name=address,
         version=str(info.get("redis_version", _UNKNOWN)),
         used_memory=int(info.get("used_memory", 0)),
         maxmemory=int(info.get("maxmemory", 0)),
@@ -100,7 +106,9 @@ def _facts(client: Any, *, name: str) -> ServerFacts:
         evicted=int(info.get("evicted_keys", 0)),
         appends=bool(info.get("aof_enabled", 0)),
         saves=_is_ok(info, "rdb_last_bgsave_status") and _is_ok(info, "aof_last_write_status"),
-        snapshots=None if refusal or isinstance(save, ResponseError) else _text(dict(save)),
+        snapshots=None if refusal or isinstance(save, ResponseError) else _setting(save, "save"),
+        is_replica=is_replica,
+        missing_replicas=0 if is_replica else max(0, _wanted(wanted) - _good_replicas(info)),
         seconds=seconds,
         refusal=refusal,
     )
@@ -110,6 +118,16 @@ def _is_ok(info: Mapping[str, Any], name: str) -> bool:
     return str(info.get(name, "ok")) == "ok"
 
 
-def _text(config: Mapping[Any, Any]) -> str:
-    value = config.get("save", config.get(b"save", ""))
+def _wanted(config: Any) -> int:
+    """How many replicas it needs to take writes; 0 where it does not tell."""
+    return 0 if isinstance(config, ResponseError) else int(_setting(config, "min-replicas-to-write") or 0)
+
+
+def _good_replicas(info: Mapping[str, Any]) -> int:
+    return int(info.get("min_slaves_good_slaves", 0))
+
+
+def _setting(config: Mapping[Any, Any], name: str) -> str:
+    """A setting in a reply of CONFIG GET; empty if the server does not have it."""
+    value = config.get(name, config.get(name.encode(), ""))
     return value.decode() if isinstance(value, bytes) else str(value)

@@ -100,6 +100,15 @@ def test_a_record_that_may_be_where_the_store_is_away_is_not_said_to_be_gone(ope
         assert "no longer exists" not in body(response)
 
 
+def test_a_page_that_refreshes_itself_goes_on_when_the_store_is_back(viewer: Client) -> None:
+    asked = body(viewer.get(LIST, {"endpoint": "stock"}))
+    assert 'data-mcp-refresh="10"' in asked
+    assert asked.count("mcp_sessions/refresh.js") == 1
+    posted = viewer.post(f"{LIST}find/?endpoint=stock", {"q": "abababab"})
+    assert posted.status_code == 503
+    assert "data-mcp-refresh" not in body(posted), "nothing is posted twice"
+
+
 def test_what_a_user_has_at_the_other_can_be_ended(operator: Client, shop: tuple[Opened, Opened]) -> None:
     user = User.objects.create_user("ada", pk=77)
     page = f"{LIST}of-user/{user.pk}/force-expire/"

@@ -1,5 +1,6 @@
 """What the overview, `doctor` and the metrics say of Redis servers that change, or do not tell."""
 
+import json
 from collections.abc import Iterator
 from io import StringIO
 from typing import Any
@@ -100,6 +101,46 @@ def test_a_redis_that_may_not_be_asked_about_itself_answers_all_the_same() -> No
     text = scraped.content.decode()
     assert 'mcp_redis_answer_seconds{cache="default",server=""}' in text
     assert "mcp_redis_memory_bytes{" not in text
+
+
+@pytest.fixture
+def pair(settings: LazySettings) -> Iterator[tuple[RedisServer, RedisServer]]:
+    """A primary, which is the cache, and its replica."""
+    with run_server() as primary, run_server("--replicaof", "127.0.0.1", str(primary.port)) as replica:
+        settings.CACHES, settings.MCP_SESSIONS = on_redis(primary.url), {"default": endpoint()}
+        yield primary, replica
+
+
+def found() -> set[str]:
+    """The codes of what the doctor finds, of Redis and writes."""
+    out = StringIO()
+    with pytest.raises(SystemExit, match="1"):
+        call_command("mcp_sessions", "doctor", "--json", stdout=out, skip_checks=True)
+    return {each["code"] for each in json.loads(out.getvalue())} & {
+        "redis-is-replica",
+        "redis-lacks-replicas",
+    }
+
+
+def test_a_redis_that_refuses_writes_is_found(
+    pair: tuple[RedisServer, RedisServer], settings: LazySettings
+) -> None:
+    primary, replica = pair
+    with primary.client(decode_responses=True) as client:
+        wait_until(lambda: client.info("replication")["connected_slaves"] == 1, what="the replica")
+        assert found() == set()
+        client.config_set("min-replicas-to-write", 2)
+        assert found() == {"redis-lacks-replicas"}
+        # The server counts those that keep up once a second.
+        viewer, words = (
+            staff("view_mcpsession", name="viewer"),
+            "refuses writes, because 1 replica is missing",
+        )
+        wait_until(lambda: words in body(viewer.get(f"{LIST}overview/")), what="what is wrong")
+        client.config_set("min-replicas-to-write", 1)
+        assert found() == set()
+    settings.CACHES = on_redis(replica.url)
+    assert found() == {"redis-is-replica"}
 
 
 def test_a_redis_that_is_away_is_away(settings: LazySettings) -> None:

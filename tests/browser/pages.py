@@ -75,6 +75,10 @@ class Admin:
         """Click a link."""
         self._leave(self.driver.find_element(By.PARTIAL_LINK_TEXT, text))
 
+    def wait_for(self, css: str) -> None:
+        """Wait until the page has that, whatever loads it."""
+        WebDriverWait(self.driver, BOUND).until(ec.presence_of_element_located((By.CSS_SELECTOR, css)))
+
     def press(self, css: str, within: WebElement | None = None) -> None:
         """Press a button that leads to another page."""
         self._leave((within or self.driver).find_element(By.CSS_SELECTOR, css))

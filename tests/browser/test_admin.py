@@ -165,5 +165,5 @@ def test_a_redis_that_is_down_is_explained_and_nothing_is_lost(
     finally:
         redis.start()
     wait_until(lambda: ping(client, processes[1]).status_code == 200, what="the session to answer again")
-    admin.follow("Try again")
-    assert any(session[:12] in row for row in admin.rows())
+    admin.wait_for(f"a[href*='{session}']")
+    assert any(session[:12] in row for row in admin.rows()), "the page has tried again by itself"
