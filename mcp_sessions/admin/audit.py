@@ -138,6 +138,9 @@ class _ReadOnly(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        return super().lookup_allowed(lookup, value, request) and common.fits(value)
+
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(_ReadOnly):
@@ -168,7 +171,7 @@ class AuditEntryAdmin(_ReadOnly):
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         allowed = lookup in ("fingerprint", "job") or super().lookup_allowed(lookup, value, request)
-        return allowed and common.fits_key(lookup, "job", value)
+        return allowed and common.fits(value) and common.fits_key(lookup, "job", value)
 
     @admin.display(description=gettext_lazy("action"))
     def shown_action(self, obj: AuditEntry) -> str:

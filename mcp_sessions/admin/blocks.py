@@ -82,6 +82,9 @@ class BlockAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Block | None = None) -> bool:
         return False
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        return super().lookup_allowed(lookup, value, request) and common.fits(value)
+
     def get_fields(self, request: HttpRequest, obj: Block | None = None) -> tuple[str, ...]:
         if obj is None:
             return self.fields

@@ -97,6 +97,11 @@ def reach_of(request: HttpRequest) -> Reach:
     return known
 
 
+def fits(value: Any) -> bool:
+    """Whether databases take a value of an address: PostgreSQL refuses NUL."""
+    return "\0" not in str(value)
+
+
 def fits_key(lookup: str, relation: str, value: Any) -> bool:
     """Whether a lookup is by something else, or by a key that databases take: they refuse longer numbers."""
     return lookup.partition("__")[0] != relation or not str(value).isdecimal() or len(value) <= KEY_DIGITS

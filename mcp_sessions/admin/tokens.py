@@ -91,7 +91,8 @@ class PersonalTokenAdmin(ModelAdmin):
         return () if obj is None else tuple(each for each in self.get_fields(request, obj) if each != "name")
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        return super().lookup_allowed(lookup, value, request) and common.fits_key(lookup, "user", value)
+        allowed = super().lookup_allowed(lookup, value, request) and common.fits(value)
+        return allowed and common.fits_key(lookup, "user", value)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         until: datetime = timezone.now().replace(microsecond=0) + DEFAULT_LIFETIME

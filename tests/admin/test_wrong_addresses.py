@@ -68,6 +68,16 @@ def test_no_parameter_breaks_a_page(admin_client: Client, page: str) -> None:
             assert status in (200, 302, 400), (name, value, status)
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["auditentry/?endpoint=", "auditentry/?fingerprint=", "endingjob/?by=", "block/?kind=", "block/?by="],
+)
+def test_no_database_is_asked_for_what_it_does_not_take(admin_client: Client, address: str) -> None:
+    """PostgreSQL refuses NUL."""
+    assert admin_client.get(f"/admin/mcp_sessions/{address}a%00b").status_code == 400
+    assert admin_client.get(f"/admin/mcp_sessions/{address}ab").status_code in (200, 302)
+
+
 def test_pages_of_what_is_left_of_a_removed_endpoint_open(
     admin_client: Client, left_of_gone: dict[str, Any]
 ) -> None:

@@ -84,6 +84,18 @@ def test_all_pages_of_a_filter_end_together(admin: Admin) -> None:
     assert [row.split()[2] for row in admin.rows()] == ["sound"]
 
 
+def test_the_page_of_a_job_has_no_note_where_nothing_is_wrong(admin: Admin) -> None:
+    [session] = open_sessions([Opened()])
+    admin.open()
+    admin.tick(session.fingerprint)
+    admin.force_expire_selected()
+    admin.confirm()
+    admin.driver.get(f"{admin.url}/admin/mcp_sessions/endingjob/")
+    admin.press("#result_list a")
+    assert "Done: 1 of 1 ended, 0 already gone." in admin.text
+    assert not admin.driver.find_element("id", "mcp-problem").is_displayed()
+
+
 def test_search_and_filters_work_by_clicking(admin: Admin) -> None:
     one, two = open_sessions([Opened(client="alpha"), Opened(client="beta", protocol="2025-06-18")])
     admin.open()
