@@ -16,8 +16,10 @@ __all__ = ["DAY", "HOUR", "SPANS_BY_NAME", "WEEK", "Figures", "Span", "ToolFigur
 
 _MINUTE_MS: Final = 60_000
 _FIRST_BUCKET: Final = len(OUTCOMES)
-#: Measured by one process for all, and of the Redis, which endpoints may share: the highest counts, and not the sum.
+#: Measured by one process for all, and of the Redis, which endpoints share: the highest counts, and not the sum.
 _SHARED: Final = ("memory", "evicted", "latency_us")
+#: So it is with those of several Redis.
+_SLOWEST: Final = ("latency_us",)
 #: Added up by every process once a minute.
 _SAMPLED: Final = ("streams", "nodes")
 #: Outcomes that are failures of the tool or of the server, and no wish of the client.
@@ -117,7 +119,10 @@ def figures_of(reads: Mapping[str, Sequence[Read]]) -> Figures:
     """The figures of endpoints together, by the cache that they are in. They must be of one span."""
     all_reads = [read for some in reads.values() for read in some]
     longest = min(len(each.numbers) for each in all_reads)
-    steps = [_merged([each.numbers[number - longest] for each in all_reads]) for number in range(longest)]
+    by_cache = [
+        [_merged([each.numbers[number - longest] for each in some], _SHARED) for number in range(longest)]
+        for some in reads.values()
+    ]
     tools: dict[str, list[Sequence[int]]] = {}
     for name, numbers in _tools(all_reads):
         tools.setdefault(name, []).append(numbers)
@@ -127,7 +132,7 @@ def figures_of(reads: Mapping[str, Sequence[Read]]) -> Figures:
     return Figures(
         span=all_reads[0].span,
         now_ms=max(each.now_ms for each in all_reads),
-        steps=steps,
+        steps=_together(by_cache),
         tools=sorted(figures, key=lambda each: (-each.calls, each.name)),
         evicted=sum(max(map(_evicted, some)) for some in reads.values()),
     )
@@ -145,12 +150,23 @@ def _tools(reads: Iterable[Read]) -> Iterator[tuple[str, Sequence[int]]]:
             yield from step.items()
 
 
-def _merged(steps: Sequence[Mapping[str, int]]) -> dict[str, int]:
+def _together(caches: Sequence[Sequence[Mapping[str, int]]]) -> list[dict[str, int]]:
+    """The steps of all caches. A sum of memory is one only where all have told that ever did."""
+    told = [steps for steps in caches if any("memory" in step for step in steps)]
+    merged = [_merged(steps, _SLOWEST) for steps in zip(*caches, strict=True)]
+    for number, step in enumerate(merged):
+        if not all("memory" in steps[number] for steps in told):
+            step.pop("memory", None)
+    return merged
+
+
+def _merged(steps: Sequence[Mapping[str, int]], highest: Sequence[str]) -> dict[str, int]:
+    """The sum of steps; of the names in `highest`, the highest number."""
     merged: dict[str, int] = {}
     for step in steps:
         for name, number in step.items():
             known = merged.get(name, 0)
-            merged[name] = max(known, number) if name in _SHARED else known + number
+            merged[name] = max(known, number) if name in highest else known + number
     return merged
 
 

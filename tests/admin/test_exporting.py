@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from django.test import AsyncClient, Client
 
+from mcp_sessions import conf
 from mcp_sessions.admin import exporting
 from mcp_sessions.inventory.documents import FIELDS
+from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import LIST, body, said, staff
 from tests.support.sessions import Opened, open_sessions
 
@@ -160,3 +163,25 @@ def test_a_search_that_means_more_than_is_listed_is_refused(exporter: Client) ->
         assert exporter.get(address, {"q": "agent-7"}).status_code == 200
     page = exporter.get(LIST, {"q": "agent"})
     assert said(page) == ["More clients or users match than are shown. Type more of the name."], "once"
+
+
+def test_an_export_with_the_oldest_first_misses_nothing_that_is_used_meanwhile(
+    exporter: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves to the end, where it may be again; with the newest first, it moves to what was read before."""
+    monkeypatch.setattr(exporting, "BATCH", 7)
+    opened = open_sessions([Opened(minutes_ago=10) for _ in range(30)])
+    oldest_first = exporter.get(f"{LIST}export/json/", {"o": "7"})
+    parts = iter(oldest_first.streaming_content)  # type: ignore[attr-defined]  # it streams
+    read = [next(parts), next(parts)]
+    limits = conf.endpoint("default").limits
+    for each in (opened[0], opened[15], opened[29]):
+        sync_store_for("default").run(
+            sessions.touch(
+                each.fingerprint, principal=each.principal, limits=limits, call="ping", initialized=True
+            )
+        )
+    rows = json.loads(b"".join([*read, *parts]))
+    found = [row["fingerprint"] for row in rows]
+    assert set(found) == {each.fingerprint for each in opened}
+    assert [each for each in found if found.count(each) > 1] == [opened[0].fingerprint] * 2

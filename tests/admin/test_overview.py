@@ -174,3 +174,19 @@ def test_every_eviction_counts_once(by_cache: Mapping[str, Sequence[Sequence[int
         for cache, some in by_cache.items()
     }
     assert figures_of(reads).evicted == evicted
+
+
+def test_the_memory_of_several_servers_is_added_up_where_all_have_told() -> None:
+    def read(*steps: Mapping[str, int]) -> Read:
+        return Read(HOUR, 0, steps, [])
+
+    shared = read({"memory": 10, "latency_us": 3}, {"memory": 10}, {"memory": 11})
+    figures = figures_of(
+        {
+            "default": [shared, shared],
+            "other": [read({"memory": 5, "latency_us": 9}, {}, {"memory": 6})],
+            "none of them a Redis": [read({}, {}, {})],
+        }
+    )
+    assert figures.measured("memory") == [15, None, 17]
+    assert figures.measured("latency_us") == [9, None, None]
