@@ -13,7 +13,7 @@ def is_cluster(alias: str) -> bool:
     cache: Mapping[str, Any] = settings.CACHES.get(alias, {})
     options = cache.get("OPTIONS") or {}
     factory = options.get("CONNECTION_FACTORY") or getattr(settings, "DJANGO_REDIS_CONNECTION_FACTORY", None)
-    if factory is not None and getattr(_imported(factory), "is_for_cluster", False):
+    if getattr(_imported(factory), "is_for_cluster", False):
         return True
     client = _imported(options.get("REDIS_CLIENT_CLASS"))
     return isinstance(client, type) and issubclass(client, RedisCluster)
