@@ -309,7 +309,7 @@ def test_only_the_page_of_the_admin_can_select_everything(operator: Client, acro
 def test_filters_that_match_nothing_end_nothing(operator: Client, filters: str) -> None:
     [session] = open_sessions([Opened()])
     page = operator.post(LIST + filters, action(session, select_across="1"))
-    assert "already gone" in body(page)
+    assert "There is nothing to end." in body(page)
     assert "Yes, I’m sure" not in body(page)
     response = operator.post(LIST + filters, confirmed(session, select_across="1"), follow=True)
     assert said(response)[0] == "Nothing was left to end."

@@ -147,7 +147,9 @@ def test_the_page_of_a_user_leads_to_what_the_user_has(admin_client: Client) -> 
     asked = body(admin_client.get(end))
     assert mine.fingerprint[:12] in asked
     assert other.fingerprint[:12] not in asked
-    assert "already gone" in body(admin_client.post(end, {"post": "yes", "reason": "gone"}, follow=True))
+    ended = body(admin_client.post(end, {"post": "yes", "reason": "gone"}, follow=True))
+    assert "There is nothing to end." in ended
+    assert "already gone" not in ended, "as if somebody else had done it"
     assert list(AuditEntry.objects.values_list("fingerprint", "reason")) == [(mine.fingerprint, "gone")]
 
 
