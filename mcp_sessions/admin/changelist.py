@@ -27,6 +27,8 @@ class RecordChangeList(ChangeList):
     #: The page that is shown, and for whom.
     page: LocatedPage
     request: HttpRequest
+    #: The query string of a record's page that leads back here.
+    _kept_filters: str
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
         found: dict[str, Any] = super().get_filters_params(params)
@@ -51,6 +53,8 @@ class RecordChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         after, before = (entry_of(request.GET.get(name)) for name in (AFTER, BEFORE))
+        # What Django would add to the address of each row looks that up in the site's URLs once more.
+        self._kept_filters, self.preserved_filters = self.preserved_filters, ""
         limit = self.list_per_page
         found = self.queryset.read_page(limit=limit, after=after, before=before)
         if before is not None and found.of.before is None and len(found.rows) < limit:
@@ -70,8 +74,9 @@ class RecordChangeList(ChangeList):
         self.multi_page = found.of.before is not None or found.of.after is not None
 
     def url_for_result(self, result: Model) -> str:
-        """The address of a record's page, which every site has that has this list."""
-        return str(common.page_of(self.model_admin, self.model, result.pk))
+        """The address of a record's page, which every site has that has this list, and the way back to this page."""
+        address = common.page_of(self.model_admin, self.model, result.pk)
+        return f"{address}?{self._kept_filters}" if self._kept_filters else str(address)
 
     @property
     def activity_column(self) -> int:

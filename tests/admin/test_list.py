@@ -9,6 +9,7 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.db import connection
+from django.http import QueryDict
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from redis.connection import Connection
@@ -142,6 +143,16 @@ def test_pages_keep_the_filters_the_search_and_the_order(viewer: Client) -> None
     assert "60 sessions of 60 sessions." in body(second)
     assert "client=coder" in second.context["cl"].other_order[0]
     assert "q=cod" in second.context["cl"].previous_page
+
+
+def test_a_record_leads_back_to_the_page_of_the_list(viewer: Client) -> None:
+    [session] = open_sessions([Opened(client="coder & friends")])
+    assert f'href="{detail(session)}"' in body(viewer.get(LIST))
+    narrowed = {"client": "coder & friends", "user": "anonymous"}
+    page = body(viewer.get(LIST, narrowed))
+    [query] = re.findall(rf'href="{re.escape(detail(session))}\?([^"]+)"', page)
+    filters = QueryDict(query)["_changelist_filters"]
+    assert QueryDict(filters).dict() == narrowed
 
 
 def test_what_ends_while_somebody_pages_is_neither_shown_nor_counted(viewer: Client) -> None:
