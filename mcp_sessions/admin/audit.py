@@ -214,11 +214,28 @@ class AuditEntryAdmin(_ReadOnly):
 class EndingJobAdmin(_ReadOnly):
     """Viewing needs `view_endingjob`, or what ending records needs; resuming and stopping a job need the latter."""
 
-    list_display = ("__str__", "created", "shown_state", "described", "ended", "expected", "by", "reason")
+    list_display = (
+        "__str__",
+        "created",
+        "shown_state",
+        "described",
+        "shown_ended",
+        "shown_expected",
+        "by",
+        "reason",
+    )
 
     @admin.display(description=gettext_lazy("state"))
     def shown_state(self, obj: EndingJob) -> str:
         return obj.state_word
+
+    @admin.display(description=gettext_lazy("ended"), ordering="ended")
+    def shown_ended(self, obj: EndingJob) -> str:
+        return number(obj.ended)
+
+    @admin.display(description=gettext_lazy("expected"), ordering="expected")
+    def shown_expected(self, obj: EndingJob) -> str:
+        return number(obj.expected)
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[EndingJob]":
         found: QuerySet[EndingJob] = super().get_queryset(request)

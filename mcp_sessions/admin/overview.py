@@ -73,13 +73,15 @@ def view(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest) -> TemplateR
             "more_tools": len(figures.tools) - MOST_TOOLS,
             "tools_since": figures.tools_since,
             "ended": [
-                (_REASONS.get(reason, reason), ended)
+                (_REASONS.get(reason, reason), number(ended))
                 for reason, ended in figures.by_label("sessions_ended").items()
             ],
-            "refusals": figures.by_label("refusals"),
+            "refusals": [
+                (status, number(refused)) for status, refused in figures.by_label("refusals").items()
+            ],
             "limited": [
-                (name, number, figures.most_per_minute("limited", name))
-                for name, number in figures.by_label("limited").items()
+                (name, number(refused), _number(figures.most_per_minute("limited", name)))
+                for name, refused in figures.by_label("limited").items()
             ],
         }
     return TemplateResponse(request, "admin/mcp_sessions/mcpsession/overview.html", context)
@@ -167,10 +169,10 @@ def _tiles(shown: Overview) -> Sequence[tuple[str, str, str]]:
 def _row(tool: ToolFigures) -> dict[str, Any]:
     return {
         "name": printable(tool.name, 60),
-        "calls": tool.calls,
-        "failed": tool.failed,
+        "calls": number(tool.calls),
+        "failed": number(tool.failed),
         "percent": tool.failed_percent,
-        "cancelled": tool.cancelled,
+        "cancelled": number(tool.cancelled),
         "p50": _duration(tool.p50),
         "p95": _duration(tool.p95),
     }

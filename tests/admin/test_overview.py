@@ -72,9 +72,9 @@ def test_it_shows_what_was_counted_and_names_what_is_wrong(viewer: Client) -> No
             "sessions_opened": 2,
             "requests:ok": 101,
             "requests:tool error": 7,
-            "sessions_ended:idle": 3,
-            "refusals:404": 4,
-            "limited:requests per principal": 12,
+            "sessions_ended:idle": 3_456,
+            "refusals:404": 4_567,
+            "limited:requests per principal": 1_200,
             "limited:tool add per address": 3,
             "limited:MAX_SESSIONS": 2,
         },
@@ -84,11 +84,11 @@ def test_it_shows_what_was_counted_and_names_what_is_wrong(viewer: Client) -> No
     assert "Set appendonly to yes." in page, "the Redis of the tests keeps nothing"
     assert re.search(r"add</th><td>100</td><td>0</td><td>0</td><td>1\d ms</td><td>25 ms</td>", page), page
     assert "fetch</th><td>8</td><td>7 (87.5 %)</td>" in page
-    assert "idle</th><td>3</td>" in page
-    assert "404</th><td>4</td>" in page
-    assert "requests per principal<br><small>up to 12 a minute</small></th><td>12</td>" in page
+    assert "idle</th><td>3,456</td>" in page
+    assert "404</th><td>4,567</td>" in page
+    assert "requests per principal<br><small>up to 1,200 a minute</small></th><td>1,200</td>" in page
     assert "MAX_SESSIONS<br><small>up to 2 a minute</small></th><td>2</td>" in page
-    said = "Refused by limits in the last hour: requests per principal 12 (up to 12 a minute), "
+    said = "Refused by limits in the last hour: requests per principal 1,200 (up to 1,200 a minute), "
     assert said + "tool add per address 3 (up to 3 a minute)." in page
     assert "MAX_SESSIONS 2" not in page, "that is a finding of its own"
     assert re.search(r"<dt>Open sessions</dt><dd>2</dd>", page)

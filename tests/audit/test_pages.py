@@ -193,5 +193,7 @@ def test_numbers_for_browsers_and_shells_are_no_numbers_for_people(
     assert 'max="23456" value="1234"' in page
     assert 'id="mcp-ended">1,234</strong> of <span id="mcp-expected">23,456</span>' in page
     assert "jobs resume 12345</code>" in page
+    listed = body(operator.get(JOBS))
+    assert (listed.count(">1,234<"), listed.count(">23,456<")) == (1, 1)
     [entries] = re.findall(r'href="(/admin/[^"]*\?job=[^"]*)"', page)
     assert operator.get(entries).status_code == 200, "not the error of a number that cannot be read"
