@@ -14,11 +14,12 @@ from mcp_sessions.jobs.driving import begin, drive
 from mcp_sessions.jobs.selection import snapshot
 from mcp_sessions.store.calls.queries import Query
 
-#: Of which endpoint, and how many are ended together.
+#: Of which endpoint, and how many are ended together, how many times.
 ALIAS: Final = "shop"
 COUNT: Final = 5_000
+ROUNDS: Final = 4
 #: For how many seconds a job is driven.
-SECONDS: Final = 5.0
+SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,33 +39,41 @@ def measure(redis: Redis) -> Iterator[Ended]:
     log = logging.getLogger("mcp_sessions")
     log.addHandler(logging.NullHandler())
     log.propagate = False
-    yield _measured("`end_sessions`", redis, _without_audit)
-    yield _measured("a job, with its audit", redis, _as_job)
+    yield _measured("`end_sessions`", redis, _some_sessions)
+    yield _measured("a job, with its audit", redis, _a_job)
 
 
-def _without_audit() -> int:
+def _some_sessions() -> Callable[[], int]:
+    """What ends some that are found before it is called."""
     found = SessionQuery(aliases=(ALIAS,)).page(limit=COUNT)
-    return len(end_sessions(ALIAS, [row.session.fingerprint for row in found.rows], by="benchmark"))
+    fingerprints = [row.session.fingerprint for row in found.rows]
+    return lambda: len(end_sessions(ALIAS, fingerprints, by="benchmark"))
 
 
-def _as_job() -> int:
+def _a_job() -> Callable[[], int]:
     selected = SessionQuery(aliases=(ALIAS,), kinds=("session",), filters=Query(client="claude-code"))
-    return drive(begin(snapshot(selected), by="benchmark"), seconds=SECONDS).ended
+    job = begin(snapshot(selected), by="benchmark")
+    return lambda: drive(job, seconds=SECONDS).ended
 
 
-def _measured(name: str, redis: Redis, end: Callable[[], int]) -> Ended:
-    redis.config_resetstat()
-    start = time.perf_counter()
-    number = end()
-    seconds = time.perf_counter() - start
-    stats: Any = redis.info("latencystats")
-    found = stats["latency_percentiles_usec_evalsha"]
+def _measured(name: str, redis: Redis, find: Callable[[], Callable[[], int]]) -> Ended:
+    """The fastest round counts, and the slowest commands."""
+    rates, percentiles = [], []
+    for _ in range(ROUNDS):
+        end = find()
+        redis.config_resetstat()
+        start = time.perf_counter()
+        number = end()
+        rates.append(number / (time.perf_counter() - start))
+        stats: Any = redis.info("latencystats")
+        percentiles.append(stats["latency_percentiles_usec_evalsha"])
+    slowest = {name: max(each[name] for each in percentiles) / 1000 for name in ("p50", "p99", "p99.9")}
     return Ended(
         name=name,
-        per_second=number / seconds,
-        p50_ms=found["p50"] / 1000,
-        p99_ms=found["p99"] / 1000,
-        p999_ms=found["p99.9"] / 1000,
+        per_second=max(rates),
+        p50_ms=slowest["p50"],
+        p99_ms=slowest["p99"],
+        p999_ms=slowest["p99.9"],
     )
 
 
