@@ -73,9 +73,9 @@ def test_a_hundred_sessions_cost_a_handful_of_round_trips(round_trips: list[int]
     ended = end_sessions("default", [session.fingerprint for session in sessions])
 
     assert ended == {session.fingerprint for session in sessions}
-    # The intention; the ends, eight at a time; the indexes, ten at a time; the nodes; a notification for each; that
+    # The intention; the ends, six at a time; the indexes, ten at a time; the nodes; a notification for each; that
     # it is done, and how many they were.
-    assert round_trips == [1, 13, 10, 1, 2, 2]
+    assert round_trips == [1, 17, 10, 1, 2, 2]
     assert not any(alive(session) for session in sessions)
     assert alive(kept)
     limits = conf.endpoint("default").limits
