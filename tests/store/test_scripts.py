@@ -1,10 +1,14 @@
 """The Lua files: each says why it is one act, what it takes and what it returns; the clock comes first."""
 
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import mcp_sessions.store
+from mcp_sessions.store import calls
+from mcp_sessions.store.call import Script
 
 FILES = sorted((Path(mcp_sessions.store.__file__).parent / "lua").glob("[a-z]*.lua"))
 
@@ -20,3 +24,26 @@ def test_every_script_says_why_what_it_takes_and_what_it_returns(file: Path) -> 
     assert any("Returns:" in line for line in header)
     assert len(text.splitlines()) <= 50
     assert "EXPIRE GT" not in text.upper()
+
+
+#: A second run would do it twice, or give another answer than the first, whose reply was lost.
+ONCE = {
+    "create": "it finds the session that it has made",
+    "request_answer": "it finds the answer that it has given",
+    "spend": "it spends again",
+    "state_append": "it appends again",
+    "state_delete": "it finds nothing to delete",
+    "state_incr": "it adds again",
+    "recent_note": "it notes again",
+}
+
+
+def test_what_may_run_twice_is_sent_again_when_a_connection_breaks() -> None:
+    modules = [
+        import_module(f"{calls.__name__}.{each.name}") for each in pkgutil.iter_modules(calls.__path__)
+    ]
+    scripts = {
+        each.name: each for module in modules for each in vars(module).values() if isinstance(each, Script)
+    }
+    assert set(scripts) == {file.stem for file in FILES}
+    assert {name for name, script in scripts.items() if not script.repeatable} == set(ONCE)
