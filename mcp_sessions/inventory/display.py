@@ -29,13 +29,13 @@ STATE_NAMES: Final = 100
 JSON_CHARS: Final = 10_000
 _SIZE_ROW: Final = '<tr><th scope="row">{}</th><td>{}</td></tr>'
 _STATE_ROW: Final = '<tr><th scope="row">{}</th><td>{}</td><td><code>{}</code></td></tr>'
-#: The units of durations, and their seconds.
-_UNITS: Final = (
-    (gettext_lazy("%(number)s d"), 86400),
-    (gettext_lazy("%(number)s h"), 3600),
-    (gettext_lazy("%(number)s min"), 60),
-    (gettext_lazy("%(number)s s"), 1),
-)
+#: The units of durations by their seconds, the largest first.
+_UNITS: Final = {
+    86400: gettext_lazy("%(number)s d"),
+    3600: gettext_lazy("%(number)s h"),
+    60: gettext_lazy("%(number)s min"),
+    1: gettext_lazy("%(number)s s"),
+}
 
 
 def printable(text: str, limit: int) -> str:
@@ -72,7 +72,7 @@ def now_like(moment: datetime) -> datetime:
 
 def ago(moment: datetime) -> str:
     """How long ago that was: "12 s ago", "4 min ago", "3 h ago", "2 d ago"."""
-    return _("%(duration)s ago") % {"duration": duration(now_like(moment) - moment)}
+    return _words(*_rounded(now_like(moment) - moment), get_language(), is_past=True)
 
 
 def lasting(since: datetime) -> str:
@@ -88,9 +88,21 @@ def remaining(moment: datetime) -> str:
 
 def duration(delta: timedelta) -> str:
     """How long, in the largest unit that fits, rounded down."""
+    return _words(*_rounded(delta), get_language(), is_past=False)
+
+
+def _rounded(delta: timedelta) -> tuple[int, int]:
+    """How many of which unit, by its seconds."""
     seconds = max(0, int(delta.total_seconds()))
-    unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
-    return str(unit) % {"number": seconds // size}
+    size = next((size for size in _UNITS if seconds >= size), 1)
+    return seconds // size, size
+
+
+@lru_cache(maxsize=1024)
+def _words(number: int, size: int, language: str | None, *, is_past: bool) -> str:
+    """In the language, which is the current one. Of the rows of a list, many have the same."""
+    words = str(_UNITS[size]) % {"number": number}
+    return _("%(duration)s ago") % {"duration": words} if is_past else words
 
 
 def timed(words: str, moment: datetime, *, note: str = "") -> SafeString:
