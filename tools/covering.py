@@ -22,7 +22,7 @@ class Covering:
             data, report = Path(folder, "coverage"), Path(folder, "report.xml")
             command = [sys.executable, "-m", "pytest", "-q", "-n", "2", f"--cov={app}", "--cov-context=test"]
             command += ["--cov-report=", f"--junitxml={report}", *tests]
-            environment = os.environ | {"COVERAGE_FILE": str(data), "PYTHONDONTWRITEBYTECODE": "1"}
+            environment = os.environ | {"COVERAGE_FILE": str(data)}
             subprocess.run(command, cwd=root, env=environment, stdout=subprocess.DEVNULL, check=False)
             self._seconds = {
                 f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": float(

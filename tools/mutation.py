@@ -3,7 +3,8 @@
 cosmic-ray makes the changes to Python, universalmutator those to Lua, in a copy of the committed files, and only those
 count that still compile. Of each part of the code the tests of that part run, first those that run the changed line,
 then those that name its module, until the first one fails; it counts if it fails again on its own, and passes without
-the change. It prints each change as it is tried, the test that noticed it, and at the end those that survived.
+the change. It prints each change as it is tried, the test that noticed it, and at the end those that survived. With
+`--fast`, the rest of the part's tests do not run: what survives is a suspicion then.
 
     .venv/bin/python tools/mutation.py --part lua --count 40 --seed 7
 """
@@ -12,11 +13,14 @@ import argparse
 import ast
 import contextlib
 import difflib
+import importlib
 import io
+import itertools
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,15 +42,23 @@ from universalmutator.mutator import mutants_regexp
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 APP: Final = "mcp_sessions"
+#: What most tests import: loaded once, for the processes that are forked to run a few of them.
+LOADED: Final = (
+    "channels.testing",
+    "daphne.server",
+    "django.contrib.admin",
+    "django.test",
+    "hypothesis",
+    "mcp.client.streamable_http",
+    "mcp.server.lowlevel.server",
+    "redis.asyncio",
+)
 #: Operators of cosmic-ray that have to be told which variables to replace.
 NEEDS_VARIABLES: Final = ("core/VariableReplacer", "core/VariableInserter")
 #: Seconds for the tests of one change; one that hangs is noticed.
 LIMIT: Final = 2400
 #: Seconds for one test; pyproject.toml has a limit for machines that are slower.
 TEST_LIMIT: Final = 120
-#: So many files of tests, or fast tests, are through before a second process would be of use.
-FEW: Final = 4
-FEW_TESTS: Final = 30
 #: Of the tests that run a line, so many of the fastest are tried first.
 FASTEST: Final = 120
 NO_END: Final = f"no end within {LIMIT} s"
@@ -214,7 +226,13 @@ def _in_python_means(text: str) -> str | None:
 
 
 def noticed_by(
-    copy: Path, change: Change, tests: Sequence[str], ran: Covering | None, sound: dict[str, bool]
+    copy: Path,
+    change: Change,
+    tests: Sequence[str],
+    ran: Covering | None,
+    sound: dict[str, bool],
+    *,
+    fast: bool,
 ) -> str | None:
     """The test that notices a change, or how it ended otherwise; None if no test does.
 
@@ -224,9 +242,9 @@ def noticed_by(
     spared = {test for test, passes in sound.items() if not passes}
     fastest = ran.of(change.path, change.before, change.line)[:FASTEST] if ran else []
     for chosen, processes in (
-        (fastest, 2 if len(fastest) > FEW_TESTS else 0),
-        (near, 2 if len(near) > FEW else 0),
-        ([*tests, *(f"--ignore={file}" for file in near)], 2),
+        (fastest, 0),
+        (near, 0),
+        ([] if fast else [*tests, *(f"--ignore={file}" for file in near)], 2),
     ):
         while chosen and (failed := _failing(copy, change, chosen, spared, processes=processes)):
             if failed in WITHOUT_A_TEST:
@@ -267,35 +285,67 @@ def _failing(
     copy: Path, change: Change | None, chosen: Sequence[str], spared: Collection[str] = (), *, processes: int
 ) -> str | None:
     """The first test that fails with a change, or one of `WITHOUT_A_TEST`. The copy is as before afterwards."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-n",
-        str(processes),
-        f"--timeout={TEST_LIMIT}",
-        "--timeout-method=thread",  # an endless loop may catch what a signal raises
-        *chosen,
-    ]
-    command += [f"--deselect={each}" for each in sorted(spared)]
-    # Cached bytecode is told apart by seconds and sizes, which a change may keep.
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    arguments = ["-q", "-x", "-n", str(processes), f"--timeout={TEST_LIMIT}"]
+    arguments += ["--timeout-method=thread"]  # an endless loop may catch what a signal raises
+    arguments += [*chosen, *(f"--deselect={each}" for each in sorted(spared))]
     with contextlib.ExitStack() as undoing:
         if change is not None:
-            undoing.callback((copy / change.path).write_text, change.before, encoding="utf-8")
-            (copy / change.path).write_text(change.after, encoding="utf-8")
-        try:
-            done = subprocess.run(
-                command, cwd=copy, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return NO_END
-    if done.returncode in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            undoing.callback(_write, copy / change.path, change.before)
+            _write(copy / change.path, change.after)
+        code, printed = (_in_a_fork if processes == 0 else _in_processes)(copy, arguments)
+    if code is None:
+        return NO_END
+    if code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - |$)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - |$)", printed, re.MULTILINE)
     return failed.group(1) if failed else NO_START
+
+
+#: Cached bytecode is told apart by sizes and seconds: no two changes have the same.
+_SECONDS: Final = itertools.count(1_000_000_000)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, (time.time(), next(_SECONDS)))
+
+
+def _in_processes(copy: Path, arguments: Sequence[str]) -> tuple[int | None, str]:
+    """The exit code, None if there is no end to it, and what was printed."""
+    command = [sys.executable, "-m", "pytest", *arguments]
+    try:
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=LIMIT, check=False)
+    except subprocess.TimeoutExpired:
+        return None, ""
+    return done.returncode, done.stdout
+
+
+def _in_a_fork(copy: Path, arguments: Sequence[str]) -> tuple[int | None, str]:
+    """As `_in_processes`, in a process that has `LOADED` already."""
+    with tempfile.TemporaryFile() as output:
+        if (pid := os.fork()) == 0:
+            code = 1
+            try:
+                os.setsid()
+                os.chdir(copy)
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                sys.path.insert(0, str(copy))
+                code = pytest.main([*arguments, "-W", "ignore::pytest.PytestAssertRewriteWarning"])
+                sys.stdout.flush()
+            finally:
+                os._exit(code)
+        until = time.monotonic() + LIMIT
+        while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > until:
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return None, ""
+            time.sleep(0.02)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # what tests started and could not stop
+        output.seek(0)
+        return os.waitstatus_to_exitcode(ended[1]), output.read().decode(errors="replace")
 
 
 @contextlib.contextmanager
@@ -313,7 +363,7 @@ def a_copy() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(name: str, count: int, randomly: random.Random) -> bool:
+def measure(name: str, count: int, randomly: random.Random, *, fast: bool) -> bool:
     """Try some changes of a part and print what survived; whether 95 % were noticed."""
     part = PARTS[name]
     paths = sorted({path.relative_to(ROOT) for glob in part.files for path in (ROOT / APP).glob(glob)})
@@ -327,7 +377,7 @@ def measure(name: str, count: int, randomly: random.Random) -> bool:
         ran = Covering(copy, APP, part.tests) if in_python else None
         for number, change in enumerate(chosen, 1):
             began = time.monotonic()
-            test = noticed_by(copy, change, part.tests, ran, sound)
+            test = noticed_by(copy, change, part.tests, ran, sound, fast=fast)
             print(
                 f"{name} {number}/{len(chosen)} {'noticed' if test else 'SURVIVED'} "
                 f"in {time.monotonic() - began:.0f} s: {change}" + (f"\n    by {test}" if test else ""),
@@ -352,11 +402,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seed", type=int, default=0, help="for the same choice again (default: another each time)"
     )
+    parser.add_argument("--fast", action="store_true", help="only the tests that are near a change")
     arguments = parser.parse_args(argv)
+    for each in LOADED:
+        importlib.import_module(each)
     seed = arguments.seed or random.SystemRandom().randrange(1, 2**31)
     print(f"Seed {seed}.")
     randomly = random.Random(seed)  # noqa: S311 - which places are changed is no secret
-    enough = [measure(name, arguments.count, randomly) for name in arguments.part or PARTS]
+    enough = [
+        measure(name, arguments.count, randomly, fast=arguments.fast) for name in arguments.part or PARTS
+    ]
     return 0 if all(enough) else 1
 
 
