@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_PARAMS
@@ -296,7 +296,7 @@ class Exchange:
         tools = await self.context.store.run(change)
         if tools is None:
             raise SessionGone("the session is gone")
-        self.session = replace(self.session, tools=tools)
+        self.session = self.session._replace(tools=tools)
         channel = StandaloneChannel(self.context, self.client_requests, self.session)
         await channel.notify("notifications/tools/list_changed", None)
         return tools
@@ -305,7 +305,7 @@ class Exchange:
         """A revived session is an ordinary one from now on, for this request at once."""
         if not await self.context.store.run(revival.settle(self.session.fingerprint)):
             raise SessionGone("the session is gone")
-        self.session = replace(self.session, revived=False)
+        self.session = self.session._replace(revived=False)
 
 
 async def _remember_log_level(exchange: Exchange, params: Mapping[str, Any]) -> None:

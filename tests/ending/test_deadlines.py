@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -135,9 +134,9 @@ async def test_a_session_that_its_client_ended_is_not_ended_again(signals: list[
 async def test_the_deadline_that_the_store_gave_last_counts(signals: list[Any]) -> None:
     session = await opened()
     node = Serving(session.fingerprint)
-    node.deadlines.watch(replace(session, last_activity_ms=session.deadline_ms - 300_000))
+    node.deadlines.watch(session._replace(last_activity_ms=session.deadline_ms - 300_000))
     node.deadlines.watch(session)
-    node.deadlines.watch(replace(session, last_activity_ms=session.deadline_ms - 300_000))
+    node.deadlines.watch(session._replace(last_activity_ms=session.deadline_ms - 300_000))
 
     await node.end_of(session)
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,7 +101,7 @@ def test_sessions_that_are_in_use_are_met_by_later_pages() -> None:
     for each in used:
         session = store.run(sessions.touch(each.fingerprint, principal=each.principal, limits=limits))
         assert session is not None
-        ahead = replace(session, last_activity_ms=session.last_activity_ms + 3_600_000)
+        ahead = session._replace(last_activity_ms=session.last_activity_ms + 3_600_000)
         store.run_all(indexes.update(ahead, limits=limits))
     others = open_sessions([Opened() for _ in range(6)])
     job = driving.drive(begun(EVERY))

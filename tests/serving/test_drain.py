@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -133,7 +132,7 @@ async def test_a_stream_that_is_being_opened_when_the_drain_begins_does_not_stay
     async def touch(*about: Any, **more: Any) -> Any:
         session: Any = await touching(*about, **more)
         await drain()
-        return replace(session, is_stored=False)
+        return session._replace(is_stored=False)
 
     taking_over, touching = OpenStreams.take_over, lookup.touch
     with endpoint(SERVER="tests.serving.test_drain.server"):

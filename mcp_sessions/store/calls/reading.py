@@ -132,7 +132,7 @@ def parse_session(fingerprint: str, reply: Any) -> Session | None:
         created_ms = int(created)
         # Not always `parse_handshake`, which does the same: this is on the path of every request.
         parse = kept_handshake if len(handshake) <= KEPT_HANDSHAKE_CHARS else parse_handshake
-        level, tools = parse_features(reply[2]) if len(reply) > 2 else (None, _NO_TOOLS)
+        level, tools = parse_features(reply[2]) if len(reply) > 2 and reply[2] else (None, _NO_TOOLS)
         return Session(
             fingerprint=fingerprint,
             handshake=parse(handshake),
