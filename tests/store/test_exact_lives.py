@@ -3,7 +3,7 @@
 import pytest
 
 from mcp_sessions.conf.rates import limits_of
-from mcp_sessions.counting import Counts
+from mcp_sessions.counting import TOOL_NUMBERS, Counts
 from mcp_sessions.store import keys
 from mcp_sessions.store.calls import (
     counts,
@@ -137,7 +137,7 @@ async def test_what_a_session_says_and_asks_lives_for_its_own_time(harness: Harn
         requests.register(fingerprint, "q", node="a", kept_ms=50 * SECOND),
         subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=3),
     ):
-        await harness.store.run(work)  # type: ignore[arg-type]
+        await harness.store.run(work)
 
     logs = {f"{of}:{name}": ttl for of in ("stream", "stream-info") for name in (EXCHANGE, STANDALONE)}
     others = {"published": MINUTE, "finished": ttl - 1, "request:q": 50 * SECOND, "resources": DAY - SECOND}
@@ -164,7 +164,7 @@ async def test_nothing_of_a_session_outlives_its_deadline(harness: Harness) -> N
         requests.register(fingerprint, "q", node="a", kept_ms=MINUTE),
         subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=3),
     ):
-        await harness.store.run(work)  # type: ignore[arg-type]
+        await harness.store.run(work)
     left = {part: ms for part, ms in lives(harness).items() if not part.startswith("index:")}
     assert (left.pop("session"), left.pop("clients")) == (30 * SECOND + RECORD, 30 * SECOND)
     assert len(left) == 8
@@ -223,7 +223,7 @@ async def test_each_step_of_the_counts_lives_two_steps_longer_than_its_span(harn
     await harness.store.run(counts.set_numbers({"open": 1}, now_ms=harness.clock()))
     assert {part.split(":")[1]: ms for part, ms in lives(harness, "counts:").items()} == numbers
 
-    some = Counts({"seen": 1}, {"add": [1] * counts.TOOL_NUMBERS})
+    some = Counts({"seen": 1}, {"add": [1] * TOOL_NUMBERS})
     await harness.store.run(counts.add(some, by="p", batch="1", now_ms=harness.clock()))
     assert {part.split(":")[1]: ms for part, ms in lives(harness, "counts:").items()} == numbers
     assert {part.split(":")[1]: ms for part, ms in lives(harness, "tool-counts:").items()} == tools
