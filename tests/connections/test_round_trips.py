@@ -153,9 +153,9 @@ def test_the_error_of_a_caller_says_what_went_wrong_in_so_many_words() -> None:
 
 
 def test_an_error_in_the_place_of_a_reply_holds_no_frames() -> None:
-    try:
+    with pytest.raises(RedisConnectionError) as raised:
         raise RedisConnectionError("x")
-    except RedisConnectionError as error:
-        made = NoReply(error, sent=True)
+    assert raised.value.__traceback__ is not None
+    made = NoReply(raised.value, sent=True)
     assert made.cause.__traceback__ is None
     assert (str(made), made.sent) == ("x", True)
