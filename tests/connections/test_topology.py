@@ -88,8 +88,8 @@ async def test_a_slot_is_served_by_the_first_node_of_its_range_and_all_of_a_rang
 
 
 async def test_a_node_without_a_host_means_its_own_and_addresses_are_mapped() -> None:
-    node = Node(1, (0, LAST, ("", 7)))
-    node.ranges[0][2][0] = b""
+    node = Node(1)
+    node.ranges = [[0, LAST, [b"", 7, ID]]]
     nodes = Nodes({ONE: node, TWO: Broken()}, remap=lambda address: (address[0] + "!", address[1] + 1))
     await nodes.refresh()
     assert nodes.slots[0] == ("one!", 8)

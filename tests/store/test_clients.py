@@ -253,7 +253,7 @@ def test_the_cluster_client_of_threads_knows_every_node_that_is_named(settings: 
         mock.patch.object(ClusterConnectionFactory, "_clients", {}),
         mock.patch.object(SyncRedisCluster, "from_url", side_effect=mock.Mock) as made,
     ):
-        client = factory.connect(urls[0])
+        client: Any = factory.connect(urls[0])
         assert factory.connect(urls[0]) is client
         factory.connect("redis://unnamed:3")
         factory.disconnect(client)

@@ -23,7 +23,7 @@ class HalfAway(SyncEmbeddedStore):
 
     def _replies(self, jobs: Sequence[Job]) -> list[Any]:
         lost = NoReply(RedisConnectionError("away"), sent=False)
-        replies = []
+        replies: list[Any] = []
         for job in jobs:
             replies += [lost] if self.away in job[1][0] else super()._replies([job])
         return replies

@@ -1,5 +1,6 @@
 """What servers say of themselves, as operators see it: with fields that are missing, refused, or of another kind."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -57,7 +58,7 @@ def client() -> Iterator[Client]:
     with (
         mock.patch.object(servers, "redis_cache"),
         mock.patch.object(servers, "sync_client", return_value=made),
-        mock.patch.object(servers.time, "perf_counter", side_effect=(5.0, 5.25)),
+        mock.patch.object(time, "perf_counter", side_effect=(5.0, 5.25)),
     ):
         yield made
 
@@ -123,7 +124,7 @@ def test_settings_that_come_as_bytes_are_read(client: Client) -> None:
 
 
 def test_no_replica_is_missing_on_a_replica_or_if_there_are_more_than_it_takes(client: Client) -> None:
-    with mock.patch.object(servers.time, "perf_counter", return_value=0.0):
+    with mock.patch.object(time, "perf_counter", return_value=0.0):
         replica = facts(client, info=INFO | {"role": "slave"})
         assert (replica.is_replica, replica.missing_replicas) == (True, 0)
         assert facts(client, info=INFO | {"min_slaves_good_slaves": 4}).missing_replicas == 0
