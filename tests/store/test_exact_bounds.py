@@ -21,13 +21,14 @@ from mcp_sessions.store.calls import (
     streams,
     validity,
 )
-from mcp_sessions.store.calls.endings import OVERDUE_MS, Ending
+from mcp_sessions.store.calls.endings import AtWork, Ending
 from mcp_sessions.store.drivers.embedded import SyncEmbeddedStore
 from mcp_sessions.store.keys import Keys
 from tests.store.harness import (
     DAY,
     HOUR,
     MINUTE,
+    SECOND,
     START,
     Harness,
     a_fingerprint,
@@ -104,11 +105,21 @@ async def test_an_ending_is_taken_over_after_its_time_also_if_the_clock_was_set_
 ) -> None:
     ending = Ending(token="one", fingerprints=[], reason="idle", by="")
     await harness.store.run(endings.begin(ending))
-    harness.advance(OVERDUE_MS - 1)
+    harness.advance(15 * SECOND - 1)
     assert await harness.store.run(endings.overdue()) == []
-    harness.clock.advance(1 - 2 * OVERDUE_MS)
+    harness.clock.advance(1 - 30 * SECOND)
     assert await harness.store.run(endings.overdue()) == [ending]
     assert await harness.store.run(endings.overdue()) == []
+
+
+def test_whoever_works_on_an_ending_says_so_every_four_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = Ending(token="one", fingerprints=["a"], reason="idle", by="ann")
+    moments = iter((100.0, 103.9, 104.0, 104.1, 107.9, 108.0))
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+    work = AtWork(ending)
+    said = [work.say() for _ in range(5)]
+    assert [len(calls) for calls in said] == [0, 1, 0, 0, 1]
+    assert said[1][0].arguments == endings.begin(ending).arguments
 
 
 async def test_a_log_may_be_as_large_as_its_bound(harness: Harness) -> None:
