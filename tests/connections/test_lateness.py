@@ -1,4 +1,4 @@
-"""How long calls wait in a pipeline, when that makes it doubt the server, and what follows: on a server that is played."""
+"""How long calls wait in a pipeline, and when that makes it doubt the server: on a server that a test plays."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
