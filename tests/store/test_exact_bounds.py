@@ -9,12 +9,13 @@ import pytest
 from mcp_sessions.conf.rates import limits_of
 from mcp_sessions.counting import Counts
 from mcp_sessions.engine import Engine
-from mcp_sessions.errors import StateTooLarge
+from mcp_sessions.errors import StateTooLarge, TooManySessions
 from mcp_sessions.store.calls import (
     counts,
     endings,
     indexes,
     nodes,
+    places,
     rates,
     sessions,
     state,
@@ -22,9 +23,11 @@ from mcp_sessions.store.calls import (
     validity,
 )
 from mcp_sessions.store.calls.endings import AtWork, Ending
+from mcp_sessions.store.calls.healing import Healing
 from mcp_sessions.store.drivers.embedded import SyncEmbeddedStore
 from mcp_sessions.store.keys import Keys
 from tests.store.harness import (
+    CLAUDE,
     DAY,
     HOUR,
     MINUTE,
@@ -180,6 +183,26 @@ async def test_a_new_session_clears_a_few_entries_of_its_indexes_that_can_belong
         await harness.open(active=False)
         left.append(redis(harness, "ZCARD", key))
     assert left == [17, 8, 4, 5]
+
+
+async def test_a_place_that_was_taken_a_moment_ago_is_not_that_of_a_lost_session(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record comes a moment later."""
+    harness.limit(max_sessions=1)
+    taken = a_fingerprint()
+    place = indexes.reserve(taken, principal="issuer|ann", handshake=CLAUDE, limits=harness.limits)
+    assert await harness.store.run(place) is None
+    for passed in (0, SECOND - 1, 1):
+        harness.advance(passed)
+        monkeypatch.setattr(places, "healing", Healing())
+        if passed == 1:
+            assert await harness.open()
+        else:
+            with pytest.raises(TooManySessions):
+                await harness.open()
+        left = redis(harness, "ZSCORE", harness.key("", "index:activity"), bytes.fromhex(taken))
+        assert (left is None) == (passed == 1)
 
 
 async def ends_at(harness: Harness, fingerprint: str) -> int:
