@@ -67,7 +67,6 @@ class Set(Hash):
         return self.hset(member, b"")
 
     sismember = Hash.hexists
-    scard = Hash.hlen
 
 
 class SortedSet(dict[bytes, float]):

@@ -30,8 +30,8 @@ COMMANDS = {
         HSET h f 9223372036854775808|HINCRBY h f 1|HSET h f -0|HINCRBY h f 1|HSET h f 0|HINCRBY h f -0
         HINCRBY new f -9223372036854775808|HGET new f|HSET h f 99999999999999999999999|HINCRBY h f 1""",
     "sets": """
-        SISMEMBER s a|SCARD s|EXISTS s|SADD s a|SADD s a|SADD s b|SCARD s|SISMEMBER s a|SISMEMBER s x
-        DEL s|SCARD s|EXISTS s""",
+        SISMEMBER s a|EXISTS s|SADD s a|SADD s a|SADD s b|SISMEMBER s a|SISMEMBER s x
+        DEL s|EXISTS s""",
     "sorted sets": """
         ZADD z 1 a|ZADD z 1 a|ZADD z 2 a|ZADD z 1 b|ZADD z 1 B|ZRANGE z 0 -1 WITHSCORES|ZADD z GT 1 a
         ZADD z GT 3 a|ZADD z GT 0 new|ZADD z GT 4 new|ZADD z 0 new|ZRANGE z 0 -1|ZADD z 1800000000000 t
@@ -55,7 +55,7 @@ COMMANDS = {
         XRANGE x 2-0 2-5 COUNT 9|XRANGE x 2-1 (7-0 COUNT 9|XREVRANGE x (7-0 (1-0 COUNT 9|XRANGE x 5-0 3-0 COUNT 9
         XADD x 7-0 d a|XADD x 3-0 d a|XDEL x 1-0|XDEL x 1-0|XDEL x 9-9|XLEN x|XRANGE x - + COUNT 9|XDEL x 2-5|XLEN x
         XADD x MAXLEN ~ 5 9-0 d a|XADD x MAXLEN 2 9-1 d a|XRANGE x - + COUNT 9|XADD x MAXLEN 1 10-0 d a
-        XRANGE x - + COUNT 9|XADD x MAXLEN ~ 5 10-0 d a|DEL x|EXISTS x|XLEN x""",
+        XRANGE x - + COUNT 9|XADD x MAXLEN ~ 5 10-0 d a|DEL x|EXISTS x|XLEN x|XADD x 0-1 d a|XADD x 0-1 d b""",
 }  # fmt: skip
 
 
@@ -74,7 +74,7 @@ OF_OTHER_TYPES = {
 }
 EVERY_COMMAND = """
     GET k|HGET k f|HMGET k f|HGETALL k|HDEL k f|HEXISTS k f|HLEN k|HSET k f v|HSETNX k f v|HINCRBY k f 1
-    SADD k m|SISMEMBER k m|SCARD k|ZADD k 1 m|ZREM k m|ZSCORE k m|ZCARD k|ZCOUNT k 0 1|ZRANGE k 0 1
+    SADD k m|SISMEMBER k m|ZADD k 1 m|ZREM k m|ZSCORE k m|ZCARD k|ZCOUNT k 0 1|ZRANGE k 0 1
     ZRANGEBYSCORE k 0 1|ZREMRANGEBYRANK k 0 1|ZREMRANGEBYSCORE k 0 1|XADD k 5-0 d a|XLEN k
     XDEL k 0-5|XRANGE k - + COUNT 1|XREVRANGE k + - COUNT 1|PTTL k|EXISTS k|PEXPIRE k 100000|SET k v KEEPTTL|GET k
     DEL k"""
@@ -212,7 +212,7 @@ def _random_command(chance: random.Random) -> list[Any]:
         "h": [["HSET", name, number], ["HSET", name, "x", "a", "1.5"], ["HINCRBY", name, number],
               ["HINCRBY", name, chance.randint(-9, 9)], ["HDEL", name, "a"], ["HGET", name], ["HMGET", name, "a", "b"],
               ["HGETALL"], ["HLEN"], ["HEXISTS", name], ["HSETNX", name, rank]],
-        "s": [["SADD", name], ["SISMEMBER", name], ["SCARD"]],
+        "s": [["SADD", name], ["SISMEMBER", name]],
         "z": [["ZADD", score, name], ["ZADD", "GT", score, name], ["ZREM", name, "a"], ["ZSCORE", name], ["ZCARD"],
               ["ZCOUNT", low, high], ["ZRANGE", rank, rank + 2], ["ZRANGE", rank, -1, "WITHSCORES"],
               ["ZRANGEBYSCORE", low, high], ["ZRANGEBYSCORE", low, high, "LIMIT", 0, 2],

@@ -48,9 +48,9 @@ async def test_a_look_says_when_a_deadline_is_near(harness: Harness) -> None:
     fingerprint = await harness.open()
     harness.advance(DAY - 10 * SECOND)
     assert await look(harness, Held(fingerprint)) == [Found(DAY - 10 * SECOND)]
-    harness.advance(3 * SECOND)
-    assert await look(harness, Held(fingerprint)) == [Found(DAY - 7 * SECOND, 7 * SECOND)]
-    harness.advance(7 * SECOND)
+    harness.advance(1)
+    assert await look(harness, Held(fingerprint)) == [Found(DAY - 10 * SECOND + 1, 10 * SECOND - 1)]
+    harness.advance(10 * SECOND - 1)
     assert await look(harness, Held(fingerprint)) == [None]
 
 

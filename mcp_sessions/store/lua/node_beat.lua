@@ -2,7 +2,7 @@
 -- The inboxes of dead nodes go by their TTL.
 -- KEYS: 1 nodes, 2 what they tell, 3 the node's inbox.
 -- ARGV: 1 now or '', 2 node, 3 what it tells, 4 after how long a node is forgotten ms.
--- Returns: how many nodes were forgotten.
+-- Returns: nothing.
 local now, forget = clock(ARGV[1]), tonumber(ARGV[4])
 -- The clock was set back: who beat by the old one is as alive as who beats now, and dies as soon.
 local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', now), '+inf')
@@ -16,4 +16,3 @@ end
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, forget) end
-return #dead

@@ -2,11 +2,10 @@
 -- that is about to refuse it. Atomic so that it cannot be refused in between.
 -- KEYS: 1 request.
 -- ARGV: 1 now or '' (not used), 2 how long ms.
--- Returns: how many were forgotten.
+-- Returns: nothing.
 local taken = redis.call('HEXISTS', KEYS[1], 'taken')
-local forgotten = redis.call('DEL', KEYS[1])
+redis.call('DEL', KEYS[1])
 if taken == 1 then
   redis.call('HSET', KEYS[1], 'taken', 1)
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
-return forgotten

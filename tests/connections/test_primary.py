@@ -1,0 +1,154 @@
+"""Who is the primary, as Sentinels say it: what they announce, how long a failover is waited for, who is believed."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+from unittest import mock
+
+import pytest
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from mcp_sessions.connections import sentinel as sentinels
+from mcp_sessions.connections.sentinel import PROMOTING, SETTLED, SWITCHED, Named, Watch, named, newest
+
+OLD, NEW = ("old", 1), ("new", 2)
+STATE = {
+    "config-epoch": "7",
+    "ip": "old",
+    "port": "6379",
+    "flags": "master",
+    "is_sdown": False,
+    "is_odown": False,
+}
+
+
+def says(epoch: int, address: tuple[str, int], *, down: bool = False, failing: bool = False) -> Named:
+    return Named(epoch, address, is_down=down, is_failing_over=failing)
+
+
+class Asked:
+    """A Sentinel that gives one answer after the other, the last one again and again."""
+
+    def __init__(self, *answers: Named | Exception) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    def __call__(self) -> Named:
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Watched(Watch):
+    """A watch of Sentinels that a test made."""
+
+    def __init__(self, *asked: Asked) -> None:
+        self.changes = mock.AsyncMock()
+        super().__init__(mock.Mock(sentinels=asked), "sessions", self.changes)
+
+    async def _ask(self, sentinel: Any) -> Named:
+        return sentinel()  # type: ignore[no-any-return]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentinels, "LOOK", 0.0)
+
+
+def test_what_a_sentinel_replies_is_read() -> None:
+    assert named(STATE) == says(7, ("old", 6379))
+    for down in ("is_sdown", "is_odown"):
+        assert named(STATE | {down: True}).is_down
+    assert named(STATE | {"flags": "master,failover_in_progress"}).is_failing_over
+
+
+@pytest.mark.parametrize(
+    ("answers", "since", "asked", "believed"),
+    [
+        ([says(1, OLD)] * 2, SETTLED + 0.1, 3, True),
+        ([says(1, OLD)] * 2, SETTLED, 3, False),
+        ([says(1, OLD)] * 2, SETTLED + 0.1, 4, False),
+        ([says(1, OLD)] * 3, SETTLED + 0.1, 4, True),
+    ],
+)
+def test_an_older_answer_counts_if_most_give_it_and_all_had_time(
+    answers: Sequence[Named], since: float, asked: int, believed: bool
+) -> None:
+    found = newest(answers, known=says(2, NEW), since=since, asked=asked)
+    assert found == (answers[0] if believed else None)
+
+
+def test_of_answers_of_one_epoch_that_which_takes_it_for_alive_counts() -> None:
+    answers = [says(1, OLD, down=True), says(1, NEW), says(1, OLD, down=True)]
+    best = newest(answers, known=None, since=0, asked=3)
+    assert best is not None
+    assert best.address == NEW
+
+
+async def test_another_primary_is_told_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="mcp_sessions.store")
+    watch = Watched(Asked(says(1, OLD), says(1, OLD), says(2, NEW)))
+    assert [await watch.primary() for _ in range(2)] == [OLD, OLD]
+    watch.changes.assert_not_called()
+    assert [await watch.primary() for _ in range(2)] == [NEW, NEW]
+    watch.changes.assert_awaited_once_with()
+    assert [record.getMessage() for record in caplog.records] == ["The primary of 'sessions' is new:2 now."]
+
+
+async def test_callers_of_one_moment_share_a_look() -> None:
+    asked = Asked(says(1, OLD))
+    watch = Watched(asked)
+    assert await asyncio.gather(*[watch.primary() for _ in range(5)]) == [OLD] * 5
+    assert asked.asked == 1
+
+
+async def test_a_sentinel_that_does_not_answer_leaves_it_to_the_others() -> None:
+    refused = RedisConnectionError("refused")
+    assert await Watched(Asked(refused), Asked(says(1, OLD))).primary() == OLD
+    with pytest.raises(MasterNotFoundError, match="No Sentinel knows 'sessions'"):
+        await Watched(Asked(refused)).primary()
+    watch = Watched(Asked(says(1, OLD), refused))
+    await watch.primary()
+    with pytest.raises(MasterNotFoundError, match="No Sentinel knows"):
+        await watch.primary()
+
+
+async def test_a_primary_is_down_if_all_say_so_that_name_it() -> None:
+    down, up, another = says(2, OLD, down=True), says(2, OLD), says(1, NEW)
+    assert await Watched(Asked(down), Asked(up)).primary() == OLD
+    with pytest.raises(MasterNotFoundError, match="The primary of 'sessions' is down"):
+        await Watched(Asked(down), Asked(another)).primary()
+
+
+async def test_a_failover_is_waited_for_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = says(1, OLD, failing=True)
+    asked = Asked(failing, failing, says(2, NEW))
+    assert await Watched(asked, Asked(says(1, OLD))).primary() == NEW
+    assert asked.asked == 3
+    monkeypatch.setattr(sentinels, "LONGEST_FAILOVER", -1.0)
+    assert await Watched(endless := Asked(failing)).primary() == OLD
+    assert endless.asked == 1
+
+
+async def test_what_is_announced_of_the_service_is_heard_and_of_another_is_not() -> None:
+    asked = Asked(says(1, OLD))
+    watch = Watched(asked)
+    await watch.primary()
+    for channel, words in (
+        (SWITCHED, "another old 1 new 2"),
+        (PROMOTING, "slave new:2 new 2 @ another old 1"),
+        (PROMOTING, "sessions"),
+    ):
+        await watch._announced(asked, channel, words.split())  # type: ignore[arg-type]
+    assert asked.asked == 1
+    watch.changes.assert_not_called()
+    await watch._announced(asked, PROMOTING, ["slave", "new:2", "new", "2", "@", "sessions", "old", "1"])  # type: ignore[arg-type]
+    watch.changes.assert_awaited_once_with()
+    for epoch, address, changes in ((1, NEW, 1), (2, NEW, 2), (2, OLD, 2), (3, NEW, 2)):
+        asked.answers = [says(epoch, address)]
+        await watch._announced(asked, SWITCHED, ["sessions", "old", "1", "new", "2"])  # type: ignore[arg-type]
+        assert watch.changes.await_count == changes, "an answer that is no newer changes nothing"
