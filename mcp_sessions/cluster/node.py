@@ -40,6 +40,8 @@ PAUSE_SECONDS: Final = 0.5
 MAX_WAITING: Final = 10_000
 #: Names of broadcasts by which repetitions are known: a posting is repeated at once, or with a heartbeat.
 MOST_REPEATED: Final = 1_000
+#: Seconds that the first look for broadcasts may take. If it takes longer, the next one may take twice as long as it.
+FIRST_LOOK_SECONDS: Final = 1.0
 #: Broadcasts that wait for a store that is away; the oldest make room.
 MAX_UNPOSTED: Final = 1_000
 #: Kinds of unreadable notifications that are counted apart; the others are counted as one.
@@ -251,16 +253,19 @@ class Node:
             self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
+        clock, may_take = asyncio.get_running_loop().time, FIRST_LOOK_SECONDS
         try:
             while self._unread:
                 self._unread = False
-                age = asyncio.get_running_loop().time() - self._since
-                self._read_until, broadcasts = await self.store.run(
-                    nodes.broadcasts(
-                        after=self._read_until,
-                        age_ms=ceil(age * 1000) + 1,  # the store's clock counts whole milliseconds
-                    )
-                )
+                asked = clock()
+                age_ms = ceil((asked - self._since + may_take) * 1000)
+                look = nodes.broadcasts(after=self._read_until, age_ms=age_ms)
+                read_until, broadcasts = await self.store.run(look)
+                if not self._read_until and (took := clock() - asked) > may_take:
+                    # The store counts from when it hears this, and that may have been too late for the first ones.
+                    self._unread, may_take = True, 2 * took
+                    continue
+                self._read_until = read_until
                 self._unread = self._unread or bool(broadcasts)
                 for encoded in broadcasts:
                     self._receive(encoded)

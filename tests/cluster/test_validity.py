@@ -50,6 +50,26 @@ def test_the_setting_counts_from_its_moment_on() -> None:
     assert known.counts(now - 2_000, setting_ms=now + 60_000)
 
 
+def test_the_later_of_both_moments_counts_unless_the_setting_is_in_the_future() -> None:
+    known = Validity()
+    with mock.patch.object(known, "now_ms", return_value=5_000):
+        known.raise_to(3_000)
+        assert [known.first_ms(setting_ms=each) for each in (0, 3_001, 5_000, 5_001)] == [
+            3_000,
+            3_001,
+            5_000,
+            3_000,
+        ]
+
+
+async def test_half_of_the_time_that_asking_took_is_taken_off(store: EmbeddedStore) -> None:
+    known, began = Validity(), time.time()
+    with mock.patch("mcp_sessions.cluster.validity.time") as clock:
+        clock.time.side_effect = [began - 100, began - 90]
+        await known.ask(store)
+    assert 94_000 < known.ahead_ms < 96_000
+
+
 async def test_the_clock_is_that_of_the_store_after_it_was_asked(store: EmbeddedStore) -> None:
     known = Validity()
     with mock.patch("mcp_sessions.cluster.validity.time", wraps=time) as wrong:

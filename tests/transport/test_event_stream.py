@@ -141,6 +141,76 @@ async def test_what_waits_for_a_slow_reader_leaves_in_parts_and_stays_counted() 
     assert (await running).endswith(TOO_SLOW)
 
 
+async def test_a_part_is_filled_with_whole_frames_in_their_order() -> None:
+    stream, connection = EventStream(), Connection()
+    half = PART_BYTES // 2
+    for frame in (b"a" * half, b"b" * half, b"c" * half, b"d" * PART_BYTES, b"e", b"f"):
+        stream.put(frame)
+    stream.end()
+    sent = await connection.carry(stream)
+    assert sent == b"a" * half + b"b" * half + b"c" * half + b"d" * PART_BYTES + b"ef"
+    parts = [len(message["body"]) for message in connection.sent[2:-1]]
+    assert parts == [PART_BYTES, half, PART_BYTES, 2]
+
+
+async def test_a_connection_that_breaks_releases_those_that_wait_and_leaves_nothing_running() -> None:
+    before = asyncio.all_tasks()
+    stream, connection = EventStream(), Connection()
+    closed: list[bool] = []
+    stream.on_close = lambda: closed.append(stream.open)
+    for _ in range(2):
+        stream.put(b"x" * PART_BYTES)
+
+    async def send(message: Any) -> None:
+        await connection.send(message)
+        if len(connection.sent) == 3:
+            raise ConnectionResetError
+
+    waiting = asyncio.create_task(stream.wait_drained())
+    gone = stream.gone()
+    with pytest.raises(ConnectionResetError):
+        await stream.run(connection.receive, send, max_seconds=30)
+    assert closed == [False]
+    assert gone.done()
+    async with asyncio.timeout(10):
+        assert not await waiting
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_who_asks_when_a_stream_is_over_learns_it_then_or_later() -> None:
+    before = asyncio.all_tasks()
+    stream = EventStream()
+    gone = stream.gone()
+    assert not gone.done()
+    stream.end()
+    await Connection().carry(stream)
+    assert gone.done()
+    assert stream.gone() is gone
+    other = EventStream()
+    other.end()
+    await Connection().carry(other)
+    assert other.gone().done()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_the_rest_of_a_request_body_is_no_reason_to_close() -> None:
+    stream, connection = EventStream(), Connection()
+    rest = [{"type": "http.request", "more_body": True}, {"type": "http.request"}]
+
+    async def receive() -> Any:
+        return rest.pop(0) if rest else await connection.receive()
+
+    running = asyncio.create_task(stream.run(receive, connection.send, max_seconds=30))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (rest, stream.open) == ([], True)
+    connection.left.set()
+    await running
+    assert not stream.open
+
+
 async def test_a_reader_of_the_log_waits_until_its_stream_has_drained() -> None:
     stream, connection = full(bytes_queued=10 * PART_BYTES), Connection()
     connection.takes = 0
@@ -177,6 +247,7 @@ async def test_a_reader_who_does_not_catch_up_is_told_to_reconnect(monkeypatch: 
     monkeypatch.setattr("mcp_sessions.transport.event_stream.CATCH_UP_SECONDS", 0)
     stream = full(bytes_queued=MAX_QUEUED_BYTES // 2)
     await stream.keep_up()
+    assert stream.open, "half of what may wait is not too much"
     stream.put(b"one more")
     await stream.keep_up()
     assert await Connection().carry(stream) == TOO_SLOW

@@ -90,9 +90,9 @@ def test_a_body_in_another_encoding_than_utf_8_is_refused(encoding: str) -> None
 
 def test_the_ids_of_requests_are_bounded() -> None:
     ping = {"jsonrpc": "2.0", "method": "ping"}
-    for fits in ("x" * jsonrpc.MAX_ID_CHARS, 2**63 - 1):
+    for fits in ("x" * jsonrpc.MAX_ID_CHARS, 2**63 - 1, -(2**63), 0):
         assert isinstance(parse({**ping, "id": fits}), jsonrpc.Request)
-    for too_long in ("x" * (jsonrpc.MAX_ID_CHARS + 1), 2**63, 10**4000):
+    for too_long in ("x" * (jsonrpc.MAX_ID_CHARS + 1), 2**63, -(2**63) - 1, 10**4000):
         assert parse({**ping, "id": too_long}) is rejections.NOT_JSONRPC
         assert parse({"jsonrpc": "2.0", "result": {}, "id": too_long}) is rejections.NOT_JSONRPC
 
@@ -110,8 +110,27 @@ def test_the_deepest_allowed_nesting_is_allowed() -> None:
     assert parse({"jsonrpc": "2.0", "method": "n", "params": {"x": [nested]}}) is rejections.TOO_DEEP
 
 
-def test_a_message_that_utf_8_cannot_carry_is_still_encoded() -> None:
-    assert json.loads(jsonrpc.encode({"text": "\ud800é\n"})) == {"text": "\ud800é\n"}
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        (jsonrpc.Reply(id=1, result={}, error=None), "response"),
+        (jsonrpc.Request(id=1, method="tools/call", params={"name": "add"}), "tools/call:add"),
+        (jsonrpc.Request(id=1, method="tools/call", params={}), "tools/call:None"),
+        (jsonrpc.Request(id=1, method="tools/call", params=None), "tools/call"),
+        (jsonrpc.Request(id=1, method="prompts/get", params={"name": "add"}), "prompts/get"),
+        (jsonrpc.Notification(method="notifications/progress", params=None), "notifications/progress"),
+    ],
+)
+def test_the_last_call_of_a_session_is_named_by_its_method_and_tool(
+    message: jsonrpc.Message, name: str
+) -> None:
+    assert jsonrpc.call_name(message) == name
+
+
+def test_a_message_that_utf_8_cannot_carry_is_still_encoded_as_compact_ascii() -> None:
+    encoded = jsonrpc.encode({"text": "\ud800é\n", "more": [1, 2]})
+    assert json.loads(encoded) == {"text": "\ud800é\n", "more": [1, 2]}
+    assert encoded == rb'{"text":"\ud800\u00e9\n","more":[1,2]}'
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
