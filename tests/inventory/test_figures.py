@@ -110,7 +110,7 @@ def test_the_calls_of_a_tool_are_added_up_over_steps_and_endpoints_most_called_f
         ("a", 1, 0, 1),
         ("b", 1, 0, 0),
     ]
-    assert (found[0].p50, found[0].p95) == (pytest.approx(0.0175), pytest.approx(0.02425))
+    assert [found[0].p50, found[0].p95] == pytest.approx([0.0175, 0.02425])
     assert [each.failed_percent for each in found] == [60.0, 0.0, 0.0]
     assert ToolFigures(name="never", calls=0, failed=0, cancelled=0, p50=0, p95=0).failed_percent == 0.0
 

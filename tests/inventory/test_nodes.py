@@ -37,7 +37,7 @@ def running(number: int, *, began: int = START, kind: str = "session", call: str
 
 
 def test_everything_that_a_node_reports_is_known() -> None:
-    told = {
+    told: dict[str, Any] = {
         "host": "web-1",
         "pid": 7,
         "process": "p",
