@@ -21,11 +21,14 @@ Find = Callable[[str | None, str], Any]
 
 
 def subject_of(principal: str) -> tuple[str | None, str] | None:
-    """The issuer and the subject of a principal that has them."""
+    """The issuer and the subject of a principal that has them. An authenticator of a project may write anything."""
     if not principal.startswith(SUBJECT):
         return None
-    issuer, subject = json.loads(principal.removeprefix(SUBJECT))
-    return issuer, subject
+    try:
+        issuer, subject = json.loads(principal.removeprefix(SUBJECT))
+    except (ValueError, TypeError):
+        return None
+    return (issuer, subject) if isinstance(subject, str) else None
 
 
 def find_user(conf: Endpoint, principal: str) -> Any:

@@ -106,7 +106,7 @@ class Figures:
 
     def most_per_minute(self, name: str, label: str) -> float:
         """How often something happened in one minute of the step in which it did most often."""
-        return max(self.per_minute(f"{name}:{label}"), default=0.0)
+        return max(self.per_minute(f"{name}:{label}"))
 
     def _minutes(self) -> list[float]:
         """The minutes of each step; those of the last one that have begun."""

@@ -126,6 +126,26 @@ def test_entries_are_filtered(auditor: Client) -> None:
         assert shown(auditor.get(ENTRIES, query)) == titles, query
 
 
+@pytest.mark.parametrize(
+    ("age", "seconds"), [("hour", 3_600), ("day", 86_400), ("week", 604_800), ("month", 2_592_000)]
+)
+def test_each_age_is_a_filter_to_the_minute(auditor: Client, age: str, seconds: int) -> None:
+    for title, more in (("within", -60), ("before", 60)):
+        when = timezone.now() - timedelta(seconds=seconds + more)
+        audit.record(action="block", by="ada", title=title, when=when)
+    assert shown(auditor.get(ENTRIES, {"when": age})) == ["within"]
+    assert shown(auditor.get(ENTRIES, {"when": "odd"})) == ["before", "within"]
+
+
+def test_only_several_endpoints_can_be_chosen_from(auditor: Client, settings: LazySettings) -> None:
+    audit.record(action="block", by="ada", title="one", endpoint="default")
+    audit.record(action="block", by="ada", title="two", endpoint="shop")
+    assert "endpoint=" not in body(auditor.get(ENTRIES))
+    settings.MCP_SESSIONS = {**settings.MCP_SESSIONS, "shop": {"SERVER": "unused", "PATH": "shop"}}
+    assert 'href="?endpoint=shop"' in body(auditor.get(ENTRIES))
+    assert shown(auditor.get(ENTRIES, {"endpoint": "shop"})) == ["two"]
+
+
 def test_pages_count_no_further_than_they_reach(auditor: Client) -> None:
     auditor.get(ENTRIES)
     with CaptureQueriesContext(

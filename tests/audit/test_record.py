@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from mcp_sessions import audit
-from mcp_sessions.audit.models import AuditEntry
+from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.records import ANONYMOUS, Handshake, Session
 
 pytestmark = pytest.mark.django_db
@@ -61,3 +61,41 @@ def test_pruning_deletes_what_is_old_of_one_endpoint(monkeypatch: pytest.MonkeyP
     audit.record(action="drain", by="ada", endpoint="stock", when=now - timedelta(days=10))
     assert audit.prune(now - timedelta(days=5), endpoint="shop") == 3
     assert sorted(AuditEntry.objects.values_list("endpoint", flat=True)) == ["shop", "shop", "stock"]
+
+
+def test_pruning_of_all_endpoints_deletes_what_is_about_none_too() -> None:
+    moment = timezone.now()
+    for endpoint in ("shop", ""):
+        for seconds in (0, 1):
+            audit.record(
+                action="drain", by="ada", endpoint=endpoint, when=moment - timedelta(seconds=seconds)
+            )
+    assert audit.prune(moment) == 2
+    assert AuditEntry.objects.count() == 2
+    assert audit.prune(moment, endpoint="stock") == 0
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "words"),
+    [
+        ("force-expire", "ended", "force-expired"),
+        ("logout", "ended", "ended at logout"),
+        ("force-expire", "intended", "about to end"),
+        ("force-expire", "gone", "was already gone"),
+        ("force-expire", "unknown", "gone, and it is not known by whom"),
+        ("of another release", "done", "of another release"),
+        ("block", "of another release", "of another release"),
+    ],
+)
+def test_an_entry_says_what_it_is_about_and_what_became_of_it(action: str, outcome: str, words: str) -> None:
+    facts = {"action": action, "outcome": outcome}
+    assert str(AuditEntry(title="a\u202eb", fingerprint="ab" * 32, **facts)) == f"a\ufffdb: {words}"
+    assert str(AuditEntry(fingerprint="ab" * 32, endpoint="shop", **facts)) == f"{'ab' * 6}: {words}"
+    assert str(AuditEntry(endpoint="shop", **facts)) == f"shop: {words}"
+
+
+def test_a_job_says_its_number_and_its_state() -> None:
+    job = EndingJob(pk=12_345)
+    assert (str(job), job.state_word) == ("job 12345", "running")
+    assert EndingJob(state="of another release").state_word == "of another release"
+    assert (job.expected, job.ended, job.gone, job.unknown, job.position, job.batch) == (0, 0, 0, 0, {}, "")
