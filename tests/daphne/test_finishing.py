@@ -111,6 +111,15 @@ async def test_the_root_path_is_the_servers_and_no_clients() -> None:
     assert [scope["root_path"] for scope in harness.scopes] == ["/app"]
 
 
+async def test_a_form_is_left_to_the_application() -> None:
+    """Twisted would parse it, and refuse what is none."""
+    harness = Harness(answers)
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n"
+    harness.channel.dataReceived(head + b"Content-Type: multipart/form-data; boundary=b\r\n\r\nnot a part")
+    await turns()
+    assert harness.connection.written.startswith(b"HTTP/1.1 200")
+
+
 def ended(error: BaseException | None = None) -> Any:
     """An application that has ended."""
     application = mock.Mock()

@@ -149,6 +149,37 @@ async def test_applications_are_waited_for_until_they_have_ended_or_the_time_is_
     assert await a_server()._wait_for_applications(0) == 0
 
 
+@pytest.mark.parametrize(
+    ("arriving", "now", "looks"),
+    [([False], 1000, 1), ([True, True, False], 1000, 3), ([True, True, False], 1021, 1)],
+)
+async def test_requests_that_arrive_during_the_drain_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, arriving: list[bool], now: float, looks: int
+) -> None:
+    steps: list[Any] = []
+    server, looking = a_server(), iter(arriving)
+
+    async def sleep(seconds: float) -> None:
+        steps.append(seconds)
+
+    async def wait(deadline: float) -> int:
+        steps.append(("applications", deadline))
+        return len(steps)
+
+    def close_idle(_: Any) -> bool:
+        steps.append("idle")
+        return next(looking)
+
+    monkeypatch.setattr(server, "_wait_for_applications", wait)
+    monkeypatch.setattr(daphne, "close_idle_connections", close_idle)
+    monkeypatch.setattr(daphne, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(daphne, "asyncio", SimpleNamespace(sleep=sleep))
+    left = await server._wait_for_requests(1020)
+    assert left == len(steps)
+    pauses = ["idle", *[0.01, "idle"] * (looks - 1)]
+    assert steps == [("applications", 1020), 0.1, *pauses, ("applications", 1020)]
+
+
 async def test_applications_that_are_left_are_cancelled_and_waited_for() -> None:
     ended: list[str] = []
 
@@ -156,7 +187,8 @@ async def test_applications_that_are_left_are_cancelled_and_waited_for() -> None
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0)
+            for _ in range(50):
+                await asyncio.sleep(0)
             ended.append("ended")
 
     tasks = [asyncio.create_task(application()) for _ in range(2)]
