@@ -86,12 +86,13 @@ async def test_parts_arrive_as_they_are_sent_and_a_client_that_leaves_is_noticed
         heard.append(await receive())
         await send(body(b"nobody hears that", more=True))
         await send(body(b"nor that"))
+        heard.append({"type": "answered"})
 
     async with asyncio.timeout(BOUND), client(application) as http, http.stream("GET", URL) as answer:
         parts = answer.aiter_raw()
         assert [await anext(parts), await anext(parts)] == [b"one", b"two"]
         assert heard == []
-    assert heard == [{"type": "http.disconnect"}]
+    assert heard == [{"type": "http.disconnect"}, {"type": "answered"}]
 
 
 async def test_a_client_that_leaves_while_a_part_waits_for_it_holds_nothing_up() -> None:
@@ -139,12 +140,14 @@ async def test_an_application_without_a_response_is_an_error() -> None:
 
 
 async def test_a_client_that_gives_up_before_the_response_is_noticed() -> None:
-    heard: list[Message] = []
+    heard: list[Any] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         heard.append(await receive())
         await send(start())
+        await send(body(b"nobody hears that"))
+        heard.append("answered")
 
     async with asyncio.timeout(BOUND), client(application) as http:
         asking = asyncio.create_task(http.get(URL))
@@ -153,4 +156,4 @@ async def test_a_client_that_gives_up_before_the_response_is_noticed() -> None:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-    assert heard == [{"type": "http.disconnect"}]
+    assert heard == [{"type": "http.disconnect"}, "answered"]
