@@ -95,6 +95,26 @@ async def test_parts_arrive_as_they_are_sent_and_a_client_that_leaves_is_noticed
     assert heard == [{"type": "http.disconnect"}, {"type": "answered"}]
 
 
+async def test_a_part_waits_for_its_reader() -> None:
+    sent: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        for part in ("one", "two"):
+            await send(body(part.encode(), more=True))
+            sent.append(part)
+
+    async with asyncio.timeout(BOUND), client(application) as http, http.stream("GET", URL) as answer:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert sent == []
+        parts = answer.aiter_raw()
+        await anext(parts)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert sent == ["one"]
+
+
 async def test_a_client_that_leaves_while_a_part_waits_for_it_holds_nothing_up() -> None:
     ended: list[str] = []
 
