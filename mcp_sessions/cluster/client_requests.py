@@ -59,7 +59,7 @@ class ClientRequest:
     on_progress: OnProgress | None = None
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class _OpenRequest:
     """A request that waits for its response."""
 

@@ -98,11 +98,11 @@ class _Exchange(httpx2.AsyncByteStream):
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and not self.started.cancelled():
             self.started.set_result((message["status"], list(message.get("headers", ()))))
-        elif message.get("body") and not self._left.is_set():
+        elif message.get("body"):
             try:
                 await self._sink.send(message["body"])
             except anyio.BrokenResourceError:
-                """The client left while it waited for this part."""
+                """The client has left, or does while this part waits for it."""
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._sink.close()
 

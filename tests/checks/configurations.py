@@ -10,10 +10,12 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateSecurity
 
+from mcp_sessions.authentication.authenticator import Authenticator
 from mcp_sessions.routing import with_mcp
 from mcp_sessions.security import request_state_security
 from mcp_sessions.subscriptions import SharedSubscriptions
 from mcp_sessions.tools import OptInTools
+from mcp_sessions.transport.asgi import Application
 
 HERE = "tests.checks.configurations"
 REDIS = "django_redis.cache.RedisCache"
@@ -26,6 +28,18 @@ foreign_keys = MCPServer("shop", request_state_security=RequestStateSecurity(key
 with_opt_in_tools = MCPServer("shop", request_state_security=request_state_security())
 OptInTools(with_opt_in_tools, names={"set_price", "open_till"})
 not_a_server = {"name": "shop"}
+
+
+class NoCodec:
+    """For `requestState`: its keys are not there."""
+
+    def seal(self, payload: bytes) -> str:
+        raise RuntimeError("no such key")
+
+    unseal: Any = seal
+
+
+without_keys = MCPServer("shop", request_state_security=RequestStateSecurity(codec=NoCodec()))
 
 
 async def pages(*_: Any) -> None:
@@ -45,6 +59,18 @@ def build_nothing() -> None:
 
 def fail() -> MCPServer[Any]:
     raise RuntimeError("no connection to the warehouse")
+
+
+def find_user(issuer: str, subject: str) -> None:
+    return None
+
+
+class Unfinished(Authenticator):
+    """It authenticates nobody."""
+
+
+def unprepared(application: Application) -> Application:
+    raise RuntimeError("no connection to the directory")
 
 
 class Verifier:

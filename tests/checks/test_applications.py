@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core import management
 
 from mcp_sessions import routing
+from mcp_sessions.checks import applications
 from tests.checks.configurations import HERE, entry, found, ids, only
 
 APPS = [app for app in settings.INSTALLED_APPS if app != "daphne"]
@@ -28,6 +29,23 @@ def test_a_runserver_that_cannot_serve_mcp_is_a_warning_that_says_what_to_instal
     message = only(found({"default": entry()}, INSTALLED_APPS=apps), "W021")
     assert "every request for an endpoint gets 404" in message.msg
     assert "Add 'daphne' to INSTALLED_APPS, above django.contrib.staticfiles." in str(message.hint)
+
+
+@pytest.mark.usefixtures("commands_anew")
+def test_the_order_of_daphne_among_the_apps_is_left_to_its_own_check() -> None:
+    assert found({"default": entry()}, INSTALLED_APPS=[*APPS, "daphne"]) == []
+
+
+def test_a_runserver_of_an_app_that_is_not_known_may_serve_the_endpoints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(applications, "get_commands", lambda: {"runserver": "uvicorn_for_django"})
+    assert found({"default": entry()}, INSTALLED_APPS=APPS) == []
+
+
+@pytest.mark.usefixtures("commands_anew")
+def test_a_project_without_endpoints_may_have_any_runserver() -> None:
+    assert ids(found({}, INSTALLED_APPS=APPS)) == {"W009"}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +81,24 @@ def test_patterns_that_serve_over_plain_http_are_a_warning_where_django_redirect
     monkeypatch.setattr(routing, "used", used)
     assert ids(found({"default": entry()}, SECURE_SSL_REDIRECT=True)) == expected
     assert ids(found({"default": entry()}, SECURE_SSL_REDIRECT=False)) == set()
+
+
+def test_endpoints_that_redirect_by_themselves_are_not_among_those_that_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(routing, "used", {"mcp_urlpatterns"})
+    redirecting = entry(PATH="a", MIDDLEWARE=["mcp_sessions.middleware.HTTPSRedirect"])
+    plain = {"shop": entry(PATH="shop"), "stock": entry(PATH="stock")}
+    message = only(found({"default": redirecting, **plain}, SECURE_SSL_REDIRECT=True), "W023")
+    assert "SECURE_SSL_REDIRECT does not apply to 'shop' and 'stock' in MCP_SESSIONS" in message.msg
+    assert found({"default": redirecting}, SECURE_SSL_REDIRECT=True) == []
+
+
+def test_where_nothing_serves_the_endpoints_nothing_is_said_of_redirects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(routing, "used", {"mcp_urlpatterns"})
+    only(found({"default": entry()}, SECURE_SSL_REDIRECT=True, ASGI_APPLICATION=""), "W022")
 
 
 def test_a_project_without_endpoints_is_not_asked_for_an_application() -> None:

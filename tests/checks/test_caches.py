@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from tests.checks.configurations import IN_REDIS, entry, found, ids, only, redis_at
+from tests.checks.configurations import IN_REDIS, REDIS, entry, found, ids, only, redis_at
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,10 @@ def test_sessions_in_memory_without_lua_are_an_error(monkeypatch: pytest.MonkeyP
         redis_at("redis://user:secret@localhost:6379?db=1"),
         redis_at(["redis://cache.example.com/0", "redis://localhost/1"]),
         redis_at("redis://cache.example.com/0,redis://localhost/1"),
+        redis_at("redis:///1"),
         redis_at("redis://localhost", OPTIONS={"CONNECTION_POOL_KWARGS": {"db": 1}}),
+        redis_at("redis://localhost", OPTIONS={"CONNECTION_POOL_KWARGS": {"db": 1}, "db": 2}),
+        redis_at("redis://localhost", OPTIONS={"db": 1}),
         {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://localhost/1"},
         {
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
@@ -67,9 +70,12 @@ def test_a_cache_in_the_sessions_database_is_a_warning(other: dict[str, Any]) ->
         redis_at("redis://127.0.0.1:6379/2"),
         redis_at("redis://127.0.0.1:6380/1"),
         redis_at("redis://127.0.0.1:6379"),
+        redis_at("redis://localhost/2", OPTIONS={"db": 1}),
         redis_at("redis://cache.example.com/1"),
         redis_at("unix:///run/redis.sock?db=1"),
         {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "redis://localhost/1"},
+        {"BACKEND": "no_such_package.Cache", "LOCATION": "redis://localhost/1"},
+        {"BACKEND": REDIS},
     ],
 )
 def test_a_cache_somewhere_else_is_silent(other: dict[str, Any]) -> None:
@@ -83,3 +89,14 @@ def test_a_cache_behind_the_sessions_socket_is_a_warning() -> None:
     }
     message = only(found({"default": entry()}, caches=caches), "W004")
     assert "database 1 of /run/redis.sock" in message.msg
+
+
+def test_caches_whose_urls_name_no_database_are_in_the_first_one() -> None:
+    caches = {"default": redis_at("redis://localhost"), "a cache": redis_at("redis://127.0.0.1:6379")}
+    message = only(found({"default": entry()}, caches=caches), "W004")
+    assert "in database 0 of 127.0.0.1:6379, which the cache 'a cache' also uses" in message.msg
+
+
+def test_no_other_cache_flushes_sessions_in_memory() -> None:
+    django = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://localhost/1"}
+    assert ids(found({"default": entry()}, caches={"default": django, "pages": django})) == {"W001"}

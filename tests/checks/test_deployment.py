@@ -50,6 +50,10 @@ def test_an_endpoint_for_any_host_is_warned_of(hosts: list[str], is_warned_of: b
     assert ("mcp_sessions.W031" in {message.id for message in messages}) == is_warned_of
 
 
+def test_a_project_without_endpoints_may_be_served_under_any_host() -> None:
+    assert ids(found({}, deploy=True, ALLOWED_HOSTS=["*"])) == {"W009"}
+
+
 @pytest.mark.parametrize(
     ("limit", "proxies", "settings", "is_warned_of"),
     [
@@ -66,6 +70,14 @@ def test_a_limit_for_each_address_behind_a_proxy_that_is_not_trusted_is_warned_o
     values = {**with_tokens(), "RATE_LIMITS": {limit: "9/m"}, "TRUSTED_PROXIES": proxies}
     messages = found({"default": values}, caches={}, deploy=True, **settings)
     assert ("mcp_sessions.W032" in {message.id for message in messages}) == is_warned_of
+
+
+def test_an_endpoint_is_warned_once_of_all_its_limits_for_each_address() -> None:
+    limits = {"initialize per principal": "9/m", "requests per address": "9/m", "streams per address": "9/m"}
+    values = {**with_tokens(), "RATE_LIMITS": limits}
+    messages = found({"default": values}, deploy=True, USE_X_FORWARDED_HOST=True)
+    [warning] = [message.msg for message in messages if message.id == "mcp_sessions.W032"]
+    assert "has the limit of requests per address, and USE_X_FORWARDED_HOST says" in warning
 
 
 def test_a_redis_that_may_drop_sessions_is_a_warning_before_a_deployment() -> None:

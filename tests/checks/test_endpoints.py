@@ -100,22 +100,25 @@ def test_one_namespace_on_two_databases_is_silent() -> None:
     assert found(entries, caches=caches) == []
 
 
-def test_one_namespace_on_two_aliases_of_one_database_is_an_error() -> None:
-    caches = {**IN_REDIS, "second": redis_at("redis://localhost/1")}
+@pytest.mark.parametrize(
+    ("config", "is_one"),
+    [
+        ({}, True),
+        ({"KEY_PREFIX": "", "VERSION": 1}, True),
+        ({"KEY_PREFIX": "second"}, False),
+        ({"VERSION": 2}, False),
+        ({"VERSION": 0}, False),
+    ],
+)
+def test_one_namespace_on_two_aliases_of_one_database_is_an_error_where_keys_are_equal(
+    config: dict[str, Any], is_one: bool
+) -> None:
+    caches = {**IN_REDIS, "second": redis_at("redis://localhost/1", **config)}
     entries = {
         "shop": entry(NAMESPACE="both"),
         "stock": entry(NAMESPACE="both", PATH="stock", CACHE="second"),
     }
-    assert "E007" in ids(found(entries, caches=caches))
-
-
-def test_one_namespace_under_two_key_prefixes_is_silent_about_namespaces() -> None:
-    caches = {**IN_REDIS, "second": redis_at("redis://localhost/1", KEY_PREFIX="second")}
-    entries = {
-        "shop": entry(NAMESPACE="both"),
-        "stock": entry(NAMESPACE="both", PATH="stock", CACHE="second"),
-    }
-    assert "E007" not in ids(found(entries, caches=caches))
+    assert ("E007" in ids(found(entries, caches=caches))) == is_one
 
 
 def test_one_namespace_of_two_endpoints_in_memory_is_an_error() -> None:
@@ -161,9 +164,10 @@ def test_an_idle_time_of_exactly_the_maximum_age_is_silent() -> None:
 def test_a_first_time_longer_than_the_idle_time_is_a_warning() -> None:
     message = only(found({"default": entry(FIRST_TTL=60, IDLE_TTL=30)}), "W003")
     assert "FIRST_TTL (60 s) is longer than IDLE_TTL (30 s)" in message.msg
+    assert found({"default": entry(FIRST_TTL=60, IDLE_TTL=60)}) == []
 
 
-@pytest.mark.parametrize("name", ["process_local", "foreign_keys"])
+@pytest.mark.parametrize("name", ["process_local", "foreign_keys", "without_keys"])
 def test_request_state_keys_that_are_not_the_deployments_are_a_warning(name: str) -> None:
     message = only(found({"default": entry(SERVER=f"{HERE}.{name}")}), "W005")
     assert f"the request-state keys of '{HERE}.{name}' do not come from SECRET_KEY" in message.msg
@@ -210,6 +214,7 @@ def test_opt_in_tools_without_an_era_that_has_sessions_are_a_warning() -> None:
     assert found({"default": entry(SERVER=server)}) == []
     assert found({"default": entry(SERVER=server, ERAS=["handshake"])}) == []
     assert found({"default": entry(ERAS=["modern"])}) == []
+    only(found({"default": entry(SERVER=f"{HERE}.fail", ERAS=["modern"])}), "E005")
 
 
 @pytest.mark.parametrize(
@@ -224,6 +229,10 @@ def test_opt_in_tools_without_an_era_that_has_sessions_are_a_warning() -> None:
         ),
         ({"AUTHENTICATION": ["proxy"]}, "needs TRUSTED_PROXIES"),
         ({**with_tokens(), "AUTHENTICATION": ["personal-token"]}, "TOKEN_VERIFIER, which nothing uses"),
+        (
+            {"AUTHENTICATION": [f"{HERE}.Unfinished"]},
+            "MCP_SESSIONS['default']['AUTHENTICATION']: TypeError: Can't instantiate abstract class Unfinished",
+        ),
     ],
 )
 def test_an_authenticator_that_cannot_work_is_an_error_that_says_why(
@@ -242,3 +251,8 @@ def test_authenticators_that_have_what_they_need_are_no_error(names: list[str]) 
 def test_a_mapping_that_cannot_work_is_an_error(mapping: str) -> None:
     message = only(found({"default": entry(SUBJECT_TO_USER=mapping)}), "E012")
     assert repr(mapping) in message.msg
+
+
+@pytest.mark.parametrize("mapping", ["username", f"{HERE}.find_user"])
+def test_a_field_and_a_function_are_mappings(mapping: str) -> None:
+    assert found({"default": entry(SUBJECT_TO_USER=mapping)}) == []

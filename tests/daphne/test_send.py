@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -193,6 +194,28 @@ async def test_a_connection_that_is_to_close_gets_the_same_time_for_its_last_byt
     assert not harness.connection.aborted
     harness.clock.pump([1, 0])
     assert harness.connection.aborted is cut_off
+
+
+@pytest.mark.parametrize("size", [3, 2 * PART_BYTES])
+async def test_a_body_that_does_not_say_that_more_follows_is_the_last(size: int) -> None:
+    harness = Harness(send_seconds=5)
+    send = await harness.asks(b"Connection: close")
+    sending = await begun(send({"type": "http.response.body", "body": b"x" * size}))
+    while not sending.done():
+        harness.connection.pass_on()
+        await turns()
+    assert harness.connection.written.endswith(b"0\r\n\r\n")
+    assert harness.connection.written.count(b"x") == size
+    harness.clock.pump([5, 0])
+    assert harness.connection.aborted
+
+
+async def test_a_connection_that_is_gone_or_of_another_protocol_is_not_behind_and_not_limited(
+    harness: Harness,
+) -> None:
+    for protocol in (SimpleNamespace(), SimpleNamespace(channel=None), SimpleNamespace(channel=object())):
+        assert not backpressure.is_behind(protocol)
+        harness.server._bound_the_end(protocol)
 
 
 async def test_the_application_is_told_that_send_waits(harness: Harness) -> None:

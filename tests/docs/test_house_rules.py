@@ -31,6 +31,38 @@ PASSED_ON: Final = {
     "streams/writer.py:StreamWriter.open": "callers open a stream; that the first write does it is a detail",
 }
 
+#: Dataclasses that are no records: their values change.
+CHANGING: Final = {
+    "authentication/identity.py:Identity",
+    "cluster/client_requests.py:_OpenRequest",
+    "connections/server.py:Taken",
+    "connections/trips.py:Trip",
+    "counting.py:Counts",
+    "counting.py:_Endpoint",
+    "handles/record.py:Record",
+    "http/guard.py:_Response",
+    "inventory/doing.py:Doing",
+    "inventory/leftovers.py:_Found",
+    "inventory/overview.py:_Seen",
+    "serving/exchange.py:Exchange",
+    "serving/heartbeat.py:Heartbeat",
+    "serving/heartbeat.py:_Seen",
+    "serving/modern.py:ModernExchange",
+    "serving/past.py:_Waiting",
+    "testing/__init__.py:_Blocks",
+}
+#: Records that are made with positional arguments.
+POSITIONAL: Final = {
+    "cluster/notifications.py:Envelope",
+    "handles/text.py:Form",
+    "handles/text.py:Text",
+    "http/endpoint.py:_HandshakeRequest",
+    "inventory/queryset.py:Page",
+    "records.py:Handshake",
+    "streams/standalone.py:StandaloneChannel",
+    "testing/stores.py:_Request",
+}
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -103,6 +135,27 @@ def _as_passed_on(parameters: ast.arguments) -> list[str]:
         *(f"{each.arg}={each.arg}" for each in parameters.kwonlyargs),
         *([f"**{parameters.kwarg.arg}"] if parameters.kwarg else []),
     ]
+
+
+def dataclasses() -> dict[str, set[str]]:
+    """The arguments that are True for each dataclass, by its module and name."""
+    return {
+        f"{module}:{node.name}": {
+            each.arg or "" for each in decorator.keywords if ast.unparse(each.value) == "True"
+        }
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        for decorator in node.decorator_list
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "dataclass"
+    }
+
+
+def test_a_record_cannot_change_and_names_its_fields() -> None:
+    found = dataclasses()
+    assert {name for name, arguments in found.items() if "frozen" not in arguments} == CHANGING
+    assert [name for name, arguments in found.items() if "slots" not in arguments] == []
+    assert {name for name, arguments in found.items() if "kw_only" not in arguments} - CHANGING == POSITIONAL
 
 
 def test_a_module_fits_on_a_few_screens() -> None:

@@ -20,6 +20,7 @@ from mcp_types import Tool as ToolType
 
 from mcp_sessions import StateHandle
 from mcp_sessions.errors import NoCurrentRequest
+from mcp_sessions.handles.record import Spec
 from mcp_sessions.testing import Era, connect
 from tests.served.baskets import Basket
 from tests.support import ROOT
@@ -60,6 +61,31 @@ def test_a_kind_that_does_not_fit_is_refused(define: Callable[[], type], problem
     with pytest.raises((TypeError, ValueError)) as refused:
         define()
     assert problem in str(refused.value)
+
+
+def test_a_kind_that_just_fits_is_taken() -> None:
+    class Longest(
+        StateHandle,
+        kind="a" * 32,
+        idle=365 * DAY,
+        max_age=365 * DAY,
+        max_per_principal=1,
+        max_bytes=1,
+    ):
+        _cached: str
+
+    assert Longest._spec == Spec(
+        kind="a" * 32,
+        idle_ms=365 * 86_400_000,
+        max_age_ms=365 * 86_400_000,
+        max_per_principal=1,
+        max_bytes=1,
+    )
+    moment = timedelta(microseconds=1)
+    shortest: Any = named("shortest", idle=moment, max_age=moment, max_per_principal=None)()
+    assert shortest._spec == Spec(
+        kind="shortest", idle_ms=1, max_age_ms=1, max_per_principal=None, max_bytes=None
+    )
 
 
 def test_a_kind_needs_a_name_and_the_base_is_no_kind() -> None:

@@ -59,12 +59,31 @@ def test_the_check_of_digits_holds_for_every_state() -> None:
         assert sum(DIGITS.checks(body + check) for check in DIGITS.alphabet) == 1
 
 
+@pytest.mark.parametrize(
+    "minted",
+    [
+        "basket-012-345-671",
+        "basket-012-345-678-9ab-cde-fgh-jkm-npq-rs1",
+        "basket-zyx-wvt-srq-pnm-kjh-gfe-dcb-a98-76p",
+    ],
+)
+def test_a_text_of_an_earlier_release_stays_valid(minted: str) -> None:
+    assert text.read("basket", minted) == Text(minted, whole=True, valid=True, secret=len(minted) > 30)
+
+
+def test_the_check_of_digits_is_damms() -> None:
+    assert DIGITS.checks("5724")  # the example of his thesis
+    assert [DIGITS.checks(f"572{check}") for check in range(10)].count(True) == 1
+
+
 @FORMS
 def test_a_text_that_is_too_short_or_too_long_is_not_whole(form: Form) -> None:
     minted = text.mint("basket", form)
     for wrong in (minted[:-1], minted[:-4], minted + "0", minted + "-000", "0" + minted, "basket-", "", "-"):
         assert not text.read("basket", wrong).whole, wrong
-    assert not text.read("basket", minted + " " * text.MAX_CHARS).whole
+    assert text.read("basket", "") == Text("", whole=False, valid=False, secret=False)
+    assert text.read("basket", minted.ljust(text.MAX_CHARS)).whole
+    assert not text.read("basket", minted.ljust(text.MAX_CHARS + 1)).whole
 
 
 @FORMS

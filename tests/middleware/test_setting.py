@@ -109,7 +109,16 @@ def test_wrong_middleware_stops_the_start(make: Any, path: str, reason: str) -> 
         make()
 
 
-@pytest.mark.parametrize(("path", "reason"), WRONG)
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        *WRONG,
+        (
+            "tests.checks.configurations.unprepared",
+            "MCP_SESSIONS['default']['MIDDLEWARE']: RuntimeError: no connection to the directory",
+        ),
+    ],
+)
 def test_a_check_says_the_same_beforehand(path: str, reason: str) -> None:
     message = only(found({"default": entry(MIDDLEWARE=[path])}), "E021")
     assert reason in message.msg

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 from channels.routing import URLRouter
 from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
 from django.urls import re_path
 from pytest_django import Settings
 
@@ -106,6 +107,50 @@ async def test_the_redirect_keeps_the_prefix(settings: Settings) -> None:
             assert redirected.headers["location"] == "https://testserver/app/mcp"
         other = await post(with_mcp(django), "http://testserver/appendix")
     assert other.headers["x-path"] == "/app/appendix"
+
+
+@pytest.mark.parametrize(
+    ("path", "arrives"),
+    [("/app", "/app"), ("/app/", "/app/"), ("/application", "/app/application"), ("/", "/app/")],
+)
+async def test_a_path_is_below_the_prefix_for_django_too(path: str, arrives: str) -> None:
+    with endpoint():
+        transport = httpx2.ASGITransport(with_mcp(django), root_path="/app/")
+        async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as http:
+            assert (await http.get(path)).headers["x-path"] == arrives
+
+
+def wrapped(application: Application) -> Application:
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 418, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    return around
+
+
+@pytest.mark.parametrize(
+    ("authenticate", "statuses"),
+    [(None, [200, 200]), (wrapped, [418, 418]), ({"other": wrapped}, [200, 418]), ({}, [200, 200])],
+)
+async def test_authentication_is_put_around_all_endpoints_or_those_that_are_named(
+    settings: Settings, authenticate: Any, statuses: list[int]
+) -> None:
+    with endpoint():
+        entry = settings.MCP_SESSIONS["default"]
+        other = {**entry, "PATH": "other", "NAMESPACE": "other"}
+        with override_settings(MCP_SESSIONS={"default": entry, "other": other}):
+            site = with_mcp(django, authenticate=authenticate)
+            answers = [await post(site, f"http://testserver/{path}") for path in ("mcp", "other")]
+    assert [answer.status_code for answer in answers] == statuses
+
+
+@pytest.mark.parametrize("make", [with_mcp, lambda _, **options: mcp_urlpatterns(**options)])
+def test_authentication_for_an_endpoint_that_does_not_exist_is_refused(make: Any) -> None:
+    with (
+        endpoint(),
+        pytest.raises(ImproperlyConfigured, match=re.escape("MCP_SESSIONS has no endpoint 'a', 'b'.")),
+    ):
+        make(django, authenticate={"b": wrapped, "default": wrapped, "a": wrapped})
 
 
 async def test_a_websocket_is_refused_unless_there_is_an_application_for_it() -> None:

@@ -1,6 +1,6 @@
 """The settings: what an entry becomes, what is refused, and that they are read live."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -8,6 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from mcp_sessions import conf
+from mcp_sessions.conf.rates import Limit, Rate
+from mcp_sessions.documentation import page
 
 
 def entry(**values: Any) -> dict[str, Any]:
@@ -74,6 +76,59 @@ def test_the_store_gets_its_limits_in_milliseconds() -> None:
     limits = endpoint(IDLE_TTL=1.5, MAX_AGE=timedelta(seconds=3), FIRST_TTL=0.001, MAX_SESSIONS=None).limits
     assert (limits.idle_ms, limits.max_age_ms, limits.first_ms) == (1500, 3000, 1)
     assert limits.max_sessions is None
+
+
+def test_the_store_gets_the_caps_of_sessions_as_they_are() -> None:
+    limits = endpoint(MAX_SESSIONS=7, MAX_SESSIONS_PER_PRINCIPAL=3, INDEX_SHARDS=5).limits
+    assert (limits.max_sessions, limits.max_sessions_per_principal, limits.shards) == (7, 3, 5)
+    assert endpoint(MAX_SESSIONS_PER_PRINCIPAL=None).limits.max_sessions_per_principal is None
+
+
+@pytest.mark.parametrize(
+    ("idle_ttl", "interval_ms"),
+    [(1, 5_000), (300, 5_000), (300.06, 5_001), (3599.9, 59_998), (3600, 60_000), (86_400, 60_000)],
+)
+def test_the_place_of_a_record_in_the_indexes_is_updated_60_times_while_it_may_be_idle(
+    idle_ttl: float, interval_ms: int
+) -> None:
+    assert endpoint(IDLE_TTL=idle_ttl).limits.index_ms == interval_ms
+
+
+def test_the_store_gets_what_a_stream_keeps() -> None:
+    stream = endpoint(STREAM_MAX_EVENTS=7, STREAM_MAX_BYTES=900, STREAM_TTL=1.5).stream_limits
+    assert (stream.max_events, stream.max_bytes, stream.ttl_ms) == (7, 900, 1500)
+
+
+def test_the_moment_before_which_no_session_is_valid_is_in_milliseconds() -> None:
+    moment = datetime(1970, 1, 1, 0, 0, 2, 500_400, tzinfo=timezone(timedelta(seconds=1)))
+    assert endpoint(MIN_CREATED=moment).min_created_ms == 1500
+    assert endpoint().min_created_ms == 0
+
+
+def test_rate_limits_are_by_what_they_count() -> None:
+    assert endpoint(RATE_LIMITS={"requests per address": "3/10s"}).rates == {
+        "requests": (Limit("requests", "address", Rate(3, 10_000)),)
+    }
+    assert endpoint().rates == {}
+
+
+def test_the_indexes_are_spread_on_a_cluster_whose_cache_may_change() -> None:
+    caches = {
+        "default": {"OPTIONS": {"CONNECTION_FACTORY": "mcp_sessions.store.clients.ClusterConnectionFactory"}}
+    }
+    with override_settings(MCP_SESSIONS={"default": entry(), "one": entry(INDEX_SHARDS=1)}):
+        assert conf.endpoint("default").limits.shards == 1
+        with override_settings(CACHES=caches):
+            assert conf.endpoint("default").limits.shards == 16
+            assert conf.endpoint("one").limits.shards == 1
+        assert conf.endpoint("default").limits.shards == 1
+
+
+def test_an_endpoint_does_not_print_its_keys_or_what_follows_from_its_settings() -> None:
+    printed = repr(endpoint(ENCRYPTION_KEYS=["hunter" * 6], RATE_LIMITS={"requests per address": "3/s"}))
+    assert "hunter" not in printed
+    assert "rate_limits={'requests per address': '3/s'}" in printed
+    assert not any(f", {name}=" in printed for name in ("limits", "stream_limits", "rates", "min_created_ms"))
 
 
 @pytest.mark.parametrize("path", ["mcp", "/mcp", "mcp/", "/mcp/"])
@@ -166,11 +221,15 @@ def test_a_value_that_fits_is_taken_as_it_is(key: str, value: object) -> None:
 def test_every_mistake_of_an_entry_is_in_one_message() -> None:
     with (
         override_settings(MCP_SESSIONS={"default": {"SEVER": "shop.mcp.server", "MAX_BODY": "4M"}}),
-        pytest.raises(
-            ImproperlyConfigured, match=r"unknown key 'SEVER'.*needs SERVER.*\['MAX_BODY'\] must be"
-        ),
+        pytest.raises(ImproperlyConfigured) as refused,
     ):
         conf.endpoint("default")
+    assert str(refused.value) == (
+        f"MCP_SESSIONS['default'] has the unknown key 'SEVER'. The known keys are {', '.join(sorted(conf.KEYS))}. "
+        "MCP_SESSIONS['default'] needs SERVER, the dotted path of an MCP server. "
+        "MCP_SESSIONS['default']['MAX_BODY'] must be an integer above 0, not '4M'. "
+        f"{page('settings', 'the-keys-of-an-endpoint')}"
+    )
 
 
 def test_a_key_that_cannot_be_a_namespace_asks_for_one() -> None:
@@ -183,13 +242,13 @@ def test_a_key_that_cannot_be_a_namespace_asks_for_one() -> None:
         assert conf.endpoint("two words").namespace == "one"
 
 
-@pytest.mark.parametrize("entries", [{}, {"other": {"SERVER": "shop.mcp.server"}}, {"default": None}])
-def test_a_missing_entry_is_named(entries: dict[str, Any]) -> None:
-    with (
-        override_settings(MCP_SESSIONS=entries),
-        pytest.raises(ImproperlyConfigured, match="MCP_SESSIONS has no dictionary under 'default'"),
-    ):
+@pytest.mark.parametrize("entries", [{}, {"shop": entry(), "other": entry()}, {"default": None}])
+def test_a_missing_entry_is_named_beside_those_that_there_are(entries: dict[str, Any]) -> None:
+    with override_settings(MCP_SESSIONS=entries), pytest.raises(ImproperlyConfigured) as refused:
         conf.endpoint("default")
+    assert str(refused.value) == (
+        f"MCP_SESSIONS has no dictionary under 'default'; it has {sorted(entries)}."
+    )
 
 
 def test_settings_that_are_not_a_dictionary_are_refused() -> None:

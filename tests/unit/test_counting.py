@@ -56,3 +56,46 @@ def test_a_hundred_thousand_names_take_bounded_memory_and_no_call_is_lost(alias:
     assert sum(numbers[0] for numbers in whole.tools.values()) == 100_000
     assert whole.tools[OTHER][0] > 90_000
     assert len(whole.numbers) == MOST_NAMES
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"),
+    [
+        *((0, 0), (0.005, 0), (0.0051, 1), (0.01, 1), (0.025, 2), (0.05, 3), (0.1, 4), (0.25, 5), (0.5, 6)),
+        *((1, 7), (2.5, 8), (5, 9), (10, 10), (30, 11), (60, 12), (300, 13), (300.1, 14), (10_000, 14)),
+    ],
+)
+def test_a_call_is_in_the_first_bucket_whose_bound_it_does_not_exceed(seconds: float, bucket: int) -> None:
+    counts = Counts()
+    counts.add_call("add", seconds * 1000, "ok")
+    assert counts.tools["add"] == [
+        *(1, 0, 0, 0, 0),
+        *(int(number == bucket) for number in range(15)),
+        round(seconds * 1000),
+    ]
+
+
+def test_calls_are_counted_by_outcome_and_their_durations_add_up() -> None:
+    counts = Counts()
+    for number, outcome in enumerate(counting.OUTCOMES, 1):
+        for _ in range(number):
+            counts.add_call("add", 1.6, outcome)
+    assert counts.tools == {"add": [1, 2, 3, 4, 5, 15, *[0] * 14, 30]}
+    twice = Counts()
+    for _ in range(2):
+        twice.merge(counts)
+    assert twice.tools == {"add": [2, 4, 6, 8, 10, 30, *[0] * 14, 60]}
+
+
+def test_a_name_has_the_values_of_its_labels(alias: str) -> None:
+    counting.count(alias, "streams", kind="listen", era="modern")
+    counting.count_refusal(alias, 404)
+    counting.count_limited(alias, "requests per principal")
+    counting.count_refused_session(alias, "MAX_SESSIONS")
+    assert counting.take(alias).numbers == {
+        "streams:listen:modern": 1,
+        "refusals:404": 1,
+        "limited:requests per principal": 1,
+        "sessions_refused": 1,
+        "limited:MAX_SESSIONS": 1,
+    }

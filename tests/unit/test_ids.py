@@ -199,13 +199,64 @@ def test_what_just_fits_is_carried() -> None:
         minted = an_id(a_handshake(capabilities={"experimental": {"x" * size: {}}}))
         lengths[size] = len(minted.text), minted.handshake is not None
     longest = max(size for size, (_, carried) in lengths.items() if carried)
-    assert MOST_CHARS - 3 <= lengths[longest][0] <= MOST_CHARS
+    assert lengths[longest][0] == MOST_CHARS
     assert all(carried == (size <= longest) for size, (_, carried) in lengths.items())
 
 
 def test_what_a_newer_release_carries_is_not_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ids, "_carried_of", lambda _: b'{"protocol":"2027-01-01"}')
     assert verify(an_id().text, "user:1", "shop").handshake is None
+
+
+@pytest.mark.parametrize(
+    ("text", "carried", "unwritten"),
+    [
+        (
+            "101a229f12800AAAFJlwAsFvVaGvDn74QjyPXIZA9E1siMjAyNS0xMS0yNSIsImNsYXVkZS1jb2RlIiwiMi4xLjE0NyIsNTgxNV0"
+            "Y4Vxo7zBM_0aUZuF-cWKWT82",
+            Handshake(
+                protocol_version="2025-11-25",
+                client_info={"name": "claude-code", "version": "2.1.147"},
+                capabilities={
+                    "roots": {"listChanged": True},
+                    "sampling": {"tools": {}},
+                    "elicitation": {"url": {}},
+                    "extensions": {},
+                    "tasks": {"cancel": {}},
+                },
+            ),
+            False,
+        ),
+        (
+            "101a229f12800gAAFJlwAFbz5MXXd9yOenLfyaFhXxFsiMjAyNS0wNi0xOCIsImdyw7bDn2UiLCIxIix7InJvb3RzIjp7IngiOjF9fV0"
+            "SAx2KrY-e4hvFQXcCOkbZ9Ne",
+            Handshake(
+                protocol_version="2025-06-18",
+                client_info={"name": "größe", "version": "1"},
+                capabilities={"roots": {"x": 1}},
+            ),
+            True,
+        ),
+    ],
+)
+def test_an_id_of_an_earlier_release_stays_valid(text: str, carried: Handshake, unwritten: bool) -> None:
+    assert ids.looks_like_one(text)
+    with override_settings(SECRET_KEY="pinned"):
+        found = verify(text, "user:1", "shop")
+    assert (found.created_ms, found.deadline_ms, found.unwritten) == (NOW, NOW + DAY, unwritten)
+    assert found.handshake is not None
+    assert found.handshake.protocol_version == carried.protocol_version
+    assert found.handshake.client_info == carried.client_info
+    assert found.handshake.capabilities == carried.capabilities
+
+
+@pytest.mark.parametrize("text", ["1" + 66 * "0", "1" + 399 * "0"])
+def test_what_is_as_short_or_as_long_as_an_id_may_be_looks_like_one(text: str) -> None:
+    assert ids.looks_like_one(text)
+    assert not ids.looks_like_one(text[:66])
+    assert not ids.looks_like_one(text.ljust(401, "0"))
+    assert not ids.looks_like_one("2" + text[1:])
+    assert not ids.looks_like_one(text + "\n")
 
 
 def test_an_old_key_verifies_for_as_long_as_it_is_a_fallback() -> None:

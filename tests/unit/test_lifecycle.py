@@ -137,6 +137,59 @@ async def test_a_start_hook_that_fails_in_another_way_is_logged(caplog: pytest.L
     assert "no connection to the warehouse" in caplog.text
 
 
+def test_an_operator_drains_a_process_and_lets_it_go_on() -> None:
+    try:
+        lifecycle.take_on_nothing(drains=True)
+        assert lifecycle.is_draining()
+        assert not lifecycle.is_stopping()
+    finally:
+        lifecycle.take_on_nothing(drains=False)
+    assert not lifecycle.is_draining()
+
+
+@pytest.mark.parametrize("phase", ["start", "drain", "abort", "shutdown"])
+async def test_the_hooks_of_a_phase_have_five_seconds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, phase: str
+) -> None:
+    given: list[float] = []
+
+    def no_time(seconds: float) -> asyncio.Timeout:
+        given.append(seconds)
+        return asyncio.Timeout(0)
+
+    @getattr(lifecycle, f"on_{phase}")  # type: ignore[untyped-decorator] # as the module has them
+    async def hook() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("mcp_sessions.lifecycle.asyncio.timeout", no_time)
+    with caplog.at_level(logging.INFO):
+        await getattr(lifecycle, phase)()
+    assert given == [pytest.approx(5, abs=0.5)]
+    [record] = caplog.records
+    assert record.levelno == (logging.WARNING if phase == "shutdown" else logging.INFO)
+    assert record.getMessage().startswith(f"The {phase} hook ")
+    assert record.getMessage().endswith(" was cancelled after 5.0 s.")
+
+
+async def test_each_hook_of_the_shutdown_but_the_last_has_half_of_what_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[float] = []
+
+    def noted(seconds: float) -> asyncio.Timeout:
+        given.append(round(seconds))
+        return asyncio.Timeout(None)
+
+    for word in ("last", "second", "first"):
+        lifecycle.on_shutdown(noting([], word))
+    monkeypatch.setattr("mcp_sessions.lifecycle.asyncio.timeout", noted)
+    await lifecycle.shutdown(80)
+    assert given == [40, 40, 80]
+    given.clear()
+    await lifecycle.shutdown(-5)
+    assert given == [0, 0, 0]
+
+
 async def test_lifespan_runs_all_phases_before_it_says_complete(caplog: pytest.LogCaptureFixture) -> None:
     said: list[str] = []
     lifecycle.on_shutdown(noting(said, "shutdown"))

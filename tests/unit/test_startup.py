@@ -10,6 +10,10 @@ from tests.support import ROOT
 PROGRAM = """
 import gc
 from mcp_sessions.startup import THRESHOLDS, tune_garbage_collector
+gc.freeze()
+tune_garbage_collector()
+assert gc.get_threshold() == THRESHOLDS, "somebody has frozen what there was"
+gc.unfreeze()
 tune_garbage_collector()
 frozen = gc.get_freeze_count()
 assert frozen > 0

@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcp_sessions.texts import restored, storable
+from mcp_sessions.texts import readable, restored, storable
 
 #: With many of those characters that matter.
 texts = st.text(st.sampled_from("\0\ud800\udfffD80F\ufffd") | st.characters(codec=None), max_size=30)
@@ -29,3 +29,8 @@ def test_ordinary_text_is_kept_as_it_is() -> None:
     for text in ("", "Claude Code", "naïve ☃ 😀", "half a caf\ufffd", "\ufffdABCD", "a\tb\n"):
         assert storable(text) == text
     assert storable("bad\ud800\0") == "bad\ufffdD800\ufffd0000"
+
+
+def test_what_people_see_has_no_control_or_direction_characters() -> None:
+    assert readable("naïve ☃ 😀") == "naïve ☃ 😀"
+    assert readable("a\tb\u202ec\x1b\ud800") == "a\ufffdb\ufffdc\ufffd\ufffd"
