@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,7 +42,7 @@ def html(name: str, row: MCPSession) -> str:
 
 
 def row(record: Session | None = None, *, recent: Recent | None = None, **changes: Any) -> MCPSession:
-    record = replace(record or session(0), **changes)
+    record = (record or session(0))._replace(**changes)
     return MCPSession.from_rows([Located(alias="default", session=record, recent=recent)])[0]
 
 
