@@ -11,7 +11,17 @@ from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mcp_sessions.connections import sentinel as sentinels
-from mcp_sessions.connections.sentinel import PROMOTING, SETTLED, SWITCHED, Named, Watch, named, newest
+from mcp_sessions.connections.sentinel import (
+    PROMOTING,
+    SETTLED,
+    SILENCE,
+    SWITCHED,
+    TIMEOUT,
+    Named,
+    Watch,
+    named,
+    newest,
+)
 
 OLD, NEW = ("old", 1), ("new", 2)
 STATE = {
@@ -152,3 +162,41 @@ async def test_what_is_announced_of_the_service_is_heard_and_of_another_is_not()
         asked.answers = [says(epoch, address)]
         await watch._announced(asked, SWITCHED, ["sessions", "old", "1", "new", "2"])  # type: ignore[arg-type]
         assert watch.changes.await_count == changes, "an answer that is no newer changes nothing"
+
+
+class Channel:
+    """A subscription with messages that a test put here; then it is silent."""
+
+    def __init__(self, *messages: dict[str, Any] | None) -> None:
+        self.messages = list(messages)
+        self.waited: list[float] = []
+        self.subscribed: tuple[str, ...] = ()
+        self.pings = self.closed = 0
+
+    async def subscribe(self, *channels: str) -> None:
+        self.subscribed = channels
+
+    async def get_message(self, **options: float) -> dict[str, Any] | None:
+        self.waited.append(options["timeout"])
+        return self.messages.pop(0) if self.messages else None
+
+    async def ping(self) -> None:
+        self.pings += 1
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+async def test_a_sentinel_is_heard_until_it_hangs() -> None:
+    switched = {"type": "message", "channel": SWITCHED.encode(), "data": b"sessions old 1 new 2"}
+    channel = Channel({"type": "subscribe", "channel": b"x", "data": 1}, switched, None, {"type": "pong"})
+    asked: Any = Asked(says(1, OLD), says(2, NEW))
+    asked.pubsub = lambda: channel
+    watch = Watched(asked)
+    with pytest.raises(TimeoutError, match="hangs"):
+        await watch._hear(asked)
+    assert channel.subscribed == (SWITCHED, PROMOTING)
+    assert asked.asked == 2, "what was announced before it listened, and what is announced"
+    watch.changes.assert_awaited_once_with()
+    assert channel.waited == [SILENCE] * 3 + [TIMEOUT] + [SILENCE, TIMEOUT]
+    assert (channel.pings, channel.closed) == (2, 1)

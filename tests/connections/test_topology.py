@@ -176,3 +176,17 @@ async def test_of_a_node_that_left_only_what_was_named_at_first_is_kept() -> Non
         assert (made, left) == (["three"], [THREE] if told else [])
         await nodes.aclose()
         assert ("three closed" in made) == (not told)
+
+
+async def test_it_is_closed_before_and_in_the_middle_of_a_look() -> None:
+    await Nodes({}).aclose()
+
+    class Hung(Broken):
+        async def execute_command(self, *words: str) -> Any:
+            await asyncio.Event().wait()
+
+    nodes = Nodes({ONE: Hung(), TWO: Hung()})
+    looking = nodes.refresh()
+    await asyncio.sleep(0)
+    await nodes.aclose()
+    assert looking.cancelled()
