@@ -290,3 +290,20 @@ async def test_a_session_that_is_opened_again_while_it_is_swept_stays_listed(har
 
     page = await harness.store.run(queries.page(Query(), offset=0, limit=5, limits=harness.limits))
     assert [each.fingerprint for each in page.sessions] == [session_id.fingerprint]
+
+
+async def test_what_is_left_of_a_record_that_is_gone_is_not_that_of_the_session_that_is_opened_again(
+    redis: Any, redis_harness: Harness
+) -> None:
+    """A server that is short of memory may drop the record alone."""
+    harness, session_id = redis_harness, an_id(redis_harness, ago_ms=0)
+    fingerprint = session_id.fingerprint
+    await harness.open(fingerprint=fingerprint)
+    await harness.store.run(sessions.change_tools(fingerprint, enable=["paint"]))
+    await harness.store.run(state.set_values(fingerprint, {"a": "1"}, max_bytes=100))
+    redis.delete(harness.key(fingerprint, "session"))
+
+    assert await revive(harness, session_id) is not None
+
+    assert await harness.store.run(state.names(fingerprint)) == []
+    assert await harness.store.run(sessions.change_tools(fingerprint, enable=["sing"])) == {"sing"}
