@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from redis.asyncio.sentinel import MasterNotFoundError
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mcp_sessions.connections import sentinel as sentinels
@@ -18,6 +18,7 @@ from mcp_sessions.connections.sentinel import (
     SWITCHED,
     TIMEOUT,
     Named,
+    PrimaryPool,
     Watch,
     named,
     newest,
@@ -200,3 +201,11 @@ async def test_a_sentinel_is_heard_until_it_hangs() -> None:
     watch.changes.assert_awaited_once_with()
     assert channel.waited == [SILENCE] * 3 + [TIMEOUT] + [SILENCE, TIMEOUT]
     assert (channel.pings, channel.closed) == (2, 1)
+
+
+async def test_all_connections_to_the_primary_of_before_are_closed_also_those_in_use() -> None:
+    pool = PrimaryPool("sessions", Sentinel([("127.0.0.1", 1)]))  # type: ignore[no-untyped-call] # redis-py's own
+    with mock.patch.object(pool, "disconnect") as closed:
+        await pool._watch._changed()
+    closed.assert_awaited_once_with(inuse_connections=True)
+    await pool.aclose()

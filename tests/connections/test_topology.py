@@ -192,3 +192,21 @@ async def test_it_is_closed_before_and_in_the_middle_of_a_look() -> None:
     await asyncio.sleep(0)
     await nodes.aclose()
     assert looking.cancelled()
+
+
+async def test_two_looks_are_a_moment_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    nodes = Nodes({ONE: Broken(), TWO: Broken()})
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def sleeps(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleeps)
+    await nodes.refresh()
+    assert slept == []
+    await nodes.refresh()
+    [seconds] = slept
+    assert 0.1 < seconds <= 0.2

@@ -26,9 +26,12 @@ from mcp_sessions.store.calls.endings import AtWork, Ending
 from mcp_sessions.store.calls.healing import Healing
 from mcp_sessions.store.drivers.embedded import SyncEmbeddedStore
 from mcp_sessions.store.keys import Keys
+from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store.harness import (
     CLAUDE,
     DAY,
+    EXCHANGE,
+    FIRST,
     HOUR,
     MINUTE,
     SECOND,
@@ -131,6 +134,24 @@ async def test_a_log_may_be_as_large_as_its_bound(harness: Harness) -> None:
     await harness.append(fingerprint, b"1234", b"5678", b"9")
     batch = await harness.read(fingerprint, await harness.claim(fingerprint))
     assert payloads(batch) == [b"1234", b"5678", b"9"]
+
+
+async def test_the_bytes_of_a_log_that_was_dropped_do_not_count(harness: Harness) -> None:
+    """A server that is short of memory may drop it, and not what is known of it."""
+    harness.stream_limits = replace(harness.stream_limits, max_bytes=10)
+    fingerprint = await harness.exchange()
+    await harness.append(fingerprint, b"12345678")
+    redis(harness, "DEL", harness.key(fingerprint, "stream:" + EXCHANGE))
+    await harness.append(fingerprint, b"1234", b"5678", first=2)
+    assert await harness.kept(fingerprint) == [(2, b"1234"), (3, b"5678")]
+
+
+async def test_what_a_client_only_says_that_it_has_is_not_taken_for_delivered(harness: Harness) -> None:
+    fingerprint = await harness.open()
+    await harness.publish(fingerprint, b"one", b"two")
+    for after, found in ((FIRST + 1, []), (None, [b"one", b"two"]), (None, [])):
+        taken = await harness.claim(fingerprint, stream=STANDALONE, after=after)
+        assert payloads(await harness.read(fingerprint, taken, stream=STANDALONE)) == found
 
 
 async def test_of_ended_streams_that_hold_nothing_the_oldest_goes_first(harness: Harness) -> None:

@@ -71,10 +71,19 @@ async def test_a_session_and_its_parts_live_for_the_first_ttl_and_then_for_the_i
     assert lives(harness, *parts) == {part: HOUR + more for part, more in parts.items()}
     assert set(lives(harness, "index:").values()) == {HOUR + ENTRY}
 
-    harness.advance(SECOND)
-    await harness.store.run(state.set_values(fingerprint, {"b": "1"}, max_bytes=100))
-    await harness.store.run(sessions.set_log_level(fingerprint, "info"))
-    assert lives(harness, *parts) == {part: HOUR - SECOND + more for part, more in parts.items()}
+    for number, change in enumerate(
+        (
+            state.set_values(fingerprint, {"b": "1"}, max_bytes=100),
+            state.incr(fingerprint, "b", 1, max_bytes=100),
+            state.append(fingerprint, "c", "1", max_bytes=100),
+            state.delete(fingerprint, ["c"]),
+            sessions.set_log_level(fingerprint, "info"),
+        ),
+        1,
+    ):
+        harness.advance(SECOND)
+        await harness.store.run(change)
+        assert lives(harness, *parts) == {part: HOUR - number * SECOND + more for part, more in parts.items()}
 
 
 @pytest.mark.parametrize("lasting_ms", [0, DAY])

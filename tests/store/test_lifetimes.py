@@ -67,7 +67,7 @@ async def test_work_in_flight_keeps_sessions_without_counting_as_requests(harnes
 
     session = await harness.store.run(sessions.get(kept))
     assert session is not None
-    assert session.requests == 1
+    assert (session.requests, session.last_call) == (1, "ping")
     assert session.last_activity_ms == harness.clock.now - HOUR + 1
     assert await is_gone(harness, left)
     assert set(await harness.store.run(sessions.keep([kept, left], limits=harness.limits))) == {kept}
