@@ -53,7 +53,10 @@ async def test_only_what_was_created_before_a_moment_ends(harness: Harness) -> N
 
 async def test_an_unfinished_ending_is_given_to_one_caller_at_a_time(harness: Harness) -> None:
     ending = Ending(token="one", fingerprints=["a" * 64], reason="expired_by_operator", by="ann ☃")
+    assert not await harness.store.run(endings.is_known("one"))
     await harness.store.run(endings.begin(ending))
+    assert await harness.other.run(endings.is_known("one"))
+    assert not await harness.store.run(endings.is_known("two"))
     assert await harness.store.run(endings.overdue()) == []
 
     harness.clock.advance(OVERDUE_MS)
@@ -63,5 +66,6 @@ async def test_an_unfinished_ending_is_given_to_one_caller_at_a_time(harness: Ha
     harness.clock.advance(OVERDUE_MS)
     assert await harness.store.run(endings.overdue()) == [ending]
     await harness.store.run(endings.finish("one"))
+    assert not await harness.other.run(endings.is_known("one"))
     harness.clock.advance(OVERDUE_MS)
     assert await harness.store.run(endings.overdue()) == []

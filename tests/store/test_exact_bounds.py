@@ -226,6 +226,20 @@ async def test_a_place_that_was_taken_a_moment_ago_is_not_that_of_a_lost_session
         assert (left is None) == (passed == 1)
 
 
+async def test_it_is_remembered_for_half_a_minute_which_sessions_ended(harness: Harness) -> None:
+    opened = [await harness.open() for _ in range(4)]
+    for fingerprint, passed, remembered in zip(
+        opened,
+        (0, 20 * SECOND, 10 * SECOND, 1),
+        (opened[:1], opened[:2], opened[:3], opened[1:]),
+        strict=True,
+    ):
+        harness.advance(passed)
+        await harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
+        gone = redis(harness, "ZRANGE", harness.key("", "index:gone"), 0, -1)
+        assert {each.hex() for each in gone} == set(remembered)
+
+
 async def ends_at(harness: Harness, fingerprint: str) -> int:
     """When a session ends as its index says."""
     return int(redis(harness, "ZSCORE", harness.key("", "index:ends"), bytes.fromhex(fingerprint)))
