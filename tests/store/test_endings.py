@@ -20,6 +20,9 @@ async def test_an_end_that_is_repeated_gets_the_session_again(harness: Harness) 
     assert again is not None
     assert (again.fingerprint, again.principal, again.requests) == (fingerprint, "issuer|ann", first.requests)
     assert of_another is None
+    assert await harness.other.run(sessions.end_token(fingerprint)) == "one"
+    assert await harness.other.run(sessions.end_reason(fingerprint)) == "deleted"
+    assert await harness.store.run(sessions.end_token("ab" * 32)) is None
 
 
 async def test_after_a_minute_an_end_is_not_repeated(harness: Harness) -> None:
