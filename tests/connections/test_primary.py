@@ -1,14 +1,16 @@
 """Who is the primary, as Sentinels say it: what they announce, how long a failover is waited for, who is believed."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
 import pytest
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError
 
 from mcp_sessions.connections import sentinel as sentinels
 from mcp_sessions.connections.sentinel import (
@@ -18,6 +20,7 @@ from mcp_sessions.connections.sentinel import (
     SWITCHED,
     TIMEOUT,
     Named,
+    PrimaryConnection,
     PrimaryPool,
     Watch,
     named,
@@ -209,3 +212,40 @@ async def test_all_connections_to_the_primary_of_before_are_closed_also_those_in
         await pool._watch._changed()
     closed.assert_awaited_once_with(inuse_connections=True)
     await pool.aclose()
+
+
+@pytest.mark.parametrize(
+    ("role", "is_primary"),
+    [(b"master", True), ("master", True), (b"slave", False), (NoPermissionError("may not ask"), True)],
+)
+async def test_a_connection_stays_if_its_server_is_the_primary_or_may_not_be_asked(
+    role: Any, is_primary: bool
+) -> None:
+    connection: Any = PrimaryConnection(connection_pool=mock.Mock())  # type: ignore[no-untyped-call]
+    read = mock.AsyncMock(side_effect=[role] if isinstance(role, Exception) else [[role, 0]])
+    with (
+        mock.patch.object(SentinelManagedConnection, "connect_to") as connect,
+        mock.patch.object(connection, "send_command") as send,
+        mock.patch.object(connection, "read_response", read),
+        mock.patch.object(connection, "disconnect") as disconnect,
+        contextlib.nullcontext() if is_primary else pytest.raises(RedisConnectionError, match="old:1 is not"),
+    ):
+        await connection.connect_to(OLD)
+    connect.assert_awaited_once_with(OLD)
+    send.assert_awaited_once_with("ROLE")
+    assert disconnect.await_count == (not is_primary)
+
+
+async def test_what_most_sentinels_say_counts_long_after_the_last_failover() -> None:
+    """They were set up anew. That they said the same meanwhile makes the failover no younger."""
+    loop, asked = asyncio.get_running_loop(), Asked(says(3, NEW))
+    watch, ahead, now = Watched(asked), 0.0, loop.time
+    with mock.patch.object(loop, "time", side_effect=lambda: now() + ahead):
+        for passed, answer, primary in (
+            (0, says(3, NEW), NEW),
+            (9, says(3, NEW), NEW),
+            (2, says(2, OLD), OLD),
+        ):
+            ahead += passed
+            asked.answers = [answer]
+            assert await watch.primary() == primary

@@ -140,3 +140,19 @@ def test_a_failover_is_waited_for_and_not_for_ever(clock: Clock) -> None:
     with mock.patch.object(time, "monotonic", later):
         assert primaries.primary() == OLD
     assert sentinel.asked < 10
+
+
+def test_what_most_sentinels_say_counts_long_after_the_last_failover(clock: Clock) -> None:
+    """They were set up anew. That they said the same meanwhile makes the failover no younger."""
+    sentinel = Sentinel(3, NEW)
+    primaries, _ = pool(sentinel)
+    for passed, epoch, address, primary in (
+        (0, 3, NEW, NEW),
+        (5, 2, OLD, NEW),
+        (4, 3, NEW, NEW),
+        (2, 2, OLD, OLD),
+        (5, 1, NEW, OLD),
+    ):
+        clock.now += passed
+        sentinel.says(epoch, address)
+        assert primaries.primary() == primary

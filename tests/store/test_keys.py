@@ -216,3 +216,16 @@ def test_the_index_of_a_principal_is_in_one_shard_and_any_other_in_all() -> None
     keys = Keys("shop", plain, shards=16)
     of_ann = keys_module.home_of_principal("ann")
     assert keys.resolve(home, ["clients"]) == keys.resolve(of_ann, ["clients"])
+
+
+def test_a_key_function_that_only_adds_to_names_is_not_called_for_each_request() -> None:
+    called: list[str] = []
+
+    def make_key(key: str) -> str:
+        called.append(key)
+        return f"before:{key}:behind"
+
+    keys = Keys("shop", make_key)
+    called.clear()
+    [key] = keys.resolve(FINGERPRINT, ["session"])
+    assert (key, called) == (f"before:mcp:v1:shop:{{{FINGERPRINT}}}:session:behind", [])
