@@ -9,8 +9,9 @@ from unittest import mock
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from mcp_sessions.connections.pipelines import IN_FLIGHT, Pipeline
+from mcp_sessions.connections.pipelines import IN_FLIGHT, Pipeline, PooledServer
 from mcp_sessions.connections.round_trips import Job, NoReply
+from mcp_sessions.connections.server import NO_LIMIT, Taken
 from mcp_sessions.connections.standalone import Pipelines
 from mcp_sessions.store.calls import reading
 
@@ -233,3 +234,15 @@ async def test_the_pipelines_to_a_server_give_up_together_and_renew_its_connecti
     made.breaker._answered()
     assert server.renewed == 1
     await made.aclose()
+
+
+async def test_a_server_that_is_left_gets_back_all_connections_that_are_kept() -> None:
+    pool = mock.AsyncMock(connection_kwargs={"socket_timeout": 7}, max_connections=32)
+    server = PooledServer(pool)
+    server.kept = [Taken(name, inf, 0) for name in ("a", "b")]
+    await server.give_back()
+    assert [call.args for call in pool.release.await_args_list] == [("b",), ("a",)]
+    assert (server.kept, server.seconds, server.keeps) == ([], 7, True)
+    pool.connection_kwargs = {"socket_timeout": None}
+    pool.max_connections = sum(IN_FLIGHT.values())
+    assert (PooledServer(pool).seconds, PooledServer(pool).keeps) == (NO_LIMIT, False)

@@ -267,3 +267,27 @@ async def test_the_index_of_a_session_near_its_maximum_age_is_written_no_more_of
     harness.advance(1)
     await harness.touch(fingerprint)
     assert int(redis(harness, "ZSCORE", activity, bytes.fromhex(fingerprint))) == harness.clock()
+
+
+async def test_the_moment_before_which_no_session_counts_is_after_the_newest_and_moves_on(
+    harness: Harness,
+) -> None:
+    run = harness.store.run
+    assert (await run(validity.end_all_before_now(newest_ms=START - 1))).min_created_ms == START
+    for newest_ms, moment in ((START + 5, START + 6), (0, START + 7)):
+        ended = await run(validity.end_all_before_now(newest_ms=newest_ms))
+        assert (ended.min_created_ms, ended.now_ms) == (moment, START)
+
+
+async def test_what_is_over_makes_room_although_older_activity_lives(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "HEAL_BATCH", 1)
+    monkeypatch.setattr(places, "healing", Healing())
+    harness.limit(max_sessions=2)
+    lives = await harness.open()
+    harness.advance(1)
+    await harness.open(active=False)
+    harness.advance(MINUTE)
+    assert await harness.open()
+    assert await harness.touch(lives)

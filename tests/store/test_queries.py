@@ -444,3 +444,8 @@ async def test_the_last_activity_of_a_kind_is_known(harness: Harness) -> None:
         await harness.open(active=False)
     assert newest() == harness.clock.now
     assert harness.sync.run(queries.newest("handle", limits=harness.limits)) == 0
+
+
+def test_each_shard_is_walked_for_its_part() -> None:
+    assert queries._spread(10, {"a": 1, "b": 30, "c": 10}) == {"a": 1, "b": 8, "c": 3}
+    assert queries._spread(100, {"a": 1, "b": 30}) == {"a": 1, "b": 30}
