@@ -9,13 +9,14 @@ from unittest import mock
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from mcp_sessions.connections.breaker import SLOW
-from mcp_sessions.connections.pipelines import AGAIN, IN_FLIGHT, STALL, Pipeline
+from mcp_sessions.connections.pipelines import IN_FLIGHT, Pipeline, PooledServer
 from mcp_sessions.connections.round_trips import Job, NoReply
+from mcp_sessions.connections.server import NO_LIMIT, Taken
 from mcp_sessions.connections.standalone import Pipelines
 from mcp_sessions.store.calls import reading
 
-SECONDS = 2.0
+#: For a call; of a timer that is late because the loop stood still; until a refusal is slow.
+SECONDS, STALL, SLOW = 2.0, 0.25, 0.1
 REFUSED = NoReply(RedisConnectionError("refused"), sent=False)
 LATE = NoReply(TimeoutError("late"), sent=True)
 Replies = Callable[[], Awaitable[Any]]
@@ -148,7 +149,7 @@ async def test_a_round_trip_that_goes_on_is_ended_again_after_a_second(clock: Cl
     used.submit(a_get())
     await ticks()
     [trip] = used._trips
-    for ahead, ended in ((SECONDS, 1), (AGAIN - 0.1, 1), (0.1, 2)):
+    for ahead, ended in ((SECONDS, 1), (0.9, 1), (0.1, 2)):
         clock.ahead += ahead
         used._look(clock())
         await ticks()
@@ -233,3 +234,15 @@ async def test_the_pipelines_to_a_server_give_up_together_and_renew_its_connecti
     made.breaker._answered()
     assert server.renewed == 1
     await made.aclose()
+
+
+async def test_a_server_that_is_left_gets_back_all_connections_that_are_kept() -> None:
+    pool = mock.AsyncMock(connection_kwargs={"socket_timeout": 7}, max_connections=32)
+    server = PooledServer(pool)
+    server.kept = [Taken(name, inf, 0) for name in ("a", "b")]
+    await server.give_back()
+    assert [call.args for call in pool.release.await_args_list] == [("b",), ("a",)]
+    assert (server.kept, server.seconds, server.keeps) == ([], 7, True)
+    pool.connection_kwargs = {"socket_timeout": None}
+    pool.max_connections = sum(IN_FLIGHT.values())
+    assert (PooledServer(pool).seconds, PooledServer(pool).keeps) == (NO_LIMIT, False)

@@ -1,12 +1,14 @@
 """The reader of inboxes: where it begins and goes on, how long its connections wait, what it does when they break."""
 
 from typing import Any
+from unittest import mock
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mcp_sessions.connections.listener import BATCH, MARGIN, Listener
+from mcp_sessions.connections.topology import ClusterNodes
 from mcp_sessions.errors import StoreUnavailable
 
 INBOX = "inbox"
@@ -131,3 +133,19 @@ async def test_a_connection_outlasts_the_time_that_the_server_is_told_to_wait(
     assert len(clients[1].asked) == 3, "the one that waits longest serves the others"
     await listener.aclose()
     assert [client.closed for client in clients] == [True, True]
+
+
+async def test_on_a_cluster_the_node_of_the_inbox_is_asked_and_looked_for_again_if_it_is_away() -> None:
+    node = Client(None)
+    nodes = mock.Mock(spec=ClusterNodes)
+    nodes.address_of = mock.AsyncMock(return_value=("one", 1))
+    nodes.client.return_value = node
+    listener = Listener(lambda timeout: nodes)
+    assert await listener.listen(INBOX, after="", block_ms=1) == ("0-0", [])
+    nodes.address_of.assert_awaited_once_with(INBOX)
+    nodes.client.assert_called_once_with(("one", 1))
+    nodes.refresh.assert_not_called()
+    node.read = [RedisTimeoutError("late")]
+    with pytest.raises(StoreUnavailable):
+        await listener.listen(INBOX, after="0-0", block_ms=1)
+    nodes.refresh.assert_called_once_with()

@@ -1,17 +1,31 @@
 """Who is the primary, as Sentinels say it: what they announce, how long a failover is waited for, who is believed."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
 import pytest
-from redis.asyncio.sentinel import MasterNotFoundError
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError
 
 from mcp_sessions.connections import sentinel as sentinels
-from mcp_sessions.connections.sentinel import PROMOTING, SETTLED, SWITCHED, Named, Watch, named, newest
+from mcp_sessions.connections.sentinel import (
+    PROMOTING,
+    SETTLED,
+    SILENCE,
+    SWITCHED,
+    TIMEOUT,
+    Named,
+    PrimaryConnection,
+    PrimaryPool,
+    Watch,
+    named,
+    newest,
+)
 
 OLD, NEW = ("old", 1), ("new", 2)
 STATE = {
@@ -152,3 +166,86 @@ async def test_what_is_announced_of_the_service_is_heard_and_of_another_is_not()
         asked.answers = [says(epoch, address)]
         await watch._announced(asked, SWITCHED, ["sessions", "old", "1", "new", "2"])  # type: ignore[arg-type]
         assert watch.changes.await_count == changes, "an answer that is no newer changes nothing"
+
+
+class Channel:
+    """A subscription with messages that a test put here; then it is silent."""
+
+    def __init__(self, *messages: dict[str, Any] | None) -> None:
+        self.messages = list(messages)
+        self.waited: list[float] = []
+        self.subscribed: tuple[str, ...] = ()
+        self.pings = self.closed = 0
+
+    async def subscribe(self, *channels: str) -> None:
+        self.subscribed = channels
+
+    async def get_message(self, **options: float) -> dict[str, Any] | None:
+        self.waited.append(options["timeout"])
+        return self.messages.pop(0) if self.messages else None
+
+    async def ping(self) -> None:
+        self.pings += 1
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+async def test_a_sentinel_is_heard_until_it_hangs() -> None:
+    switched = {"type": "message", "channel": SWITCHED.encode(), "data": b"sessions old 1 new 2"}
+    channel = Channel({"type": "subscribe", "channel": b"x", "data": 1}, switched, None, {"type": "pong"})
+    asked: Any = Asked(says(1, OLD), says(2, NEW))
+    asked.pubsub = lambda: channel
+    watch = Watched(asked)
+    with pytest.raises(TimeoutError, match="hangs"):
+        await watch._hear(asked)
+    assert channel.subscribed == (SWITCHED, PROMOTING)
+    assert asked.asked == 2, "what was announced before it listened, and what is announced"
+    watch.changes.assert_awaited_once_with()
+    assert channel.waited == [SILENCE] * 3 + [TIMEOUT] + [SILENCE, TIMEOUT]
+    assert (channel.pings, channel.closed) == (2, 1)
+
+
+async def test_all_connections_to_the_primary_of_before_are_closed_also_those_in_use() -> None:
+    pool = PrimaryPool("sessions", Sentinel([("127.0.0.1", 1)]))  # type: ignore[no-untyped-call] # redis-py's own
+    with mock.patch.object(pool, "disconnect") as closed:
+        await pool._watch._changed()
+    closed.assert_awaited_once_with(inuse_connections=True)
+    await pool.aclose()
+
+
+@pytest.mark.parametrize(
+    ("role", "is_primary"),
+    [(b"master", True), ("master", True), (b"slave", False), (NoPermissionError("may not ask"), True)],
+)
+async def test_a_connection_stays_if_its_server_is_the_primary_or_may_not_be_asked(
+    role: Any, is_primary: bool
+) -> None:
+    connection: Any = PrimaryConnection(connection_pool=mock.Mock())  # type: ignore[no-untyped-call]
+    read = mock.AsyncMock(side_effect=[role] if isinstance(role, Exception) else [[role, 0]])
+    with (
+        mock.patch.object(SentinelManagedConnection, "connect_to") as connect,
+        mock.patch.object(connection, "send_command") as send,
+        mock.patch.object(connection, "read_response", read),
+        mock.patch.object(connection, "disconnect") as disconnect,
+        contextlib.nullcontext() if is_primary else pytest.raises(RedisConnectionError, match="old:1 is not"),
+    ):
+        await connection.connect_to(OLD)
+    connect.assert_awaited_once_with(OLD)
+    send.assert_awaited_once_with("ROLE")
+    assert disconnect.await_count == (not is_primary)
+
+
+async def test_what_most_sentinels_say_counts_long_after_the_last_failover() -> None:
+    """They were set up anew. That they said the same meanwhile makes the failover no younger."""
+    loop, asked = asyncio.get_running_loop(), Asked(says(3, NEW))
+    watch, ahead, now = Watched(asked), 0.0, loop.time
+    with mock.patch.object(loop, "time", side_effect=lambda: now() + ahead):
+        for passed, answer, primary in (
+            (0, says(3, NEW), NEW),
+            (9, says(3, NEW), NEW),
+            (2, says(2, OLD), OLD),
+        ):
+            ahead += passed
+            asked.answers = [answer]
+            assert await watch.primary() == primary

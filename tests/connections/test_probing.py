@@ -9,8 +9,10 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mcp_sessions.connections import breaker as breakers
-from mcp_sessions.connections.breaker import PAUSE, SLOW, Breaker
+from mcp_sessions.connections.breaker import Breaker
 
+#: Seconds after an answer in which nobody doubts, and until a refusal is slow.
+PAUSE, SLOW = 0.5, 0.1
 REFUSED = RedisConnectionError("refused")
 
 

@@ -29,6 +29,8 @@ class Node:
 
     async def execute_command(self, *words: str) -> Any:
         self.asked += 1
+        for _ in range(3):
+            await asyncio.sleep(0)  # an answer takes some time
         return self.about if words == ("CLUSTER", "INFO") else self.ranges
 
 
@@ -176,3 +178,35 @@ async def test_of_a_node_that_left_only_what_was_named_at_first_is_kept() -> Non
         assert (made, left) == (["three"], [THREE] if told else [])
         await nodes.aclose()
         assert ("three closed" in made) == (not told)
+
+
+async def test_it_is_closed_before_and_in_the_middle_of_a_look() -> None:
+    await Nodes({}).aclose()
+
+    class Hung(Broken):
+        async def execute_command(self, *words: str) -> Any:
+            await asyncio.Event().wait()
+
+    nodes = Nodes({ONE: Hung(), TWO: Hung()})
+    looking = nodes.refresh()
+    await asyncio.sleep(0)
+    await nodes.aclose()
+    assert looking.cancelled()
+
+
+async def test_two_looks_are_a_moment_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    nodes = Nodes({ONE: Broken(), TWO: Broken()})
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def sleeps(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleeps)
+    await nodes.refresh()
+    assert slept == []
+    await nodes.refresh()
+    [seconds] = slept
+    assert 0.1 < seconds <= 0.2

@@ -20,6 +20,9 @@ async def test_an_end_that_is_repeated_gets_the_session_again(harness: Harness) 
     assert again is not None
     assert (again.fingerprint, again.principal, again.requests) == (fingerprint, "issuer|ann", first.requests)
     assert of_another is None
+    assert await harness.other.run(sessions.end_token(fingerprint)) == "one"
+    assert await harness.other.run(sessions.end_reason(fingerprint)) == "deleted"
+    assert await harness.store.run(sessions.end_token("ab" * 32)) is None
 
 
 async def test_after_a_minute_an_end_is_not_repeated(harness: Harness) -> None:
@@ -53,7 +56,10 @@ async def test_only_what_was_created_before_a_moment_ends(harness: Harness) -> N
 
 async def test_an_unfinished_ending_is_given_to_one_caller_at_a_time(harness: Harness) -> None:
     ending = Ending(token="one", fingerprints=["a" * 64], reason="expired_by_operator", by="ann ☃")
+    assert not await harness.store.run(endings.is_known("one"))
     await harness.store.run(endings.begin(ending))
+    assert await harness.other.run(endings.is_known("one"))
+    assert not await harness.store.run(endings.is_known("two"))
     assert await harness.store.run(endings.overdue()) == []
 
     harness.clock.advance(OVERDUE_MS)
@@ -63,5 +69,6 @@ async def test_an_unfinished_ending_is_given_to_one_caller_at_a_time(harness: Ha
     harness.clock.advance(OVERDUE_MS)
     assert await harness.store.run(endings.overdue()) == [ending]
     await harness.store.run(endings.finish("one"))
+    assert not await harness.other.run(endings.is_known("one"))
     harness.clock.advance(OVERDUE_MS)
     assert await harness.store.run(endings.overdue()) == []

@@ -216,7 +216,8 @@ def test_indexes_are_the_same(store: Store) -> None:
         run(indexes.MEMBERS, "activity", *arguments)
         run(indexes.MEMBERS, "activity principal client", *arguments)
     for order in ("asc", "desc"):
-        run(ranges.QUANTILES, "activity", HOUR, "", "", order, 4)
+        _, distance, scores = run(ranges.QUANTILES, "activity", HOUR, "", "", order, 4)
+        assert (distance, len(scores)) == ((int, 3), 4)
         run(ranges.QUANTILES, "nil", HOUR, "", "", order, 4)
     for bounds in ((b"\0", b"\4"), (b"\3" * 32, ""), (b"\3", b"\3")):
         run(queries.PREFIX, "fingerprints", *bounds, 3)

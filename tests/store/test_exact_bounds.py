@@ -26,9 +26,12 @@ from mcp_sessions.store.calls.endings import AtWork, Ending
 from mcp_sessions.store.calls.healing import Healing
 from mcp_sessions.store.drivers.embedded import SyncEmbeddedStore
 from mcp_sessions.store.keys import Keys
+from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store.harness import (
     CLAUDE,
     DAY,
+    EXCHANGE,
+    FIRST,
     HOUR,
     MINUTE,
     SECOND,
@@ -133,6 +136,24 @@ async def test_a_log_may_be_as_large_as_its_bound(harness: Harness) -> None:
     assert payloads(batch) == [b"1234", b"5678", b"9"]
 
 
+async def test_the_bytes_of_a_log_that_was_dropped_do_not_count(harness: Harness) -> None:
+    """A server that is short of memory may drop it, and not what is known of it."""
+    harness.stream_limits = replace(harness.stream_limits, max_bytes=10)
+    fingerprint = await harness.exchange()
+    await harness.append(fingerprint, b"12345678")
+    redis(harness, "DEL", harness.key(fingerprint, "stream:" + EXCHANGE))
+    await harness.append(fingerprint, b"1234", b"5678", first=2)
+    assert await harness.kept(fingerprint) == [(2, b"1234"), (3, b"5678")]
+
+
+async def test_what_a_client_only_says_that_it_has_is_not_taken_for_delivered(harness: Harness) -> None:
+    fingerprint = await harness.open()
+    await harness.publish(fingerprint, b"one", b"two")
+    for after, found in ((FIRST + 1, []), (None, [b"one", b"two"]), (None, [])):
+        taken = await harness.claim(fingerprint, stream=STANDALONE, after=after)
+        assert payloads(await harness.read(fingerprint, taken, stream=STANDALONE)) == found
+
+
 async def test_of_ended_streams_that_hold_nothing_the_oldest_goes_first(harness: Harness) -> None:
     fingerprint = await harness.open()
     for name in ("ff", "00"):
@@ -205,6 +226,20 @@ async def test_a_place_that_was_taken_a_moment_ago_is_not_that_of_a_lost_session
         assert (left is None) == (passed == 1)
 
 
+async def test_it_is_remembered_for_half_a_minute_which_sessions_ended(harness: Harness) -> None:
+    opened = [await harness.open() for _ in range(4)]
+    for fingerprint, passed, remembered in zip(
+        opened,
+        (0, 20 * SECOND, 10 * SECOND, 1),
+        (opened[:1], opened[:2], opened[:3], opened[1:]),
+        strict=True,
+    ):
+        harness.advance(passed)
+        await harness.store.run(sessions.end(fingerprint, principal=None, reason="deleted"))
+        gone = redis(harness, "ZRANGE", harness.key("", "index:gone"), 0, -1)
+        assert {each.hex() for each in gone} == set(remembered)
+
+
 async def ends_at(harness: Harness, fingerprint: str) -> int:
     """When a session ends as its index says."""
     return int(redis(harness, "ZSCORE", harness.key("", "index:ends"), bytes.fromhex(fingerprint)))
@@ -232,3 +267,27 @@ async def test_the_index_of_a_session_near_its_maximum_age_is_written_no_more_of
     harness.advance(1)
     await harness.touch(fingerprint)
     assert int(redis(harness, "ZSCORE", activity, bytes.fromhex(fingerprint))) == harness.clock()
+
+
+async def test_the_moment_before_which_no_session_counts_is_after_the_newest_and_moves_on(
+    harness: Harness,
+) -> None:
+    run = harness.store.run
+    assert (await run(validity.end_all_before_now(newest_ms=START - 1))).min_created_ms == START
+    for newest_ms, moment in ((START + 5, START + 6), (0, START + 7)):
+        ended = await run(validity.end_all_before_now(newest_ms=newest_ms))
+        assert (ended.min_created_ms, ended.now_ms) == (moment, START)
+
+
+async def test_what_is_over_makes_room_although_older_activity_lives(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "HEAL_BATCH", 1)
+    monkeypatch.setattr(places, "healing", Healing())
+    harness.limit(max_sessions=2)
+    lives = await harness.open()
+    harness.advance(1)
+    await harness.open(active=False)
+    harness.advance(MINUTE)
+    assert await harness.open()
+    assert await harness.touch(lives)

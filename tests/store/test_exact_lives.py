@@ -71,10 +71,19 @@ async def test_a_session_and_its_parts_live_for_the_first_ttl_and_then_for_the_i
     assert lives(harness, *parts) == {part: HOUR + more for part, more in parts.items()}
     assert set(lives(harness, "index:").values()) == {HOUR + ENTRY}
 
-    harness.advance(SECOND)
-    await harness.store.run(state.set_values(fingerprint, {"b": "1"}, max_bytes=100))
-    await harness.store.run(sessions.set_log_level(fingerprint, "info"))
-    assert lives(harness, *parts) == {part: HOUR - SECOND + more for part, more in parts.items()}
+    for number, change in enumerate(
+        (
+            state.set_values(fingerprint, {"b": "1"}, max_bytes=100),
+            state.incr(fingerprint, "b", 1, max_bytes=100),
+            state.append(fingerprint, "c", "1", max_bytes=100),
+            state.delete(fingerprint, ["c"]),
+            sessions.set_log_level(fingerprint, "info"),
+        ),
+        1,
+    ):
+        harness.advance(SECOND)
+        await harness.store.run(change)
+        assert lives(harness, *parts) == {part: HOUR - number * SECOND + more for part, more in parts.items()}
 
 
 @pytest.mark.parametrize("lasting_ms", [0, DAY])
@@ -231,3 +240,37 @@ async def test_each_step_of_the_counts_lives_two_steps_longer_than_its_span(harn
         **dict.fromkeys(("tool-names", "totals", "tool-totals"), kept),
         "counted-by:p": 10 * MINUTE,
     }
+
+
+async def test_nothing_is_left_of_a_node_that_leaves(harness: Harness) -> None:
+    for call in (
+        nodes.beat("a", about="{}", forget_after_ms=MINUTE),
+        nodes.report("a", told="{}"),
+    ):
+        await harness.store.run(call)
+    await harness.store.run(nodes.notify({"a": [b"ding"]}))
+    await harness.store.run(nodes.leave("a"))
+    assert lives(harness) == {}
+
+
+async def test_what_is_left_of_a_session_that_is_over_is_hidden_and_can_be_dropped(harness: Harness) -> None:
+    fingerprint = await harness.exchange()
+    await harness.append(fingerprint, b"response", last=True)
+    await harness.publish(fingerprint, b"news")
+    for work in (
+        streams.finish(fingerprint, EXCHANGE, kept=2, kept_bytes=100, ttl_ms=2 * HOUR),
+        subscriptions.subscribe(fingerprint, "book://1", max_subscriptions=3),
+    ):
+        await harness.store.run(work)
+    await harness.store.run(streams.forget([fingerprint]))
+    assert len(lives(harness, "stream", "finished", "resources")) == 6, "it lives"
+    assert await harness.store.run(subscriptions.resources(fingerprint)) == ["book://1"]
+
+    claim = streams.claim(fingerprint, EXCHANGE, node="a", after=0, ttl_ms=2 * HOUR)
+    await harness.store.run(claim)
+    harness.advance(HOUR)
+    assert await harness.store.run(subscriptions.resources(fingerprint)) == []
+    kept = {"stream:" + EXCHANGE, "stream-info:" + EXCHANGE, "finished", "resources"}
+    assert lives(harness, *kept).keys() == kept
+    await harness.store.run(streams.forget([fingerprint]))
+    assert lives(harness, "stream", "finished", "resources", "published") == {}

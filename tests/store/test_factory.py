@@ -15,7 +15,7 @@ from mcp_sessions.store.calls import indexes, nodes, queries, sessions, streams
 from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.drivers.asynchronous import RedisStore
 from mcp_sessions.store.drivers.embedded import EmbeddedStore, SyncEmbeddedStore
-from mcp_sessions.store.factory import store_for, sync_store_for
+from mcp_sessions.store.factory import in_memory, stand_in, store_for, sync_store_for
 from mcp_sessions.transport.event_ids import STANDALONE
 from tests.store.harness import CLAUDE, MINUTE, STREAM_LIMITS, a_fingerprint, a_namespace
 from tests.support.caches import disconnect, standalone_cache
@@ -202,3 +202,13 @@ def clients(server: RedisServer) -> int:
     """How many clients are connected, without the one that asks."""
     with server.client() as redis:
         return int(redis.info("clients")["connected_clients"]) - 1
+
+
+def test_another_store_may_stand_in_for_those_of_all_endpoints() -> None:
+    usual, made = store_for("local"), in_memory("stands in")
+    try:
+        stand_in(lambda entry: made)
+        assert (store_for("local"), sync_store_for("shared")) == made
+    finally:
+        stand_in(None)
+    assert store_for("local") is usual

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -198,3 +199,33 @@ def test_principals_of_any_text_are_read_back_from_their_line(principal: str) ->
     session = parse_session(FINGERPRINT, [RECORD.replace("anonymous", line).encode("ascii"), 0])
     assert session is not None
     assert session.principal == principal
+
+
+@pytest.mark.parametrize(("cap", "shards"), [(0, 16), (1, 16), (7, 16), (16, 16), (50, 16), (3, 1)])
+def test_the_parts_of_a_cap_are_the_cap_and_differ_by_one_at_most(cap: int, shards: int) -> None:
+    parts = [indexes.part_of(cap, home, shards) for home in keys_module.homes(shards)]
+    assert sum(parts) == cap
+    assert max(parts) - min(parts) <= 1
+
+
+def test_the_index_of_a_principal_is_in_one_shard_and_any_other_in_all() -> None:
+    limits = replace(LIMITS, shards=16)
+    for principal in (None, "anonymous"):
+        assert list(indexes.homes_of(principal=principal, limits=limits)) == keys_module.homes(16)
+    [home] = indexes.homes_of(principal="ann", limits=limits)
+    keys = Keys("shop", plain, shards=16)
+    of_ann = keys_module.home_of_principal("ann")
+    assert keys.resolve(home, ["clients"]) == keys.resolve(of_ann, ["clients"])
+
+
+def test_a_key_function_that_only_adds_to_names_is_not_called_for_each_request() -> None:
+    called: list[str] = []
+
+    def make_key(key: str) -> str:
+        called.append(key)
+        return f"before:{key}:behind"
+
+    keys = Keys("shop", make_key)
+    called.clear()
+    [key] = keys.resolve(FINGERPRINT, ["session"])
+    assert (key, called) == (f"before:mcp:v1:shop:{{{FINGERPRINT}}}:session:behind", [])

@@ -150,3 +150,18 @@ async def test_a_record_that_nobody_ended_has_no_reason(harness: Harness) -> Non
     basket = await a_basket(harness, "b-1")
     assert await harness.store.run(sessions.end_reason(basket.fingerprint)) is None
     assert await harness.store.run(sessions.end_reason(record_fingerprint("handle", "never"))) is None
+
+
+async def test_a_record_that_is_made_again_while_many_end_stays_listed(harness: Harness) -> None:
+    first = await a_basket(harness, "b-1")
+    harness.clock.advance(5)
+    end = sessions.end_many(
+        [first.fingerprint], reason="expired_by_operator", token="t", shards=harness.limits.shards
+    )
+    outcomes = await harness.store.run_all(next(end))
+    await a_basket(harness, "b-1", again=True)
+    await harness.store.run_all(end.send(outcomes))
+    end.close()
+
+    assert await listed(harness, Query(kind="handle")) == ["b-1"]
+    assert await listed(harness, Query(kind="handle", principal=ANN, label="basket")) == ["b-1"]

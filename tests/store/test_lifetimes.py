@@ -7,6 +7,7 @@ import pytest
 from mcp_sessions.errors import SessionGone
 from mcp_sessions.records import ANONYMOUS
 from mcp_sessions.store.calls import sessions, state
+from mcp_sessions.store.calls.reading import Counted
 from tests.store.harness import CLAUDE, DAY, HOUR, MINUTE, SECOND, Harness, a_fingerprint
 
 
@@ -67,7 +68,7 @@ async def test_work_in_flight_keeps_sessions_without_counting_as_requests(harnes
 
     session = await harness.store.run(sessions.get(kept))
     assert session is not None
-    assert session.requests == 1
+    assert (session.requests, session.last_call) == (1, "ping")
     assert session.last_activity_ms == harness.clock.now - HOUR + 1
     assert await is_gone(harness, left)
     assert set(await harness.store.run(sessions.keep([kept, left], limits=harness.limits))) == {kept}
@@ -203,3 +204,17 @@ async def test_nobody_gets_a_session_long_after_its_maximum_age_or_one_that_idle
     assert await harness.touch(old)
     harness.clock.advance(MINUTE + 15_001)
     assert await harness.store.run(sessions.end(old, principal=None, reason="max_age")) is None
+
+
+async def test_requests_that_were_counted_elsewhere_are_added_and_keep_their_sessions(
+    harness: Harness,
+) -> None:
+    one, two, gone = await harness.open(), await harness.open(), a_fingerprint()
+    harness.clock.advance(MINUTE)
+    some = {one: Counted(3, "tools/list"), two: Counted(2, ""), gone: Counted(1, "ping")}
+    found = await harness.store.run(sessions.count_requests(some, limits=harness.limits))
+    assert {key: (each.requests, each.last_call) for key, each in found.items()} == {
+        one: (4, "tools/list"),
+        two: (3, "ping"),
+    }
+    assert found[one].expires_ms == harness.clock.now + HOUR

@@ -1,6 +1,10 @@
 """Nodes and their notifications: what every driver promises."""
 
 import asyncio
+import json
+from typing import Any
+
+import pytest
 
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.calls.nodes import NodeEntry
@@ -189,3 +193,36 @@ async def test_notifications_for_nodes_that_are_gone_are_dropped(harness: Harnes
     _, notifications = await harness.store.listen("a", after="0", block_ms=SHORT)
 
     assert list(notifications) == []
+
+
+@pytest.mark.parametrize(
+    ("about", "told", "keys"),
+    [
+        ('{"keys": ["a", 1], "of": "x"}', {"keys": ["a", 1], "of": "x"}, ["a", "1"]),
+        ('{"keys": "a"}', {"keys": "a"}, []),
+        ("{}", {}, []),
+        ("[1]", {}, []),
+        ("no json", {}, []),
+    ],
+)
+def test_what_a_node_tells_is_read_if_it_can_be(about: str, told: dict[str, Any], keys: list[str]) -> None:
+    entry = NodeEntry(id="a", about=about, seen_ms=0)
+    assert (entry.told(), entry.keys) == (told, keys)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "shares"),
+    [
+        (["new"], ["new"], True),
+        (["new", "old"], ["old", "new"], True),
+        (["new"], ["old", "new"], False),
+        (["new", "old"], ["old"], False),
+        (["other"], ["new"], False),
+        ([], ["new"], True),
+    ],
+)
+def test_nodes_share_keys_if_each_knows_that_with_which_the_other_signs(
+    theirs: list[str], ours: list[str], shares: bool
+) -> None:
+    entry = NodeEntry(id="a", about=json.dumps({"keys": theirs}), seen_ms=0)
+    assert entry.shares_keys(ours) == shares

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from mcp_sessions.errors import TooManySessions
+from mcp_sessions.records import Handshake
 from mcp_sessions.store.calls import places
 from mcp_sessions.store.calls.healing import MOST_WAITING, Healing
 from mcp_sessions.store.calls.indexes import Full
 from mcp_sessions.store.calls.places import ASKED_AGAIN
+from mcp_sessions.store.keys import shard_of
 from tests.store.harness import CLAUDE, LIMITS, a_fingerprint
 
 #: As the check has it, for all shards.
@@ -124,3 +126,18 @@ def test_no_more_wait_for_a_check_than_may(healing: Healing, refused: Refused) -
         assert [each.gets(full()) for each in waiting] == [None] * MOST_WAITING
         refused(Asking(), full())
     assert [each.gets("a place") for each in waiting] == ["a place"] * MOST_WAITING
+
+
+def test_another_record_is_made_for_a_shard_that_has_room() -> None:
+    made: list[str] = []
+
+    def make() -> tuple[str, Handshake]:
+        made.append(a_fingerprint())
+        return made[-1], CLAUDE
+
+    for shard in range(4):
+        found = places._one_of([shard], 4, make)
+        assert found == (made[-1], CLAUDE)
+        assert shard_of(made[-1], 4) == shard
+    assert places._one_of([], 4, make) is places._one_of([1], 4, None) is None
+    assert places._one_of([1], 2, lambda: ("0" * 64, CLAUDE)) is None

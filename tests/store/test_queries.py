@@ -432,3 +432,20 @@ async def test_a_session_that_another_process_ends_disappears_from_its_page(harn
     assert gone is not None
     page = harness.sync.run(queries.page(Query(), offset=0, limit=10, limits=harness.limits))
     assert (shown(page), page.total) == ([opened[2], opened[0]], 2)
+
+
+async def test_the_last_activity_of_a_kind_is_known(harness: Harness) -> None:
+    def newest() -> int:
+        return harness.sync.run(queries.newest("session", limits=harness.limits))
+
+    assert newest() == 0
+    for _ in range(2):
+        harness.clock.advance(5)
+        await harness.open(active=False)
+    assert newest() == harness.clock.now
+    assert harness.sync.run(queries.newest("handle", limits=harness.limits)) == 0
+
+
+def test_each_shard_is_walked_for_its_part() -> None:
+    assert queries._spread(10, {"a": 1, "b": 30, "c": 10}) == {"a": 1, "b": 8, "c": 3}
+    assert queries._spread(100, {"a": 1, "b": 30}) == {"a": 1, "b": 30}

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.ranges import Stretch, Stretched
 from mcp_sessions.store.keys import homes, shard_of
 from tests.store import harness as harnesses
-from tests.store.harness import START, Harness, a_fingerprint
+from tests.store.harness import LIMITS, START, Harness, a_fingerprint
 
 COUNT = 3_000
 
@@ -139,3 +140,18 @@ async def test_a_deep_stretch_takes_one_round_trip_more(filled: tuple[Harness, l
     counting(ranges.at(index_of(harness), offset=0, limit=100))
     counting(indexes.count(limits=harness.limits))
     assert trips == 2
+
+
+def test_the_first_entries_of_several_shards_are_one_round_trip() -> None:
+    index = ranges.stretched("index:activity", homes(2), limits=LIMITS, kind="session")
+    for offset, limit, script in (
+        (0, 50, indexes.MEMBERS),
+        (450, 50, indexes.MEMBERS),
+        (451, 50, ranges.QUANTILES),
+    ):
+        calls = next(ranges.at(index, offset=offset, limit=limit))
+        assert {call.script for call in calls} == {script}
+        assert {call.home for call in calls} == set(homes(2))
+    one = replace(index, homes=homes(1))
+    [call, *more] = next(ranges.at(one, offset=9_000, limit=50))
+    assert (call.script, more) == (indexes.MEMBERS, []), "of one shard any entries are"

@@ -10,7 +10,17 @@ from mcp_sessions import ids
 from mcp_sessions.errors import TooManySessions
 from mcp_sessions.ids import SignedId
 from mcp_sessions.records import ANONYMOUS
-from mcp_sessions.store.calls import indexes, revival, sessions, state, tombstones, validity
+from mcp_sessions.store.calls import (
+    indexes,
+    queries,
+    revival,
+    sessions,
+    state,
+    sweeps,
+    tombstones,
+    validity,
+)
+from mcp_sessions.store.calls.queries import Query
 from mcp_sessions.store.calls.revival import Found
 from mcp_sessions.store.calls.tombstones import TOMBSTONE_MS
 from mcp_sessions.store.keys import shard_of
@@ -264,3 +274,36 @@ async def test_without_lasting_nothing_is_kept_for_longer(redis: Any, redis_harn
     await end(redis_harness, session_id.fingerprint, lasting_ms=0)
     assert redis.pttl(redis_harness.key(session_id.fingerprint, "ended")) <= TOMBSTONE_MS
     assert not list(redis.scan_iter("*tombstones*"))
+
+
+async def test_a_session_that_is_opened_again_while_it_is_swept_stays_listed(harness: Harness) -> None:
+    session_id = an_id(harness, ago_ms=0)
+    await harness.open(fingerprint=session_id.fingerprint)
+    await harness.settled()
+    harness.clock.advance(HOUR)
+    sweep = sweeps.sweep([session_id.fingerprint], token="t", limits=harness.limits)
+    outcomes = await harness.store.run_all(next(sweep))
+    assert await revive(harness, session_id) is not None
+    await harness.settled()
+    await harness.store.run_all(sweep.send(outcomes))
+    sweep.close()
+
+    page = await harness.store.run(queries.page(Query(), offset=0, limit=5, limits=harness.limits))
+    assert [each.fingerprint for each in page.sessions] == [session_id.fingerprint]
+
+
+async def test_what_is_left_of_a_record_that_is_gone_is_not_that_of_the_session_that_is_opened_again(
+    redis: Any, redis_harness: Harness
+) -> None:
+    """A server that is short of memory may drop the record alone."""
+    harness, session_id = redis_harness, an_id(redis_harness, ago_ms=0)
+    fingerprint = session_id.fingerprint
+    await harness.open(fingerprint=fingerprint)
+    await harness.store.run(sessions.change_tools(fingerprint, enable=["paint"]))
+    await harness.store.run(state.set_values(fingerprint, {"a": "1"}, max_bytes=100))
+    redis.delete(harness.key(fingerprint, "session"))
+
+    assert await revive(harness, session_id) is not None
+
+    assert await harness.store.run(state.names(fingerprint)) == []
+    assert await harness.store.run(sessions.change_tools(fingerprint, enable=["sing"])) == {"sing"}

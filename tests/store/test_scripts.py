@@ -1,6 +1,7 @@
 """The Lua files: each says why it is one act, what it takes and what it returns; the clock comes first."""
 
 import pkgutil
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -24,6 +25,17 @@ def test_every_script_says_why_what_it_takes_and_what_it_returns(file: Path) -> 
     assert any("Returns:" in line for line in header)
     assert len(text.splitlines()) <= 50
     assert "EXPIRE GT" not in text.upper()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.stem))
+def test_a_script_takes_the_time_from_its_first_argument_or_says_that_it_does_not(file: Path) -> None:
+    """In tests it is not the server's."""
+    text = file.read_text(encoding="ascii")
+    asked = re.findall(r"clock\((.*?)\)", "\n".join(line.split("--")[0] for line in text.splitlines()))
+    if "ARGV: 1 now or '' (not used)" in text:
+        assert set(asked) <= {"''"}
+    else:
+        assert asked == ["ARGV[1]"]
 
 
 #: A second run would do it twice, or give another answer than the first, whose reply was lost.

@@ -91,5 +91,8 @@ def test_no_call_is_no_round_trip() -> None:
 def test_an_operation_runs_once() -> None:
     store, work = Store("one", Engine()), asks(1)
     assert store.run(work) == [1]
-    with pytest.raises(RuntimeError, match="runs once"):
-        store.run(work)
+    begun = asks(1)
+    next(begun)
+    for spent in (work, begun):
+        with pytest.raises(RuntimeError, match="runs once"):
+            store.run(spent)
