@@ -164,8 +164,8 @@ async def test_what_has_no_parameters_needs_no_schema(request_: jsonrpc.Request,
 
 
 async def test_a_schema_is_looked_at_once_until_it_changes() -> None:
-    schemas = [SCHEMA, SCHEMA, {"type": "object"}, SCHEMA]
+    schemas = [{"type": "object"}, SCHEMA, SCHEMA, {"type": "object"}]
     server = Server(lookup=lambda _: schemas.pop(0))
     headers = ParameterHeaders(server)  # type: ignore[arg-type]
     refused = [await headers.rejection(calling(), [], server.run) is not None for _ in range(4)]
-    assert refused == [True, True, False, True]
+    assert refused == [False, True, True, False]

@@ -61,7 +61,10 @@ def test_a_record_of_the_sdk_has_the_traceback_of_what_was_raised_or_is_dropped(
     assert tracebacks._one_traceback(record)
     assert record.exc_info is not None
     assert record.exc_info[:2] == (ZeroDivisionError, inner)
-    assert tracebacks._one_traceback(record_of(None))
+    without = record_of(None)
+    for nothing in (None, (None, None, None)):
+        without.exc_info = nothing
+        assert tracebacks._one_traceback(without)
     assert not tracebacks._one_traceback(record_of(wrapped(HandleError("no"), UnexpectedToolError("add"))))
     of_a_prompt = wrapped(HandleError("no"), ValueError("prompt"))
     assert tracebacks._one_traceback(record_of(of_a_prompt))

@@ -19,7 +19,7 @@ from mcp_sessions.transport import jsonrpc
 from tests.serving.contexts import Process
 from tests.store.harness import EXCHANGE, MINUTE
 
-CALL: Final = {"id": 7, "method": "tools/call", "params": {"name": "look"}}
+CALL: Final[dict[str, Any]] = {"id": 7, "method": "tools/call", "params": {"name": "look"}}
 RESPONSE: Final = {"jsonrpc": "2.0", "id": 7, "result": {"ok": 1}}
 LOST_RESPONSE: Final = {"jsonrpc": "2.0", "id": 7, "error": {"code": -32000, "message": LOST}}
 
@@ -119,6 +119,18 @@ async def test_it_runs_again_once_and_its_client_gets_the_response(
     assert not process.orphans._reruns
 
 
+async def test_it_runs_again_once_for_two_connections_that_wait_for_it(process: Deliverer) -> None:
+    reader = await process.deliver(CALL)
+    session = await process.harness.store.run(sessions.get(reader.fingerprint))
+    assert session is not None
+    newer = await process.open_streams.take_over(session, EXCHANGE, after=0, scope={})
+    assert newer is not None
+    process.readers.append((newer, process.open_streams.start(newer)))
+    await process.beat(SETTLED + 1)
+    assert len(process.ran) == 1
+    assert reader.origin == newer.origin == process.node.id
+
+
 @pytest.mark.parametrize(
     ("request_", "reruns", "conf"),
     [
@@ -132,7 +144,9 @@ async def test_what_may_not_run_again_ends_with_an_error(
 ) -> None:
     process.conf = Deliverer(rerun_lost_calls=conf).conf
     reader = await process.deliver(request_, reruns=reruns)
+    reader._nudged = False
     await process.beat(SETTLED + 1)
+    assert reader._nudged, "it looks for the end itself"
     assert (process.ran, reader.origin) == ([], "")
     assert await process.log(reader) == [LOST_RESPONSE]
 
@@ -151,17 +165,37 @@ async def test_one_of_several_processes_runs_it_again(process: Deliverer) -> Non
     assert (process.ran, reader.origin) == ([], "quicker")
 
 
-async def test_a_call_that_another_one_runs_by_now_is_cancelled_here(process: Deliverer) -> None:
-    reader, other = await process.deliver(CALL), await process.deliver(CALL)
+async def test_calls_that_another_one_runs_by_now_or_whose_session_ended_are_cancelled_here(
+    process: Deliverer,
+) -> None:
+    taken, over, going_on = [await process.deliver(CALL) for _ in range(3)]
     await process.beat(SETTLED)
-    assert len(process.ran) == 2
-    await process.store.run(process.rerun(reader.fingerprint, process.node.id, "quicker"))
+    assert len(process.ran) == 3
+    await process.store.run(process.rerun(taken.fingerprint, process.node.id, "quicker"))
+    await process.harness.store.run(sessions.end(over.fingerprint, principal=None, reason="deleted"))
     await process.beat()
-    assert process.cancelled == 1
-    assert list(process.orphans._reruns) == [(other.fingerprint, EXCHANGE)]
-    await process.harness.store.run(sessions.end(other.fingerprint, principal=None, reason="deleted"))
+    assert process.cancelled == 2
+    assert list(process.orphans._reruns) == [(going_on.fingerprint, EXCHANGE)]
+
+
+async def test_a_stream_is_ended_once_although_the_store_is_slow(
+    process: Deliverer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, asked, answers, run = await process.deliver({"id": 7}), 0, asyncio.Event(), process.store.run
+
+    async def slowly(work: Any) -> Any:
+        nonlocal asked
+        if getattr(work, "script", None) is streams.CLOSE:
+            asked += 1
+            await answers.wait()
+        return await run(work)
+
+    monkeypatch.setattr(process.store, "run", slowly)
+    await process.beat(SETTLED + 2)
+    answers.set()
     await process.beat()
-    assert process.cancelled == 2, "its session has ended"
+    assert (asked, caplog.text.count("Node dead0 died")) == (1, 1)
+    assert await process.log(reader) == [LOST_RESPONSE]
 
 
 async def test_nothing_is_done_for_a_connection_that_is_closed(process: Deliverer) -> None:
