@@ -8,6 +8,7 @@ from mcp.server.mcpserver.exceptions import UnexpectedToolError
 from mcp.shared.exceptions import MCPError
 
 from mcp_sessions.errors import HandleError, NoCurrentSession, SessionGone, StateTooLarge, StoreUnavailable
+from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk import tracebacks
 from mcp_sessions.sdk.kernel import _error
 from mcp_sessions.sdk.tracebacks import is_no_fault, raised
@@ -29,9 +30,10 @@ def wrapped(inner: BaseException, outer: BaseException) -> BaseException:
     ],
 )
 def test_what_is_no_fault_of_a_handler_is_one_line(
-    error: Exception, logged: str, caplog: pytest.LogCaptureFixture
+    error: Exception, logged: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG, "mcp_sessions")
+    monkeypatch.setattr(tracebacks, "_unavailable", Repeats(tracebacks.logger, "Handlers"))
     assert is_no_fault(error)
     assert [record.getMessage() for record in caplog.records] == [logged]
     assert not caplog.records[0].exc_info

@@ -59,9 +59,10 @@ def test_whether_a_server_has_a_tool_is_known_unless_only_its_handlers_know() ->
 
 
 def test_a_notification_is_only_passed_on_where_something_hears_it() -> None:
-    async def hear(*_: Any) -> Any:
+    async def handle(*_: Any) -> None:
         """A handler, or middleware."""
 
+    hear: Any = handle
     method, server = "notifications/roots/list_changed", shop()
     OptInTools(server, ["look"])
     RestrictedTools(server)
