@@ -55,6 +55,7 @@ async def test_the_oldest_connections_of_a_session_make_room() -> None:
     for reader, task in zip(readers, tasks, strict=True):
         process.streams.stop(reader, task)
     await process.settle()
+    assert all(task.done() for task in tasks)
     assert (list(process.streams), process.streams._readers) == ([], {})
 
 
