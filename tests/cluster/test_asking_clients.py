@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mcp_sessions.cluster.client_requests import MAX_PROGRESS_CHARS, ClientRequest, SessionEnded, TimedOut
+from mcp_sessions.cluster.notifications import ReplyArrived
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import requests
 from mcp_sessions.transport import jsonrpc
@@ -67,6 +68,22 @@ async def test_an_error_of_the_client_is_its_answer(one: Process, session: str) 
     error = {"code": -1, "message": "no"}
     assert await one.requests.answer(session, jsonrpc.Reply(id=request_id, result=None, error=error))
     assert await waiting == jsonrpc.Reply(id=request_id, result=None, error=error)
+    assert not one.requests._open, "nobody waits any more"
+
+
+async def test_the_process_that_waits_is_told_of_progress(
+    one: Process, other: Process, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request_id, waiting = await one.ask(session, on_progress=hear_nothing)
+    told: list[Any] = []
+    monkeypatch.setattr(other.node, "notify", lambda *what: told.append(what))
+    await other.requests.progress(session, {"progressToken": request_id, "progress": 1})
+    assert told == [(one.node.id, ReplyArrived(fingerprint=session, request_id=request_id))]
+    assert await one.receive(session, request_id)
+    await waiting
+    await one.settle()
+    await other.requests.progress(session, {"progressToken": request_id, "progress": 2})
+    assert len(told) == 1
 
 
 async def test_a_request_of_another_session_is_not_answered_and_does_not_end(

@@ -36,6 +36,7 @@ class Store(EmbeddedStore):
         #: The notifications of each round trip, by node.
         self.notified: list[list[tuple[str, list[Any]]]] = []
         self.posting: asyncio.Event | None = None
+        self.beats = 0
 
     async def run(self, work: Any, /) -> Any:
         if self.away:
@@ -49,6 +50,7 @@ class Store(EmbeddedStore):
                 ]
             )
             return None
+        self.beats += work.script is nodes.BEAT
         if work.script is nodes.BROADCAST and self.posting is not None:
             await self.posting.wait()
         if work.script is nodes.BROADCASTS and self.before_reading is not None:
@@ -183,6 +185,17 @@ async def test_a_node_that_stops_is_forgotten_at_once_unless_the_store_is_away(
         assert f"Node {one.node.id} could not sign off" in caplog.text
 
 
+async def test_signs_of_life_do_not_wait_for_a_broadcast(store: Store) -> None:
+    async with started(store) as hearing:
+        store.posting = asyncio.Event()
+        posting = asyncio.create_task(hearing.node.broadcast(announced("slow")))
+        before = store.beats
+        await hearing.until(lambda: store.beats > before + 3)
+        assert not posting.done()
+        store.posting.set()
+        assert await posting
+
+
 async def test_notifications_beyond_a_bound_are_dropped_until_the_waiting_ones_are_sent(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,9 +250,9 @@ async def test_of_broadcasts_that_wait_for_the_store_the_newest_are_posted(
         assert hearing.heard == ["a", "c", "d"], "b made room, and a was being posted"
 
 
-@pytest.mark.parametrize("way", [[0.5], [9.0, 3.0], [2.0, 3.9]])
+@pytest.mark.parametrize(("way", "left"), [([0.5], 0), ([9.0, 3.0], 0), ([2.0, 3.9], 0), ([2.0] * 9, 5)])
 async def test_what_is_said_while_the_first_look_is_on_its_way_is_heard_however_long_that_takes(
-    monkeypatch: pytest.MonkeyPatch, way: list[float]
+    monkeypatch: pytest.MonkeyPatch, way: list[float], left: int
 ) -> None:
     loop, seconds = asyncio.get_running_loop(), 0.0
     clock = loop.time
@@ -250,13 +263,14 @@ async def test_what_is_said_while_the_first_look_is_on_its_way_is_heard_however_
         nonlocal seconds
         seconds += way.pop(0) if way else 0
 
-    store.before_reading = travel
+    way, store.before_reading = list(way), travel
     await store.run(nodes.broadcast(encode(announced("long ago"), name="0")))
     seconds = 60.0
     async with started(store) as hearing:
         await store.run(nodes.broadcast(encode(announced("now"), name="1")))
         await hearing.until(lambda: hearing.heard)
-    assert (hearing.heard, way) == (["now"], [])
+        assert len(way) >= left, "it need not be quicker than a second"
+    assert hearing.heard == ["now"]
 
 
 async def test_names_of_broadcasts_are_forgotten_and_those_of_the_last_ones_are_not(

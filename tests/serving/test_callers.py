@@ -38,6 +38,9 @@ async def test_each_caller_is_counted_with_its_last_call() -> None:
     assert (found.last_call, found.handshake.kind, found.principal) == ("y" * CALL_LENGTH, "caller", "user:1")
     await callers.write()
     assert await requests_of(process, "user:1", "a") == 2, "once"
+    callers.count("user:1", meta("a"), "x")
+    await callers.write()
+    assert await requests_of(process, "user:1", "a") == 3
 
 
 @pytest.mark.parametrize(

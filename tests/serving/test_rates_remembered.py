@@ -57,10 +57,11 @@ def test_the_longest_wait_is_told_in_whole_seconds(now: mock.Mock) -> None:
     assert told(rejection) == ("tool add per principal", 31)
     assert told(limits.judge([lacking(limits, 0, 1)])) == ("requests per principal", 1)
     assert told(limits.judge([lacking(limits, 0, 2_000)])) == ("requests per principal", 2)
-    assert limits.refused == 3
+    assert told(limits.judge([lacking(limits, 0, 0)])) == ("requests per principal", 1)
+    assert limits.refused == 4
     assert counting.since_the_start("told").numbers == {
         "limited:tool add per principal": 1,
-        "limited:requests per principal": 2,
+        "limited:requests per principal": 3,
     }
 
 
