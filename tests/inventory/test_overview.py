@@ -11,6 +11,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory import overview, reach
 from mcp_sessions.inventory.figures import HOUR
 from mcp_sessions.inventory.overview import There, overview_of
+from mcp_sessions.records import Kind
 from mcp_sessions.store.calls.counts import Read
 from tests.inventory.stores import START
 from tests.inventory.test_findings import NODE, SOUND
@@ -34,11 +35,8 @@ def as_read(monkeypatch: pytest.MonkeyPatch, *, away: str = "", ahead_ms: int = 
         asked.extend(operations)
         if away in operations:
             raise StoreUnavailable("away")
-        counted = {"session": len(asked), "handle": 1}
-        there = {
-            alias: There(counts=counted, nodes=[replace(NODE, endpoint=alias)])
-            for alias in operations
-        }
+        counted: dict[Kind, int] = {"session": len(asked), "handle": 1}
+        there = {alias: There(counts=counted, nodes=[replace(NODE, endpoint=alias)]) for alias in operations}
         found = Read(HOUR, START + ahead_ms, [{"requests:ok": 1, "memory": 5}], [])
         return {alias: (found, there[alias]) for alias in operations}
 
