@@ -18,6 +18,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.jobs import automatic, driving
 from mcp_sessions.jobs.selection import snapshot
+from mcp_sessions.repeats import Repeats
 from tests.support.sessions import Opened, open_sessions
 
 NOW = timezone.now()
@@ -30,6 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(automatic, "monotonic", lambda: clock.seconds)
     monkeypatch.setattr(automatic, "timezone", SimpleNamespace(now=lambda: NOW))
     monkeypatch.setattr(automatic, "_due", {})
+    monkeypatch.setattr(automatic, "_failures", Repeats(automatic.logger, "Jobs that could not go on"))
     return clock
 
 
