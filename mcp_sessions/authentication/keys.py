@@ -105,7 +105,7 @@ class Keys:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 document = json.loads(await _read(self._url))
             self._keys = _parsed(document)
-        except (httpx2.HTTPError, OSError, ValueError, TimeoutError) as error:
+        except (httpx2.HTTPError, OSError, ValueError) as error:  # TimeoutError is an OSError
             self._failed = True
             self._failures.add(
                 "The keys at %s cannot be fetched: %s: %s", self._url, type(error).__name__, error

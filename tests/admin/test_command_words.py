@@ -232,14 +232,16 @@ def test_tokens_are_listed_newest_first_of_all_users_or_of_one() -> None:
 
 
 @pytest.mark.django_db
-def test_blocks_are_listed_newest_first() -> None:
+def test_blocks_are_listed_newest_first(settings: LazySettings) -> None:
+    alias = "e" * 13
+    settings.MCP_SESSIONS = {alias: endpoint()}
     blocks.block("client", "c" * 41, duration=None, reason="r" * 61, by="b" * 17)
-    blocks.block("address", "192.0.2.1", duration=timedelta(hours=1), endpoint="default", by="ann")
+    blocks.block("address", "192.0.2.1", duration=timedelta(hours=1), endpoint=alias, by="ann")
     address, client = blocks.active()
     head, *lines = run("blocks")
     assert head.split() == ["BLOCK", "WHAT", "VALUE", "ENDPOINT", "UNTIL", "BY", "REASON"]
     assert " ".join(lines[0].split()) == (
-        f"{address.pk} address 192.0.2.1 default until {address.expires:%Y-%m-%d %H:%M} UTC ann"
+        f"{address.pk} address 192.0.2.1 {'e' * 11}… until {address.expires:%Y-%m-%d %H:%M} UTC ann"
     )
     assert " ".join(lines[1].split()) == (
         f"{client.pk} client {'c' * 39}… all until it is lifted {'b' * 15}… {'r' * 59}…"

@@ -66,6 +66,8 @@ async def test_a_client_that_acts_for_itself_is_no_person(provider: Provider, ve
     [
         {"exp": None},
         {"exp": 1},
+        {"exp": float("inf")},
+        {"nbf": float("-inf")},
         {"aud": None},
         {"aud": "https://elsewhere.example.com"},
         {"aud": []},
@@ -136,6 +138,19 @@ async def test_a_key_id_is_looked_up_and_nothing_else(
 ) -> None:
     token = forged({"alg": "RS256", "kid": kid}, claims(), b"x")
     assert await verifier.verify_token(token) is None
+
+
+async def test_a_token_that_is_nested_deeply_is_refused(verifier: JWKSVerifier) -> None:
+    head = encoded(b'{"alg":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    assert await verifier.verify_token(f"{head}.{encoded({})}.{encoded(b'x')}") is None
+
+
+async def test_the_clock_of_the_provider_may_be_a_minute_ahead(
+    provider: Provider, verifier: JWKSVerifier
+) -> None:
+    now = int(time.time())
+    assert await verifier.verify_token(provider.token(iat=now + 60, nbf=now + 60)) is not None
+    assert await verifier.verify_token(provider.token(nbf=now + 90)) is None
 
 
 @pytest.mark.parametrize("name", ["jku", "x5u", "jwk", "x5c"])

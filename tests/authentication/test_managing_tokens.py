@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from io import StringIO
+from unittest import mock
 
 import pytest
 from django.contrib import admin
@@ -16,9 +17,11 @@ from pytest_django import Settings
 
 from mcp_sessions.admin.columns import RecordColumns
 from mcp_sessions.authentication.models import MARK, digest_of
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.principals import names_of
 from mcp_sessions.models import MCPSession, PersonalToken
 from mcp_sessions.tokens import PREFIX_CHARS, create_token
+from tests.support.sessions import Opened, open_sessions
 
 pytestmark = pytest.mark.django_db
 
@@ -203,3 +206,26 @@ def test_the_admin_names_the_user_behind_a_principal_and_links_to_them(settings:
     assert link == f'<a href="{reverse("admin:auth_user_change", args=[ann.pk])}">ann</a>'
     record.principal_user = None
     assert columns.principal_name(record) == "ann"
+
+
+def test_who_revokes_tokens_hears_how_many_sessions_ended_or_that_not_all_could(settings: Settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    entry = {"SERVER": "tests.served.whoami.server", "NAMESPACE": "revoked", "REVOKE_ENDS_SESSIONS": True}
+    settings.MCP_SESSIONS = {"default": entry}
+    browser, ann = staff("operator", "view", "change"), User.objects.create(username="ann")
+    tokens = [create_token(ann)[0] for _ in range(4)]
+    of_token = [Opened(principal=f"user:{ann.pk}", name=tokens[0].credential) for _ in range(2)]
+    open_sessions([*of_token, Opened(principal=f"user:{ann.pk}", name=tokens[1].credential)])
+
+    def revoke(*some: PersonalToken) -> list[str]:
+        picked = {"action": "revoke", "_selected_action": [str(each.pk) for each in some]}
+        return [str(each) for each in browser.post(reverse(LIST), picked, follow=True).context["messages"]]
+
+    assert revoke(tokens[0]) == ["Tokens revoked: 1, and 2 of their sessions ended."]
+    with mock.patch("mcp_sessions.tokens._opened_with", side_effect=StoreUnavailable("away")):
+        said = revoke(*tokens)
+    assert said == [
+        "They are revoked, but not all of their sessions could be ended: away",
+        "Tokens revoked: 3.",
+    ], "one that was revoked before is not revoked again"
+    assert not PersonalToken.objects.filter(revoked=None).exists()

@@ -15,7 +15,11 @@ from django.utils import timezone
 from mcp_sessions import lifecycle
 from mcp_sessions.audit.models import STOPPED, STOPPING, EndingJob
 from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.jobs import automatic, driving
+from mcp_sessions.jobs.selection import snapshot
+from mcp_sessions.repeats import Repeats
+from tests.support.sessions import Opened, open_sessions
 
 NOW = timezone.now()
 
@@ -27,6 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(automatic, "monotonic", lambda: clock.seconds)
     monkeypatch.setattr(automatic, "timezone", SimpleNamespace(now=lambda: NOW))
     monkeypatch.setattr(automatic, "_due", {})
+    monkeypatch.setattr(automatic, "_failures", Repeats(automatic.logger, "Jobs that could not go on"))
     return clock
 
 
@@ -157,3 +162,22 @@ def test_a_password_that_is_only_hashed_anew_is_not_new(
     user = User(username="ada", password=after)
     vars(user)["_password"] = typed  # as set_password leaves it
     assert automatic._is_new_password(before, user, fields) is is_new
+
+
+@pytest.mark.django_db
+def test_what_keeps_a_job_from_going_on_is_said_as_far_as_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    open_sessions([Opened()])
+    job = driving.begin(snapshot(SessionQuery(aliases=("default",))), by="b" * 151, reason="r" * 501)
+    assert (job.by, job.reason) == ("b" * 150, "r" * 500)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("x" * 600)
+
+    monkeypatch.setattr(driving, "end_batch", fail)
+    with pytest.raises(StoreUnavailable):
+        driving.drive(job)
+    job.refresh_from_db()
+    assert len(job.problem) == 500
+    assert job.problem.startswith("The store cannot be reached: xxx")
