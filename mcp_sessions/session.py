@@ -163,7 +163,7 @@ class CurrentSession:
 
     @property
     def state_sync(self) -> SyncState:
-        """The session's state, for sync handlers, which run in worker threads."""
+        """The same as `state`, for sync handlers, which run in worker threads."""
         return SyncState(self.state)
 
     async def enable_tools(self, *names: str) -> frozenset[str]:
@@ -256,11 +256,6 @@ class CurrentConversation(CurrentSession):
             ),
         )
         return State(record, self._fingerprint, max_bytes=conf.state_max_bytes)
-
-    @property
-    def state_sync(self) -> SyncState:
-        """The conversation's state, for sync handlers, which run in worker threads."""
-        return SyncState(self.state)
 
     async def enable_tools(self, *names: str) -> frozenset[str]:
         """Raises: NoCurrentSession. Opt-in tools need a session."""

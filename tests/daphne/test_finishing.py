@@ -12,6 +12,7 @@ import pytest
 from mcp_sessions import daphne  # isort: skip  # first: it chooses Twisted's reactor
 from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.server import Server as DaphneServer
+from daphne.ws_protocol import WebSocketProtocol
 
 from mcp_sessions.daphne import Server
 from tests.daphne.test_send import START, Connection, body, turns
@@ -169,6 +170,21 @@ def test_a_websocket_is_closed_if_it_is_open_and_refused_if_it_waits(code: int, 
     daphne._close_websocket(closing, code)
     assert not closing.sendCloseFrame.called
     assert not closing.server.protocol_disconnected.called
+
+
+def test_the_drain_closes_every_websocket_and_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[tuple[Any, int]] = []
+    sockets = [mock.Mock(spec=WebSocketProtocol) for _ in range(2)]
+    server = Server(None, endpoints=["unused"])
+    server.connections = {sockets[0]: {}, mock.Mock(spec=WebRequest): {}, sockets[1]: {}}
+
+    def close(protocol: Any, code: int) -> None:
+        closed.append((protocol, code))
+        del server.connections[protocol]
+
+    monkeypatch.setattr(daphne, "_close_websocket", close)
+    server._close_websockets()
+    assert closed == [(socket, 1001) for socket in sockets]
 
 
 def test_the_end_of_a_connection_that_is_forgotten_already_is_no_error() -> None:

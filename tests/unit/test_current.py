@@ -14,7 +14,7 @@ from mcp_sessions.errors import NoCurrentSession, NoCurrentUser, SessionGone
 from mcp_sessions.implicit import ImplicitRecord
 from mcp_sessions.records import Handshake, record_fingerprint
 from mcp_sessions.session import CurrentConversation, current_session
-from mcp_sessions.state import State
+from mcp_sessions.state import State, SyncState
 from mcp_sessions.users import current_user
 
 CLIENT = Handshake(protocol_version="2026-07-28", client_info={"name": "host"}, capabilities={"roots": {}})
@@ -69,6 +69,8 @@ def test_a_conversation_is_the_first_that_a_request_names(
     assert (found.principal, found.protocol_version) == ("user:1", "2026-07-28")
     assert (found.client_info, found.capabilities) == ({"name": "host"}, {"roots": {}})
     assert (found.tools, found.revived) == (frozenset(), False)
+    assert isinstance(found.state_sync, SyncState)
+    assert isinstance(current_user().state_sync, SyncState)
 
 
 @pytest.mark.parametrize(
