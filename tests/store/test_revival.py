@@ -306,4 +306,4 @@ async def test_what_is_left_of_a_record_that_is_gone_is_not_that_of_the_session_
     assert await revive(harness, session_id) is not None
 
     assert await harness.store.run(state.names(fingerprint)) == []
-    assert await harness.store.run(sessions.change_tools(fingerprint, enable=["sing"])) == {"sing"}
+    assert await harness.store.run(sessions.change_tools(fingerprint, enable=["sing"])) == frozenset({"sing"})
