@@ -127,7 +127,9 @@ class Watch:
             await asyncio.sleep(LOOK)
         if not answers or self._known is None:
             raise MasterNotFoundError(f"No Sentinel knows {self._service!r}.")
-        if all(answer.is_down for answer in answers if answer.address == self._known.address):
+        # If those that answer are behind, nobody says anything of it.
+        of_it = [answer.is_down for answer in answers if answer.address == self._known.address]
+        if of_it and all(of_it):
             raise MasterNotFoundError(f"The primary of {self._service!r} is down.")
         return self._known.address
 

@@ -138,6 +138,11 @@ async def test_a_primary_is_down_if_all_say_so_that_name_it() -> None:
         await Watched(Asked(down), Asked(another)).primary()
 
 
+async def test_a_primary_that_is_known_stays_if_only_sentinels_answer_that_are_behind() -> None:
+    watch = Watched(Asked(says(2, NEW), RedisConnectionError("refused")), Asked(says(1, OLD)))
+    assert [await watch.primary() for _ in range(2)] == [NEW, NEW]
+
+
 async def test_a_failover_is_waited_for_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     failing = says(1, OLD, failing=True)
     asked = Asked(failing, failing, says(2, NEW))
