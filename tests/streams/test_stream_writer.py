@@ -184,6 +184,7 @@ async def test_what_cannot_be_logged_is_kept_up_to_the_bounds_of_a_stream(
     await exchange.stream.written()
     exchange.put(6, 7, 8)
     exchange.put(9, last=True)
+    assert len(exchange.stream._unlogged) == 3
     exchange.away = False
     await exchange.logged()
     assert [number for _, number in exchange.events()] == list(range(1, 10))
