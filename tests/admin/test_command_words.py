@@ -126,7 +126,7 @@ def facts(**more: Any) -> ServerFacts:
         "evicted": 0,
     }
     sound |= {"appends": True, "saves": True, "snapshots": None, "is_replica": False, "missing_replicas": 0}
-    return ServerFacts(**(sound | {"name": "", "seconds": 0.00126} | more))
+    return ServerFacts(**(sound | {"name": "", "seconds": 0.123} | more))
 
 
 def overview(**more: Any) -> Overview:
@@ -163,8 +163,8 @@ def test_stats_and_watch_print_the_same_numbers() -> None:
         ("sessions", "1,234"),
         ("handles", "2,345"),
         ("processes", "0"),
-        ("Redis default", "1.1 MiB, answers in 1.3 ms"),
-        ("Redis default 10.0.0.1:6379", "memory unknown, answers in 1.3 ms"),
+        ("Redis default", "1.1 MiB, answers in 123.0 ms"),
+        ("Redis default 10.0.0.1:6379", "memory unknown, answers in 123.0 ms"),
         *((f"{name}, last day", f"{number:,}") for name, number in COUNTED.items()),
     ]
     now = {"at": START / 1000, "sessions": 1_234, "processes": 0, **COUNTED, "findings": 2}

@@ -53,7 +53,7 @@ def found(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> Any:
     settings.MCP_SESSIONS = {
         "default": {"SERVER": "unused", "NAMESPACE": "ours"},
         "odd": {"SERVER": "unused", "PATH": "odd", "NAMESPACE": "with:colon"},
-        "elsewhere": {"SERVER": "unused", "PATH": "elsewhere", "NAMESPACE": "theirs", "CACHE": "other"},
+        "elsewhere": {"SERVER": "unused", "PATH": "elsewhere", "NAMESPACE": "theirs", "CACHE": "another"},
     }
     monkeypatch.setattr(leftovers, "redis_cache", lambda _: object())
     monkeypatch.setattr(leftovers, "make_key_of", lambda _: lambda key: f":1:{key}")
