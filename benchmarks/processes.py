@@ -107,19 +107,22 @@ def running(
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
+def redis_server(folder: Path, *, program: str | None = None) -> Iterator[str]:
     """Start a Redis or Valkey of the benchmark's own, without persistence; its URL, without a database number."""
     port = free_port()
-    process = start_redis(folder, port, "--save", "", "--appendonly", "no")
+    process = start_redis(folder, port, "--save", "", "--appendonly", "no", program=program)
     try:
         yield f"redis://127.0.0.1:{port}"
     finally:
         stop(process)
 
 
-def start_redis(folder: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
-    """Start a Redis or Valkey and wait until it listens. Raises: ServerError."""
-    command = [_redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *options]
+def start_redis(
+    folder: Path, port: int, *options: str, program: str | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a Redis or Valkey, the given one if any, and wait until it listens. Raises: ServerError."""
+    command = [program or _redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command += options
     log = folder / "redis.log"
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)

@@ -29,12 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.admin", description=__doc__)
     parser.add_argument("--sessions", type=int, nargs="+", default=list(SIZES), metavar="N")
     parser.add_argument("--skip-hot-path", action="store_true")
+    parser.add_argument("--redis-server", metavar="PROGRAM", help="instead of the Valkey that the tests use")
     options = parser.parse_args(argv)
     if len(options.sessions) > 1:
         # Each in a process of its own: Django is set up for one Redis and one database.
-        codes = [_in_a_process(count, hot_path=not options.skip_hot_path) for count in options.sessions]
-        return max(codes)
-    with tempfile.TemporaryDirectory() as name, redis_server(Path(name)) as url:
+        others = ["--skip-hot-path"] if options.skip_hot_path else []
+        others += ["--redis-server", options.redis_server] if options.redis_server else []
+        return max(_in_a_process(count, others) for count in options.sessions)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        redis_server(Path(name), program=options.redis_server) as url,
+    ):
         os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.admin.settings"
         os.environ["REDIS_URL"] = f"{url}/0"
         os.environ["DATABASE_URL"] = f"sqlite:///{name}/db.sqlite3"
@@ -51,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(bool(missed))
 
 
-def _in_a_process(count: int, *, hot_path: bool) -> int:
-    command = [sys.executable, "-m", "benchmarks.admin", "--sessions", str(count)]
-    return subprocess.run([*command, *([] if hot_path else ["--skip-hot-path"])], check=False).returncode
+def _in_a_process(count: int, others: Sequence[str]) -> int:
+    command = [sys.executable, "-m", "benchmarks.admin", "--sessions", str(count), *others]
+    return subprocess.run(command, check=False).returncode
 
 
 def _pages(count: int, url: str) -> list[str]:
