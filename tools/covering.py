@@ -13,15 +13,14 @@ from coverage import CoverageData
 
 
 class Covering:
-    """What the tests that pass have run, in their own process."""
+    """What the tests that pass have run, in their own process. It can be pickled."""
 
     def __init__(self, root: Path, app: str, tests: Sequence[str]) -> None:
-        """Run the tests once, under coverage.py."""
-        self._root = root
+        """Run the tests once, under coverage.py, but not those that take long, most of which only start processes."""
         with tempfile.TemporaryDirectory() as folder:
             data, report = Path(folder, "coverage"), Path(folder, "report.xml")
             command = [sys.executable, "-m", "pytest", "-q", "-n", "2", f"--cov={app}", "--cov-context=test"]
-            command += ["--cov-report=", f"--junitxml={report}", *tests]
+            command += ["--cov-report=", f"--junitxml={report}", "-m", "not slow and not browser", *tests]
             environment = os.environ | {"COVERAGE_FILE": str(data)}
             subprocess.run(command, cwd=root, env=environment, stdout=subprocess.DEVNULL, check=False)
             self._seconds = {
@@ -31,11 +30,11 @@ class Covering:
                 for case in ET.parse(report).iter("testcase")  # noqa: S314 - our own report
                 if not len(case)
             }
-            self._data = CoverageData(str(data))
-            self._data.read()
+            found = CoverageData(str(data))
+            found.read()
             self._lines = {
-                Path(file).relative_to(root): self._data.contexts_by_lineno(file)
-                for file in self._data.measured_files()
+                Path(file).relative_to(root): found.contexts_by_lineno(file)
+                for file in found.measured_files()
             }
 
     def of(self, path: Path, text: str, line: int) -> list[str]:

@@ -17,6 +17,7 @@ import importlib
 import io
 import itertools
 import os
+import pickle
 import random
 import re
 import shutil
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -245,7 +246,11 @@ def noticed_by(
     """
     near = _naming(change.path, [file for each in tests for file in _files(copy / each)])
     spared = {test for test, passes in sound.items() if not passes}
-    fastest = ran.of(change.path, change.before, change.line)[:FASTEST] if ran else []
+    fastest = (
+        ran.of(change.path, change.before, change.line)[:FASTEST]
+        if ran and change.path.suffix == ".py"
+        else []
+    )
     for chosen, processes in (
         (fastest, 0),
         (near, 0),
@@ -368,7 +373,19 @@ def a_copy() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(name: str, count: int, randomly: random.Random, *, fast: bool) -> bool:
+def covering(names: Iterable[str], kept: Path | None) -> Covering:
+    """Which tests of these parts run which lines; read from the file if there is one, else written to it."""
+    if kept is not None and kept.exists():
+        found: Covering = pickle.loads(kept.read_bytes())  # noqa: S301 - this tool has written it
+        return found
+    with a_copy() as copy:
+        found = Covering(copy, APP, list(dict.fromkeys(test for name in names for test in PARTS[name].tests)))
+    if kept is not None:
+        kept.write_bytes(pickle.dumps(found))
+    return found
+
+
+def measure(name: str, count: int, randomly: random.Random, ran: Covering | None, *, fast: bool) -> bool:
     """Try some changes of a part and print what survived; whether 95 % were noticed."""
     part = PARTS[name]
     paths = sorted({path.relative_to(ROOT) for glob in part.files for path in (ROOT / APP).glob(glob)})
@@ -378,8 +395,6 @@ def measure(name: str, count: int, randomly: random.Random, *, fast: bool) -> bo
     survivors = []
     sound: dict[str, bool] = {}
     with a_copy() as copy:
-        in_python = any(change.path.suffix == ".py" for change in chosen)
-        ran = Covering(copy, APP, part.tests) if in_python else None
         for number, change in enumerate(chosen, 1):
             began = time.monotonic()
             test = noticed_by(copy, change, part.tests, ran, sound, fast=fast)
@@ -408,15 +423,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seed", type=int, default=0, help="for the same choice again (default: another each time)"
     )
     parser.add_argument("--fast", action="store_true", help="only the tests that are near a change")
+    parser.add_argument(
+        "--covering",
+        type=Path,
+        metavar="FILE",
+        help="keep here which tests run which lines, for further runs",
+    )
     arguments = parser.parse_args(argv)
     for each in LOADED:
         importlib.import_module(each)
     seed = arguments.seed or random.SystemRandom().randrange(1, 2**31)
     print(f"Seed {seed}.")
     randomly = random.Random(seed)  # noqa: S311 - which places are changed is no secret
-    enough = [
-        measure(name, arguments.count, randomly, fast=arguments.fast) for name in arguments.part or PARTS
-    ]
+    names: list[str] = arguments.part or list(PARTS)
+    ran = covering(names, arguments.covering) if names != ["lua"] else None
+    enough = [measure(name, arguments.count, randomly, ran, fast=arguments.fast) for name in names]
     return 0 if all(enough) else 1
 
 
