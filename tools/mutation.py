@@ -29,6 +29,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -286,9 +287,12 @@ def _naming(changed: Path, files: Sequence[Path]) -> list[str]:
     return [str(file) for file in files if word.search(file.stem) or word.search(_imports(file))]
 
 
+@cache
 def _imports(file: Path) -> str:
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return "\n".join(line for line in lines if line.startswith(("import ", "from ")))
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return "\n".join(
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
+    )
 
 
 def _failing(
