@@ -218,7 +218,10 @@ def _in_lua_means(text: str) -> str | None:
 
 
 def _in_python_means(text: str) -> str | None:
-    """The same for texts that differ only in comments, docstrings and annotations; None if it does not compile."""
+    """The same for texts that differ only in comments, docstrings, annotations, and in how arguments may be passed.
+
+    None if it does not compile.
+    """
     try:
         tree = ast.parse(text)
     except SyntaxError:
@@ -229,6 +232,12 @@ def _in_python_means(text: str) -> str | None:
                 setattr(node, name, ast.Constant(""))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             node.value.value = ""
+        if isinstance(node, ast.arguments):
+            node.args, node.posonlyargs = [*node.posonlyargs, *node.args], []
+            if not node.vararg:
+                node.args, node.kwonlyargs = [*node.args, *node.kwonlyargs], []
+                node.defaults += [each for each in node.kw_defaults if each is not None]
+                node.kw_defaults = []
     return ast.dump(tree)
 
 
