@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import override_settings
-from mcp import Client
 
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.handles.handle import StateHandle
@@ -18,6 +17,7 @@ from mcp_sessions.session import MAX_CONVERSATION_CHARS
 from mcp_sessions.testing import Era, connect
 from tests.docs import markdown
 from tests.support.asgi import demo_with, endpoint
+from tests.support.tool_calls import value
 
 TEXT = markdown.read("state.md")
 MODULE = "documented_state"
@@ -36,13 +36,6 @@ def documented() -> Iterator[ModuleType]:
     exec(code.replace('kind="basket"', 'kind="documented"'), vars(module))  # noqa: S102 - our own document
     yield module
     del sys.modules[MODULE]
-
-
-async def value(client: Client, tool: str, **arguments: Any) -> Any:
-    result = await client.call_tool(tool, arguments)
-    assert not result.is_error, result
-    assert result.structured_content is not None
-    return result.structured_content["result"]
 
 
 @both_eras

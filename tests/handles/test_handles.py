@@ -24,6 +24,7 @@ from mcp_sessions.store.factory import store_for
 from mcp_sessions.testing import Era, connect
 from tests.served.baskets import Basket
 from tests.support.asgi import endpoint
+from tests.support.tool_calls import said, value
 
 ANN, BEN = User(pk=1, username="ann"), User(pk=2, username="ben")
 SERVER = "tests.served.baskets.server"
@@ -42,24 +43,6 @@ async def shop(era: Era, user: Any = ANN, **keys: Any) -> AsyncIterator[Client]:
     with endpoint(SERVER=SERVER, **keys):
         async with connect(era=era, user=user) as client:
             yield client
-
-
-async def value(client: Client, tool: str, **arguments: Any) -> Any:
-    result = await client.call_tool(tool, arguments)
-    assert not result.is_error, result
-    assert result.structured_content is not None
-    return result.structured_content["result"]
-
-
-async def said(client: Client, tool: str, **arguments: Any) -> str:
-    """The error that the model reads."""
-    result = await client.call_tool(tool, arguments)
-    assert result.is_error, result
-    [block] = result.content
-    assert block.type == "text"
-    prefix = f"Error executing tool {tool}: "
-    assert block.text.startswith(prefix)
-    return block.text.removeprefix(prefix)
 
 
 def other(basket: str) -> str:

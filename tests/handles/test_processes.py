@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal
+from typing import Literal
 
 import httpx2
 import pytest
@@ -14,6 +14,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.served.tokens import RESOURCE
 from tests.support.processes import Process, daphnes
 from tests.support.redis import RedisServer
+from tests.support.tool_calls import value
 
 #: How many articles both processes add together, and each call at the same moment.
 MANY = 1_000
@@ -53,13 +54,6 @@ def connected(
 ) -> tuple[httpx2.AsyncClient, Client]:
     http = httpx2.AsyncClient(headers={"authorization": f"Bearer {subject}-1"}, timeout=30)
     return http, Client(streamable_http_client(f"{process.url}/mcp", http_client=http), mode=mode)
-
-
-async def value(client: Client, tool: str, **arguments: Any) -> Any:
-    result = await client.call_tool(tool, arguments)
-    assert not result.is_error, result
-    assert result.structured_content is not None
-    return result.structured_content["result"]
 
 
 async def test_both_eras_and_both_processes_fill_one_basket(processes: list[Process]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from mcp import Client
 from mcp.server import MCPServer
 from mcp.shared.exceptions import MCPError
 
@@ -16,6 +15,7 @@ from mcp_sessions.store.factory import store_for
 from mcp_sessions.testing import connect
 from tests.served.baskets import Basket, Trip
 from tests.support.asgi import endpoint
+from tests.support.tool_calls import said, value
 
 SHOP = "tests.served.baskets.server"
 
@@ -49,19 +49,6 @@ def shop(path: str = SHOP) -> Any:
 
 def ann() -> Any:
     return connect(user=User(pk=1, username="ann"))
-
-
-async def value(client: Client, tool: str, **arguments: Any) -> Any:
-    result = await client.call_tool(tool, arguments)
-    assert not result.is_error, result
-    assert result.structured_content is not None
-    return result.structured_content["result"]
-
-
-async def said(client: Client, tool: str, **arguments: Any) -> str:
-    result = await client.call_tool(tool, arguments)
-    assert result.is_error, result
-    return str(result.content[0].text).removeprefix(f"Error executing tool {tool}: ")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ LASTING: Final = ("stream:" + STANDALONE, "stream-info:" + STANDALONE, "publishe
 _ENDED_PARTS: Final = (*SLIDING, "ended", "ended-record", "finished", *LASTING)
 
 CREATE: Final = Script("create", "_record")
-#: Sessions that one script ends: a quarter of a millisecond in which Redis serves nobody else.
+#: Sessions that one script ends: less than half a millisecond in which Redis serves nobody else.
 MOST_ENDED: Final = 6
 
 END: Final = Script("end", "_record", repeatable=True, together=MOST_ENDED)
