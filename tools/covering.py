@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from coverage import CoverageData
@@ -45,4 +45,9 @@ class Covering:
         ]
         contexts = self._lines.get(path, {}).get(max(around, default=line), ())
         tests = {context.partition("|")[0] for context in contexts} & self._seconds.keys()
+        return sorted(tests, key=self._seconds.__getitem__)
+
+    def among(self, files: Collection[str]) -> list[str]:
+        """The tests of these files."""
+        tests = (test for test in self._seconds if test.partition("::")[0] in files)
         return sorted(tests, key=self._seconds.__getitem__)
