@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -140,4 +141,10 @@ def test_another_record_is_made_for_a_shard_that_has_room() -> None:
         assert found == (made[-1], CLAUDE)
         assert shard_of(made[-1], 4) == shard
     assert places._one_of([], 4, make) is places._one_of([1], 4, None) is None
-    assert places._one_of([1], 2, lambda: ("0" * 64, CLAUDE)) is None
+
+
+@pytest.mark.parametrize("shards", [2, 16])
+def test_no_more_records_are_made_for_a_shard_than_it_takes_nearly_always(shards: int) -> None:
+    elsewhere = mock.Mock(return_value=("0" * 64, CLAUDE))
+    assert places._one_of([1], shards, elsewhere) is None
+    assert elsewhere.call_count == 50 * shards
