@@ -1,7 +1,7 @@
 """Lists that are merged from shards: exact at any depth, from either end, after any entry, in a few round trips."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -167,7 +167,7 @@ def scores(entries: Any) -> list[int]:
     return [each.entry.active_ms for each in entries]
 
 
-def answered(steps: Any, reply: Callable[[Call[Any]], Any], calls: list[Call[Any]]) -> Any:
+def answered(steps: Any, reply: Callable[[Call[Any]], Any], calls: Sequence[Call[Any]]) -> Any:
     """What an operation does, or returns, when its calls have got these replies."""
     try:
         return steps.send([call.decode(call.home, reply(call)) for call in calls])

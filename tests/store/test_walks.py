@@ -1,6 +1,6 @@
 """How much of which index is walked where several conditions hold: without a store, whose replies are played."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,7 @@ class Walk:
     def __init__(self, query: Query, *, shards: int = 1, limit: int, after: Entry | None = None) -> None:
         limits = replace(LIMITS, shards=shards)
         self._steps: Any = queries.entries(query, limits=limits, limit=limit, after=after)
-        self.calls: list[Call[Any]] = next(self._steps)
+        self.calls: Sequence[Call[Any]] = next(self._steps)
         self.found: Found | None = None
 
     def answer(self, reply: Callable[[Call[Any]], Any]) -> None:
