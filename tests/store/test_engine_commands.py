@@ -64,7 +64,8 @@ COMMANDS = {
         XRANGE x 2-0 2-5 COUNT 9|XRANGE x 2-1 (7-0 COUNT 9|XREVRANGE x (7-0 (1-0 COUNT 9|XRANGE x 5-0 3-0 COUNT 9
         XADD x 7-0 d a|XADD x 3-0 d a|XDEL x 1-0|XDEL x 1-0|XDEL x 9-9|XLEN x|XRANGE x - + COUNT 9|XDEL x 2-5|XLEN x
         XADD x MAXLEN ~ 5 9-0 d a|XADD x MAXLEN 2 9-1 d a|XRANGE x - + COUNT 9|XADD x MAXLEN 1 10-0 d a
-        XRANGE x - + COUNT 9|XADD x MAXLEN ~ 5 10-0 d a|DEL x|EXISTS x|XLEN x|XADD x 0-1 d a|XADD x 0-1 d b""",
+        XRANGE x - + COUNT 9|XADD x MAXLEN ~ 5 10-0 d a|DEL x|EXISTS x|XLEN x|XADD x 0-1 d a|XADD x 0-1 d b
+        XADD x 18446744073709551615-1 d z|XRANGE x - + COUNT 9|XREVRANGE x + - COUNT 1""",
 }  # fmt: skip
 
 
