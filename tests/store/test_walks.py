@@ -11,7 +11,7 @@ from mcp_sessions.store.calls import indexes, queries
 from mcp_sessions.store.calls.indexes import Entry
 from mcp_sessions.store.calls.queries import Found, Query
 from mcp_sessions.store.keys import homes, shard_of
-from tests.store.harness import LIMITS, START
+from tests.store.harness import LIMITS, START, client_named, embedded_harness
 
 BOTH = Query(client="cursor", protocol="2025-06-18")
 CLIENT, PROTOCOL, ALL = "index:client:cursor", "index:protocol:2025-06-18", "index:activity"
@@ -174,3 +174,26 @@ def test_what_was_found_is_looked_up_in_indexes_of_other_shards() -> None:
     assert walk.found is not None
     assert [each.entry.active_ms - START for each in walk.found.entries] == [*range(300, -1, -6)]
     assert (walk.found.total, walk.found.exact) == (51, True)
+
+
+@pytest.mark.parametrize("query", [Query(), BOTH])
+@pytest.mark.parametrize("whole", [10_000, 1])
+async def test_a_page_says_after_which_entry_the_next_one_begins(
+    query: Query, whole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if more was found than it shows."""
+    monkeypatch.setattr(queries, "WHOLE", whole)
+    harness = embedded_harness()
+    opened = []
+    for _ in range(3):
+        harness.advance(1)
+        opened.append(await harness.open(handshake=client_named("cursor", protocol="2025-06-18")))
+    newest_first = opened[::-1]
+    for limit in (1, 2, 3):
+        page = harness.sync.run(queries.page(query, limits=harness.limits, limit=limit))
+        assert [each.fingerprint for each in page.sessions] == newest_first[:limit]
+        assert page.last == Entry(newest_first[limit - 1], harness.clock() - limit + 1)
+        rest = harness.sync.run(queries.page(query, limits=harness.limits, limit=3, after=page.last))
+        assert [each.fingerprint for each in rest.sessions] == newest_first[limit:]
+        assert rest.last is None
+    assert harness.sync.run(queries.page(query, limits=harness.limits, limit=4)).last is None
