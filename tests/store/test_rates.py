@@ -108,7 +108,9 @@ def test_buckets_of_a_principal_are_in_one_place_and_those_of_an_address_are_sha
 
 def test_buckets_of_anonymous_sessions_are_all_over_the_shards() -> None:
     for session in "abc":
-        found = places_of(Who("anonymous", session * 64, "192.0.2.1"), shards=16)
+        # Equal to the constant, and not the same object.
+        principal = b"anonymous".decode()
+        found = places_of(Who(principal, session * 64, "192.0.2.1"), shards=16)
         assert set(found) == {"session", "address"}
         for home, part in found.values():
             assert home == keys.home_of(part.removeprefix("rate:"))
