@@ -46,6 +46,7 @@ def test_sessions_in_memory_without_lua_are_an_error(monkeypatch: pytest.MonkeyP
         redis_at("redis://user:secret@localhost:6379?db=1"),
         redis_at(["redis://cache.example.com/0", "redis://localhost/1"]),
         redis_at("redis://cache.example.com/0,redis://localhost/1"),
+        redis_at("redis://cache.example.com/0, redis://localhost/1,"),
         redis_at("redis:///1"),
         redis_at("redis://localhost", OPTIONS={"CONNECTION_POOL_KWARGS": {"db": 1}}),
         redis_at("redis://localhost", OPTIONS={"CONNECTION_POOL_KWARGS": {"db": 1}, "db": 2}),
@@ -95,6 +96,11 @@ def test_caches_whose_urls_name_no_database_are_in_the_first_one() -> None:
     caches = {"default": redis_at("redis://localhost"), "a cache": redis_at("redis://127.0.0.1:6379")}
     message = only(found({"default": entry()}, caches=caches), "W004")
     assert "in database 0 of 127.0.0.1:6379, which the cache 'a cache' also uses" in message.msg
+
+
+def test_a_comma_at_the_end_names_no_database() -> None:
+    caches = {"default": redis_at("redis://localhost/1,"), "pages": redis_at("redis://localhost/2, ,")}
+    assert found({"default": entry()}, caches=caches) == []
 
 
 def test_no_other_cache_flushes_sessions_in_memory() -> None:

@@ -11,8 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from mcp_sessions import engine as engines
 from mcp_sessions.engine import Engine
-from mcp_sessions.engine.keyspace import SWEPT_AT_ONCE
-from tests.store.harness import DAY, Clock
+from mcp_sessions.engine.keyspace import SWEPT_AT_ONCE, Keyspace
+from tests.store.harness import DAY, HOUR, Clock
 
 
 def _set(engine: Engine, key: str, milliseconds: int) -> None:
@@ -78,6 +78,37 @@ def test_what_is_touched_or_deleted_leaves_nothing_behind() -> None:
         engine.eval("redis.call('DEL', KEYS[1])", [f"k{n}"])
     assert len(engine) == 1
     assert len(engine._keys._queue) < 100
+
+
+def test_entries_of_ends_that_have_passed_are_dropped_when_they_are_the_most() -> None:
+    keys = Keyspace()
+    keys.begin(1)
+    names = [b"%d" % n for n in range(3 * SWEPT_AT_ONCE)]
+    for number, name in enumerate(names):
+        keys.set(name, b"x", b"PX", b"%d" % (DAY - number))
+    most = 2 * len(names) + SWEPT_AT_ONCE
+    for number in range(most - len(names)):
+        assert len(keys._queue) == len(names) + number
+        keys.pexpire(names[1], b"%d" % (HOUR - number))
+    assert len(keys._queue) == most
+    keys.pexpire(names[1], b"1")
+    assert len(keys._queue) == len(names)
+
+    # What is left is in order: each of these drops as many as it may, whichever end first.
+    for left in (2 * SWEPT_AT_ONCE, SWEPT_AT_ONCE, 0):
+        keys.begin(DAY - left + 2)
+        assert len(keys) == left
+    assert (keys._ends, keys._queue) == ({}, [])
+
+
+def test_a_value_that_is_set_after_the_end_of_a_key_does_not_end_with_it() -> None:
+    keys = Keyspace()
+    for option, left in ((b"KEEPTTL", -1), (b"", -1), (b"PX", 5)):
+        keys.now = 0
+        keys.set(b"a", b"old", b"PX", b"10")
+        keys.now = 11
+        keys.set(b"a", b"new", option, b"5")
+        assert (keys.get(b"a"), keys.pttl(b"a")) == (b"new", left)
 
 
 def test_an_inbox_is_read_after_an_id() -> None:

@@ -41,6 +41,7 @@ from tests.store.harness import (
     embedded_harness,
     payloads,
 )
+from tests.store.test_revival import an_id, revive
 
 
 @pytest.fixture
@@ -254,6 +255,16 @@ async def test_an_index_learns_at_once_that_a_session_ends_earlier(harness: Harn
     harness.advance(1)
     await harness.touch(fingerprint)
     assert await ends_at(harness, fingerprint) == harness.clock() + MINUTE
+
+
+async def test_an_index_knows_when_a_session_ends_that_its_id_opened_again(harness: Harness) -> None:
+    session_id = an_id(harness)
+    for opened in (True, False):
+        found = await revive(harness, session_id)
+        assert found is not None
+        assert found.opened == opened
+        assert await ends_at(harness, session_id.fingerprint) == found.session.expires_ms
+        harness.advance(harness.limits.index_ms)
 
 
 async def test_the_index_of_a_session_near_its_maximum_age_is_written_no_more_often(harness: Harness) -> None:

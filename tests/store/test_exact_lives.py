@@ -1,5 +1,7 @@
 """How long each key lives, to the millisecond: on the engine, whose clock stands still until a test moves it."""
 
+from dataclasses import replace
+
 import pytest
 
 from mcp_sessions.conf.rates import limits_of
@@ -8,6 +10,7 @@ from mcp_sessions.store import keys
 from mcp_sessions.store.calls import (
     counts,
     endings,
+    indexes,
     nodes,
     rates,
     recent,
@@ -274,3 +277,42 @@ async def test_what_is_left_of_a_session_that_is_over_is_hidden_and_can_be_dropp
     assert lives(harness, *kept).keys() == kept
     await harness.store.run(streams.forget([fingerprint]))
     assert lives(harness, "stream", "finished", "resources", "published") == {}
+
+
+async def test_what_is_left_to_another_release_comes_behind_what_else_is_due(harness: Harness) -> None:
+    left = await harness.open()
+    harness.advance(1)
+    due = await harness.open()
+    harness.advance(HOUR + 20 * SECOND)
+    home, now_ms = keys.home_of(left), harness.clock()
+    found = await harness.store.run(sweeps.over(home, node="a"))
+    assert found is not None
+    assert (found.now_ms, found.fingerprints) == (now_ms, {"session": [left, due]})
+
+    leave = sweeps.leave([left], home=home, kind="session", node="a", now_ms=now_ms)
+    await harness.store.run(leave)
+
+    assert lives(harness, "sweeper") == {"sweeper": 1}
+    assert lives(harness, "index:ends", "index:fingerprints") == dict.fromkeys(
+        ("index:ends", "index:fingerprints"), ENTRY
+    )
+    assert await harness.store.run(sweeps.over(home, node="b")) is None
+    harness.advance(2)
+    found = await harness.store.run(sweeps.over(home, node="b"))
+    assert found is not None
+    assert found.fingerprints == {"session": [due, left]}
+
+
+async def test_every_record_whose_place_is_written_says_how_many_keys_are_its_own(harness: Harness) -> None:
+    """Several share one run of the script."""
+    session = await harness.store.run(sessions.get(await harness.open(principal="issuer|ann")))
+    assert session is not None
+    calls = list(next(sweeps.leave(["ab" * 32, "cd" * 32], home="@0", kind="session", node="a", now_ms=1)))
+    for shards in (1, 2):
+        calls += indexes.update(session, limits=replace(harness.limits, shards=shards))
+    assert len(calls) == 2 + 1 + 2
+    for call in calls:
+        by_activity = [
+            part for part in call.parts if part not in ("index:gone", "index:ends", "index:fingerprints")
+        ]
+        assert tuple(call.arguments[:2]) == (len(call.parts), len(by_activity))

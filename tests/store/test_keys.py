@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_sessions.records import Handshake, parse_handshake
+from mcp_sessions.records import KEPT_HANDSHAKE_CHARS, Handshake, parse_handshake
 from mcp_sessions.store import keys as keys_module
 from mcp_sessions.store.calls import indexes, sessions
 from mcp_sessions.store.calls.indexes import Place
@@ -137,6 +137,18 @@ def test_a_record_is_read_with_all_its_fields() -> None:
     assert (session.active, session.initialized, session.requests) == (True, True, 7)
     assert (session.last_call, session.principal) == ("tools/call:add", "anonymous")
     assert (session.log_level, session.tools) == ("debug", frozenset({"paint"}))
+
+
+@pytest.mark.parametrize(("more", "is_kept"), [(-1, True), (0, True), (1, False)])
+def test_only_handshakes_of_ordinary_length_are_kept_once_they_were_read(more: int, is_kept: bool) -> None:
+    padding = "x" * (KEPT_HANDSHAKE_CHARS - len(HANDSHAKE) + more)
+    record = RECORD.replace("claude-ai", "claude-ai" + padding).encode()
+    first, second = (parse_session(FINGERPRINT, [record, 0]) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.handshake == second.handshake
+    assert len(first.handshake.text) == KEPT_HANDSHAKE_CHARS + more
+    assert (first.handshake is second.handshake) == is_kept
 
 
 @pytest.mark.parametrize("flags", ["-", "-a", "-i", "-fs"])

@@ -165,3 +165,17 @@ async def test_a_record_that_is_made_again_while_many_end_stays_listed(harness: 
 
     assert await listed(harness, Query(kind="handle")) == ["b-1"]
     assert await listed(harness, Query(kind="handle", principal=ANN, label="basket")) == ["b-1"]
+
+
+async def test_a_record_is_found_by_its_fingerprint_only_among_those_of_its_kind(harness: Harness) -> None:
+    handle, session = (await a_basket(harness, "b-1")).fingerprint, await harness.open()
+    for fingerprint, own in ((handle, "handle"), (session, "session")):
+        for length in (8, 64):
+            found = [
+                kind
+                for kind in KINDS
+                if await harness.store.run(
+                    queries.find(fingerprint[:length], limits=harness.limits, limit=9, kind=kind)
+                )
+            ]
+            assert found == [own]

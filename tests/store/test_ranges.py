@@ -1,12 +1,13 @@
 """Lists that are merged from shards: exact at any depth, from either end, after any entry, in a few round trips."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import indexes, queries, ranges
 from mcp_sessions.store.calls.indexes import Entry
 from mcp_sessions.store.calls.queries import Query
@@ -155,3 +156,109 @@ def test_the_first_entries_of_several_shards_are_one_round_trip() -> None:
     one = replace(index, homes=homes(1))
     [call, *more] = next(ranges.at(one, offset=9_000, limit=50))
     assert (call.script, more) == (indexes.MEMBERS, []), "of one shard any entries are"
+
+
+def members(*scores: int) -> list[bytes]:
+    """Entries as a script replies with them, each with a fingerprint of its score."""
+    return [part for score in scores for part in (score.to_bytes(32), str(score).encode())]
+
+
+def scores(entries: Any) -> list[int]:
+    return [each.entry.active_ms for each in entries]
+
+
+def answered(steps: Any, reply: Callable[[Call[Any]], Any], calls: Sequence[Call[Any]]) -> Any:
+    """What an operation does, or returns, when its calls have got these replies."""
+    try:
+        return steps.send([call.decode(call.home, reply(call)) for call in calls])
+    except StopIteration as stop:
+        return stop.value
+
+
+TWO = ranges.stretched("index:activity", homes(2), limits=LIMITS, kind="session")
+ONE, OTHER = homes(2)
+
+
+@pytest.mark.parametrize(
+    ("ascending", "ends", "found", "reached"),
+    [
+        # The first shard goes on behind its last entry: what comes later in the other one is not known to be next.
+        (False, {ONE: (3, 0), OTHER: (2, 0)}, [9, 8], 8),
+        (True, {ONE: (3, 0), OTHER: (2, 0)}, [3, 7, 8, 9], 9),
+        # Both do.
+        (False, {ONE: (3, 0), OTHER: (3, 0)}, [9, 8], 8),
+        (True, {ONE: (3, 0), OTHER: (3, 0)}, [3, 7], 7),
+        # What comes before the walk began does not count.
+        (False, {ONE: (5, 3), OTHER: (4, 2)}, [9, 8, 7, 3], None),
+    ],
+)
+def test_a_walk_reaches_as_far_as_every_shard_was_looked_at(
+    ascending: bool, ends: dict[str, tuple[int, int]], found: list[int], reached: int | None
+) -> None:
+    steps = ranges.walk(replace(TWO, ascending=ascending), None, most={ONE: 2, OTHER: 2})
+    held = {ONE: (8, 9), OTHER: (3, 7)}
+    walked = answered(
+        steps,
+        lambda call: [*ends[call.home], members(*held[call.home]), members(held[call.home][ascending])],
+        next(steps),
+    )
+    assert scores(walked.entries) == found
+    assert (None if walked.reached is None else walked.reached.active_ms) == reached
+
+
+@pytest.mark.parametrize(("ascending", "reached"), [(True, 1_300), (False, 1_000)])
+def test_a_walk_in_pieces_reaches_the_end_of_the_last_one(ascending: bool, reached: int) -> None:
+    index = replace(TWO, homes=[ONE], ascending=ascending)
+    steps = ranges.walk(index, None, most={ONE: 301})
+    calls = next(steps)
+    assert [tuple(call.arguments[-2:]) for call in calls] == [(0, 150), (150, 150), (300, 1)]
+    ends = {0: 1_150, 150: 1_300 if ascending else 1_000, 300: None}
+    walked = answered(
+        steps,
+        lambda call: [302, 0, [], [] if (end := ends[call.arguments[-2]]) is None else members(end)],
+        calls,
+    )
+    assert walked.reached is not None
+    assert walked.reached.active_ms == reached
+
+
+def test_a_deep_stretch_is_read_from_near_its_beginning_to_near_its_end() -> None:
+    """Two shards have scores from 0 to 999, of which every hundredth is known at first."""
+    steps = ranges.at(replace(TWO, ascending=True), offset=600, limit=50)
+    calls = answered(steps, lambda call: [1_000, 100, [b"%d" % (100 * n) for n in range(10)]], next(steps))
+    for home in (ONE, OTHER):
+        of_home = [call.arguments for call in calls if call.home == home]
+        assert {tuple(each[4:6]) for each in of_home} == {(300, b"")}
+        assert [tuple(each[-2:]) for each in of_home] == [(0, 150), (150, 150)]
+
+    def reply(call: Call[Any]) -> list[Any]:
+        first = 300 + call.arguments[-2]
+        of_home = [2 * score + (call.home == OTHER) for score in range(first, first + 150)]
+        return [1_000, 300, members(*of_home), members(of_home[-1])]
+
+    stretch = answered(steps, reply, calls)
+    assert scores(stretch.entries) == [*range(600, 650)]
+    assert stretch.total == 2_000
+
+
+def test_a_deep_stretch_of_nothing_is_empty() -> None:
+    steps = ranges.at(TWO, offset=600, limit=50)
+    calls = answered(steps, lambda _: [0, 1, []], next(steps))
+    assert [tuple(call.arguments[4:]) for call in calls] == [("", b"", 0, 1)] * 2
+    assert answered(steps, lambda _: [0, 0, [], []], calls) == Stretch([], 0)
+
+
+def test_scores_at_even_distances_tell_how_many_entries_come_before_another() -> None:
+    """Five entries, of which every second one is known."""
+    steps = ranges.at(TWO, offset=600, limit=50)
+    known, _ = (call.decode(call.home, [5, 2, [b"50", b"30", b"10"]]) for call in next(steps))
+    found = [(known.at_least(-score), known.at_most(-score)) for score in (50, 49, 30, 29, 9)]
+    assert found == [(0, 0), (1, 2), (1, 2), (3, 4), (5, 5)]
+
+
+async def test_bounds_of_zero_are_bounds() -> None:
+    harness = harnesses.embedded_harness()
+    await harness.open()
+    for bounds, total in (({"since_ms": 0}, 1), ({"before_ms": 0}, 0), ({}, 1)):
+        [sizes] = harness.sync.run(ranges.sizes([index_of(harness, **bounds)]))
+        assert sizes == {homes(1)[0]: total}

@@ -1,6 +1,7 @@
 """Token buckets: what every driver promises."""
 
 from mcp_sessions.conf.rates import limits_of
+from mcp_sessions.store import keys
 from mcp_sessions.store.calls import rates
 from mcp_sessions.store.calls.rates import Bucket, Lacking, Who
 from mcp_sessions.store.drivers import Store
@@ -86,6 +87,35 @@ def test_nobody_in_particular_shares_no_bucket() -> None:
     assert rates.buckets(limits, ("requests",), anonymous, shards=1) == []
 
 
+def places_of(who: Who, *, shards: int) -> dict[str, tuple[str, str]]:
+    """Where the buckets of a request are, by for whom they are."""
+    limits = limits_of({f"requests per {whom}": "1/h" for whom in ("principal", "session", "address")})
+    found = rates.buckets(limits, ("requests",), who, shards=shards)
+    assert len(rates.spend(found)) == len({bucket.home for bucket in found})
+    return {bucket.limit.whom: (bucket.home, bucket.part) for bucket in found}
+
+
+def test_buckets_of_a_principal_are_in_one_place_and_those_of_an_address_are_shared() -> None:
+    of_ann = places_of(ANN, shards=16)
+    of_bob = places_of(BOB._replace(address=ANN.address), shards=16)
+    for whose, who in ((of_ann, ANN), (of_bob, BOB)):
+        assert whose["principal"][0] == whose["session"][0] == keys.home_of_principal(who.principal)
+    home, part = of_ann["address"]
+    assert of_bob["address"] == (home, part)
+    assert home == keys.home_of(part.removeprefix("rate:"))
+    assert {home for home, _ in places_of(ANN, shards=1).values()} == {"@0000"}
+
+
+def test_buckets_of_anonymous_sessions_are_all_over_the_shards() -> None:
+    for session in "abc":
+        # Equal to the constant, and not the same object.
+        principal = b"anonymous".decode()
+        found = places_of(Who(principal, session * 64, "192.0.2.1"), shards=16)
+        assert set(found) == {"session", "address"}
+        for home, part in found.values():
+            assert home == keys.home_of(part.removeprefix("rate:"))
+
+
 def test_addresses_of_one_network_share_a_bucket_in_ipv6() -> None:
     limits = limits_of({"requests per address": "1/h"})
 
@@ -95,4 +125,5 @@ def test_addresses_of_one_network_share_a_bucket_in_ipv6() -> None:
 
     assert part("2001:db8:1:2::1") == part("2001:db8:1:2:ffff::9")
     assert part("2001:db8:1:2::1") != part("2001:db8:1:3::1")
+    assert part("fe80::1%eth0") == part("fe80::2")
     assert part("192.0.2.1") != part("192.0.2.2")

@@ -183,6 +183,8 @@ async def test_only_a_lost_session_that_is_not_over_is_buried(harness: Harness) 
     assert await harness.touch(there.fingerprint) is not None
     over = an_id(harness, ago_ms=DAY)
     assert await harness.store.run(revival.bury(over, reason="deleted")) == "over"
+    for each in (there, over):
+        assert not await harness.store.run(tombstones.has(each.fingerprint, each.deadline_ms))
 
 
 async def test_the_caps_hold_for_sessions_that_come_back(harness: Harness) -> None:

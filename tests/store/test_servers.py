@@ -6,8 +6,10 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store import servers
@@ -138,3 +140,61 @@ def test_a_server_that_does_not_answer_is_unavailable_and_the_reason_is_short(cl
 def test_sessions_in_memory_have_no_server() -> None:
     with mock.patch.object(servers, "redis_cache", return_value=None):
         assert facts_of("default") == []
+
+
+class Node:
+    """A primary, as the client of a Cluster knows it."""
+
+    def __init__(self, port: int, *infos: Any) -> None:
+        self.host, self.port = "one", port
+        self._infos = list(infos)
+
+    def client(self) -> Client:
+        """What a connection to it replies, each time anew."""
+        made = Client()
+        made.replies = [self._infos.pop(0), SAVE, WANTED]
+        return made
+
+
+@pytest.fixture
+def cluster() -> Iterator[mock.Mock]:
+    made = mock.Mock(spec=RedisCluster, nodes_manager=mock.Mock())
+    made.get_redis_connection.side_effect = Node.client
+    with (
+        mock.patch.object(servers, "redis_cache"),
+        mock.patch.object(servers, "sync_client", return_value=made),
+    ):
+        yield made
+
+
+REPLICA = INFO | {"role": "slave"}
+
+
+def test_each_primary_of_a_cluster_is_asked_and_named(cluster: mock.Mock) -> None:
+    cluster.get_primaries.return_value = [Node(1, INFO), Node(2, INFO | {"used_memory": 7})]
+    found = [(each.name, each.used_memory, each.is_replica) for each in facts_of("default")]
+    assert found == [("one:1", 1_000, False), ("one:2", 7, False)]
+    cluster.nodes_manager.initialize.assert_not_called()
+
+
+@pytest.mark.parametrize("first", [REPLICA, RedisConnectionError("away"), RedisTimeoutError("slow")])
+def test_a_cluster_that_has_other_primaries_now_is_asked_for_them_once(
+    cluster: mock.Mock, first: Any
+) -> None:
+    cluster.get_primaries.side_effect = [[Node(1, first)], [Node(2, INFO)]]
+    assert [each.name for each in facts_of("default")] == ["one:2"]
+    cluster.nodes_manager.initialize.assert_called_once_with()
+
+    cluster.get_primaries.side_effect = [[Node(1, first)], [Node(1, REPLICA)]]
+    with pytest.raises(StoreUnavailable, match="one:1 is a replica now"):
+        facts_of("default")
+
+
+def test_any_other_error_of_a_cluster_is_no_reason_to_ask_for_its_primaries(cluster: mock.Mock) -> None:
+    cluster.get_primaries.return_value = [Node(1, NoPermissionError("odd"))]
+    [found] = facts_of("default")
+    assert found.refusal == "odd"
+    cluster.get_primaries.side_effect = RedisError("broken")
+    with pytest.raises(StoreUnavailable, match="RedisError: broken"):
+        facts_of("default")
+    cluster.nodes_manager.initialize.assert_not_called()

@@ -10,7 +10,7 @@ from mcp_sessions.engine import Engine
 from mcp_sessions.store.call import Operation
 from mcp_sessions.store.calls import nodes, validity
 from mcp_sessions.store.drivers.embedded import SyncEmbeddedStore
-from mcp_sessions.store.drivers.synchronous import run_together
+from mcp_sessions.store.drivers.synchronous import SyncRedisStore, run_together
 from mcp_sessions.store.keys import Keys
 
 #: The names of stores, of each round trip.
@@ -79,6 +79,15 @@ def test_a_store_of_another_kind_is_asked_by_itself() -> None:
     assert run_together([(other, asks(2)), (mine, asks(1)), (other, asks(1))]) == [[2], [1], [1]]
     assert sorted(trips) == [["one"], ["other"] * 3]
     assert run_together([]) == []
+
+
+def test_stores_of_one_server_share_round_trips_and_any_other_has_its_own() -> None:
+    def connect() -> Any:
+        raise AssertionError("nothing is sent")
+
+    one, two = (SyncRedisStore(Keys(name, str), connect, server="default") for name in ("one", "two"))
+    assert one.server == two.server == "default"
+    assert SyncRedisStore(Keys("three", str), connect).server is connect
 
 
 def test_no_call_is_no_round_trip() -> None:

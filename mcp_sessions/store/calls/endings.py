@@ -22,6 +22,8 @@ OVERDUE_MS: Final = 15_000
 SAID_SECONDS: Final = 4.0
 
 _PARTS: Final = ("endings",)
+#: What an ending has of which nothing is said.
+_NOT_SAID: Final = ((), "over", "", "", None)
 
 BEGIN: Final = Script("ending_begin", "_record", repeatable=True)
 FINISH: Final = Script("ending_finish", repeatable=True)
@@ -85,8 +87,8 @@ def _endings(_: str, reply: Any) -> list[Ending]:
     found = []
     for token, text in zip(reply[::2], reply[1::2], strict=True):
         # An older release says less, and a newer one may say more.
-        what: list[Any] = [*json.loads(text), "", None]
-        fingerprints, reason, by, why, before_ms = what[:5]
+        what: list[Any] = json.loads(text)
+        fingerprints, reason, by, why, before_ms = [*what, *_NOT_SAID[len(what) :]][:5]
         found.append(
             Ending(
                 token=token.decode(),

@@ -135,14 +135,12 @@ def reserve(
     With several shards each has its part of the endpoint's cap. `instead_of` is a fingerprint of the same principal for
     which there was no room in its own shard: in the principal's indexes, this one takes its place.
     """
-    taken: list[Place] = []
     for place in reversed(places(fingerprint, handshake, principal, together=limits.shards == 1)):
         # Those of the principal first: who is at the own cap takes nobody else's place for a moment.
         full: Full | None
         [full] = yield [_reserve(fingerprint, place, principal, handshake, limits, instead_of)]
         if full is not None:
             return full
-        taken.append(place)
     return None
 
 

@@ -181,7 +181,7 @@ def _combined(
     expected = 1.0
     for number, count in enumerate(counts):
         expected *= 1.0 if number == smallest else min(1.0, count / max(1, sum(all_of_kind.values())))
-    most = min(MOST_WALKED, max(2 * PIECE, round(_MORE * limit / max(expected, 1e-9))))
+    most = min(MOST_WALKED, max(2 * PIECE, round(_MORE * limit / expected)))
     found = yield from _walk(here, elsewhere, after, _spread(most, of_each), limits)
     if len(found.entries) < limit and found.reached is not None:
         more = yield from _walk(here, elsewhere, found.reached, _spread(MOST_WALKED, of_each), limits)

@@ -64,6 +64,7 @@ def sweep(fingerprints: Sequence[str], *, token: str, limits: Limits) -> Operati
     A call that is repeated with the same token ends what is left, and gets what it ended before again.
     """
     outcomes = yield [_expire(each, token) for each in fingerprints]
+    known = list(zip(fingerprints, outcomes, strict=True))
     found = [each for each in outcomes if isinstance(each, _Found)]
     ended = [each.session for each in found if not each.lives]
     calls = indexes.unindex_all(ended, shards=limits.shards)
@@ -74,8 +75,8 @@ def sweep(fingerprints: Sequence[str], *, token: str, limits: Limits) -> Operati
         yield calls
     return Swept(
         ended,
-        [each for each, outcome in zip(fingerprints, outcomes, strict=True) if outcome is None],
-        [each for each, outcome in zip(fingerprints, outcomes, strict=True) if outcome == FOREIGN],
+        [each for each, outcome in known if outcome is None],
+        [each for each, outcome in known if outcome == FOREIGN],
         not any(isinstance(each, StoreUnavailable) for each in outcomes),
     )
 

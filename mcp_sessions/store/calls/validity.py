@@ -21,7 +21,7 @@ def min_created(known_ms: int) -> Call[Moment]:
 
     It is kept for a year after anybody has asked.
     """
-    return Call(MIN_CREATED, "", ("min-created",), (known_ms, LONGEST_MS, 0), _moment)
+    return Call(MIN_CREATED, "", ("min-created",), (known_ms, LONGEST_MS), _moment)
 
 
 def end_all_before_now(*, newest_ms: int = 0) -> Call[Moment]:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redis import Redis
@@ -70,10 +71,9 @@ class SyncRunner(ABC):
     def jobs(self, calls: Iterable[Call[Any]]) -> list[Job]:
         """What is sent for calls."""
         now = "" if self._clock is None else self._clock()
-        sealed = [call.arguments if self._sealer is None else self._sealer.arguments(call) for call in calls]
+        sealed = attrgetter("arguments") if self._sealer is None else self._sealer.arguments
         return [
-            (call.script, self._keys.resolve(call.home, call.parts), (now, *arguments))
-            for call, arguments in zip(calls, sealed, strict=True)
+            (call.script, self._keys.resolve(call.home, call.parts), (now, *sealed(call))) for call in calls
         ]
 
     def result(self, call: Call[Any], reply: Any) -> Any:
