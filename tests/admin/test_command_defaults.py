@@ -170,9 +170,7 @@ def test_the_doctor_says_of_djangos_checks_what_is_more_than_a_detail(
         50,
     )
     found = [message(each) for each in levels]
-    monkeypatch.setattr(
-        doctor.checks, "run_checks", lambda *, tags: found if tags == ["mcp_sessions"] else []
-    )
+    monkeypatch.setattr(checks, "run_checks", lambda *, tags: found if tags == ["mcp_sessions"] else [])
     assert [(each.level, each.what, each.cure) for each in doctor._of_settings()] == [
         ("note", "level 20", ""),
         ("note", "level 21", ""),
