@@ -122,3 +122,17 @@ def test_which_endpoints_answer_is_asked_of_one_in_each_cache(monkeypatch: pytes
     away = {"stock", "other"}
     with pytest.raises(StoreUnavailable, match="stock"):
         reach.reach(["shop", "other", "stock"])
+
+
+@pytest.mark.usefixtures("three")
+def test_steps_are_counted_from_now_and_clocks_compared_with_the_middle_of_the_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    as_read(monkeypatch)
+    moments: list[int] = []
+    monkeypatch.setattr(overview.counts, "read", lambda _span, *, now_ms: moments.append(now_ms))
+    # Whoever reads waits for six seconds, and the clock of Redis was read in between.
+    clock = iter([START / 1000 - 3.0004, START / 1000 + 3.0004])
+    monkeypatch.setattr(overview, "time", SimpleNamespace(time=lambda: next(clock)))
+    assert overview_of(["shop"], HOUR).findings == []
+    assert moments == [START - 3_000]
