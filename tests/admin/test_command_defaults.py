@@ -1,6 +1,7 @@
 """What commands do without an option, how they ask and report, and what they write for programs."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
@@ -22,7 +23,7 @@ from mcp_sessions.inventory.listing import LocatedPage
 from mcp_sessions.inventory.lookups import Named
 from mcp_sessions.jobs import driving
 from mcp_sessions.management.subcommands import doctor, ends, jobs, listing, nodes, watching
-from mcp_sessions.tokens import PersonalToken
+from mcp_sessions.tokens import PersonalToken, create_token
 from tests.admin.pages import alive, endpoint
 from tests.admin.test_columns import call, node, row
 from tests.admin.test_command_words import overview
@@ -326,3 +327,19 @@ def test_a_text_that_is_no_record_is_said_as_far_as_it_fits_a_line() -> None:
 def test_a_row_is_no_new_one() -> None:
     """Django asks for that, for instance before it compares two."""
     assert row(session(0))._state.adding is False
+
+
+def test_a_token_is_revoked_although_its_sessions_cannot_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = create_token(User.objects.create_user("ada"), name="laptop")
+
+    def away(token: PersonalToken, *, by: str) -> int:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr("mcp_sessions.management.subcommands.token.revoke_token", away)
+    words = f"{made}: revoked, but its sessions could not be ended: away"
+    with pytest.raises(CommandError, match=re.escape(words)):
+        run("token", "revoke", made.prefix)
+    monkeypatch.setattr("mcp_sessions.management.subcommands.token.revoke_token", lambda *_, **__: 3)
+    assert run("token", "revoke", made.prefix + "more")[0] == [f"{made}: revoked, 3 sessions ended"]
+    monkeypatch.setattr("mcp_sessions.management.subcommands.token.revoke_token", lambda *_, **__: 0)
+    assert run("token", "revoke", made.prefix)[0] == [f"{made}: revoked"]
