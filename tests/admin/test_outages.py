@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -9,11 +10,12 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.core import signing
+from django.core.exceptions import ValidationError
 from django.http import HttpResponseRedirect
 from django.test import Client
 from django.utils import timezone
 
-from mcp_sessions.admin import actions, confirming
+from mcp_sessions.admin import actions, confirming, of_user
 from mcp_sessions.audit.models import EndingJob
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.jobs import driving
@@ -181,3 +183,20 @@ def test_a_process_without_a_name_is_not_drained_and_only_sessions_get_a_test_no
     assert said(admin_client.post(detail(handle), {"notify": "1"}, follow=True)) == []
     monkeypatch.setattr("mcp_sessions.messages.send", lambda *_, **__: False)
     assert said(admin_client.post(detail(session), {"notify": "1"}, follow=True)) == ["The session is gone."]
+
+
+def test_a_key_that_no_user_can_have_is_that_of_no_user(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user model may have keys of its own, such as UUIDs, and say so of a text that is none."""
+    user = User.objects.create_user("ada")
+
+    def refuse(**_: Any) -> None:
+        raise ValidationError("no UUID")
+
+    page = f"{LIST}of-user/{user.pk}/force-expire/"
+    assert admin_client.get(page).status_code == 200
+    with monkeypatch.context() as patched:
+        users = SimpleNamespace(DoesNotExist=User.DoesNotExist, _default_manager=SimpleNamespace(get=refuse))
+        patched.setattr(of_user, "get_user_model", lambda: users)
+        assert admin_client.get(page).status_code == 404

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from mcp_sessions import conf, ending
+from mcp_sessions import conf, counting, ending
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import SessionsEnded
 from mcp_sessions.errors import NotAllEnded, StoreUnavailable
@@ -67,7 +67,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
     monkeypatch.setattr(counts, "add", lambda number, **more: ("count", dict(number.numbers), more))
     monkeypatch.setattr(outside, "notify_all", lambda alias, told: found.steps.append(("tell", alias, told)))
     monkeypatch.setattr(ending, "_log", lambda *facts: found.steps.append(("log", *facts)))
-    monkeypatch.setattr(ending.time, "time", lambda: START / 1000)
+    monkeypatch.setattr(ending, "time", SimpleNamespace(time=lambda: START / 1000))
 
     def receive(fingerprint: str, reason: str, **_: Any) -> None:
         found.steps.append(("signal", fingerprint, reason))
@@ -218,7 +218,7 @@ async def test_each_record_whose_time_is_over_has_a_reason_of_its_own(
 ) -> None:
     old = CONVERSATION._replace(expires_ms=9, deadline_ms=9)
     counted: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(ending.counting, "count", lambda *what, reason: counted.append((*what, reason)))
+    monkeypatch.setattr(counting, "count", lambda *what, reason: counted.append((*what, reason)))
     monkeypatch.setattr(sweeps, "sweep", lambda fingerprints, *, token, limits: ("sweep", token))
     monkeypatch.setattr(sweeps, "forget", lambda fingerprints, *, token: ("swept", fingerprints, token))
     played.answers["sweep"] = Swept(ended=[ONE, OF_A_CLIENT, old], lost=[], foreign=[], complete=complete)

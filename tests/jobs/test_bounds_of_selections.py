@@ -10,6 +10,7 @@ from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
+from django.db import router
 
 from mcp_sessions.audit.models import EndingJob
 from mcp_sessions.cluster import outside
@@ -234,7 +235,7 @@ def test_a_database_that_fails_stops_no_logout(
     if where == "of the jobs":
         monkeypatch.setattr(driving, "begin", fail)
     else:
-        known = automatic.router.db_for_write
+        known = router.db_for_write
 
         def route(model: Any, **hints: Any) -> Any:
             return fail() if model is EndingJob else known(model, **hints)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import OperatorActed
-from mcp_sessions.ending import end_batch, end_session
+from mcp_sessions.ending import BATCH, end_batch, end_session
 from mcp_sessions.errors import JobCannotGoOn
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.lookups import Picked
@@ -99,7 +99,7 @@ def test_a_page_reaches_from_where_the_pass_began_to_where_the_index_ended_then(
     found(monkeypatch, wanted, walk)
     since, before = window
     after = Entry(*walk["after"]) if "after" in walk else None
-    assert asked == [(replace(wanted, active_since_ms=since, active_before_ms=before), driving.BATCH, after)]
+    assert asked == [(replace(wanted, active_since_ms=since, active_before_ms=before), BATCH, after)]
 
 
 @pytest.mark.usefixtures("asked")
