@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 
 from mcp_sessions import blocks
 from mcp_sessions.audit.models import EndingJob
-from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.errors import StoreUnavailable, UnsupportedLookup
 from mcp_sessions.inventory import leftovers, search
 from mcp_sessions.inventory.listing import LocatedPage
 from mcp_sessions.inventory.lookups import Named
@@ -343,3 +343,45 @@ def test_a_token_is_revoked_although_its_sessions_cannot_be_ended(monkeypatch: p
     assert run("token", "revoke", made.prefix + "more")[0] == [f"{made}: revoked, 3 sessions ended"]
     monkeypatch.setattr("mcp_sessions.management.subcommands.token.revoke_token", lambda *_, **__: 0)
     assert run("token", "revoke", made.prefix)[0] == [f"{made}: revoked"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyError, ImportError])
+def test_whose_account_has_no_name_is_known_by_its_number(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Which of them is raised depends on the release of Python and on the system."""
+
+    def nobody() -> str:
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setattr("os.getuid", lambda: 7)
+    assert jobs.operator() == "shell:7"
+
+
+def test_a_job_whose_last_batch_cannot_be_settled_keeps_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing: dict[str, Any] = {
+        "action": "logout",
+        "by": "ada",
+        "selection": {"sources": [], "cut_off_ms": {}},
+    }
+    EndingJob.objects.create(**nothing, state="stopping")
+    running = EndingJob.objects.create(**nothing)
+
+    def away(job: EndingJob) -> EndingJob:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(driving, "stop", away)
+    with pytest.raises(CommandError, match="1 of 2 jobs could not go on"):
+        run("jobs", "resume")
+    running.refresh_from_db()
+    assert running.state == "done"
+
+
+def test_what_no_index_serves_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise UnsupportedLookup("Nobody can list that.")
+
+    monkeypatch.setattr(listing, "chosen", refuse)
+    with pytest.raises(CommandError, match=r"^Nobody can list that\.$"):
+        run("list")
