@@ -47,7 +47,7 @@ def test_a_block_lasts_as_long_as_is_chosen(
     made = Block.objects.get()
     assert (made.value, made.endpoint, made.by) == ("Rude", "default", "admin")
     found = None if made.expires is None else made.expires - made.created
-    assert found == lasts or abs(found - lasts) < timedelta(seconds=5)  # type: ignore[operator]  # both are there
+    assert found == lasts or abs(found - lasts) < timedelta(minutes=1)  # type: ignore[operator]  # both are there
 
 
 def test_without_a_duration_it_is_the_first_one(admin_client: Client) -> None:
@@ -55,7 +55,7 @@ def test_without_a_duration_it_is_the_first_one(admin_client: Client) -> None:
     block(admin_client, session, block="client")
     made = Block.objects.get()
     assert made.expires is not None
-    assert made.expires - made.created < timedelta(hours=1, seconds=5)
+    assert made.expires - made.created < timedelta(hours=1, minutes=1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from mcp_sessions.audit.models import AuditEntry, EndingJob
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import OperatorActed
 from mcp_sessions.ending import BATCH, end_batch, end_session
-from mcp_sessions.errors import JobCannotGoOn
+from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.lookups import Picked
 from mcp_sessions.jobs import driving
@@ -278,7 +278,7 @@ def test_whoever_goes_on_settles_the_last_batch_only(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("minutes", "outcome"), [(9.9, "gone"), (10.1, "unknown")])
+@pytest.mark.parametrize(("minutes", "outcome"), [(9, "gone"), (11, "unknown")])
 def test_as_long_as_there_are_tombstones_it_is_known_who_ended_a_record(minutes: float, outcome: str) -> None:
     open_sessions([Opened() for _ in range(3)])
     job = begun()
@@ -337,3 +337,28 @@ def test_a_job_without_anything_to_end_is_done_at_once() -> None:
     job = driving.drive(begun(replace(EVERY, kinds=("handle",))))
     assert (job.state, job.ended, job.batch, job.gone) == ("done", 0, "", 0)
     assert recorded() == {}
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("small_batches")
+def test_what_ended_is_written_down_although_the_store_of_what_follows_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    open_sessions([Opened() for _ in range(6)])
+    following, calls = driving._Drive._next, iter([False, True, False, False, False])
+
+    def away(self: Any) -> Any:
+        if next(calls):
+            raise StoreUnavailable("away")
+        return following(self)
+
+    job = begun()
+    monkeypatch.setattr(driving._Drive, "_next", away)
+    with pytest.raises(StoreUnavailable):
+        driving.drive(job)
+    job.refresh_from_db()
+    assert (job.ended, job.batch, job.state, job.driver) == (4, "", "running", "")
+    assert recorded() == {"ended": 4}
+    job = driving.drive(job)
+    assert (job.ended, job.state, job.problem) == (6, "done", "")
+    assert recorded() == {"ended": 6}
