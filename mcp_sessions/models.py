@@ -97,7 +97,7 @@ class MCPSession(models.Model):
     def gone(cls, fingerprint: str, title: str) -> "MCPSession":
         """A record that ended, of which only the fingerprint is known and what it was called."""
         session = cls(fingerprint=fingerprint)
-        session._title = title
+        session._title = title or session.short_fingerprint
         return session
 
     @classmethod

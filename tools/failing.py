@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from inspect import CO_OPTIMIZED
@@ -151,11 +152,12 @@ def _new_code(change: Change) -> dict[CodeType, CodeType] | None:
     """Of each function that differs with the change, before and after; None if more than functions do."""
     if change.path.suffix != ".py":
         return None
-    pairs = list(
-        _pairs(
-            *(compile(text, change.path, "exec", dont_inherit=True) for text in (change.before, change.after))
-        )
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # a change may compare with a literal by `is`
+        both = [
+            compile(text, change.path, "exec", dont_inherit=True) for text in (change.before, change.after)
+        ]
+    pairs = list(_pairs(*both))
     if any(
         len(before.co_freevars) != len(after.co_freevars)
         if before.co_flags & CO_OPTIMIZED

@@ -77,7 +77,13 @@ PARTS: Final = {
     ),
     "admin": Part(
         ["admin/*.py", "inventory/*.py", "management/**/*.py", "models.py"],
-        ["tests/inventory", "tests/admin", "tests/browser"],
+        [
+            "tests/inventory",
+            "tests/admin",
+            "tests/audit",
+            "tests/authentication/test_managing_tokens.py",
+            "tests/browser",
+        ],
     ),
     "ends": Part(
         ["audit/*.py", "jobs/*.py", "ending.py"], ["tests/audit", "tests/jobs", "tests/ending", "tests/admin"]

@@ -153,7 +153,8 @@ def _block(
         (row.alias, row.session.principal if kind == "principal" else row.session.handshake.client_name)
         for row in rows
     }
-    wanted = sorted((alias, value) for alias, value in whom if value and value != ANONYMOUS)
+    nobody = ("", ANONYMOUS) if kind == "principal" else ("",)  # clients call themselves as they like
+    wanted = sorted((alias, value) for alias, value in whom if value not in nobody)
     by = request.user.get_username()
     known = _blocked_since(selection.cut_off_ms, kind, by, duration)
     for alias, value in wanted[:MOST_AT_ONCE]:

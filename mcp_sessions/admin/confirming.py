@@ -1,7 +1,6 @@
 """The page that asks whether records are to end, and what it hands to what ends them: exactly what it asked about."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
 from django.contrib import admin, messages
@@ -12,7 +11,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
 from mcp_sessions import conf
-from mcp_sessions.admin import common, filters
+from mcp_sessions.admin import common
 from mcp_sessions.errors import JobCannotGoOn
 from mcp_sessions.inventory.clients import stranded
 from mcp_sessions.inventory.kinds import EXPLANATIONS, NAMES, counted, counted_records
@@ -39,8 +38,7 @@ def selected_by(
         return selected
     everything: Any = modeladmin.get_queryset(request)
     picked: SessionQuery = everything.filter(pk__in=sorted(_picked(request))).selected
-    chosen = filters.chosen_aliases(request)  # the store of another endpoint may be down
-    return replace(picked, aliases=tuple(alias for alias in picked.aliases if alias in chosen or not chosen))
+    return picked
 
 
 def is_across(request: HttpRequest) -> bool:

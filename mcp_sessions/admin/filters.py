@@ -170,13 +170,7 @@ class ClientFilter(_Filter):
     lookup = "client_name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        chosen = chosen_aliases(request)
-        seen = [
-            name
-            for alias, each in surroundings_of(request).items()
-            if alias in chosen
-            for name in each.clients
-        ]
+        seen = [name for each in surroundings_of(request).values() for name in each.clients]
         names = list(dict.fromkeys(name for name in seen if fits_address(name)))[:MAX_CLIENTS]
         current = request.GET.get(self.parameter_name)
         return [(name, printable(name, 30) or _("(no name)")) for name in _with_current(names, current)]

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from mcp_sessions import audit
@@ -99,3 +100,10 @@ def test_a_job_says_its_number_and_its_state() -> None:
     assert (str(job), job.state_word) == ("job 12345", "running")
     assert EndingJob(state="of another release").state_word == "of another release"
     assert (job.expected, job.ended, job.gone, job.unknown, job.position, job.batch) == (0, 0, 0, 0, {}, "")
+
+
+def test_no_entry_is_written_over_another() -> None:
+    entry = audit.record(action="drain", by="ada")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        audit.record(action="block", by="bob", pk=entry.pk)
+    assert AuditEntry.objects.get().by == "ada"

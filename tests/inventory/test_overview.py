@@ -12,6 +12,7 @@ from mcp_sessions.inventory import overview, reach
 from mcp_sessions.inventory.figures import HOUR
 from mcp_sessions.inventory.overview import There, overview_of
 from mcp_sessions.records import Kind
+from mcp_sessions.store.calls import counts
 from mcp_sessions.store.calls.counts import Read
 from tests.inventory.stores import START
 from tests.inventory.test_findings import NODE, SOUND
@@ -122,3 +123,17 @@ def test_which_endpoints_answer_is_asked_of_one_in_each_cache(monkeypatch: pytes
     away = {"stock", "other"}
     with pytest.raises(StoreUnavailable, match="stock"):
         reach.reach(["shop", "other", "stock"])
+
+
+@pytest.mark.usefixtures("three")
+def test_steps_are_counted_from_now_and_clocks_compared_with_the_middle_of_the_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    as_read(monkeypatch)
+    moments: list[int] = []
+    monkeypatch.setattr(counts, "read", lambda _span, *, now_ms: moments.append(now_ms))
+    # Whoever reads waits for six seconds, and the clock of Redis was read in between.
+    clock = iter([START / 1000 - 3.0004, START / 1000 + 3.0004])
+    monkeypatch.setattr(overview, "time", SimpleNamespace(time=lambda: next(clock)))
+    assert overview_of(["shop"], HOUR).findings == []
+    assert moments == [START - 3_000]

@@ -142,3 +142,16 @@ def test_a_search_knows_who_is_no_user(settings: LazySettings) -> None:
         Query(client="ada"),
         *(Query(principal=each) for each in principals_of_tokens("ada", "https://issuer")),
     ]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_user_and_the_subject_of_a_token_fit_the_column_together(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    settings.MCP_SESSIONS = {"default": {"SERVER": "unused"}}
+    ada, subject = User(pk=7, username="u" * (145 + more)), 'oauth:[null,"ada"]'
+    monkeypatch.setattr("mcp_sessions.inventory.principals.users_of", lambda *_: {subject: ada})
+    [found] = names_of([("default", subject)]).values()
+    whole = f"{'u' * (145 + more)}, ada"
+    assert found == Named(name=whole if not more else f"{whole[:149]}…", user=7)
