@@ -82,7 +82,7 @@ async def connect(
         await asyncio.gather(holder, return_exceptions=True)
         raise
     try:
-        if not opened.done():
+        if opened.done():
             yield opened.result()
     finally:
         leave.set()
