@@ -89,7 +89,10 @@ async def test_requests_go_on_with_what_is_known_where_the_blocks_cannot_be_read
     assert (blocks._failures.lasts, blocks.due) == (False, False)
 
 
-async def test_a_read_that_was_asked_for_while_another_one_ran_is_one_more(found: Found) -> None:
+@pytest.mark.usefixtures("found")
+async def test_a_read_that_was_asked_for_while_another_one_ran_is_one_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """What changed after the first began may not be in it."""
     blocks, may_go_on, reads = Blocks("default"), asyncio.Event(), list[int]()
 
@@ -98,7 +101,7 @@ async def test_a_read_that_was_asked_for_while_another_one_ran_is_one_more(found
         await may_go_on.wait()
         return function()
 
-    blocking.in_thread = read  # type: ignore[assignment]  # `found` puts it back
+    monkeypatch.setattr(blocking, "in_thread", read)
     loading = [asyncio.create_task(blocks.load())]
     await asyncio.sleep(0)
     loading += [asyncio.create_task(blocks.load()) for _ in range(3)]

@@ -9,7 +9,6 @@ import httpx2
 import jwt
 import pytest
 
-from mcp_sessions.authentication import jwks
 from mcp_sessions.authentication import keys as keys_module
 from mcp_sessions.authentication.jwks import JWKSVerifier
 from mcp_sessions.authentication.keys import MOST_BYTES, MOST_KEYS, Key, Keys
@@ -42,7 +41,7 @@ class Provided:
 @pytest.fixture
 def provided(monkeypatch: pytest.MonkeyPatch) -> Provided:
     provided = Provided()
-    monkeypatch.setattr(keys_module.httpx2, "AsyncClient", _Made(provided, httpx2.AsyncClient))
+    monkeypatch.setattr(httpx2, "AsyncClient", _Made(provided, httpx2.AsyncClient))
     return provided
 
 
@@ -96,9 +95,9 @@ def test_only_keys_for_signatures_count_and_only_as_many_as_a_provider_has(entry
         else:
             with pytest.raises(ValueError, match="no key for signatures"):
                 keys_module._parsed(document)
-    for document in (None, [], {}, {"keys": {}}, {"keys": []}, {"keys": [7]}):
+    for odd in (None, [], {}, {"keys": {}}, {"keys": []}, {"keys": [7]}):
         with pytest.raises(ValueError, match="no key for signatures"):
-            keys_module._parsed(document)
+            keys_module._parsed(odd)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +150,7 @@ async def test_what_a_token_has_to_say_and_how_far_the_clock_of_its_provider_may
         raise jwt.InvalidTokenError
 
     monkeypatch.setattr(keys, "find", find)
-    monkeypatch.setattr(jwks.jwt, "decode", decode)
+    monkeypatch.setattr(jwt, "decode", decode)
     verifier = JWKSVerifier(keys, issuer="i", audiences=("a", "b"), algorithms=("RS256", "ES256"))
     assert await verifier.verify_token(Provider().token()) is None
     [(_, key, more)] = asked

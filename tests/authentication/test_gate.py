@@ -124,7 +124,8 @@ async def test_who_is_let_through_is_known_inside_and_to_the_sdk() -> None:
     gate = Around(Knows(of_token(token), of_user(USER), of_user(USER, scopes=frozenset("ab"))), scopes=["a"])
     assert await gate.ask("0", path="/mcp") == []
     assert (gate.seen["path"], gate.seen["auth"].scopes, gate.token) == ("/mcp", ["a", "b"], token)
-    assert isinstance(gate.seen["user"], AuthenticatedUser)
+    of_token_itself = gate.seen["user"]
+    assert isinstance(of_token_itself, AuthenticatedUser)
     for number, scopes in (("1", []), ("2", ["a", "b"])):
         assert await gate.ask(number) == []
         assert (gate.seen["user"], gate.seen["auth"].scopes) == (USER, scopes)

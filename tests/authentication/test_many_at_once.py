@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from django.db import OperationalError
 from mcp.server.auth.provider import AccessToken
 
 from mcp_sessions.authentication import login, rest_framework
+from mcp_sessions.authentication.authenticator import Authenticator
 from mcp_sessions.authentication.bearer import BearerAuthenticator
 from mcp_sessions.authentication.identity import Identity, of_token
 from mcp_sessions.authentication.jwks import JWKSAuthenticator
@@ -131,7 +132,7 @@ def test_credentials_that_can_be_revoked_are_looked_at_as_often_as_the_documenta
     assert {kind: kind.recheck_seconds for kind in WAYS} == WAYS
 
 
-WAYS = {
+WAYS: Final[dict[type[Authenticator], float | None]] = {
     BearerAuthenticator: 10.0,
     PersonalTokenAuthenticator: 1.0,
     JWKSAuthenticator: None,

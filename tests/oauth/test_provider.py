@@ -8,6 +8,7 @@ from django.test import RequestFactory
 from oauth2_provider import settings as toolkit
 from oauth2_provider import views as toolkit_views
 from oauth2_provider.models import RefreshToken
+from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.common import Request
 from oauthlib.oauth2.rfc6749.errors import InvalidGrantError
 
@@ -66,9 +67,7 @@ def test_a_refresh_token_that_was_used_meanwhile_is_good_only_where_the_toolkit_
 
     saved: list[Any] = []
     monkeypatch.setattr(validator, "oauth2_settings", Rules)
-    monkeypatch.setattr(
-        validator.OAuth2Validator, "_save_bearer_token", lambda _, token, *__: saved.append(token)
-    )
+    monkeypatch.setattr(OAuth2Validator, "_save_bearer_token", lambda _, token, *__: saved.append(token))
     if is_revoked:
         RefreshToken.objects.update(revoked=refresh_token.created)
     request = Request("https://shop.example.com/oauth/token/")
@@ -84,9 +83,7 @@ def test_a_refresh_token_that_was_used_meanwhile_is_good_only_where_the_toolkit_
 
 def test_a_request_without_a_refresh_token_gets_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[Any] = []
-    monkeypatch.setattr(
-        validator.OAuth2Validator, "_save_bearer_token", lambda _, token, *__: saved.append(token)
-    )
+    monkeypatch.setattr(OAuth2Validator, "_save_bearer_token", lambda _, token, *__: saved.append(token))
     Validator()._save_bearer_token({}, Request("https://shop.example.com/oauth/token/"))
     assert saved == [{}]
 
