@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import ExitStack
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -42,7 +43,7 @@ async def test_streams_end_of_those_who_are_blocked_and_of_nobody_else(
     blocks._open["of a loop that is closed"] = closed_loop, ann, lambda: ended.append("never")
     with ExitStack() as streams:
         for name, asker in (("ann", ann), ("bob", bob), ("ann's other", ann)):
-            streams.enter_context(blocks.ending(asker, lambda name=name: ended.append(name)))
+            streams.enter_context(blocks.ending(asker, partial(ended.append, name)))
         found[:] = [("principal", "user:3", inf)]
         await blocks.load()
         await asyncio.sleep(0)

@@ -89,7 +89,12 @@ def test_rows_are_records_as_they_were_read_with_the_names_of_their_principals(
         return SimpleNamespace(alias=alias, session=record, recent=f"of {alias}")
 
     monkeypatch.setattr(models, "names_of", names_of)
-    monkeypatch.setattr(models, "details_of", lambda *which: asked.append([which]) or object())
+
+    def details_of(alias: str, fingerprint: str) -> object:
+        asked.append([(alias, fingerprint)])
+        return object()
+
+    monkeypatch.setattr(models, "details_of", details_of)
     rows = [located(*each) for each in named]
     ada, x = MCPSession.from_rows(iter(rows))
     assert asked == [list(named)]
@@ -98,7 +103,8 @@ def test_rows_are_records_as_they_were_read_with_the_names_of_their_principals(
         ("x", None, "desk"),
     ]
     assert (ada.pk, ada.client_name, ada.protocol_version) == (FINGERPRINT, "host", "2025-11-25")
-    assert (ada.record, ada.recent, ada.doing, ada._state.adding) == (rows[0].session, "of shop", None, False)
+    as_read: Any = (ada.record, ada.recent, ada.doing, ada._state.adding)
+    assert as_read == (rows[0].session, "of shop", None, False)
     monkeypatch.setattr(display, "ago", lambda moment: f"since {moment:%Y}")
     assert ada.last_active == "since 2026"
     assert ada.details is ada.details, "it is read once"
@@ -107,7 +113,7 @@ def test_rows_are_records_as_they_were_read_with_the_names_of_their_principals(
 
 def test_records_have_no_table_and_permissions_of_their_own() -> None:
     meta = MCPSession._meta
-    assert (meta.managed, meta.default_permissions, list(meta.ordering)) == (
+    assert (meta.managed, meta.default_permissions, list(meta.ordering or ())) == (
         False,
         ("view",),
         ["-last_activity"],
@@ -117,7 +123,7 @@ def test_records_have_no_table_and_permissions_of_their_own() -> None:
         "view_session_state",
         "export_session",
     ]
-    lengths = {field.name: field.max_length for field in meta.get_fields()}
+    lengths = {field.name: field.max_length for field in meta.fields}
     assert lengths == {
         "fingerprint": 64,
         "endpoint": 255,
