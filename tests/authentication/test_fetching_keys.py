@@ -95,7 +95,8 @@ def test_only_keys_for_signatures_count_and_only_as_many_as_a_provider_has(entry
         else:
             with pytest.raises(ValueError, match="no key for signatures"):
                 keys_module._parsed(document)
-    for odd in (None, [], {}, {"keys": {}}, {"keys": []}, {"keys": [7]}):
+    documents: list[Any] = [None, [], {}, {"keys": {}}, {"keys": []}, {"keys": [7]}]
+    for odd in documents:
         with pytest.raises(ValueError, match="no key for signatures"):
             keys_module._parsed(odd)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db.models import Q
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -92,6 +93,18 @@ def test_who_asks_is_looked_for_once() -> None:
     assert Identity(principal="anonymous", user=user).find_user(conf) is user
     assert Identity(principal="anonymous").find_user(conf) == AnonymousUser()
     assert len(asked) == 1
+
+
+async def test_in_an_event_loop_a_user_is_looked_for_in_a_thread() -> None:
+    conf = an_endpoint()
+    token = AccessToken(token="t", client_id="c", scopes=[], subject="ann", claims={"iss": ISSUER})
+    ann = of_token(token)
+    with pytest.raises(SynchronousOnlyOperation, match="auser"):
+        ann.find_user(conf)
+    assert asked == []
+    assert await ann.afind_user(conf) is USERS[ISSUER, "ann"]
+    assert ann.find_user(conf) is USERS[ISSUER, "ann"], "who was found is known"
+    assert find_user(an_endpoint(subject_to_user=None), ANN) is None, "which asks nobody"
 
 
 def test_a_text_about_who_asks_does_not_say_who_can_tell_or_was_found() -> None:

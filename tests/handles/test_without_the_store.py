@@ -9,12 +9,13 @@ import pytest
 from mcp_sessions import counting
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.current import current_request
-from mcp_sessions.errors import HandleError, StoreUnavailable, TooManySessions
+from mcp_sessions.errors import HandleError, SessionGone, StoreUnavailable, TooManySessions
 from mcp_sessions.handles import handle as handles
 from mcp_sessions.handles import record
 from mcp_sessions.handles import text as texts
 from mcp_sessions.records import Handshake
 from mcp_sessions.repeats import Repeats
+from mcp_sessions.store.calls.rates import Lacking
 from tests.served.baskets import Basket
 
 NUMBER = "basket-000-000-000"
@@ -129,13 +130,14 @@ async def test_a_handle_that_cannot_be_reached_says_so_whatever_it_is_used_for(
     asking: Any, store: Store
 ) -> None:
     asking()
-    basket = Basket(NUMBER)
     for answers in (
         [StoreUnavailable()],
         [[None], StoreUnavailable()],
         [["touched"], [], StoreUnavailable()],
+        [["touched"], [], SessionGone(), StoreUnavailable()],
     ):
         store.answers = list(answers)
+        basket = Basket(NUMBER)
         with pytest.raises(HandleError, match="The basket could not be reached; try again"):
             await basket.get("articles")
     store.answers = [StoreUnavailable()]
@@ -149,3 +151,19 @@ async def test_a_handle_that_is_counted_needs_the_store(asking: Any, store: Stor
     with pytest.raises(HandleError, match="A new basket cannot be made at the moment; try again"):
         await Basket.create()
     assert len(store.asked) == 1
+
+
+@pytest.mark.parametrize(("wait_ms", "seconds"), [(0, 1), (1, 1), (1_000, 1), (1_001, 2)])
+async def test_how_long_to_wait_is_said_in_whole_seconds(
+    asking: Any, store: Store, caplog: pytest.LogCaptureFixture, wait_ms: int, seconds: int
+) -> None:
+    asking(rate_limits={"handles per principal": "1/d"})
+    counting.take("handles-without-a-store")
+    bucket: Any = SimpleNamespace(limit="handles per principal")
+    store.answers = [["spent", Lacking(bucket, wait_ms)]]
+    with pytest.raises(HandleError, match=f"Too many new basket handles. Try again in {seconds} seconds"):
+        await Basket.create()
+    assert counting.take("handles-without-a-store").numbers == {"limited:handles per principal": 1}
+    assert caplog.messages == [
+        "Refused a new handle on endpoint 'handles-without-a-store': handles per principal"
+    ]
