@@ -10,11 +10,11 @@ from mcp_sessions import counting
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.current import current_request
 from mcp_sessions.errors import HandleError, SessionGone, StoreUnavailable, TooManySessions
-from mcp_sessions.handles import handle as handles
 from mcp_sessions.handles import record
 from mcp_sessions.handles import text as texts
 from mcp_sessions.records import Handshake
 from mcp_sessions.repeats import Repeats
+from mcp_sessions.store.calls import queries
 from mcp_sessions.store.calls.rates import Lacking
 from tests.served.baskets import Basket
 
@@ -63,7 +63,7 @@ def asking(store: Store) -> Callable[..., None]:
             store=store,
             handshake=Handshake(protocol_version="1", client_info={}, capabilities={}),
         )
-        current_request.set(request)  # type: ignore[arg-type]  # what is asked of it
+        current_request.set(request)
 
     return ask
 
@@ -73,7 +73,7 @@ async def test_a_thousand_handles_are_listed_of_who_has_a_subject(
 ) -> None:
     asking()
     wanted: list[Any] = []
-    monkeypatch.setattr(handles.queries, "page", lambda query, **more: wanted.append((query, more)))
+    monkeypatch.setattr(queries, "page", lambda query, **more: wanted.append((query, more)))
     store.answers = [SimpleNamespace(sessions=[SimpleNamespace(name=NUMBER)]), StoreUnavailable()]
     assert await Basket.mine() == [NUMBER]
     [(query, more)] = wanted
@@ -95,7 +95,7 @@ async def test_twenty_texts_are_tried(asking: Any, store: Store, monkeypatch: py
         assert form is texts.DIGITS
         return NUMBER
 
-    monkeypatch.setattr(handles.texts, "mint", mint)
+    monkeypatch.setattr(texts, "mint", mint)
     store.answers = [ValueError("it exists")] * 20
     with pytest.raises(HandleError, match="There is no room for another basket at the moment"):
         await Basket.create()

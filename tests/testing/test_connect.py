@@ -168,6 +168,9 @@ async def test_headers_authenticate_where_tokens_are_verified(settings: Settings
         with pytest.raises(MCPError):
             async with connect():
                 """A client without a token."""
+        async with connect(user=User(pk=7, username="ada")) as client:
+            named = await client.call_tool("who", {})
+    assert named.structured_content == {"result": ["user:7", "ada"]}, "who is named needs no token"
     assert result.structured_content is not None
     assert result.structured_content["result"][0] == 'oauth:["https://issuer.example.com","ann"]'
 
