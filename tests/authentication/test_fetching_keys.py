@@ -160,6 +160,30 @@ async def test_what_a_token_has_to_say_and_how_far_the_clock_of_its_provider_may
     assert more == {"algorithms": ["RS256"], "audience": ("a", "b"), "issuer": "i", "leeway": MINUTE}
 
 
+@pytest.mark.parametrize(
+    ("claims", "client", "subject"),
+    [
+        ({"sub": "abe", "client_id": "agent"}, "agent", "abe"),
+        ({"sub": "zoe", "client_id": "agent", "azp": "other"}, "agent", "zoe"),
+        ({"sub": "zoe", "azp": "agent"}, "agent", "zoe"),
+        ({"sub": "agent", "azp": "agent"}, "agent", None),
+        ({"azp": "agent"}, "agent", None),
+        ({"sub": "zoe"}, "", "zoe"),
+    ],
+    ids=str,
+)
+def test_a_subject_that_is_not_the_client_itself_is_a_person(
+    claims: dict[str, str], client: str, subject: str | None
+) -> None:
+    verifier = JWKSVerifier(Keys(URL), issuer="i", audiences=("a",), algorithms=("RS256",))
+    found = verifier._access_token("t", {"exp": 4_000_000_000, **claims})
+    assert found is not None
+    assert (found.client_id, found.subject) == (client, subject)
+    assert found.claims == {"exp": 4_000_000_000, **claims}
+    for wrong in ({}, {"sub": ""}, {"sub": "zoe", "azp": ""}, {"sub": 7}, {"sub": "zoe", "client_id": 7}):
+        assert verifier._access_token("t", {"exp": 4_000_000_000, **wrong}) is None
+
+
 async def test_another_event_loop_fetches_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task of one loop cannot be waited for in another, and may never end there."""
     keys, began = Keys(URL), list[asyncio.AbstractEventLoop]()

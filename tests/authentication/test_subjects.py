@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import SynchronousOnlyOperation
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db.models import Q
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from pytest_django import Settings
 
 from mcp_sessions.authentication import identity as identities
 from mcp_sessions.authentication import toolkit, users
@@ -254,3 +255,23 @@ async def test_a_token_of_the_toolkit_says_which_client_it_was_issued_to(
 )
 def test_urls_are_compared_without_what_does_not_matter(url: str, normal: str | None) -> None:
     assert toolkit._normal(url) == normal
+
+
+@pytest.mark.parametrize("issuer", ["https://a.example", "https://z.example", "https://i.example/"])
+def test_the_toolkit_names_the_same_issuer_or_none(settings: Settings, issuer: str) -> None:
+    settings.OAUTH2_PROVIDER = {"OIDC_ISS_ENDPOINT": issuer}
+    with pytest.raises(
+        ImproperlyConfigured, match="clients trust no server whose metadata names another issuer"
+    ):
+        ToolkitAuthenticator(an_endpoint())
+    for same in (ISSUER, ""):
+        settings.OAUTH2_PROVIDER = {"OIDC_ISS_ENDPOINT": same}
+        ToolkitAuthenticator(an_endpoint())  # which is no error
+
+
+@pytest.mark.parametrize("subject", ["07", " 7", "7 ", "6", "8", "70", ""])
+def test_a_field_is_the_subject_to_the_letter(subject: str) -> None:
+    """Whatever the database takes for the same."""
+    seven = SimpleNamespace(pk=7)
+    assert users._is_called(seven, "pk", "7")
+    assert not users._is_called(seven, "pk", subject)
