@@ -80,6 +80,12 @@ def test_a_conversation_is_the_first_that_a_request_names(
     assert isinstance(current_user().state_sync, SyncState)
 
 
+@pytest.mark.parametrize("principal", ["account:1", "user:1", "oauth-client:c"])
+def test_whoever_is_known_has_conversations(request_of: Any, principal: str) -> None:
+    request_of(principal, threadId="t")
+    assert current_session().principal == principal
+
+
 @pytest.mark.parametrize(
     ("principal", "keys", "meta"),
     [
