@@ -41,10 +41,8 @@ def networks_of(texts: tuple[str, ...]) -> tuple[Network, ...]:
 def _network(text: str) -> Network:
     network = ip_network(text)
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
-    # Within ::ffff:0:0/96. One that is larger has other addresses, too.
-    if mapped is None or network.prefixlen < 96:
-        return network
-    return IPv4Network((mapped, network.prefixlen - 96))
+    # One that is larger than ::ffff:0:0/96 has other addresses, too, and does not begin with one of these.
+    return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
 
 
 @lru_cache(maxsize=4096)

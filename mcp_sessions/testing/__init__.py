@@ -76,12 +76,16 @@ async def connect(
     either: set[asyncio.Future[Any]] = {opened, holder}
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        # Whoever gives up is told that, and not what the SDK's client raises when it is cancelled.
+        holder.cancel()
+        await asyncio.gather(holder, return_exceptions=True)
+        raise
+    try:
         if opened.done():
             yield opened.result()
     finally:
         leave.set()
-        if not opened.done():
-            holder.cancel()
         await _outcome(holder)
 
 

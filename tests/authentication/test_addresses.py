@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcp_sessions.authentication.addresses import client_address
+from mcp_sessions.authentication.addresses import client_address, comes_from, networks_of
 
 TRUSTED = ["10.0.0.0/8", "2001:db8:1::/48"]
 
@@ -45,4 +45,20 @@ def test_a_network_that_is_written_as_ipv6_is_that_of_ipv4() -> None:
     scope = {"client": ("10.0.0.1", 1), "headers": [(b"x-forwarded-for", b"198.51.100.7")]}
     assert client_address(scope, ["::ffff:10.0.0.0/104"]) == "198.51.100.7"
     assert client_address(scope, ["::ffff:11.0.0.0/104"]) == "10.0.0.1"
-    assert client_address(scope, ["::/0"]) == "10.0.0.1", "which is all of IPv6, and nothing else"
+    assert client_address(scope, ["::ffff:0:0/96"]) == "198.51.100.7", "which is all of IPv4"
+    for larger in ("::/0", "::fffe:0:0/95"):
+        assert client_address(scope, [larger]) == "10.0.0.1", "which is of IPv6, and nothing else"
+
+
+def test_a_connection_comes_from_where_its_address_is() -> None:
+    networks = networks_of(("10.0.0.0/8", "192.0.2.1"))
+    for connection, comes in (
+        (("10.1.2.3", 1), True),
+        (("192.0.2.1", 1), True),
+        (("::ffff:10.0.0.1", 1), True),
+        (("192.0.2.2", 1), False),
+        (("unix", 1), False),
+        (("", 0), False),
+        (None, False),
+    ):
+        assert comes_from(connection, networks) is comes

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -292,18 +293,26 @@ async def test_blocks_hold_beside_one_that_names_no_address(
     assert "'home'" in caplog.text
 
 
+NAMES = "A block names one of principal, client, address, and its value."
+
+
 @pytest.mark.parametrize(
-    ("kind", "value"),
+    ("kind", "value", "said"),
     [
-        ("principal", ""),
-        ("principal", "anonymous"),
-        ("address", "home"),
-        ("address", "192.0.2.7/24"),
-        ("x", "y"),
+        ("principal", "", NAMES),
+        ("x", "y", NAMES),
+        ("address", "  ", NAMES),
+        (
+            "principal",
+            "anonymous",
+            "Everybody without credentials is anonymous. REQUIRE_USER refuses all of them.",
+        ),
+        ("address", "home", "home is no IP address, and no network such as 192.0.2.0/24."),
+        ("address", "192.0.2.7/24", "192.0.2.7/24 is no IP address, and no network such as 192.0.2.0/24."),
     ],
 )
-def test_what_cannot_be_blocked_is_refused(kind: BlockKind, value: str) -> None:
-    with pytest.raises(ValueError, match=r"\w"):
+def test_what_cannot_be_blocked_is_refused(kind: BlockKind, value: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
         block(kind, value, duration=None)
 
 

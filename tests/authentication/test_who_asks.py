@@ -87,6 +87,23 @@ def test_a_cookie_counts_on_pages_of_the_own_origin(
     assert login._is_of_own_page(scope) is own
 
 
+@pytest.mark.parametrize(
+    ("cookie", "key"),
+    [
+        (None, None),
+        (b"", None),
+        (b"other=1", None),
+        (b"sessionid=", None),
+        (b"other=1; sessionid=abc; more=2", "abc"),
+        (rb'sessionid="a\000b"', None),
+        (b"sessionid=\xe9", "\xe9"),
+    ],
+)
+def test_a_login_session_is_named_by_its_cookie(cookie: bytes | None, key: str | None) -> None:
+    headers = [(b"x-cookie", b"sessionid=wrong")] + ([] if cookie is None else [(b"cookie", cookie)])
+    assert login._session_key({"headers": headers}) == key
+
+
 @pytest.mark.django_db
 def test_what_is_longer_than_its_column_is_cut(settings: Any) -> None:
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

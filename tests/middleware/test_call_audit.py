@@ -4,12 +4,14 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
 from mcp.server import MCPServer
 
+from mcp_sessions.middleware import _described
 from mcp_sessions.routing import with_mcp
 from mcp_sessions.testing import serving
 from tests.routing.test_routing import django
@@ -161,3 +163,26 @@ async def test_the_address_is_the_client_s_behind_a_proxy(
             await http.post("/mcp", json=client.request("tools/call", params), headers=headers)
     [event] = events(caplog)
     assert event["address"] == "203.0.113.9"
+
+
+def test_an_event_is_short_and_says_no_more_than_a_tenth_of_a_millisecond() -> None:
+    request = SimpleNamespace(
+        principal="user:1",
+        session="0123456789abcdef",
+        client="c" * 101,
+        client_version="v" * 101,
+        call="tools/call:add",
+        tool="add",
+    )
+    ended: Any = SimpleNamespace(request=request, outcome="ok", code=None, ms=12.3456)
+    assert _described(ended) == {
+        "principal": "user:1",
+        "session": "0123456789ab",
+        "client": "c" * 100,
+        "client_version": "v" * 100,
+        "method": "tools/call",
+        "tool": "add",
+        "outcome": "ok",
+        "code": None,
+        "ms": 12.3,
+    }

@@ -8,9 +8,10 @@ import httpx2
 import pytest
 from mcp.server import MCPServer
 
-from mcp_sessions.middleware import RequestIdFilter, request_id
+from mcp_sessions.middleware import RequestId, RequestIdFilter, request_id
 from mcp_sessions.routing import with_mcp
 from mcp_sessions.testing import serving
+from mcp_sessions.transport.asgi import Message, Receive, Scope, Send
 from tests.routing.test_routing import django, post
 from tests.support.asgi import endpoint
 from tests.support.mcp_client import META, MODERN, RawClient
@@ -87,3 +88,20 @@ def test_outside_of_requests_a_record_has_a_dash() -> None:
     record = logging.makeLogRecord({"msg": "starting"})
     assert RequestIdFilter().filter(record)
     assert record.request_id == "-"  # type: ignore[attr-defined]
+
+
+async def test_only_the_start_of_an_answer_has_the_id() -> None:
+    kinds = ("http.response.start", "http.response.body", "http.response.trailers")
+    sent: list[Message] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["request_id"] == request_id() == "r-1"
+        for kind in kinds:
+            await send({"type": kind, "headers": [(b"x", b"y")]})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await RequestId(application)({"headers": [(b"x-request-id", b"r-1")]}, None, send)  # type: ignore[arg-type]
+    assert [dict(message["headers"]).get(b"x-request-id") for message in sent] == [b"r-1", None, None]
+    assert request_id() == ""

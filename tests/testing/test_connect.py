@@ -18,7 +18,7 @@ from pytest_django import Settings
 
 from mcp_sessions import current_session
 from mcp_sessions.errors import NoCurrentSession
-from mcp_sessions.testing import Era, connect, http_client, serving, url_of
+from mcp_sessions.testing import Era, _outcome, connect, http_client, serving, url_of
 from tests.served.tokens import RESOURCE
 from tests.support.asgi import endpoint
 from tests.support.gates import Gate
@@ -168,6 +168,9 @@ async def test_headers_authenticate_where_tokens_are_verified(settings: Settings
         with pytest.raises(MCPError):
             async with connect():
                 """A client without a token."""
+        async with connect(user=User(pk=7, username="ada")) as client:
+            named = await client.call_tool("who", {})
+    assert named.structured_content == {"result": ["user:7", "ada"]}, "who is named needs no token"
     assert result.structured_content is not None
     assert result.structured_content["result"][0] == 'oauth:["https://issuer.example.com","ann"]'
 
@@ -245,3 +248,33 @@ async def test_raw_requests_are_answered_too() -> None:
             refused = await http.get(url_of(), headers={"accept": "image/png"})
     assert answer.json()["result"]["serverInfo"]["name"] == "library"
     assert refused.status_code == 406
+
+
+async def test_several_errors_at_once_stay_together() -> None:
+    async def fail(*errors: Exception) -> None:
+        group = ExceptionGroup("the SDK's", errors)
+        raise ExceptionGroup("around it", [group])
+
+    with pytest.raises(ExceptionGroup, match="the SDK's") as raised:
+        await _outcome(asyncio.create_task(fail(ValueError("one"), KeyError("two"))))
+    assert [str(each) for each in raised.value.exceptions] == ["one", "'two'"]
+    with pytest.raises(ValueError, match="alone"):
+        await _outcome(asyncio.create_task(fail(ValueError("alone"))))
+
+
+async def test_who_gives_up_connecting_leaves_nothing_behind() -> None:
+    lives.clear()
+    with endpoint(SERVER="tests.testing.test_connect.small"):
+
+        async def use() -> None:
+            async with connect():
+                """It never comes so far."""
+
+        using = asyncio.create_task(use())
+        async with asyncio.timeout(BOUND):
+            while not lives:
+                await asyncio.sleep(0)
+        using.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await using
+    assert lives == ["entered", "left"]

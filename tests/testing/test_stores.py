@@ -1,6 +1,7 @@
 """Where sessions live while a client is connected, the clock that can be moved there, and the state that tests see."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from mcp.server import MCPServer
 from mcp.shared.exceptions import MCPError
 from pytest_django import Settings
 
-from mcp_sessions import current_session, current_user
+from mcp_sessions import conf, current_session, current_user
 from mcp_sessions.errors import SessionGone
 from mcp_sessions.models import MCPSession
-from mcp_sessions.store.factory import sync_store_for
-from mcp_sessions.testing import Era, InProcessClient, connect, travel, user_state
+from mcp_sessions.records import record_fingerprint
+from mcp_sessions.store.calls import queries
+from mcp_sessions.store.factory import store_for, sync_store_for
+from mcp_sessions.testing import Era, InProcessClient, connect, serving, stores, travel, user_state
 from tests.support.asgi import demo_with
 from tests.support.processes import free_port
 from tests.support.redis import RedisServer
@@ -99,6 +102,28 @@ async def test_the_state_of_a_user_expires_and_the_clock_is_right_again_afterwar
         await user_state(ADA).set("address", "Main Street")
         travel(timedelta(days=29))
         assert await user_state(ADA).get("address") == "Main Street"
+
+
+async def test_records_are_as_old_as_the_machine_and_what_was_travelled_say(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.MCP_SESSIONS |= {"desk": {"SERVER": f"{__name__}.served", "PATH": "desk"}}
+    begun = 1_800_000_000_123
+    monkeypatch.setattr(stores, "time", SimpleNamespace(time_ns=lambda: begun * 1_000_000 + 999_999))
+    async with serving():
+        await user_state(ADA, endpoint="desk").set("address", "Main Street")
+        travel(timedelta(seconds=1.5))
+        async with serving():
+            travel(60)
+        travel(0.0016)
+        await user_state(ADA, endpoint="desk").set("address", "Side Street")
+        assert await user_state(ADA).keys() == []
+        limits = conf.endpoint("desk").limits
+        known = record_fingerprint("user", "user:1")
+        [record] = await store_for("desk").run(queries.find(known, limits=limits, limit=2, kind="user"))
+    assert (record.created_ms, record.last_activity_ms) == (begun, begun + 1_500 + 60_000 + 2)
+    assert (record.kind, record.principal, record.handshake.client_name) == ("user", "user:1", "a test")
+    assert (record.handshake.protocol_version, record.handshake.client_version) == ("", "")
 
 
 async def test_the_admin_sees_the_sessions_of_a_test_and_nothing_is_left_of_them(settings: Settings) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcp_sessions.testing.transport import StreamingTransport
+from mcp_sessions.testing.transport import StreamingTransport, _Exchange
 from mcp_sessions.transport.asgi import Application, Message, Receive, Scope, Send
 
 URL = "http://testserver:8000/mcp%20x?a=1"
@@ -148,6 +148,47 @@ async def test_what_an_application_raises_before_its_response_is_raised() -> Non
     async with client(application) as http:
         with pytest.raises(ZeroDivisionError):
             await http.get(URL)
+
+
+async def test_what_an_application_raises_after_the_start_of_its_response_is_its_own_and_ends_the_body() -> (
+    None
+):
+    exchange = _Exchange(b"")
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204})
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await exchange.run(application, {})
+    assert await exchange.started == (204, [])
+    assert [part async for part in exchange] == []
+    await exchange.aclose()
+
+
+async def test_nobody_waits_for_an_application_that_is_cancelled_before_its_response() -> None:
+    exchange = _Exchange(b"")
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await exchange.run(application, {})
+    assert exchange.started.cancelled()
+    await exchange.aclose()
+
+
+async def test_a_part_that_says_nothing_of_another_one_is_the_last() -> None:
+    may_end = asyncio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"all"})
+        await may_end.wait()
+
+    async with asyncio.timeout(BOUND), client(application) as http:
+        assert (await http.get(URL)).text == "all"
+        may_end.set()
 
 
 async def test_an_application_without_a_response_is_an_error() -> None:

@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 
-from mcp_sessions import conf, session
+from mcp_sessions import conf, counting, session
 from mcp_sessions.current import current_exchange, current_request
 from mcp_sessions.documentation import page
-from mcp_sessions.errors import NoCurrentSession, NoCurrentUser, SessionGone
+from mcp_sessions.errors import (
+    NoCurrentSession,
+    NoCurrentUser,
+    SessionGone,
+    StateError,
+    StoreUnavailable,
+    TooManySessions,
+)
 from mcp_sessions.implicit import ImplicitRecord
 from mcp_sessions.records import Handshake, record_fingerprint
 from mcp_sessions.session import CurrentConversation, current_session
@@ -71,6 +78,12 @@ def test_a_conversation_is_the_first_that_a_request_names(
     assert (found.tools, found.revived) == (frozenset(), False)
     assert isinstance(found.state_sync, SyncState)
     assert isinstance(current_user().state_sync, SyncState)
+
+
+@pytest.mark.parametrize("principal", ["account:1", "user:1", "oauth-client:c"])
+def test_whoever_is_known_has_conversations(request_of: Any, principal: str) -> None:
+    request_of(principal, threadId="t")
+    assert current_session().principal == principal
 
 
 @pytest.mark.parametrize(
@@ -189,3 +202,49 @@ async def test_a_record_that_ends_as_often_as_it_is_made_is_given_up() -> None:
     assert await state.get("a", "nothing") == "nothing"
     assert await state.delete("a", "b") == 0
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "said", "limited"),
+    [
+        (ValueError("it exists"), None, None),
+        (TooManySessions(per_principal=True), "no room to remember more", "MAX_SESSIONS_PER_PRINCIPAL"),
+        (TooManySessions(per_principal=False), "no room to remember more", "MAX_SESSIONS"),
+        (StoreUnavailable("away"), "away", None),
+    ],
+)
+async def test_a_record_that_another_process_made_is_used_and_one_that_cannot_be_made_is_said(
+    failure: Exception, said: str | None, limited: str | None
+) -> None:
+    found: list[Any] = [SessionGone("none"), [None, 7]]
+    made: list[Any] = []
+
+    class Store:
+        async def run_all(self, calls: Any) -> Any:
+            answer = found.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        async def run(self, operation: Any) -> None:
+            operation.close()
+            made.append(operation)
+            raise failure
+
+    record = ImplicitRecord(
+        Store(),  # type: ignore[arg-type] # what is asked of it
+        "f" * 64,
+        principal="user:1",
+        alias="implicit",
+        limits=conf.Endpoint(alias="implicit", server="shop.mcp.server").limits,
+        handshake=lambda: CLIENT,
+    )
+    counting.take("implicit")
+    writing = State(record, "f" * 64, max_bytes=100).append("a", 1)
+    if said is None:
+        assert await writing == 7
+    else:
+        with pytest.raises((StateError, StoreUnavailable), match=said):
+            await writing
+    assert len(made) == 1
+    assert counting.take("implicit").numbers == ({f"limited:{limited}": 1} if limited else {})

@@ -1,5 +1,7 @@
 """What `messages` refuses, and what it tells other processes, with a stand-in for them."""
 
+import asyncio
+import threading
 from typing import Any
 from unittest import mock
 
@@ -66,3 +68,15 @@ def test_a_message_wakes_the_node_that_has_the_clients_stream(
     monkeypatch.setattr(messages, "sync_store_for", lambda _: store)
     assert messages.send("f" * 64, "notifications/message", {"level": "info"}) is arrived
     assert told.notify.call_args_list == notified
+
+
+async def test_messages_of_one_event_loop_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for sync views, which have one thread together."""
+    meeting = threading.Barrier(2, timeout=5)
+    for name in ("send", "announce"):
+        monkeypatch.setattr(messages, name, lambda *_, **__: meeting.wait() >= 0)
+    assert (
+        await asyncio.gather(*(messages.asend("f" * 64, "notifications/message") for _ in range(2)))
+        == [True] * 2
+    )
+    await asyncio.gather(*(messages.aannounce(messages.TOOLS_CHANGED) for _ in range(2)))

@@ -71,3 +71,28 @@ def test_wrong_settings_do_not_keep_django_from_its_pages(
     settings.MCP_SESSIONS = {"default": {"SEVER": "shop.mcp.server"}}
     over_wsgi("/mcp")
     assert warnings_in(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("scope", "is_ours"),
+    [
+        ({"path": "/mcp"}, True),
+        ({"path": "/app/mcp", "root_path": "/app"}, True),
+        ({"path": "/mcp", "root_path": "/app"}, True),
+        ({"path": "/app/mcp"}, False),
+        ({"path": "/"}, False),
+    ],
+)
+def test_a_request_is_for_an_endpoint_below_the_root_path(
+    caplog: pytest.LogCaptureFixture, scope: dict[str, str], *, is_ours: bool
+) -> None:
+    with endpoint():
+        misrouted._look(scope=scope, sender=None)
+    assert len(warnings_in(caplog)) == is_ours
+
+
+def test_a_request_of_which_nothing_is_known_is_for_no_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+    with endpoint():
+        misrouted._look()
+        misrouted._look(environ={})
+    assert warnings_in(caplog) == []

@@ -1,5 +1,6 @@
 """Rows of the admin's list and links of a user's page, without a store."""
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -9,7 +10,10 @@ from django.contrib.auth.models import User
 from django.urls import NoReverseMatch
 from django.utils import translation
 
+from mcp_sessions import models
 from mcp_sessions.errors import MCPSessionsError
+from mcp_sessions.inventory import display
+from mcp_sessions.inventory.principals import Named
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Handshake, Kind
 from mcp_sessions.templatetags import mcp_sessions_user
@@ -64,6 +68,72 @@ def test_a_record_is_called_by_what_it_is(row: MCPSession, title: str, kind: str
         assert (str(row), row.kind_with_label) == (title, kind)
         assert row.kind_word == kind.partition(" (")[0]
         assert row.client == (f"{row.client_name} 1.2" if row.client_name else "(no name) 1.2")
+
+
+def test_rows_are_records_as_they_were_read_with_the_names_of_their_principals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[tuple[str, str]]] = []
+    named = {("shop", "user:1"): Named(name="ada", user=1), ("desk", "oauth:x"): Named(name="x")}
+
+    def names_of(pairs: Any) -> Any:
+        asked.append(list(pairs))
+        return named
+
+    def located(alias: str, principal: str) -> Any:
+        moment = datetime(2026, 11, 27, tzinfo=UTC)
+        handshake = SimpleNamespace(client_name="host", protocol_version="2025-11-25")
+        record = SimpleNamespace(
+            fingerprint=FINGERPRINT, principal=principal, last_activity=moment, handshake=handshake
+        )
+        return SimpleNamespace(alias=alias, session=record, recent=f"of {alias}")
+
+    monkeypatch.setattr(models, "names_of", names_of)
+
+    def details_of(alias: str, fingerprint: str) -> object:
+        asked.append([(alias, fingerprint)])
+        return object()
+
+    monkeypatch.setattr(models, "details_of", details_of)
+    rows = [located(*each) for each in named]
+    ada, x = MCPSession.from_rows(iter(rows))
+    assert asked == [list(named)]
+    assert [(each.principal_name, each.principal_user, each.endpoint) for each in (ada, x)] == [
+        ("ada", 1, "shop"),
+        ("x", None, "desk"),
+    ]
+    assert (ada.pk, ada.client_name, ada.protocol_version) == (FINGERPRINT, "host", "2025-11-25")
+    as_read: Any = (ada.record, ada.recent, ada.doing, ada._state.adding)
+    assert as_read == (rows[0].session, "of shop", None, False)
+    monkeypatch.setattr(display, "ago", lambda moment: f"since {moment:%Y}")
+    assert ada.last_active == "since 2026"
+    assert ada.details is ada.details, "it is read once"
+    assert asked[1:] == [[("shop", FINGERPRINT)]]
+
+
+def test_records_have_no_table_and_permissions_of_their_own() -> None:
+    meta = MCPSession._meta
+    assert (meta.managed, meta.default_permissions, list(meta.ordering or ())) == (
+        False,
+        ("view",),
+        ["-last_activity"],
+    )
+    assert [name for name, _ in meta.permissions] == [
+        "expire_session",
+        "view_session_state",
+        "export_session",
+    ]
+    lengths = {field.name: field.max_length for field in meta.fields}
+    assert lengths == {
+        "fingerprint": 64,
+        "endpoint": 255,
+        "client_name": 255,
+        "protocol_version": 32,
+        "principal": 255,
+        "last_activity": None,
+    }
+    assert meta.pk is not None
+    assert (meta.pk.name, MCPSession._default_manager.model) == ("fingerprint", MCPSession)
 
 
 def test_a_record_that_is_gone_keeps_its_title_and_none_is_written() -> None:

@@ -1,12 +1,14 @@
 """Where what a server announces goes: to the node of this event loop, or else to the store."""
 
 import asyncio
+import threading
 
 import pytest
 from django.conf import LazySettings
-from mcp.server.subscriptions import ResourceUpdated, ToolsListChanged
+from mcp.server.subscriptions import ResourceUpdated, ServerEvent, ToolsListChanged
 
 from mcp_sessions import subscriptions
+from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.node import Node
 from mcp_sessions.cluster.notifications import Announced, Notification
 from mcp_sessions.errors import StoreUnavailable
@@ -94,3 +96,44 @@ async def test_a_node_that_stops_late_leaves_its_successor_attached(bus: SharedS
     subscriptions.detach("default", new)
 
     assert told == ["new"]
+
+
+async def test_announcements_of_one_event_loop_do_not_wait_for_each_other(
+    bus: SharedSubscriptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for sync views, which have one thread together."""
+    meeting, told = threading.Barrier(2, timeout=5), list[tuple[str, Announced]]()
+
+    def broadcast(endpoint: str, announced: Announced) -> None:
+        meeting.wait()
+        told.append((endpoint, announced))
+
+    monkeypatch.setattr(outside, "broadcast", broadcast)
+    await asyncio.gather(*(bus.publish(ToolsListChanged()) for _ in range(2)))
+    assert told == [("default", TOOLS)] * 2
+
+
+def test_what_arrives_is_heard_by_each_listener_of_the_endpoint(
+    bus: SharedSubscriptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere, heard = SharedSubscriptions("other"), list[tuple[str, ServerEvent]]()
+
+    def fail(event: ServerEvent) -> None:
+        heard.append(("fails", event))
+        raise ValueError("a mistake of the listener")
+
+    def listener(name: str) -> subscriptions.Listener:
+        return lambda event: heard.append((name, event))
+
+    stops = [bus.subscribe(fail), bus.subscribe(listener("ann")), elsewhere.subscribe(listener("other"))]
+    subscriptions.hear("default", BOOK)
+    book = ResourceUpdated(uri="book://1")
+    assert heard == [("fails", book), ("ann", book)]
+    assert "a mistake of the listener" in caplog.text
+    for stop in stops[:2]:
+        stop()
+        stop()
+    subscriptions.hear("default", TOOLS)
+    subscriptions.hear("other", TOOLS)
+    assert heard[2:] == [("other", ToolsListChanged())]
+    assert [subscriptions.are_shared(each) for each in ("default", "other", "nowhere")] == [True, True, False]
