@@ -155,7 +155,7 @@ async def test_several_keys_at_once_are_those_of_the_session_and_of_the_process(
     assert await storage.get_many([*keys, "s:c"], collection="c") == [{"n": 1}, {"n": 2}, None]
     assert await storage.get_many(keys) == [{"n": 1}, None], "only the process has collections"
     assert await storage.ttl_many(keys, collection="c") == [({"n": 1}, None), ({"n": 2}, 5)]
-    assert await storage.delete_many([*keys, "s:c", "other:d"], collection="c") == 2
+    assert await storage.delete_many([*keys, "s:c", "s:d", "other:e"], collection="c") == 2
     assert await storage.get_many(keys, collection="c") == [None, None]
     with pytest.raises(ValueError, match="shorter"):
         await storage.put_many(keys, [{}])
