@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from mcp.shared.inbound import InboundLadderRejection
@@ -163,9 +164,14 @@ async def test_what_has_no_parameters_needs_no_schema(request_: jsonrpc.Request,
     assert server.asked == []
 
 
-async def test_a_schema_is_looked_at_once_until_it_changes() -> None:
-    schemas = [{"type": "object"}, SCHEMA, SCHEMA, {"type": "object"}]
+async def test_a_schema_is_looked_at_once_until_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, compared = Mock(wraps=envelope.x_mcp_header_map), Mock(wraps=envelope.validate_mcp_param_headers)
+    monkeypatch.setattr(envelope, "x_mcp_header_map", looked)
+    monkeypatch.setattr(envelope, "validate_mcp_param_headers", compared)
+    plain = {"type": "object"}
+    schemas = [plain, plain, SCHEMA, SCHEMA, {"type": "object"}]
     server = Server(lookup=lambda _: schemas.pop(0))
     headers = ParameterHeaders(server)  # type: ignore[arg-type]
-    refused = [await headers.rejection(calling(), [], server.run) is not None for _ in range(4)]
-    assert refused == [False, True, True, False]
+    refused = [await headers.rejection(calling(), [], server.run) is not None for _ in range(5)]
+    assert refused == [False, False, True, True, False]
+    assert (looked.call_count, compared.call_count) == (3, 2), "to look takes longer than all other checks"

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from math import inf
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -23,7 +25,7 @@ OURS, NEWER = Claim(node="a", token=3), Claim(node="b", token=4)
 
 def batch(*positions: int, holder: Claim = OURS, ended: bool = False) -> Batch:
     events = [Event(position=each, payload=b"%d" % each) for each in positions]
-    return Batch(events=events, ended=ended, valid=holder == OURS, holder=holder)
+    return Batch(events=events, ended=ended, valid=holder == OURS, holder=replace(holder))
 
 
 class Delivery:
@@ -95,6 +97,8 @@ async def test_it_reads_on_until_there_is_no_more_and_then_when_it_is_told() -> 
     assert delivery.delivered() == [event(4), event(5), event(6)]
     assert delivery.asked == [("a", 3, after, BATCH_BYTES) for after in (3, 5, 6)]
     assert not delivery.reading.done()
+    assert delivery.reader.is_current
+    assert delivery.reader.kept == -inf, "nobody has renewed the log"
     await delivery.nudged(batch())
     await delivery.nudged(batch(7, ended=True))
     assert await delivery.over()
