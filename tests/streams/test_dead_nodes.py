@@ -83,6 +83,13 @@ async def test_a_node_that_does_not_come_back_after_an_outage_is_dead(watch: Wat
     assert await watch.beats(1, "me")
 
 
+async def test_a_heartbeat_that_is_one_late_is_no_outage(watch: Watch) -> None:
+    assert not await watch.beats(SETTLED, "me", "other")
+    watch.now += HEARTBEAT_SECONDS
+    assert not await watch.beats(1, "me")
+    assert await watch.beats(1, "me")
+
+
 async def test_a_dead_node_waits_for_no_answer(watch: Watch) -> None:
     await watch.beats(SETTLED, "me", "other")
     assert not await watch.orphans.is_dead("other")
