@@ -224,6 +224,25 @@ async def test_a_reader_of_the_log_waits_until_its_stream_has_drained() -> None:
     assert len(await running) == 10 * PART_BYTES
 
 
+@pytest.mark.parametrize("frames", [[], [b"one", b"two"]], ids=["nothing is queued", "something is"])
+async def test_who_waits_before_a_stream_runs_waits_until_all_of_it_has_been_sent(
+    frames: list[bytes],
+) -> None:
+    stream, connection = EventStream(), Connection()
+    for frame in frames:
+        stream.put(frame)
+    waiting = asyncio.create_task(stream.wait_drained())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not waiting.done(), "nobody is known to read"
+    running = asyncio.create_task(connection.carry(stream))
+    async with asyncio.timeout(10):
+        assert await waiting
+        assert await stream.wait_drained()
+    stream.end()
+    assert await running == b"".join(frames)
+
+
 async def test_a_client_that_leaves_releases_those_that_wait_for_it() -> None:
     stream, connection = full(bytes_queued=MAX_QUEUED_BYTES), Connection()
     feeding = [asyncio.create_task(stream.wait_drained()), asyncio.create_task(stream.keep_up())]
