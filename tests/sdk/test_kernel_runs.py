@@ -1,9 +1,11 @@
 """What the kernel runs for one message: the handshake, a call of either era, a notification, and what is left of it."""
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
 from mcp_types import (
@@ -20,7 +22,7 @@ from mcp_sessions.sdk.channel import NoChannel
 from mcp_sessions.sdk.kernel import Kernel, Refused
 from mcp_sessions.sdk.server import HostedServer
 from mcp_sessions.subscriptions import SharedSubscriptions
-from mcp_sessions.tools import OptInTools
+from mcp_sessions.tools import OptInTools, RestrictedTools
 from mcp_sessions.transport import jsonrpc
 from tests.store.harness import CLAUDE
 from tests.support.mcp_client import META, MODERN
@@ -158,6 +160,50 @@ async def test_where_nothing_is_left_to_be_done_nothing_is_closed(
     assert "result" in await run(kernel_of(server), "call", modern=modern)
     await run(kernel_of(server), "notification")
     assert server.done == ["call", "notification"]
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": "A"}}}
+
+
+@pytest.mark.parametrize(("name", "told"), [("seen", True), ("opt-in", False), ("secret", False)])
+async def test_what_the_parameters_of_a_hidden_tool_are_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, told: bool
+) -> None:
+    async def call(_: Any, __: Any) -> Any:
+        return CallToolResult(content=[])
+
+    async def hides(_: Any, of: str) -> bool:
+        return of == "secret"
+
+    server: Server[Any] = Server("low", on_call_tool=call, get_tool_input_schema=lambda _: SCHEMA)
+    OptInTools(server, ["opt-in"])
+    RestrictedTools(server)
+    RestrictedTools(server)
+    monkeypatch.setattr(RestrictedTools, "hides", hides)
+    kernel = kernel_of(server)
+    restricted = [each for each in server.middleware if isinstance(each, RestrictedTools)]
+    assert [each.has_tool for each in restricted] == [kernel.has_tool] * 2
+    headers = {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": name}
+    scope = {**SCOPE, "headers": [(key.encode(), value.encode()) for key, value in headers.items()]}
+    params = {"name": name, "arguments": {"a": "1"}, "_meta": META}
+    request = jsonrpc.Request(id=7, method="tools/call", params=params)
+    answer = await kernel.answer_modern(request, scope, NoChannel())
+    assert ("Mcp-Param-A" in str(answer)) is told
+
+
+async def test_a_message_that_asks_the_database_nothing_costs_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(
+        module.connections, "close_all", lambda: closed.append(threading.current_thread().name)
+    )
+    async with module.DatabaseScope():
+        pass
+    assert closed == []
+    async with module.DatabaseScope():
+        thread = await sync_to_async(lambda: threading.current_thread().name)()
+    assert closed == [thread], "connections belong to the thread that opened them"
 
 
 async def agreed(_: Any, __: Any) -> Any:

@@ -83,7 +83,10 @@ class Exchange:
 
     def put(self, *numbers: int, last: bool = False) -> None:
         for number in numbers:
-            self.stream.put({"n": number}, last=last)
+            if last:
+                self.stream.put({"n": number}, last=True)
+            else:
+                self.stream.put({"n": number})
 
     def events(self) -> list[tuple[int, int]]:
         """The positions and numbers of what was sent with an id."""

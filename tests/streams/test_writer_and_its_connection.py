@@ -16,7 +16,9 @@ from mcp_sessions.store.calls.streams import Claim
 from mcp_sessions.streams import writer
 from mcp_sessions.streams.writer import KEPT_FULL_STREAMS, KEPT_STREAMS, MAX_UNLOGGED_BYTES
 from mcp_sessions.transport import sse
+from mcp_sessions.transport.event_ids import EventId
 from tests.streams.exchanges import BOUND, Exchange
+from tests.streams.peers import EVENT
 
 ELSEWHERE = Claim(node="b", token=1)
 
@@ -42,6 +44,7 @@ async def test_a_handler_closes_the_connection_of_its_exchange_and_goes_on(
     exchange.put(2, last=True)
     await exchange.stream.written()
     assert exchange.events() == [(1, 1)]
+    assert len(exchange.notified) == 1, "that was for once"
     assert await exchange.log() == [(1, 1), (2, 2)]
 
 
@@ -92,6 +95,10 @@ async def test_the_first_event_is_one_to_resume_from_if_the_client_understands_i
         assert exchange.events() == await exchange.log() == [(1, 1), (2, 2)]
     assert primed.sent.startswith(sse.OPENING + priming(primed))
     assert plain.sent.startswith(sse.OPENING + b"event: message\nid: ")
+    for event_id, _ in EVENT.findall(plain.sent):
+        found = EventId.parse(event_id.decode(), fingerprint=plain.fingerprint)
+        assert found is not None
+        assert found.stream == plain.stream.name
 
 
 @pytest.mark.parametrize("why", ["away", "gone", "not to be logged"])
@@ -148,6 +155,7 @@ async def test_one_message_that_is_larger_than_a_stream_is_kept_for_a_store_that
     exchange.put(2)
     exchange.stream.put({"n": 3, "long": "x" * 100}, last=True)
     await exchange.running
+    assert len(exchange.stream._unlogged) == 1
     exchange.away = False
     await exchange.logged()
     assert await exchange.log() == [(3, 3)]
