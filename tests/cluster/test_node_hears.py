@@ -10,15 +10,23 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mcp_sessions.cluster import node as cluster_node
-from mcp_sessions.cluster.node import BLOCK_MS, DEAD_AFTER_SECONDS
+from mcp_sessions.cluster.node import BLOCK_MS, DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
 from mcp_sessions.cluster.notifications import encode
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes
 from tests.cluster.hearing import Store, announced, started
+from tests.docs import markdown
 
 #: Seconds between heartbeats of a node that has none while a test runs.
 SILENT = 3_600
 NOW = 1_800_000_000_000
+
+
+def test_heartbeats_are_as_often_as_the_documentation_says() -> None:
+    guarantees, tools = (" ".join(markdown.read(page).split()) for page in ("guarantees.md", "tools.md"))
+    often = {4.0: "four"}[HEARTBEAT_SECONDS]
+    assert f"with its next heartbeat, at most {often} seconds later" in guarantees
+    assert f"for more than {DEAD_AFTER_SECONDS:g} seconds sends no heartbeat" in tools
 
 
 async def test_an_inbox_is_read_on_from_where_it_was_read_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,11 +114,12 @@ async def test_notifications_beyond_a_bound_are_dropped_until_the_waiting_ones_a
         for method in ("first", "second", "third"):
             hearing.node.notify("another", announced(method))
         await hearing.until(lambda: store.notified)
-        hearing.node.notify("another", announced("fourth"))
+        for method in ("fourth", "fifth", "sixth"):
+            hearing.node.notify("another", announced(method))
         await hearing.until(lambda: len(store.notified) == 2)
     assert store.notified[:2] == [
         [("another", [announced("first"), announced("second")])],
-        [("another", [announced("fourth")])],
+        [("another", [announced("fourth"), announced("fifth")])],
     ]
 
 

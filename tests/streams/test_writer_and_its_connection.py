@@ -14,7 +14,7 @@ from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.store.calls.streams import Claim
 from mcp_sessions.streams import writer
-from mcp_sessions.streams.writer import KEPT_FULL_STREAMS, KEPT_STREAMS, MAX_UNLOGGED_BYTES
+from mcp_sessions.streams.writer import KEPT_FULL_STREAMS, KEPT_STREAMS
 from mcp_sessions.transport import sse
 from mcp_sessions.transport.event_ids import EventId
 from tests.streams.exchanges import BOUND, Exchange
@@ -81,6 +81,27 @@ async def test_the_own_connection_stays_open_if_the_client_has_resumed_with_othe
     assert (sse.retry(1) in exchange.sent) is closed
 
 
+async def test_the_own_connection_is_closed_although_the_store_goes_away_meanwhile(
+    begin: Callable[..., Any],
+) -> None:
+    exchange = await begin()
+    exchange.delivered_by = [exchange.stream.claim]
+    exchange.may_disconnect.clear()
+    exchange.stream.disconnect()
+    await turns()
+    exchange.put(2)
+    exchange.away = True
+    exchange.may_disconnect.set()
+    await exchange.stream.written()
+    assert not exchange.stream.event_stream.open
+    await exchange.running
+    assert exchange.events() == [(1, 1), (2, 2)]
+    assert exchange.sent.endswith(sse.retry(1))
+    exchange.away = False
+    await exchange.logged()
+    assert await exchange.log() == [(1, 1), (2, 2)]
+
+
 def priming(exchange: Exchange) -> bytes:
     return sse.priming(f"{exchange.fingerprint[:8]}-{exchange.stream.name}-0", 1)
 
@@ -127,11 +148,14 @@ async def test_a_stream_that_was_never_logged_is_delivered_without_ids(
     assert await exchange.harness.store.run(claim) is None, "the store has no such stream"
 
 
+MEGABYTE = 1024 * 1024
+
+
 async def test_a_handler_waits_while_more_than_a_megabyte_is_to_be_logged(begin: Callable[..., Any]) -> None:
     exchange = await begin()
     exchange.may_log.clear()
     empty = len(json.dumps({"x": ""}, separators=(",", ":")))
-    exchange.stream.put({"x": (MAX_UNLOGGED_BYTES - empty) * "x"})
+    exchange.stream.put({"x": (MEGABYTE - empty) * "x"})
     full = asyncio.create_task(exchange.stream.room())
     await turns()
     assert full.done()
