@@ -92,7 +92,9 @@ async def test_a_request_of_another_session_is_not_answered_and_does_not_end(
     another = await harness.open()
     request_id, waiting = await one.ask(session)
     assert not await one.receive(another, request_id, ok=1)
-    one.requests.end(another)
+    for each in (another, "0" * 64, "f" * 64):
+        one.requests.end(each)
+    await asyncio.sleep(0)
     assert not waiting.done()
     assert await one.receive(session, request_id, ok=2)
     one.requests.end(session)
