@@ -20,8 +20,9 @@ async def turns() -> None:
 async def test_a_request_waits_as_long_as_the_endpoint_says_unless_the_handler_says_it(
     store: Store, session: str
 ) -> None:
-    for conf, options in (({"request_timeout": 0}, {}), ({"request_timeout": 1_000}, {"timeout": 0})):
-        _, waiting = await Process(store, **conf).ask(session, **options)
+    options: dict[str, Any]
+    for default, options in ((0, {}), (1_000, {"timeout": 0})):
+        _, waiting = await Process(store, request_timeout=default).ask(session, **options)
         with pytest.raises(TimedOut):
             await asyncio.wait_for(waiting, BOUND)
     patient = Process(store, request_timeout=1_000)

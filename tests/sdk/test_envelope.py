@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from mcp.shared.inbound import InboundLadderRejection
+from mcp.shared.inbound import InboundLadderRejection, validate_mcp_param_headers, x_mcp_header_map
 
 from mcp_sessions.sdk import envelope
 from mcp_sessions.sdk.envelope import (
@@ -165,7 +165,7 @@ async def test_what_has_no_parameters_needs_no_schema(request_: jsonrpc.Request,
 
 
 async def test_a_schema_is_looked_at_once_until_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked, compared = Mock(wraps=envelope.x_mcp_header_map), Mock(wraps=envelope.validate_mcp_param_headers)
+    looked, compared = Mock(wraps=x_mcp_header_map), Mock(wraps=validate_mcp_param_headers)
     monkeypatch.setattr(envelope, "x_mcp_header_map", looked)
     monkeypatch.setattr(envelope, "validate_mcp_param_headers", compared)
     plain = {"type": "object"}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
 from mcp_types import (
@@ -94,7 +95,7 @@ class Cleaning(Server[Any]):
         super().__init__("cleaning", on_call_tool=self._call, on_list_tools=self._call)  # type: ignore[arg-type]
         self.done: list[str] = []
         self.leaves = True
-        self.add_notification_handler("notifications/x", NotificationParams, self._hear)  # type: ignore[arg-type]
+        self.add_notification_handler("notifications/x", NotificationParams, self._hear)
 
     async def _leave(self, what: str, context: Any) -> None:
         async def clean_up() -> None:
@@ -195,9 +196,7 @@ async def test_a_message_that_asks_the_database_nothing_costs_no_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     closed: list[str] = []
-    monkeypatch.setattr(
-        module.connections, "close_all", lambda: closed.append(threading.current_thread().name)
-    )
+    monkeypatch.setattr(connections, "close_all", lambda: closed.append(threading.current_thread().name))
     async with module.DatabaseScope():
         pass
     assert closed == []

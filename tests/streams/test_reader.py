@@ -147,11 +147,10 @@ async def test_the_stream_of_a_call_ends_here_when_another_connection_delivers_i
 async def test_a_standalone_stream_stays_open_and_delivers_when_it_comes_back() -> None:
     delivery = Delivery(batch(holder=NEWER), stream=STANDALONE)
     await delivery.settle()
-    assert delivery.reader.event_stream.open
-    assert not delivery.reader.is_current
-    assert delivery.reader.holder == NEWER
+    reader = delivery.reader
+    assert (reader.event_stream.open, reader.is_current, reader.holder) == (True, False, NEWER)
     await delivery.nudged(batch(9), batch())
-    assert delivery.reader.is_current
+    assert (reader.event_stream.open, reader.is_current, reader.holder) == (True, True, OURS)
     assert delivery.delivered() == [event(9, STANDALONE)]
     delivery.reader.event_stream.end()
     delivery.reader.nudge()
