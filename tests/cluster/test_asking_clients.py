@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -184,8 +185,9 @@ async def test_an_outage_while_answers_are_looked_for_ends_no_waiting(
 
 
 async def test_a_request_that_cannot_be_withdrawn_is_left_to_its_end(
-    store: Store, one: Process, session: str
+    store: Store, one: Process, session: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG, "mcp_sessions")
     request_id, waiting = await one.ask(session)
     run = store.run
 
@@ -198,6 +200,7 @@ async def test_a_request_that_cannot_be_withdrawn_is_left_to_its_end(
     assert await one.receive(session, request_id, ok=1)
     assert (await waiting).result == {"ok": 1}
     await one.settle()
+    assert "A request to a client is left to its timeout: away" in caplog.text
 
 
 async def test_a_session_that_ends_refuses_all_who_wait_for_its_client(one: Process, session: str) -> None:

@@ -117,7 +117,13 @@ async def test_a_client_that_has_no_tools_for_sampling_is_not_given_any() -> Non
     channel, of = Channel(OK), connection()
     with pytest.raises(MCPError):
         await context(channel, of).send_raw_request("sampling/createMessage", {"tools": [{"name": "x"}]})
-    assert await context(channel, of).send_raw_request("sampling/createMessage", {}) == {"ok": 1}
+    assert channel.requests == []
+    for params in ({}, None):
+        channel.replies = [OK]
+        assert await context(channel, of).send_raw_request("sampling/createMessage", params) == {"ok": 1}
+    channel.replies = [OK]
+    other = {"tools": [{"name": "x"}]}
+    assert await context(channel, of).send_raw_request("roots/list", other) == {"ok": 1}
 
 
 async def test_progress_of_the_client_goes_to_the_handlers_callback_which_may_fail(
