@@ -42,7 +42,7 @@ async def test_an_inbox_is_read_on_from_where_it_was_read_to(monkeypatch: pytest
 
 async def test_a_node_reads_until_it_has_all_broadcasts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "BROADCASTS_READ", 2)
-    store = Store()
+    store = Store(lambda: NOW)
     for method in "abcde":
         await store.run(nodes.broadcast(encode(announced(method), name=f"name of {method}")))
     async with started(store, pause=SILENT) as hearing:
@@ -55,7 +55,7 @@ async def test_broadcasts_that_cannot_be_read_are_read_with_the_next_heartbeat(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "mcp_sessions")
-    store, failures = Store(), [StoreUnavailable("away")]
+    store, failures = Store(lambda: NOW), [StoreUnavailable("away")]
 
     async def fail_once() -> None:
         if failures:

@@ -42,10 +42,12 @@ def test_a_server_of_the_sdk_adds_no_handler_to_the_root_logger(early: bool) -> 
 
 @pytest.fixture
 def finders() -> Iterator[list[object]]:
-    """Those that are there because of the app, one after the other."""
-    before = list(sys.meta_path)
+    """What finds modules. It is as before after the test, and so are the modules."""
+    before, modules = list(sys.meta_path), set(sys.modules)
     yield sys.meta_path  # type: ignore[misc] # what is in there is not all of one type
     sys.meta_path[:] = before
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize(
