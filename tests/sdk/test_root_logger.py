@@ -42,11 +42,12 @@ def test_a_server_of_the_sdk_adds_no_handler_to_the_root_logger(early: bool) -> 
 
 @pytest.fixture
 def finders() -> Iterator[list[object]]:
-    """What finds modules. It is as before after the test, and so are the modules."""
-    before, modules = list(sys.meta_path), set(sys.modules)
+    """What finds modules, without what the app has put there; as before after the test."""
+    before = list(sys.meta_path)
+    sys.meta_path[:] = [each for each in before if not isinstance(each, root_logger._Finder)]
     yield sys.meta_path  # type: ignore[misc] # what is in there is not all of one type
     sys.meta_path[:] = before
-    for name in set(sys.modules) - modules:
+    for name in [each for each in sys.modules if "imported_by_a_test" in each]:
         del sys.modules[name]
 
 
@@ -57,7 +58,7 @@ def finders() -> Iterator[list[object]]:
 def test_the_module_is_changed_when_it_is_imported_and_nothing_is_left_that_finds_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finders: list[object], source: str, left: str
 ) -> None:
-    name = f"configures_{left.lower()}"
+    name = f"imported_by_a_test_{left.lower()}"
     (tmp_path / f"{name}.py").write_text(source)
     (tmp_path / f"beside_{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
@@ -84,7 +85,7 @@ def test_the_module_is_changed_when_it_is_imported_and_nothing_is_left_that_find
 def test_what_has_no_code_is_left_to_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finders: list[object], there: bool
 ) -> None:
-    name = f"no_code_{there}".lower()
+    name = f"imported_by_a_test_{there}".lower()
     if there:
         (tmp_path / name).mkdir()
     monkeypatch.syspath_prepend(tmp_path)

@@ -64,14 +64,17 @@ async def test_the_oldest_connections_of_a_session_make_room() -> None:
 async def test_who_listens_has_a_standalone_stream_here() -> None:
     process = Delivering()
     session, other = await process.session(), await process.session()
-    reader = await process.take(session)
+    read_from_an_event_id = "".join(list(STANDALONE))
+    reader = await process.take(session, read_from_an_event_id)
     task = process.streams.start(reader)
     assert process.streams.listening == {session.fingerprint}
     assert process.streams.has(session.fingerprint, reader.claim.token)
     assert not process.streams.has(session.fingerprint, reader.claim.token + 1)
+    assert not process.streams.has(session.fingerprint, reader.claim.token - 1)
     assert not process.streams.has(other.fingerprint, reader.claim.token)
     process.streams.stop(reader, task)
     assert process.streams.listening == set()
+    assert process.tasks, "the stream goes back"
     await process.settle()
 
 
@@ -184,9 +187,9 @@ async def test_news_is_for_the_connection_that_delivers_or_for_all_if_that_is_no
     older, newer, _ = readers
     tasks = [process.streams.start(each) for each in readers]
     older.holder = newer.claim
-    for stream in (STANDALONE, EXCHANGE):
+    for stream in (EXCHANGE, STANDALONE):
         process.streams.nudge(fingerprint, stream)
-        assert [each._nudged for each in readers] == [False, True, stream == EXCHANGE]
+        assert [each._nudged for each in readers] == [False, stream == STANDALONE, True]
     newer.holder, newer._nudged = None, False
     process.streams.nudge("f" * 64, STANDALONE)
     assert [each._nudged for each in readers] == [False, False, True]
