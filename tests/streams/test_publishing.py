@@ -10,6 +10,7 @@ import pytest
 from mcp_sessions.cluster.client_requests import ClientRequest
 from mcp_sessions.cluster.notifications import StreamChanged
 from mcp_sessions.current import current_exchange
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.repeats import Repeats
 from mcp_sessions.store.calls import sessions, subscriptions
 from mcp_sessions.store.drivers.absent import WithoutStore
@@ -62,19 +63,39 @@ async def test_an_update_is_only_for_those_who_subscribed_to_it(uri: str | None,
         assert await heard(process, both[0]) == [b'{"jsonrpc":"2.0","method":"' + UPDATED.encode() + b'"}']
 
 
-async def test_one_session_that_cannot_be_told_keeps_nothing_from_the_others(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("uri", ["a://1", None])
+async def test_an_announcement_that_cannot_be_passed_on_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, uri: str | None
 ) -> None:
     monkeypatch.setattr("mcp_sessions.streams.retry.GIVE_UP_SECONDS", 0)
     monkeypatch.setattr(standalone, "_dropped", Repeats(standalone.logger, "Messages"))
     process = Process()
     session = await process.harness.open()
     process.store.away = True
-    for uri in ("a://1", None):
-        await publish_to_all(process.context, {session}, UPDATED, uri, key="k")
+    await publish_to_all(process.context, {session}, UPDATED, uri, key="k")
     process.store.away = False
     assert await heard(process, session) == []
-    assert caplog.text.count("An announcement was not passed on: away") == 1, "then it is counted"
+    assert caplog.text.count("An announcement was not passed on: away") == 1
+
+
+async def test_one_session_that_cannot_be_told_keeps_nothing_from_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mcp_sessions.streams.retry.GIVE_UP_SECONDS", 0)
+    monkeypatch.setattr(standalone, "_dropped", Repeats(standalone.logger, "Messages"))
+    process = Process()
+    told, cut_off = [await process.harness.open() for _ in range(2)]
+    run = process.store.run
+
+    async def half_away(work: Any) -> Any:
+        if work.home == cut_off:
+            raise StoreUnavailable("away")
+        return await run(work)
+
+    monkeypatch.setattr(process.store, "run", half_away)
+    await publish_to_all(process.context, {told, cut_off}, UPDATED, None, key="k")
+    assert [len(await heard(process, each)) for each in (told, cut_off)] == [1, 0]
+    assert caplog.text.count("An announcement was not passed on: away") == 1
 
 
 async def test_what_a_handler_sends_apart_from_its_call_is_put_on_the_stream_of_its_session() -> None:
