@@ -178,6 +178,28 @@ async def test_a_connection_that_breaks_releases_those_that_wait_and_leaves_noth
     assert asyncio.all_tasks() == before
 
 
+@pytest.mark.parametrize(("max_seconds", "timers"), [(30, 2), (inf, 1)], ids=["bounded", "unbounded"])
+async def test_a_stream_that_is_over_leaves_no_timer(
+    monkeypatch: pytest.MonkeyPatch, max_seconds: float, timers: int
+) -> None:
+    loop = asyncio.get_running_loop()
+    stream, connection, begun, call_later = EventStream(), Connection(), [], loop.call_later
+
+    def spied(seconds: float, call: Any, *arguments: Any) -> asyncio.TimerHandle:
+        handle = call_later(seconds, call, *arguments)
+        begun.append((call, handle))
+        return handle
+
+    monkeypatch.setattr(loop, "call_later", spied)
+    running = asyncio.create_task(stream.run(connection.receive, connection.send, max_seconds=max_seconds))
+    while stream._waker is None:
+        await asyncio.sleep(0)
+    stream.end()
+    await running
+    own = [handle for call, handle in begun if getattr(call, "__self__", None) is stream]
+    assert [each.cancelled() for each in own] == [True] * timers
+
+
 async def test_who_asks_when_a_stream_is_over_learns_it_then_or_later() -> None:
     before = asyncio.all_tasks()
     stream = EventStream()
