@@ -118,7 +118,8 @@ async def test_a_client_that_has_no_tools_for_sampling_is_not_given_any() -> Non
     with pytest.raises(MCPError):
         await context(channel, of).send_raw_request("sampling/createMessage", {"tools": [{"name": "x"}]})
     assert channel.requests == []
-    for params in ({}, None):
+    nothing: list[Any] = [{}, None]
+    for params in nothing:
         channel.replies = [OK]
         assert await context(channel, of).send_raw_request("sampling/createMessage", params) == {"ok": 1}
     channel.replies = [OK]
