@@ -42,7 +42,9 @@ class Connection:
         """What left on the wire after the opening comment."""
         async with asyncio.timeout(10):
             await stream.run(self.receive, self.send, max_seconds=max_seconds, max_bytes=max_bytes)
-        assert self.sent[-1]["more_body"] is False
+        start, *parts, last = self.sent
+        assert start["type"] == "http.response.start"
+        assert (last["more_body"], {part["more_body"] for part in parts}) == (False, {True})
         body = b"".join(message.get("body", b"") for message in self.sent)
         assert body.startswith(sse.OPENING)
         return body.removeprefix(sse.OPENING)
