@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
-from mcp_sessions.cluster.client_requests import MAX_PROGRESS_CHARS, ClientRequest, SessionEnded, TimedOut
+from mcp_sessions.cluster.client_requests import ClientRequest, SessionEnded, TimedOut
 from mcp_sessions.cluster.notifications import ReplyArrived
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import requests
 from mcp_sessions.transport import jsonrpc
 from tests.cluster.processes import BOUND, Process, Store
 from tests.store.harness import Harness
+
+#: Of the message of a client's progress.
+KEPT_CHARS = 1_000
 
 
 async def hear_nothing(_: Mapping[str, Any]) -> None:
@@ -148,7 +151,7 @@ async def test_of_progress_only_what_the_protocol_has_is_kept_and_bounded(
 
     request_id, waiting = await one.ask(session, on_progress=hear)
     said: list[dict[str, Any]] = [
-        {"progress": 1, "total": 2.5, "message": "x" * (MAX_PROGRESS_CHARS + 1), "more": 1},
+        {"progress": 1, "total": 2.5, "message": "x" * (KEPT_CHARS + 1), "more": 1},
         {"progress": 2**63 - 1, "total": 2**63, "message": 7},
         {"progress": True, "total": None},
         {"progress": -(2**63), "message": "y"},
@@ -158,7 +161,7 @@ async def test_of_progress_only_what_the_protocol_has_is_kept_and_bounded(
     await one.requests.look()
     await one.settle()
     assert heard == [
-        {"progress": 1, "total": 2.5, "message": "x" * MAX_PROGRESS_CHARS},
+        {"progress": 1, "total": 2.5, "message": "x" * KEPT_CHARS},
         {"progress": 2**63 - 1},
         {},
         {"message": "y"},
