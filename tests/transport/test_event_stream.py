@@ -43,7 +43,8 @@ class Connection:
         async with asyncio.timeout(10):
             await stream.run(self.receive, self.send, max_seconds=max_seconds, max_bytes=max_bytes)
         start, *parts, last = self.sent
-        assert start["type"] == "http.response.start"
+        assert (start["type"], start["status"]) == ("http.response.start", 200)
+        assert start["headers"] == list(sse.STREAM_HEADERS)
         assert (last["more_body"], {part["more_body"] for part in parts}) == (False, {True})
         body = b"".join(message.get("body", b"") for message in self.sent)
         assert body.startswith(sse.OPENING)
