@@ -224,4 +224,4 @@ def test_what_a_handler_reads_of_its_connection_is_made_when_it_is_read() -> Non
     assert copied.state == {}
     for each in (connection, EnvelopedConnection(route), EnvelopedConnection.__new__(EnvelopedConnection)):
         with pytest.raises(AttributeError, match="'EnvelopedConnection' object has no attribute 'nothing'"):
-            each.nothing  # type: ignore[attr-defined]  # noqa: B018
+            each.nothing  # noqa: B018

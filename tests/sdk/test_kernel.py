@@ -133,3 +133,4 @@ async def test_a_sync_function_runs_in_a_thread_and_the_object_itself_is_left_as
     assert await hosted.fn() != threading.current_thread().name
     assert await view["prompt"].fn() != threading.current_thread().name
     assert view["tool"] is hosted, "it is made once"
+    assert hosted.fn.__name__ == "plain", "it has the name of what it runs"
