@@ -109,11 +109,11 @@ class StreamWriter:
             self._task = asyncio.create_task(self._work())
 
     async def _work(self) -> None:
+        own = False
         try:
             if not self._opened:
                 await self._open()
             await self._log(seconds=None)
-            own = False
             while self._disconnect:
                 self._disconnect = False
                 own = await self._close_resumed() or own
@@ -125,6 +125,7 @@ class StreamWriter:
         except StoreUnavailable as error:
             _late.add("A stream of session %.12s is logged later: %s", self._fingerprint, error)
             self._ahead = True
+            self._disconnect = self._disconnect or own
             self._send_ahead()
             self._context.spawn(self._catch_up())
         finally:
@@ -142,7 +143,6 @@ class StreamWriter:
         """Log what waits when the store is back, however long that takes."""
         await self._log(seconds=inf)
         self._ahead = False
-        self._close_connection()
         if self._ended:
             await self._finish()
 

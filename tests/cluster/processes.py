@@ -28,10 +28,14 @@ class Store(EmbeddedStore):
         self.loses_replies = False
         self.holding: asyncio.Event | None = None
         self.before_registering: Callable[[], Awaitable[None]] | None = None
+        #: What the next readers of replies wait for, who have read them.
+        self.slow_readers: list[asyncio.Event] = []
+        self.calls: list[Call[Any]] = []
 
     async def run(self, work: Any, /) -> Any:
         if not isinstance(work, Call):  # a notification, which is an operation; answers arrive without it
             return None
+        self.calls.append(work)
         if work.script is requests.REGISTER and self.before_registering is not None:
             await self.before_registering()
         result = await super().run(work)
@@ -40,14 +44,16 @@ class Store(EmbeddedStore):
                 await self.holding.wait()
             if self.loses_replies:
                 raise StoreUnavailable
+        if work.script is requests.REPLIES and self.slow_readers:
+            await self.slow_readers.pop(0).wait()
         self.read_back += work.script is requests.REPLIES
         return result
 
 
 class Process:
-    """One process that serves an endpoint."""
+    """One process that serves an endpoint. `conf` are settings of the endpoint."""
 
-    def __init__(self, store: Store, *, dead: Sequence[str] = ()) -> None:
+    def __init__(self, store: Store, *, dead: Sequence[str] = (), **conf: Any) -> None:
         self.said: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self.dead = set(dead)
         #: What happens while this process finds out whether another one is dead.
@@ -57,7 +63,7 @@ class Process:
         self.requests = ClientRequests(
             store,
             self.node,
-            conf=lambda: Endpoint(alias="default", server="no.server"),
+            conf=lambda: Endpoint(alias="default", server="no.server", **conf),
             spawn=self._spawn,
             is_dead=self._is_dead,
         )

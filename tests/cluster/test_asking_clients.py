@@ -2,18 +2,22 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from mcp_sessions.cluster.client_requests import MAX_PROGRESS_CHARS, ClientRequest, SessionEnded, TimedOut
+from mcp_sessions.cluster.client_requests import ClientRequest, SessionEnded, TimedOut
 from mcp_sessions.cluster.notifications import ReplyArrived
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import requests
 from mcp_sessions.transport import jsonrpc
 from tests.cluster.processes import BOUND, Process, Store
 from tests.store.harness import Harness
+
+#: Of the message of a client's progress.
+KEPT_CHARS = 1_000
 
 
 async def hear_nothing(_: Mapping[str, Any]) -> None:
@@ -92,7 +96,9 @@ async def test_a_request_of_another_session_is_not_answered_and_does_not_end(
     another = await harness.open()
     request_id, waiting = await one.ask(session)
     assert not await one.receive(another, request_id, ok=1)
-    one.requests.end(another)
+    for each in (another, "0" * 64, "f" * 64):
+        one.requests.end(each)
+    await asyncio.sleep(0)
     assert not waiting.done()
     assert await one.receive(session, request_id, ok=2)
     one.requests.end(session)
@@ -145,7 +151,7 @@ async def test_of_progress_only_what_the_protocol_has_is_kept_and_bounded(
 
     request_id, waiting = await one.ask(session, on_progress=hear)
     said: list[dict[str, Any]] = [
-        {"progress": 1, "total": 2.5, "message": "x" * (MAX_PROGRESS_CHARS + 1), "more": 1},
+        {"progress": 1, "total": 2.5, "message": "x" * (KEPT_CHARS + 1), "more": 1},
         {"progress": 2**63 - 1, "total": 2**63, "message": 7},
         {"progress": True, "total": None},
         {"progress": -(2**63), "message": "y"},
@@ -155,7 +161,7 @@ async def test_of_progress_only_what_the_protocol_has_is_kept_and_bounded(
     await one.requests.look()
     await one.settle()
     assert heard == [
-        {"progress": 1, "total": 2.5, "message": "x" * MAX_PROGRESS_CHARS},
+        {"progress": 1, "total": 2.5, "message": "x" * KEPT_CHARS},
         {"progress": 2**63 - 1},
         {},
         {"message": "y"},
@@ -182,8 +188,9 @@ async def test_an_outage_while_answers_are_looked_for_ends_no_waiting(
 
 
 async def test_a_request_that_cannot_be_withdrawn_is_left_to_its_end(
-    store: Store, one: Process, session: str
+    store: Store, one: Process, session: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG, "mcp_sessions")
     request_id, waiting = await one.ask(session)
     run = store.run
 
@@ -196,6 +203,7 @@ async def test_a_request_that_cannot_be_withdrawn_is_left_to_its_end(
     assert await one.receive(session, request_id, ok=1)
     assert (await waiting).result == {"ok": 1}
     await one.settle()
+    assert "A request to a client is left to its timeout: away" in caplog.text
 
 
 async def test_a_session_that_ends_refuses_all_who_wait_for_its_client(one: Process, session: str) -> None:

@@ -92,6 +92,7 @@ def told(**changes: Any) -> bytes:
         (told(version=None), "not a notification"),
         (told(fields=None), "not a notification"),
         (told(type=None), "not a notification"),
+        (told(version=0), "version 0"),
         (told(version=2), "version 2"),
         (told(version=2, fields=None), "version 2"),
         (told(version=10**1000), "version 1" + 59 * "0"),
@@ -101,6 +102,7 @@ def told(**changes: Any) -> bytes:
         (told(type="Envelope"), "type 'Envelope'"),
         (told(name=7), "StreamReleased with other fields"),
         (told(fields={}), "StreamReleased with other fields"),
+        (told(fields={"fingerprint": SESSION, "token": None}), "StreamReleased with values of another type"),
         (told(fields={"fingerprint": SESSION, "tokens": 7}), "StreamReleased with other fields"),
         (told(fields={"fingerprint": 7, "token": 7}), "StreamReleased with values of another type"),
         (

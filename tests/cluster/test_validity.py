@@ -62,6 +62,12 @@ def test_the_later_of_both_moments_counts_unless_the_setting_is_in_the_future() 
         ]
 
 
+def test_the_clock_is_that_of_this_machine_until_the_store_was_asked() -> None:
+    with mock.patch("mcp_sessions.cluster.validity.time") as clock:
+        clock.time.return_value = 1_800_000_000.0126
+        assert Validity().now_ms() == 1_800_000_000_013
+
+
 async def test_half_of_the_time_that_asking_took_is_taken_off(store: EmbeddedStore) -> None:
     known, began = Validity(), time.time()
     with mock.patch("mcp_sessions.cluster.validity.time") as clock:

@@ -9,6 +9,7 @@ from mcp.server.connection import Connection
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 
 from mcp_sessions.cluster.client_requests import ClientRequest, SessionEnded, TimedOut
+from mcp_sessions.records import KEPT_HANDSHAKE_CHARS, Handshake
 from mcp_sessions.sdk.channel import NoChannel
 from mcp_sessions.sdk.dispatch import DispatchContext, is_below_log_level, restored
 from mcp_sessions.transport import jsonrpc
@@ -116,7 +117,14 @@ async def test_a_client_that_has_no_tools_for_sampling_is_not_given_any() -> Non
     channel, of = Channel(OK), connection()
     with pytest.raises(MCPError):
         await context(channel, of).send_raw_request("sampling/createMessage", {"tools": [{"name": "x"}]})
-    assert await context(channel, of).send_raw_request("sampling/createMessage", {}) == {"ok": 1}
+    assert channel.requests == []
+    nothing: list[Any] = [{}, None]
+    for params in nothing:
+        channel.replies = [OK]
+        assert await context(channel, of).send_raw_request("sampling/createMessage", params) == {"ok": 1}
+    channel.replies = [OK]
+    other = {"tools": [{"name": "x"}]}
+    assert await context(channel, of).send_raw_request("roots/list", other) == {"ok": 1}
 
 
 async def test_progress_of_the_client_goes_to_the_handlers_callback_which_may_fail(
@@ -184,6 +192,13 @@ async def test_a_message_is_seen_with_its_http_request_its_id_and_its_channel() 
     assert dispatch.transport.headers["x-a"] == "b"
     assert dispatch.cancel_requested is dispatch.cancel_requested
     assert not dispatch.cancel_requested.is_set()
+    assert dispatch.message_metadata.close_sse_stream is None
+    assert dispatch.message_metadata.close_standalone_sse_stream is None
+    closing: Any = {"disconnect": lambda: "own", "disconnect_standalone": lambda: "standalone"}
+    request = jsonrpc.Request(id=7, method="ping", params=None)
+    seen: Any = DispatchContext(request, {"type": "http"}, channel, of, **closing).message_metadata
+    assert (seen.close_sse_stream(), seen.close_standalone_sse_stream()) == ("own", "standalone")
+    assert seen.request_context.scope == {"type": "http"}
     told = DispatchContext(jsonrpc.Notification(method="x", params=None), {"type": "http"}, channel, of)
     assert told.request_id is None
 
@@ -210,3 +225,28 @@ async def test_a_request_without_a_stream_sends_nothing() -> None:
     with pytest.raises(RuntimeError, match="ping cannot be sent without a stream"):
         await channel.send_request(ClientRequest(method="ping", params=None))
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"), [("same", True), ("x" * KEPT_HANDSHAKE_CHARS, False)], ids=["short", "long"]
+)
+def test_clients_that_say_the_same_share_what_is_made_of_it_unless_it_is_long(
+    name: str, shared: bool
+) -> None:
+    one, other = [connection(client_named(name)).shared_params for _ in range(2)]  # type: ignore[attr-defined]
+    assert one == other
+    assert (one is other) is shared
+
+
+def test_only_the_names_of_the_protocol_count_in_what_a_client_says_of_itself() -> None:
+    named = [
+        connection(
+            Handshake(
+                protocol_version="2025-11-25",
+                client_info={"name": "c", "version": "1"},
+                capabilities={"roots": {name: True}},
+            )
+        )
+        for name in ("listChanged", "list_changed")
+    ]
+    assert [each.client_params.capabilities.roots.list_changed for each in named] == [True, None]  # type: ignore[union-attr]

@@ -1,23 +1,33 @@
 """What a request of the modern era says of itself, and how the parameters in its headers are checked."""
 
+import copy
 import json
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from mcp.shared.inbound import InboundLadderRejection
+from mcp.shared.inbound import (
+    InboundLadderRejection,
+    InboundModernRoute,
+    validate_mcp_param_headers,
+    x_mcp_header_map,
+)
+from mcp_types import HEADER_MISMATCH
 
 from mcp_sessions.sdk import envelope
 from mcp_sessions.sdk.envelope import (
+    EnvelopedConnection,
     ParameterHeaders,
     client_info_of,
     handshake_of,
     read_as_the_sdk,
     refusal,
+    route_of,
     status_of,
 )
 from mcp_sessions.transport import jsonrpc
-from tests.support.mcp_client import META
+from tests.support.mcp_client import META, MODERN
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": "A"}}}
 HEADERS = [(b"mcp-param-a", b"1")]
@@ -152,6 +162,7 @@ async def test_tools_on_endless_pages_are_not_looked_for_forever(
     ("request_", "raw"),
     [
         (calling(method="tools/list"), HEADERS),
+        (calling(method="prompts/get"), HEADERS),
         (calling(name=7), HEADERS),
         (calling(arguments=[1]), HEADERS),
         (calling(arguments={}), [(b"other", b"1")]),
@@ -163,9 +174,54 @@ async def test_what_has_no_parameters_needs_no_schema(request_: jsonrpc.Request,
     assert server.asked == []
 
 
-async def test_a_schema_is_looked_at_once_until_it_changes() -> None:
-    schemas = [{"type": "object"}, SCHEMA, SCHEMA, {"type": "object"}]
+async def test_a_schema_is_looked_at_once_until_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, compared = Mock(wraps=x_mcp_header_map), Mock(wraps=validate_mcp_param_headers)
+    monkeypatch.setattr(envelope, "x_mcp_header_map", looked)
+    monkeypatch.setattr(envelope, "validate_mcp_param_headers", compared)
+    plain = {"type": "object"}
+    schemas = [plain, plain, SCHEMA, SCHEMA, {"type": "object"}]
     server = Server(lookup=lambda _: schemas.pop(0))
     headers = ParameterHeaders(server)  # type: ignore[arg-type]
-    refused = [await headers.rejection(calling(), [], server.run) is not None for _ in range(4)]
-    assert refused == [False, True, True, False]
+    refused = [await headers.rejection(calling(), [], server.run) is not None for _ in range(5)]
+    assert refused == [False, False, True, True, False]
+    assert (looked.call_count, compared.call_count) == (3, 2), "to look takes longer than all other checks"
+
+
+LISTING = jsonrpc.Request(id=7, method="tools/list", params={"_meta": META})
+ROUTING = [(b"mcp-protocol-version", MODERN.encode()), (b"mcp-method", b"tools/list")]
+
+
+@pytest.mark.parametrize("more", [[], [(b"x-a", b"1"), (b"x-a", b"2")]], ids=["once", "another twice"])
+def test_a_request_is_routed_by_what_its_headers_and_its_envelope_say(more: Any) -> None:
+    route = route_of(LISTING, [*ROUTING, *more])
+    assert isinstance(route, InboundModernRoute)
+    assert route.protocol_version == MODERN
+    assert route.client_info == META["io.modelcontextprotocol/clientInfo"]
+
+
+@pytest.mark.parametrize("again", ROUTING, ids=["the version", "the method"])
+def test_a_header_that_routes_may_not_be_repeated(again: Any) -> None:
+    refused = route_of(LISTING, [*ROUTING, again])
+    assert isinstance(refused, InboundLadderRejection)
+    assert (refused.code, "header appears more than once" in refused.message) == (HEADER_MISMATCH, True)
+    assert again[0].decode() in refused.message.lower()
+    other = route_of(LISTING, [ROUTING[0], (b"mcp-method", b"tools/call")])
+    assert isinstance(other, InboundLadderRejection)
+
+
+def test_what_a_handler_reads_of_its_connection_is_made_when_it_is_read() -> None:
+    route = route_of(LISTING, ROUTING)
+    assert isinstance(route, InboundModernRoute)
+    connection = EnvelopedConnection(route)
+    assert (connection.protocol_version, connection.initialize_accepted) == (MODERN, True)
+    assert "client_capabilities" not in vars(connection)
+    copied = copy.copy(connection)
+    connection.protocol_version = "kept"
+    assert connection.client_params is not None
+    assert connection.client_params.client_info.name == "modern"
+    assert connection.initialized.is_set()
+    assert connection.protocol_version == "kept", "what is there already stays"
+    assert copied.state == {}
+    for each in (connection, EnvelopedConnection(route), EnvelopedConnection.__new__(EnvelopedConnection)):
+        with pytest.raises(AttributeError, match="'EnvelopedConnection' object has no attribute 'nothing'"):
+            each.nothing  # noqa: B018

@@ -105,6 +105,16 @@ INTERNAL = {"code": -32603, "message": "Internal server error"}
             INTERNAL,
             ["ERROR"],
         ),
+        *(
+            (
+                method,
+                wrapped(HandleError("no"), ValueError("y")),
+                {"code": 0, "message": "y"},
+                INTERNAL,
+                [level],
+            )
+            for method, level in (("prompts/get", "INFO"), ("prompts/a", "ERROR"), ("tools/call", "ERROR"))
+        ),
         (
             "prompts/get",
             wrapped(wrapped(KeyError("x"), ValueError("y")), RuntimeError("z")),

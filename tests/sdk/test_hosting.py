@@ -6,8 +6,10 @@ import pytest
 from mcp.server import MCPServer
 from mcp.server.extension import Extension
 from mcp.server.lowlevel.server import Server
-from mcp_types import ListToolsResult, RequestParams
+from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, RequestParams
 
+from mcp_sessions.errors import HandleError
+from mcp_sessions.sdk import server as module
 from mcp_sessions.sdk.server import HostedServer
 
 
@@ -155,3 +157,33 @@ async def test_the_lifespan_gets_the_users_own_server() -> None:
     await hosted.stop()
     assert entered == [server]
     assert entered[0] is server
+
+
+@pytest.mark.parametrize("kinds", [False, True], ids=["no handles", "handles"])
+async def test_what_is_wrong_with_a_handle_is_a_result_of_a_lowlevel_tool_where_there_are_handles(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kinds: bool
+) -> None:
+    caplog.set_level("INFO", "mcp_sessions")
+
+    async def call(_: Any, params: Any) -> Any:
+        if params.name == "look":
+            return CallToolResult(content=[])
+        raise HandleError("no such cart")
+
+    monkeypatch.setattr(module, "kinds_exist", lambda: kinds)
+    HostedServer(Server("no tools"), json_only=False, max_body=1000)
+    server: Server[Any] = Server("low", on_call_tool=call)
+    entry = HostedServer(server, json_only=False, max_body=1000).kernel.lowlevel.get_request_handler(
+        "tools/call"
+    )
+    assert entry is not None
+    nothing: Any = None
+    assert await entry.handler(nothing, CallToolRequestParams(name="look")) == CallToolResult(content=[])
+    buying = CallToolRequestParams(name="buy")
+    if kinds:
+        answer: Any = await entry.handler(nothing, buying)
+        assert (answer.is_error, [each.text for each in answer.content]) == (True, ["no such cart"])
+        assert "Tool 'buy' failed: 'no such cart'" in caplog.text
+    else:
+        with pytest.raises(HandleError):
+            await entry.handler(nothing, buying)

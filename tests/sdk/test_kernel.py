@@ -1,10 +1,14 @@
 """What the kernel knows of a server: its tools, which of them may run again, and what it listens to."""
 
+import threading
 from typing import Any
 
 import pytest
+from asgiref.sync import markcoroutinefunction
 from mcp.server import MCPServer
 from mcp.server.lowlevel.server import Server
+from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.mcpserver.tools import Tool
 from mcp_types import NotificationParams, ToolAnnotations
 
 from mcp_sessions.sdk.registries import HostedRegistry
@@ -92,3 +96,41 @@ def test_a_view_of_a_registry_follows_it() -> None:
         view["b"]
     with pytest.raises(KeyError):
         del view["b"]
+
+
+class Called:
+    """An object whose call is async."""
+
+    async def __call__(self) -> str:
+        return "called"
+
+
+async def awaited() -> str:
+    return "awaited"
+
+
+def marked() -> str:
+    """It returns an awaitable, whatever it looks like."""
+    return "marked"
+
+
+def plain() -> str:
+    return threading.current_thread().name
+
+
+@pytest.mark.parametrize("function", [Called(), awaited, markcoroutinefunction(marked)], ids=str)
+def test_what_is_async_is_called_as_it_is(function: Any) -> None:
+    tool = Tool.from_function(awaited, name="x").model_copy(update={"fn": function})
+    assert HostedRegistry({"x": tool})["x"] is tool
+
+
+async def test_a_sync_function_runs_in_a_thread_and_the_object_itself_is_left_as_it_is() -> None:
+    tool, prompt = Tool.from_function(plain), Prompt.from_function(plain)
+    view = HostedRegistry({"tool": tool, "prompt": prompt})
+    hosted = view["tool"]
+    assert (hosted.is_async, tool.is_async) == (True, False)
+    assert (hosted.fn is tool.fn, tool.fn) == (False, plain)
+    assert await hosted.fn() != threading.current_thread().name
+    assert await view["prompt"].fn() != threading.current_thread().name
+    assert view["tool"] is hosted, "it is made once"
+    assert hosted.fn.__name__ == "plain", "it has the name of what it runs"

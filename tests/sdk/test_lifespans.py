@@ -58,6 +58,27 @@ async def test_a_request_that_waits_for_a_lifespan_learns_of_any_end_of_it() -> 
     assert [type(outcome) for outcome in outcomes] == [RuntimeError] * 3
 
 
+@pytest.mark.parametrize("error", [RuntimeError("x"), asyncio.CancelledError(), Fatal()], ids=repr)
+async def test_the_task_of_a_lifespan_fails_only_with_what_no_server_expects(error: BaseException) -> None:
+    failing = True
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[dict[str, str]]:
+        if failing:
+            raise error
+        yield {}
+
+    server = hosted(lifespan)
+    starting = asyncio.create_task(server.start())
+    await asyncio.sleep(0)
+    living = server._running
+    assert living is not None
+    with pytest.raises(RuntimeError):
+        await starting
+    [outcome] = await asyncio.gather(living, return_exceptions=True)
+    assert (outcome is None) is isinstance(error, Exception), "the waiting requests were told"
+
+
 async def test_a_lifespan_is_entered_once_although_the_first_client_has_left() -> None:
     attempts: list[str] = []
     ready = asyncio.Event()

@@ -17,17 +17,21 @@ class Watch:
     def __init__(self) -> None:
         self.now = 0.0
         self.nodes: Sequence[str] = ()
-        reader: Any = SimpleNamespace(
+        self.reader: Any = SimpleNamespace(
             origin="other", is_current=True, event_stream=SimpleNamespace(open=True), fingerprint="f" * 64
         )
         self.ended: list[Any] = []
         context: Any = SimpleNamespace(
             node=SimpleNamespace(id="me"), spawn=self._end, store=SimpleNamespace(run=self._nodes)
         )
-        readers: Any = [reader]
+        readers: Any = [self.reader]
+        #: Who runs the exchange when the list of nodes has come; None for who ran it before.
+        self.runs_meanwhile: str | None = None
         self.orphans = Orphans(context, readers, run_again=Mock(), clock=lambda: self.now)
 
     async def _nodes(self, _: Any) -> list[Any]:
+        if self.runs_meanwhile is not None:
+            self.reader.origin = self.runs_meanwhile
         return [SimpleNamespace(id=node) for node in self.nodes]
 
     def _end(self, work: Any) -> None:
@@ -58,6 +62,14 @@ async def test_a_node_that_two_heartbeats_miss_is_dead(watch: Watch) -> None:
     assert await watch.beats(1, "me")
 
 
+@pytest.mark.parametrize("meanwhile", ["", "a newer one", "the newer one"])
+async def test_a_stream_that_another_node_runs_meanwhile_is_not_ended(watch: Watch, meanwhile: str) -> None:
+    assert not await watch.beats(SETTLED, "me", "other")
+    assert not await watch.beats(1, "me")
+    watch.runs_meanwhile = meanwhile
+    assert not await watch.beats(1, "me")
+
+
 async def test_a_node_that_one_heartbeat_misses_is_not_dead(watch: Watch) -> None:
     assert not await watch.beats(SETTLED, "me", "other")
     assert not await watch.beats(1, "me")
@@ -80,6 +92,13 @@ async def test_a_node_that_does_not_come_back_after_an_outage_is_dead(watch: Wat
     assert not await watch.beats(SETTLED, "me", "other")
     watch.now += HEARTBEAT_SECONDS * 1.5
     assert not await watch.beats(SETTLED - 1, "me")
+    assert await watch.beats(1, "me")
+
+
+async def test_a_heartbeat_that_is_one_late_is_no_outage(watch: Watch) -> None:
+    assert not await watch.beats(SETTLED, "me", "other")
+    watch.now += HEARTBEAT_SECONDS
+    assert not await watch.beats(1, "me")
     assert await watch.beats(1, "me")
 
 

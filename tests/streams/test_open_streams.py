@@ -1,5 +1,6 @@
 """The connections of one process that deliver streams: which make room, which are closed, and what others are told."""
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from mcp_sessions import counting
 from mcp_sessions.cluster.notifications import StreamClaimed, StreamDisconnected, StreamReleased
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Session
 from mcp_sessions.store.calls import sessions
 from mcp_sessions.streams.open_streams import OpenStreams, disconnect
@@ -62,14 +64,17 @@ async def test_the_oldest_connections_of_a_session_make_room() -> None:
 async def test_who_listens_has_a_standalone_stream_here() -> None:
     process = Delivering()
     session, other = await process.session(), await process.session()
-    reader = await process.take(session)
+    read_from_an_event_id = "".join(list(STANDALONE))
+    reader = await process.take(session, read_from_an_event_id)
     task = process.streams.start(reader)
     assert process.streams.listening == {session.fingerprint}
     assert process.streams.has(session.fingerprint, reader.claim.token)
     assert not process.streams.has(session.fingerprint, reader.claim.token + 1)
+    assert not process.streams.has(session.fingerprint, reader.claim.token - 1)
     assert not process.streams.has(other.fingerprint, reader.claim.token)
     process.streams.stop(reader, task)
     assert process.streams.listening == set()
+    assert process.tasks, "the stream goes back"
     await process.settle()
 
 
@@ -136,6 +141,60 @@ async def test_only_the_connection_with_the_claim_is_closed_or_looks_again() -> 
     assert not process.tasks
     process.streams.hear_released(session.fingerprint, 12345)
     assert len(process.tasks) == 1, "it is not here: whoever has it is told"
+    for reader, task in zip(readers, tasks, strict=True):
+        process.streams.stop(reader, task)
+    await process.settle()
+
+
+async def test_while_a_stream_is_being_taken_over_its_claim_may_be_one_that_is_not_known_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = Delivering(stream_ttl=40)
+    session, gates, run = await process.session(), [asyncio.Event(), asyncio.Event()], process.store.run
+    ttls = []
+
+    async def slowly(work: Any) -> Any:
+        ttls.append(work.arguments[-1])
+        taken = await run(work)
+        await gates[len(ttls) - 1].wait()
+        return taken
+
+    monkeypatch.setattr(process.store, "run", slowly)
+    taking = [asyncio.create_task(process.take(session)) for _ in gates]
+    for gate, task in zip(gates, taking, strict=True):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        process.streams.hear_released(session.fingerprint, 12345)
+        assert not process.tasks
+        gate.set()
+        await task
+    assert ttls == [40_000, 40_000]
+    monkeypatch.setattr(process.store, "run", run)
+    process.store.away = True
+    with pytest.raises(StoreUnavailable):
+        await process.take(session)
+    process.streams.hear_released(session.fingerprint, 12345)
+    assert len(process.tasks) == 1
+    await process.settle()
+
+
+async def test_news_is_for_the_connection_that_delivers_or_for_all_if_that_is_not_known() -> None:
+    process = Delivering()
+    fingerprint = await process.harness.exchange(node="elsewhere")
+    session = await process.harness.store.run(sessions.get(fingerprint))
+    assert session is not None
+    readers = [await process.take(session, stream) for stream in (STANDALONE, STANDALONE, EXCHANGE)]
+    older, newer, _ = readers
+    tasks = [process.streams.start(each) for each in readers]
+    older.holder = newer.claim
+    for stream in (EXCHANGE, STANDALONE):
+        process.streams.nudge(fingerprint, stream)
+        assert [each._nudged for each in readers] == [False, stream == STANDALONE, True]
+    newer.holder, newer._nudged = None, False
+    process.streams.nudge("f" * 64, STANDALONE)
+    assert [each._nudged for each in readers] == [False, False, True]
+    process.streams.nudge(fingerprint, STANDALONE)
+    assert [each._nudged for each in readers] == [True, True, True]
     for reader, task in zip(readers, tasks, strict=True):
         process.streams.stop(reader, task)
     await process.settle()

@@ -165,6 +165,21 @@ async def test_one_of_several_processes_runs_it_again(process: Deliverer) -> Non
     assert (process.ran, reader.origin) == ([], "quicker")
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["it runs elsewhere", "its session is gone"])
+async def test_what_another_process_runs_again_or_nobody_waits_for_gets_no_error(
+    process: Deliverer, gone: bool
+) -> None:
+    process.conf = Deliverer(rerun_lost_calls=False).conf
+    reader = await process.deliver(CALL)
+    await process.store.run(process.rerun(reader.fingerprint, "dead0", "quicker"))
+    if gone:
+        await process.harness.store.run(sessions.end(reader.fingerprint, principal=None, reason="deleted"))
+    await process.orphans._end(reader)
+    assert reader.origin == ("" if gone else "quicker")
+    if not gone:
+        assert await process.log(reader) == []
+
+
 async def test_calls_that_another_one_runs_by_now_or_whose_session_ended_are_cancelled_here(
     process: Deliverer,
 ) -> None:

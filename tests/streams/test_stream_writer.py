@@ -1,124 +1,14 @@
 """The stream of an exchange while the store is away for long, and when its messages are refused."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from mcp_sessions.conf import Endpoint
-from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import sessions, streams
-from mcp_sessions.streams.context import Context
-from mcp_sessions.streams.writer import MAX_UNLOGGED_BYTES, StreamWriter
-from tests.store.harness import Harness, embedded_harness
-from tests.streams.peers import EVENT
-
-BOUND = 10.0
-
-
-class Exchange:
-    """A call that is being answered on a connection of its own."""
-
-    def __init__(self, harness: Harness, fingerprint: str, **conf: Any) -> None:
-        self.harness = harness
-        self.fingerprint = fingerprint
-        self.away = False
-        #: Until it is set, the store does not say who delivers the stream.
-        self.may_disconnect = asyncio.Event()
-        self.may_disconnect.set()
-        self.notified: list[tuple[str, Any]] = []
-        self.sent = b""
-        self.tasks: set[asyncio.Task[Any]] = set()
-        node: Any = SimpleNamespace(id="a", notify=lambda *told: self.notified.append(told))
-        store: Any = SimpleNamespace(run=self._run)
-        settings = Endpoint(alias="default", server="no.server", **conf)
-        context = Context(store=store, node=node, conf=lambda: settings, spawn=self._spawn)
-        self.stream = StreamWriter(context, fingerprint, request='{"id": 7}', primed=True)
-        self.stream.open()
-        self.running = asyncio.create_task(
-            self.stream.event_stream.run(self._receive, self._send, max_seconds=1000)
-        )
-
-    async def _run(self, work: Any) -> Any:
-        if self.away:
-            raise StoreUnavailable("away")
-        if getattr(work, "script", None) is streams.DELIVERED_BY:
-            await self.may_disconnect.wait()
-        return await self.harness.store.run(work)
-
-    def _spawn(self, work: Any) -> "asyncio.Task[Any]":
-        task = asyncio.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        return task
-
-    async def _receive(self) -> dict[str, Any]:
-        await asyncio.Event().wait()
-        return {}
-
-    async def _send(self, message: Any) -> None:
-        self.sent += message.get("body", b"")
-
-    def put(self, *numbers: int, last: bool = False) -> None:
-        for number in numbers:
-            self.stream.put({"n": number}, last=last)
-
-    def events(self) -> list[tuple[int, int]]:
-        """The positions and numbers of what was sent with an id."""
-        return [
-            (int(event_id.rpartition(b"-")[2]), json.loads(data)["n"])
-            for event_id, data in EVENT.findall(self.sent)
-        ]
-
-    def without_ids(self) -> int:
-        return self.sent.count(b"event: message\ndata:")
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(BOUND):
-            while not condition():
-                await asyncio.sleep(0)
-
-    async def logged(self) -> None:
-        """Wait until the store has everything."""
-        await self.stream.written()
-        async with asyncio.timeout(BOUND):
-            while self.tasks:
-                await asyncio.wait(self.tasks)
-
-    async def log(self) -> list[tuple[int, int]]:
-        """What a client that resumes the stream gets."""
-        return [
-            (position, json.loads(data)["n"])
-            for position, data in await self.harness.kept(self.fingerprint, stream=self.stream.name)
-        ]
-
-
-@pytest.fixture
-def harness() -> Harness:
-    return embedded_harness()
-
-
-@pytest.fixture
-async def begin(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Any]]:
-    """An exchange that has sent its first message, and gives the store up at once."""
-    monkeypatch.setattr("mcp_sessions.streams.retry.GIVE_UP_SECONDS", 0)
-    monkeypatch.setattr("mcp_sessions.streams.retry.PAUSES", (0.001, 0.001))
-    begun: list[Exchange] = []
-
-    async def make(**conf: Any) -> Exchange:
-        exchange = Exchange(harness, await harness.open(), **conf)
-        begun.append(exchange)
-        exchange.put(1)
-        await exchange.stream.written()
-        return exchange
-
-    yield make
-    for exchange in begun:
-        exchange.stream.event_stream.close()
-        await exchange.running
+from mcp_sessions.streams.writer import MAX_UNLOGGED_BYTES
+from tests.streams.exchanges import BOUND
 
 
 async def test_what_cannot_be_logged_is_sent_once_and_logged_when_the_store_is_back(

@@ -42,7 +42,10 @@ class Connection:
         """What left on the wire after the opening comment."""
         async with asyncio.timeout(10):
             await stream.run(self.receive, self.send, max_seconds=max_seconds, max_bytes=max_bytes)
-        assert self.sent[-1]["more_body"] is False
+        start, *parts, last = self.sent
+        assert (start["type"], start["status"]) == ("http.response.start", 200)
+        assert start["headers"] == list(sse.STREAM_HEADERS)
+        assert (last["more_body"], {part["more_body"] for part in parts}) == (False, {True})
         body = b"".join(message.get("body", b"") for message in self.sent)
         assert body.startswith(sse.OPENING)
         return body.removeprefix(sse.OPENING)
@@ -178,6 +181,28 @@ async def test_a_connection_that_breaks_releases_those_that_wait_and_leaves_noth
     assert asyncio.all_tasks() == before
 
 
+@pytest.mark.parametrize(("max_seconds", "timers"), [(30, 2), (inf, 1)], ids=["bounded", "unbounded"])
+async def test_a_stream_that_is_over_leaves_no_timer(
+    monkeypatch: pytest.MonkeyPatch, max_seconds: float, timers: int
+) -> None:
+    loop = asyncio.get_running_loop()
+    stream, connection, begun, call_later = EventStream(), Connection(), [], loop.call_later
+
+    def spied(seconds: float, call: Any, *arguments: Any) -> asyncio.TimerHandle:
+        handle = call_later(seconds, call, *arguments)
+        begun.append((call, handle))
+        return handle
+
+    monkeypatch.setattr(loop, "call_later", spied)
+    running = asyncio.create_task(stream.run(connection.receive, connection.send, max_seconds=max_seconds))
+    while stream._waker is None:
+        await asyncio.sleep(0)
+    stream.end()
+    await running
+    own = [handle for call, handle in begun if getattr(call, "__self__", None) is stream]
+    assert [each.cancelled() for each in own] == [True] * timers
+
+
 async def test_who_asks_when_a_stream_is_over_learns_it_then_or_later() -> None:
     before = asyncio.all_tasks()
     stream = EventStream()
@@ -222,6 +247,25 @@ async def test_a_reader_of_the_log_waits_until_its_stream_has_drained() -> None:
     stream.end()
     assert not await stream.wait_drained()
     assert len(await running) == 10 * PART_BYTES
+
+
+@pytest.mark.parametrize("frames", [[], [b"one", b"two"]], ids=["nothing is queued", "something is"])
+async def test_who_waits_before_a_stream_runs_waits_until_all_of_it_has_been_sent(
+    frames: list[bytes],
+) -> None:
+    stream, connection = EventStream(), Connection()
+    for frame in frames:
+        stream.put(frame)
+    waiting = asyncio.create_task(stream.wait_drained())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not waiting.done(), "nobody is known to read"
+    running = asyncio.create_task(connection.carry(stream))
+    async with asyncio.timeout(10):
+        assert await waiting
+        assert await stream.wait_drained()
+    stream.end()
+    assert await running == b"".join(frames)
 
 
 async def test_a_client_that_leaves_releases_those_that_wait_for_it() -> None:
