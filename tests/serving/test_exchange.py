@@ -154,6 +154,8 @@ async def test_what_a_session_remembers_is_written_once_its_request_has_succeede
     assert await store.run(subscriptions.resources(session.fingerprint)) == ["book://1"]
     assert await requests.answer("resources/unsubscribe", {"uri": "book://1"}, session=session) == DONE
     assert await store.run(subscriptions.resources(session.fingerprint)) == []
+    await store.run(sessions.end(session.fingerprint, principal=None, reason="deleted"))
+    assert await requests.answer("resources/subscribe", {"uri": "book://3"}, session=session) == DONE
 
 
 async def test_what_failed_or_is_kept_by_the_server_itself_is_not_remembered() -> None:

@@ -373,6 +373,11 @@ def test_a_server_that_cannot_be_loaded_is_named_with_its_setting(
     assert raised.value.__cause__ is why
 
 
+def test_what_is_over_before_the_next_heartbeat_but_one_ends_in_time() -> None:
+    with endpoint(IDLE_TTL=6, STREAM_TTL=600):
+        assert Runtime("default").deadlines.horizon_ms == 4_000
+
+
 @pytest.mark.parametrize(("response", "json_only"), [("json", True), ("auto", False), ("sse", False)])
 def test_the_server_is_hosted_as_the_settings_say(
     monkeypatch: pytest.MonkeyPatch, response: str, json_only: bool
