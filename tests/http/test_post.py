@@ -134,6 +134,7 @@ async def test_a_large_body_is_refused_before_it_is_parsed(
     [
         (request("tools/call", name="add"), True, ("tools/call:add", False), ("requests", "tool add")),
         (READY, False, ("notifications/initialized", True), ("requests",)),
+        ({**READY, "method": "notifications/a"}, False, ("notifications/a", False), ("requests",)),
         ({**READY, "method": "notifications/x"}, False, ("notifications/x", False), ("requests",)),
         (request("notifications/initialized"), True, ("notifications/initialized", False), ("requests",)),
         (REPLY, False, ("response", False), ("requests",)),
