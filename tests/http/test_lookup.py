@@ -33,7 +33,9 @@ class Looking(Process):
     """A process that looks sessions up; by the store's clock it is `now`."""
 
     def __init__(self, *, unwritten: bool = False, age_ms: int = 0, **conf: Any) -> None:
-        super().__init__(**conf)
+        # Not the same objects as the constants: settings may come from the environment.
+        copied = {key: "".join(value) if isinstance(value, str) else value for key, value in conf.items()}
+        super().__init__(**copied)
         self.now = START
         self.node.validity = mock.Mock(
             min_created_ms=0, now_ms=lambda: self.now, counts=mock.Mock(return_value=True)

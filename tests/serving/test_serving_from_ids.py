@@ -25,7 +25,8 @@ class Serving(Process):
     """A process that serves without the store; by the store's clock it is `now`."""
 
     def __init__(self, **conf: Any) -> None:
-        super().__init__(**{"on_store_down": "serve", "retry": 2.5, **conf})
+        # Not the same object as the constant: settings may come from the environment.
+        super().__init__(**{"on_store_down": "".join("serve"), "retry": 2.5, **conf})
         self.now = START
         self.node.validity = mock.Mock(min_created_ms=0, now_ms=lambda: self.now)
         self.outage = Outage(self.context)
