@@ -181,3 +181,26 @@ async def test_no_path_of_the_guard_logs_above_info_for_a_client_that_left(
     with caplog.at_level(logging.INFO):
         await application(ending=stop)(SCOPE, never, Sent())
     assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+@pytest.mark.parametrize(("status", "refused"), [(200, []), (399, []), (400, [400]), (503, [503])])
+async def test_whoever_counts_is_told_of_each_answer_that_refuses(status: int, refused: list[int]) -> None:
+    told: list[int] = []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({**START, "status": status})
+        await send(CHUNK)
+        await send(END)
+
+    await Guard(app, refused=told.append)(SCOPE, never, Sent())
+    assert told == refused
+
+
+async def test_an_answer_of_the_guard_itself_is_told_too() -> None:
+    told: list[int] = []
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        """It does not answer."""
+
+    await Guard(app, refused=told.append)(SCOPE, never, Sent())
+    assert told == [500]
