@@ -130,7 +130,9 @@ async def test_a_client_hears_what_it_asked_for_and_leaves_nothing(hosting: Host
     recorded = await hosting.record(listener.fingerprint)
     assert recorded is not None
     assert (recorded.principal, recorded.handshake.name) == ("user:1", "tools")
-    assert (recorded.handshake.kind, recorded.handshake.client_info) == ("listener", MODERN.client_info)
+    said = recorded.handshake
+    assert (said.kind, said.client_info) == ("listener", MODERN.client_info)
+    assert said.capabilities == MODERN.capabilities
     assert recorded.expires_ms - hosting.harness.clock.now == TTL_MS
     await asyncio.sleep(0)
     await client.leaves()
@@ -283,6 +285,25 @@ async def test_a_heartbeat_looks_at_all_in_parts_but_at_none_whose_first_record_
     assert seen == [[fingerprints[0], fingerprints[2]], [fingerprints[3]]]
     for client in clients:
         await client.leaves()
+
+
+async def test_a_heartbeat_makes_no_record_that_is_being_made(
+    hosting: Hosting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, may_record, run = [], asyncio.Event(), hosting.store.run
+
+    async def slowly(work: Any) -> Any:
+        asked.append(work)
+        await may_record.wait()
+        return await run(work)
+
+    monkeypatch.setattr(hosting.store, "run", slowly)
+    client = Client(hosting)
+    await asyncio.sleep(0)
+    await hosting.listeners.keep()
+    assert (len(asked), client.heard()) == (1, [])
+    may_record.set()
+    await client.leaves()
 
 
 async def test_a_heartbeat_ends_who_was_ended_and_records_anew_whose_record_is_lost(
