@@ -175,6 +175,7 @@ async def test_an_exchange_that_fails_is_in_flight_no_longer(asked: Modern) -> N
         ({b"content-type": None}, {}, "POST"),
         ({b"accept": None}, {}, "POST"),
         ({b"accept": b"application/json"}, {}, "POST"),
+        ({b"accept": b"application/json"}, {"response": "sse"}, "POST"),
         ({b"content-length": b"1001"}, {"max_body": 1000}, "POST"),
     ],
 )
@@ -229,6 +230,7 @@ WHOLE = json.dumps(message()).encode()
         (in_parts(WHOLE[:9], left=True), {}, False, 0),
         (in_parts(b"{}"), {}, False, 2),
         (in_parts(b"nonsense"), {}, False, 2),
+        ([{"type": "http.request"}], {}, False, 2),
         (in_parts(b'{"jsonrpc":"2.0","id":7,"result":{}}'), {}, False, 2),
     ],
 )
