@@ -213,10 +213,9 @@ async def _received(receive: Receive, most: int) -> list[Message]:
 
 def _message(received: list[Message], most: int) -> jsonrpc.Message | None:
     """The message in a whole body, if there is one that the SDK would not refuse."""
-    last = received[-1]
-    if last["type"] != "http.request" or last.get("more_body", False):
+    if received[-1].get("more_body", False):
         return None
-    body = last["body"] if len(received) == 1 else b"".join(part.get("body", b"") for part in received)
+    body = b"".join(part.get("body", b"") for part in received)
     if len(body) > most:
         return None
     message = jsonrpc.parse(body)

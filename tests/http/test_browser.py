@@ -35,6 +35,21 @@ async def test_a_browser_gets_a_page_that_says_how_to_connect(http: httpx2.Async
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
+@pytest.mark.parametrize(
+    ("language", "lang"), [("de-AT, en;q=0.5", "de"), ("xx, en", "en"), ("", "en"), (None, "en")]
+)
+async def test_the_page_is_in_the_language_that_the_browser_likes_best(
+    http: httpx2.AsyncClient, language: str | None, lang: str
+) -> None:
+    """Whatever comes before and after that header."""
+    said = {} if language is None else {"accept-language": language}
+    page = await http.get("/mcp", headers={**said, **NAVIGATION, "x-language": "fr"})
+    assert f'<html lang="{lang}">' in page.text
+    assert ("This is an MCP server" in page.text) is (lang == "en")
+    assert int(page.headers["content-length"]) == len(page.content)
+    assert page.headers["vary"] == "accept, accept-language"
+
+
 async def test_the_page_names_the_address_that_the_browser_used(
     http: httpx2.AsyncClient, settings: Settings
 ) -> None:

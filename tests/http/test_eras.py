@@ -1,6 +1,7 @@
 """Endpoints that serve one era (the setting ERAS): what a request of the other one is told."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from mcp_types import UNSUPPORTED_PROTOCOL_VERSION
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from mcp_sessions.http.endpoint import LARGE_BODY_BYTES
+from mcp_sessions.http.eras import era_refusal
 from mcp_sessions.testing import connect, http_client, serving, url_of
 from tests.support.asgi import endpoint, opened, post
 from tests.support.mcp_client import LATEST, META, MODERN, RawClient
@@ -196,3 +198,13 @@ async def test_the_sdks_client_is_told_of_an_outage_and_not_of_another_era(
     with endpoint(ERAS=HANDSHAKE_ONLY), pytest.RaisesGroup(told, flatten_subgroups=True):
         async with Client(streamable_http_client(url_of(), http_client=http)):
             pass
+
+
+def test_only_initialize_says_in_its_parameters_which_version_it_asks_for() -> None:
+    asked = {}
+    for method in ("initialize", "tools/list", "complete"):
+        message = {"jsonrpc": "2.0", "id": 7, "method": method, "params": {"protocolVersion": "2024-11-05"}}
+        refusal = era_refusal("POST", b"2025-11-25", json.dumps(message).encode(), modern=False)
+        assert refusal.data is not None
+        asked[method] = refusal.data["requested"]
+    assert asked == {"initialize": "2024-11-05", "tools/list": "2025-11-25", "complete": "2025-11-25"}

@@ -173,6 +173,7 @@ async def test_a_server_that_refuses_the_answer_does_not_make_the_guard_raise(
 
     await application(ending=fail)(SCOPE, never, broken)
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert all(record.exc_info for record in caplog.records)
 
 
 async def test_no_path_of_the_guard_logs_above_info_for_a_client_that_left(
@@ -181,3 +182,42 @@ async def test_no_path_of_the_guard_logs_above_info_for_a_client_that_left(
     with caplog.at_level(logging.INFO):
         await application(ending=stop)(SCOPE, never, Sent())
     assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+@pytest.mark.parametrize(("status", "refused"), [(200, []), (399, []), (400, [400]), (503, [503])])
+async def test_whoever_counts_is_told_of_each_answer_that_refuses(status: int, refused: list[int]) -> None:
+    told: list[int] = []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({**START, "status": status})
+        await send(CHUNK)
+        await send(END)
+
+    await Guard(app, refused=told.append)(SCOPE, never, Sent())
+    assert told == refused
+
+
+async def test_an_answer_of_the_guard_itself_is_told_too() -> None:
+    told: list[int] = []
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        """It does not answer."""
+
+    await Guard(app, refused=told.append)(SCOPE, never, Sent())
+    assert told == [500]
+
+
+@pytest.mark.parametrize(
+    ("sent", "state"), [((), "not started"), ((START, CHUNK), "started"), ((START, END), "ended")]
+)
+async def test_the_log_says_how_far_a_response_was(
+    caplog: pytest.LogCaptureFixture, sent: tuple[Message, ...], state: str
+) -> None:
+    await application(*sent, ending=fail)(SCOPE, never, Sent())
+    assert caplog.messages == [f"The application raised: POST /mcp, response {state}"]
+
+
+async def test_a_part_that_does_not_say_that_more_follow_is_the_last() -> None:
+    sent, last = Sent(), {"type": "http.response.body", "body": b"all"}
+    await application(START, last, ending=stop)(SCOPE, never, sent)
+    assert sent.messages == [START, last]

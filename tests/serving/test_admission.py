@@ -78,7 +78,10 @@ async def test_requests_and_notifications_count_until_they_are_over() -> None:
     assert (admits.tasks, list(admits), admits.of("a"), one.task) == ([], [], [], None)
     assert not admits._exchanges, "nothing stays of sessions that were served once"
     assert not admits._notifications_of
+    admits.waiting = 2
     assert all(admits.may_wait(runs=True) for _ in range(3))
+    admits.waiting = 3
+    assert not admits.may_wait(runs=True)
 
 
 async def test_a_session_with_two_requests_keeps_the_one_that_goes_on() -> None:
@@ -110,8 +113,8 @@ async def test_what_waits_for_the_store_counts_with_what_runs_unless_it_runs_not
     assert not admits.may_wait(runs=True)
     assert admits.may_wait(runs=False)
     admits.waiting = 2
-    assert not admits.may_wait(runs=False)
-    assert limited(admits) == {"MAX_REQUESTS": 2}
+    assert [admits.may_wait(runs=False) for _ in range(2)] == [False, False]
+    assert limited(admits) == {"MAX_REQUESTS": 3}
     exchange.ends.set()
     await settled()
 
@@ -147,3 +150,8 @@ async def test_a_cancellation_finds_the_request_however_its_id_is_spelled_and_no
 @pytest.mark.parametrize(("spelled", "same"), [(7, 7), ("7", 7), ("07", 7), ("7a", "7a"), ("", "")])
 def test_ids_are_compared_as_the_sdk_compares_them(spelled: str | int, same: str | int) -> None:
     assert correlation(spelled) == same
+
+
+def test_a_request_has_a_short_name_however_long_its_id_is() -> None:
+    assert [len(name_of("a", each)) for each in (7, "x" * 256, "\ud800")] == [18, 18, 18]
+    assert name_of("a", "7") == name_of("a", 7) != name_of("b", 7)

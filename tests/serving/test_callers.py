@@ -116,3 +116,37 @@ async def test_they_are_written_a_while_after_the_first_and_dropped_if_the_store
     due()
     await process.settle()
     assert await requests_of(process, "user:1", "a") == 1
+
+
+async def test_a_caller_that_another_process_records_at_that_moment_is_counted_in_its_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = Process()
+    here, there = Callers(process.context), Callers(process.context)
+    for each in (here, there):
+        each.count("user:1", meta("a"), "x")
+    await there.write()
+    run, asked = process.store.run, []
+
+    async def not_yet_known(work: Any) -> Any:
+        asked.append(work)
+        return set() if len(asked) == 1 else await run(work)
+
+    monkeypatch.setattr(process.store, "run", not_yet_known)
+    await here.write()
+    assert len(asked) == 3
+    assert await requests_of(process, "user:1", "a") == 2
+
+
+async def test_a_caller_whose_record_was_ended_is_recorded_again_with_what_it_can_do() -> None:
+    process = Process()
+    callers = Callers(process.context)
+    can: dict[str, Any] = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
+    fingerprint = record_fingerprint("caller", "user:1", "a", "1")
+    for _ in range(2):
+        callers.count("user:1", {**meta("a"), **can}, "x")
+        await callers.write()
+        found = await process.harness.store.run(sessions.get(fingerprint))
+        assert found is not None
+        assert (found.requests, found.handshake.capabilities) == (1, {"elicitation": {}})
+        await process.store.run(sessions.end(fingerprint, principal=None, reason="expired_by_operator"))

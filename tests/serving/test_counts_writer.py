@@ -2,6 +2,7 @@
 
 import secrets
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -14,6 +15,7 @@ from mcp_sessions.serving.observing import REQUEST_CANCELLED, Begun, Ended
 from mcp_sessions.store.calls import counts
 from mcp_sessions.store.servers import ServerFacts
 from tests.serving.contexts import Process
+from tests.store.harness import START
 
 
 class Counting(Process):
@@ -89,11 +91,13 @@ async def test_a_tool_of_which_only_handlers_know_is_counted_by_its_name_once_it
 
 
 async def test_once_a_minute_of_the_store_a_process_counts_itself_and_its_streams() -> None:
-    process = Counting()
+    process, now = Counting(), [START - START % 60_000]
+    process.node.validity = mock.Mock(now_ms=lambda: now[0])
     process.writer.hear([])
+    now[0] += 59_999
     process.writer.hear([])
     assert process.new.numbers == {"nodes": 1, "streams": 3}
-    process.node.validity.ahead_ms += 60_000
+    now[0] += 1
     process.streams = 4
     process.writer.hear([])
     assert process.new.numbers == {"nodes": 2, "streams": 7}

@@ -10,11 +10,12 @@ from mcp.server import MCPServer
 
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.serving import past
-from mcp_sessions.serving.observing import WRITTEN_TOGETHER, Ended
+from mcp_sessions.serving.observing import WRITTEN_TOGETHER, Ended, Observing
 from mcp_sessions.serving.runtime import Runtime, runtime_for
 from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import nodes, recent
 from mcp_sessions.testing import http_client, serving
+from tests.serving.contexts import Process
 from tests.support.asgi import endpoint, opened, post
 from tests.support.mcp_client import META, MODERN, RawClient, cancelling
 
@@ -204,7 +205,7 @@ async def test_an_observer_that_fails_silences_no_other_and_no_write(
         await runtime.observing.tell()
     [told] = [each for each in caplog.records if each.levelname == "WARNING" and "Failing" in each.message]
     assert told.message == "The observer Failing of requests failed."
-    assert told.exc_info is not None, "with the traceback, once"
+    assert told.exc_info, "with the traceback, once"
 
 
 async def test_what_one_part_of_the_store_does_not_take_keeps_nothing_from_the_others(
@@ -262,3 +263,27 @@ async def test_the_setting_says_how_many_requests_are_kept_and_all_are_counted(
     assert (found.ended, len(found.requests)) == (ended, kept)
     assert found.failed == (1 if most else 0)
     assert [each.outcome for each in found.requests] == ["tool error", "ok", "ok"][:kept]
+
+
+async def test_observers_are_told_once_a_second_and_the_longest_delay_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    observing, late, now, told = Observing(Process().context), [0.5, 0.25, 0.0], [1_000.0], []
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds + late.pop(0)
+
+    async def tell() -> None:
+        told.append(now[0])
+        if not late:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(observing, "tell", tell)
+    loop = asyncio.get_running_loop()
+    with monkeypatch.context() as playing:
+        playing.setattr(asyncio, "sleep", sleep)
+        playing.setattr(loop, "time", lambda: now[0])
+        with pytest.raises(asyncio.CancelledError):
+            await observing.run()
+    assert told == [1_001.5, 1_002.75, 1_003.75]
+    assert [observing.take_lag(), observing.take_lag()] == [0.5, 0.0]

@@ -70,6 +70,13 @@ async def test_they_are_written_after_a_while_with_when_they_ended_and_how(clock
     assert keeper.writes() == [], "nothing twice"
 
 
+async def test_when_a_request_ended_is_written_by_the_clock_of_the_store(clock: Clock) -> None:
+    process = Process()
+    process.node.validity = mock.Mock(now_ms=lambda: 50_000_000)
+    [written] = PastRequests(process.context)._past([ended("f" * 64, clock.now - 600)])
+    assert (written.ended_ms, written.took_ms) == (49_400_000, 250)
+
+
 async def test_a_process_that_stops_does_not_wait(clock: Clock) -> None:
     keeper = PastRequests(Process().context)
     keeper.hear([ended("f" * 64, clock.now)])

@@ -9,7 +9,7 @@ from mcp_sessions.serving.heartbeat import seconds_between
 
 @pytest.mark.parametrize(
     ("values", "seconds"),
-    [({}, HEARTBEAT_SECONDS), ({"IDLE_TTL": 3}, 1), ({"STREAM_TTL": 1.5}, 0.5)],
+    [({}, HEARTBEAT_SECONDS), ({"IDLE_TTL": 3}, 1), ({"IDLE_TTL": 1.5}, 0.5), ({"STREAM_TTL": 1.5}, 0.5)],
 )
 def test_several_heartbeats_fit_into_whatever_they_keep(
     settings: LazySettings, values: dict[str, float], seconds: float

@@ -73,7 +73,9 @@ def test_an_empty_bucket_costs_the_store_nothing_until_it_has_a_token(now: mock.
     assert told(limits.calls(WHATS, Who("user:1"))) == ("tool add per principal", 1)
     assert not isinstance(limits.calls(("requests",), Who("user:1")), Rejection), "another bucket"
     assert not isinstance(limits.calls(WHATS, Who("user:2")), Rejection), "somebody else's"
-    now.return_value += 0.5
+    now.return_value += 0.4999
+    assert isinstance(limits.calls(WHATS, Who("user:1")), Rejection)
+    now.return_value += 0.0001
     assert not isinstance(limits.calls(WHATS, Who("user:1")), Rejection)
 
 
@@ -112,6 +114,7 @@ async def test_a_request_takes_its_tokens_from_the_store() -> None:
         ("tools/call", {"name": "add"}, ["requests", "tool add"]),
         ("tools/call", None, ["requests", "tool None"]),
         ("ping", None, ["requests"]),
+        ("tools/list", None, ["requests"]),
     ],
 )
 def test_a_message_counts_as_what_it_is(method: str, params: Any, names: list[str]) -> None:

@@ -98,6 +98,20 @@ def test_a_report_has_the_calls_that_have_run_for_longest_and_the_streams_that_a
     assert abs(now_ms - told["started"] - 100_000) < 5_000
 
 
+def test_the_times_of_a_report_are_those_of_the_store() -> None:
+    process, now = Process(), 1_000.0
+    process.node.validity = mock.Mock(now_ms=lambda: 50_000_000, ahead_ms=0)
+    nothing: Any = ()
+    reports = Reports(
+        process.context, nothing, nothing, nothing, running=list, take_lag=lambda: 2.0, failing=list
+    )
+    reports._started = now - 600
+    begun = Begun(1, "session", "f" * 64, "ping", "user:1", "c", "1", now - 700)
+    told = reports._told([begun], now)
+    assert (told["started"], told["lag_ms"]) == (49_400_000, 2_000)
+    assert told["running"][0][-1] == 49_300_000
+
+
 def test_the_memory_of_the_process_is_known_where_the_system_says_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from mcp_sessions import ids
 from mcp_sessions.authentication.identity import Identity
-from mcp_sessions.errors import RecordSealed, StoreUnavailable
+from mcp_sessions.errors import RecordSealed, StoreUnavailable, TooManySessions
 from mcp_sessions.ids import SignedId
 from mcp_sessions.serving import outage as serving_outage
 from mcp_sessions.serving.outage import Outage, _in_batches
-from mcp_sessions.store.calls import sessions
+from mcp_sessions.store.calls import revival, sessions
 from mcp_sessions.transport import sse
 from tests.serving.contexts import Process
 from tests.store.harness import CLAUDE, START
@@ -25,7 +25,8 @@ class Serving(Process):
     """A process that serves without the store; by the store's clock it is `now`."""
 
     def __init__(self, **conf: Any) -> None:
-        super().__init__(**{"on_store_down": "serve", "retry": 2.5, **conf})
+        # Not the same object as the constant: settings may come from the environment.
+        super().__init__(**{"on_store_down": "".join("serve"), "retry": 2.5, **conf})
         self.now = START
         self.node.validity = mock.Mock(min_created_ms=0, now_ms=lambda: self.now)
         self.outage = Outage(self.context)
@@ -133,6 +134,67 @@ async def test_what_was_opened_is_recorded_with_its_credential_and_for_as_long_a
     asked = len(process.store.asked)
     await process.outage.settle()
     assert len(process.store.asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("conf", "unwritten", "recorded", "capped", "asked", "left"),
+    [
+        ({}, False, True, False, ["end"], ""),
+        ({}, False, False, False, ["end"], ""),
+        ({}, True, False, False, ["record", "end"], ""),
+        ({"on_miss": "revive"}, False, False, False, ["record", "end"], ""),
+        ({"on_miss": "revive"}, False, True, False, ["record", "end"], ""),
+        ({}, True, False, True, ["record", "end", "bury"], ""),
+        ({}, True, False, True, ["record", "end", "revived"], "leaving"),
+    ],
+)
+async def test_an_end_is_written_of_what_is_recorded_and_of_what_may_be_opened_again(
+    monkeypatch: pytest.MonkeyPatch,
+    conf: dict[str, str],
+    unwritten: bool,
+    recorded: bool,
+    capped: bool,
+    asked: list[str],
+    left: str,
+) -> None:
+    process = Serving(**{key: "".join(value) for key, value in conf.items()})
+    minted = process.minted()
+    session_id = process.outage.open(CLAUDE, WHO, AWAY)[0] if unwritten else minted
+    process.outage._opened.clear()
+    if recorded:
+        await process.harness.open(principal="user:1", fingerprint=session_id.fingerprint)
+    did: list[str] = []
+    ends: list[Any] = []
+    record, bury = revival.revive, revival.bury
+
+    async def end(node: Any, alias: str, fingerprint: str, **how: Any) -> Any:
+        did.append("end")
+        ends.append((node, alias, fingerprint, how))
+        if capped:
+            return None
+        return await process.store.run(sessions.end(fingerprint, principal="user:1", reason=how["reason"]))
+
+    def revive(*about: Any, **more: Any) -> Any:
+        did.append("record")
+        assert (more["flags"], more["call"]) == (revival.USED, "")
+        return record(*about, **more)
+
+    def bury_it(*about: Any, **more: Any) -> Any:
+        did.append(asked[-1])
+        return bury(*about, **more)
+
+    monkeypatch.setattr(serving_outage, "aend_session", end)
+    monkeypatch.setattr(revival, "revive", revive)
+    monkeypatch.setattr(revival, "bury", bury_it)
+    if capped and not left:
+        too_many = TooManySessions(per_principal=True)
+        monkeypatch.setattr(process.store, "run", mock.AsyncMock(side_effect=[too_many, "buried"]))
+    process.outage.end(session_id, "user:1")
+    await process.outage.settle()
+    assert did == asked
+    how = {"reason": "deleted", "by": "user:1", "principal": "user:1"}
+    assert ends == [(process.node, "default", session_id.fingerprint, how)]
+    assert list(process.outage._leaving) == ([session_id.fingerprint] if left else [])
 
 
 async def test_who_listens_is_told_to_come_back_when_the_store_is_there_again() -> None:

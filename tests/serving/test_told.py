@@ -139,6 +139,29 @@ async def test_what_waits_for_the_client_of_a_session_that_is_gone_is_cancelled(
     assert streaming.stream.event_stream.end.called is was_ended, "a call still answers who waits"
 
 
+async def test_a_cancellation_is_told_to_others_where_nothing_with_that_id_runs_here() -> None:
+    process = Told()
+    told = process.inbox._cancellations = Mock()
+    asked: list[Any] = []
+
+    async def tell(*about: Any) -> bool:
+        asked.append(about)
+        return len(asked) > 1
+
+    told.tell = tell
+    cancel = process.parts.admission.cancel
+    for nonsense in ({}, {"requestId": None}, {"requestId": 7.5}):
+        assert await process.inbox.cancel(SESSION, nonsense)
+    assert not cancel.called
+    cancel.return_value = True
+    assert await process.inbox.cancel(SESSION, {"requestId": 7})
+    cancel.assert_called_once_with(SESSION, 7)
+    assert asked == []
+    cancel.return_value = False
+    assert [await process.inbox.cancel(SESSION, {"requestId": 7}) for _ in range(2)] == [False, True]
+    assert asked == [(SESSION, 7)] * 2
+
+
 class Operated(Process):
     """A process with these requests, which an operator looks after."""
 
