@@ -21,18 +21,20 @@ from redis.exceptions import (
 
 from mcp_sessions.connections import sync_cluster
 from mcp_sessions.connections.round_trips import Job, NoReply
-from mcp_sessions.connections.sync_cluster import TRY_AGAIN, cluster_replies
+from mcp_sessions.connections.sync_cluster import cluster_replies
 from mcp_sessions.store.calls import reading, state
 
 Address = tuple[str, int]
-ONE, TWO, THREE = ("one", 1), ("two", 2), ("three", 3)
+ONE, TWO, THREE, REPLICA = ("one", 1), ("two", 2), ("three", 3), ("replica", 4)
 #: One that may be done twice, and one that may not.
 OFTEN, ONCE = reading.GET, state.INCR
+#: Seconds.
+TRY_AGAIN = 0.05
 DEAD = NoReply(TimeoutError("late"), sent=True)
 
 
 def job(name: str, script: Any = OFTEN) -> Job:
-    return script, [name], ("now",)
+    return script, [name, "another key"], ("now",)
 
 
 def slot(name: str) -> int:
@@ -55,7 +57,8 @@ class Cluster:
         self.sent: list[tuple[Address, str]] = []
 
     def serves(self, **serving: Address) -> None:
-        self.slots_cache = {slot(name): [ClusterNode(*node)] for name, node in serving.items()}  # type: ignore[no-untyped-call]
+        nodes = {name: [ClusterNode(*each) for each in (node, REPLICA)] for name, node in serving.items()}  # type: ignore[no-untyped-call]
+        self.slots_cache = {slot(name): serving for name, serving in nodes.items()}
 
     def get_node(self, host: str, port: int) -> ClusterNode | None:
         return None if (host, port) == THREE else ClusterNode(host, port)  # type: ignore[no-untyped-call]
@@ -182,6 +185,13 @@ def test_a_call_that_fails_twice_is_not_repeated_again(waits: Waits) -> None:
     assert ask(cluster, job("a")) == [second]
     assert cluster.sent == [(ONE, "a"), (TWO, "a")]
     assert cluster.looked == ["one:1", "two:2"]
+
+
+def test_of_several_nodes_that_are_away_the_first_is_asked_last_who_has_taken_over(waits: Waits) -> None:
+    cluster = Cluster(a=ONE, b=TWO)
+    cluster.replies = {ONE: [[DEAD]], TWO: [[DEAD]]}
+    assert ask(cluster, job("a"), job("b")) == [DEAD, DEAD]
+    assert cluster.looked == ["one:1"]
 
 
 def test_while_the_nodes_do_not_agree_what_was_known_counts(waits: Waits) -> None:
