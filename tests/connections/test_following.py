@@ -280,3 +280,14 @@ async def test_a_node_that_is_late_or_refuses_has_who_serves_what_looked_at(
     used, slots = node_pipeline()
     assert reason in str(refusal(used))
     slots.nodes.refresh.assert_called_once_with()
+
+
+@pytest.mark.parametrize(("grows", "waits"), [(0, 1), (2, 3), (9, 4)])
+async def test_a_round_trip_to_a_node_waits_while_each_tick_brings_calls_and_not_for_ever(
+    grows: int, waits: int
+) -> None:
+    used, slots = node_pipeline()
+    slots.submitted = ticks = 0
+    for ticks, _ in enumerate(used._gather().__await__(), 1):
+        slots.submitted += ticks <= grows
+    assert ticks == waits
