@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
@@ -49,6 +49,8 @@ class Cluster:
         self.serves(**serving)
         #: Who serves what when somebody looks again, or what goes wrong then; time after time.
         self.after: list[dict[str, Address] | Exception] = []
+        #: `address_remap` of its options.
+        self.remap: Callable[[Address], Address] = lambda address: address
         self.looked: list[str | None] = []
         self.moved: list[int] = []
         #: The replies of each node, to one pipeline after the other.
@@ -69,6 +71,9 @@ class Cluster:
     def move_slot(self, error: MovedError) -> None:
         self.moved.append(error.slot_id)
         self.slots_cache[error.slot_id] = [ClusterNode(*error.node_addr)]  # type: ignore[no-untyped-call]
+
+    def remap_host_port(self, host: str, port: int) -> Address:
+        return self.remap((host, port))
 
     def initialize(self, *, last_failed_node_name: str | None) -> None:
         self.looked.append(last_failed_node_name)
@@ -146,6 +151,24 @@ def test_a_node_is_told_that_it_is_asked_on_purpose_for_keys_on_their_way_to_it(
     assert ask(cluster, job("a"), job("b")) == [b"of a", b"of b"]
     assert cluster.sent == [(ONE, "a b"), (TWO, "ASKING a ASKING b"), (TWO, "ASKING a")]
     assert (cluster.moved, cluster.looked, waits.seconds) == ([], [], [])
+
+
+@pytest.mark.parametrize("redirection", ["MOVED", "ASK"])
+@pytest.mark.parametrize(
+    ("said", "remapped", "meant"), [("", False, "one"), ("two", True, "two!"), ("", True, "one!")]
+)
+def test_a_redirection_is_followed_to_the_address_under_which_we_reach_the_node(
+    waits: Waits, redirection: str, said: str, remapped: bool, meant: str
+) -> None:
+    """Without a host it means that of the node that was asked."""
+    moves = redirection == "MOVED"
+    cluster = Cluster(a=ONE)
+    if remapped:
+        cluster.remap = lambda address: (address[0] + "!", address[1])
+    cluster.replies = {ONE: [[(moved if moves else asks)("a", (said, 9))]]}
+    cluster.replies[meant, 9] = [[b"found"] if moves else [b"OK", b"found"]]
+    assert ask(cluster, job("a")) == [b"found"]
+    assert cluster.sent[1:] == [((meant, 9), "a" if moves else "ASKING a")]
 
 
 def test_keys_of_which_only_some_have_arrived_are_waited_for_but_not_for_ever(waits: Waits) -> None:
