@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -105,7 +106,8 @@ def test_of_answers_of_one_epoch_that_which_takes_it_for_alive_counts() -> None:
 
 async def test_another_primary_is_told_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="mcp_sessions.store")
-    watch = Watched(Asked(says(1, OLD), says(1, OLD), says(2, NEW)))
+    host, port = OLD
+    watch = Watched(Asked(says(1, OLD), says(2, (host, port)), says(3, NEW)))
     assert [await watch.primary() for _ in range(2)] == [OLD, OLD]
     watch.changes.assert_not_called()
     assert [await watch.primary() for _ in range(2)] == [NEW, NEW]
@@ -118,6 +120,19 @@ async def test_callers_of_one_moment_share_a_look() -> None:
     watch = Watched(asked)
     assert await asyncio.gather(*[watch.primary() for _ in range(5)]) == [OLD] * 5
     assert asked.asked == 1
+
+
+async def test_a_look_that_fails_when_its_caller_has_gone_is_no_news() -> None:
+    watch, logged = Watched(Asked(RedisConnectionError("refused"))), mock.Mock()
+    asyncio.get_running_loop().set_exception_handler(logged)
+    calling = asyncio.create_task(watch.primary())
+    await asyncio.sleep(0)
+    calling.cancel()
+    assert watch._finding is not None
+    await asyncio.wait([calling, watch._finding])
+    watch._finding = None
+    gc.collect()
+    logged.assert_not_called()
 
 
 async def test_a_sentinel_that_does_not_answer_leaves_it_to_the_others() -> None:
@@ -161,6 +176,8 @@ async def test_what_is_announced_of_the_service_is_heard_and_of_another_is_not()
         (SWITCHED, "another old 1 new 2"),
         (PROMOTING, "slave new:2 new 2 @ another old 1"),
         (PROMOTING, "sessions"),
+        (SWITCHED, "slave new:2 new 2 @ sessions old 1"),
+        ("+tilt", "sessions old 1 new 2"),
     ):
         await watch._announced(asked, channel, words.split())  # type: ignore[arg-type]
     assert asked.asked == 1
