@@ -7,11 +7,13 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from mcp_sessions.connections.listener import BATCH, MARGIN, Listener
+from mcp_sessions.connections.listener import Listener
 from mcp_sessions.connections.topology import ClusterNodes
 from mcp_sessions.errors import StoreUnavailable
 
 INBOX = "inbox"
+#: Notifications of one read, and seconds beyond the time that the server waits.
+BATCH, MARGIN = 1_000, 1.0
 
 
 class Client:

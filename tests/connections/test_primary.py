@@ -16,10 +16,7 @@ from redis.exceptions import NoPermissionError
 from mcp_sessions.connections import sentinel as sentinels
 from mcp_sessions.connections.sentinel import (
     PROMOTING,
-    SETTLED,
-    SILENCE,
     SWITCHED,
-    TIMEOUT,
     Named,
     PrimaryConnection,
     PrimaryPool,
@@ -29,6 +26,8 @@ from mcp_sessions.connections.sentinel import (
 )
 
 OLD, NEW = ("old", 1), ("new", 2)
+#: Seconds: after which every Sentinel has heard of a failover, of silence, and for a sign of life.
+SETTLED, SILENCE, TIMEOUT = 10.0, 2.0, 0.5
 STATE = {
     "config-epoch": "7",
     "ip": "old",
@@ -158,14 +157,29 @@ async def test_a_primary_that_is_known_stays_if_only_sentinels_answer_that_are_b
     assert [await watch.primary() for _ in range(2)] == [NEW, NEW]
 
 
-async def test_a_failover_is_waited_for_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    failing = says(1, OLD, failing=True)
-    asked = Asked(failing, failing, says(2, NEW))
-    assert await Watched(asked, Asked(says(1, OLD))).primary() == NEW
-    assert asked.asked == 3
-    monkeypatch.setattr(sentinels, "LONGEST_FAILOVER", -1.0)
-    assert await Watched(endless := Asked(failing)).primary() == OLD
-    assert endless.asked == 1
+async def test_a_failover_is_waited_for_and_not_for_ever() -> None:
+    """Three seconds, and again for the next one. Asking takes one here."""
+    failing, over = says(1, OLD, failing=True), says(2, NEW)
+    loop, asked, ahead = asyncio.get_running_loop(), Asked(failing, failing, over), 0.0
+    watch = Watched(asked, Asked(says(1, OLD)))
+    now = loop.time()
+
+    async def ask(sentinel: Any) -> Named:
+        nonlocal ahead
+        ahead += sentinel is asked
+        return sentinel()  # type: ignore[no-any-return]
+
+    with (
+        mock.patch.object(loop, "time", side_effect=lambda: now + ahead),
+        mock.patch.object(watch, "_ask", ask),
+    ):
+        assert await watch.primary() == NEW
+        assert asked.asked == 3
+        again = says(2, NEW, failing=True)
+        for answer, times in ((again, 5), (again, 1), (over, 1), (again, 5)):
+            asked.asked, asked.answers = 0, [answer]
+            assert await watch.primary() == NEW
+            assert asked.asked == times
 
 
 async def test_what_is_announced_of_the_service_is_heard_and_of_another_is_not() -> None:

@@ -51,24 +51,33 @@ async def test_it_ends_although_wait_for_loses_a_cancellation() -> None:
     sentinel.aclose.assert_awaited_once()
 
 
-async def test_a_sentinel_that_refuses_connections_is_asked_again_after_a_pause() -> None:
-    loop, twice = asyncio.get_running_loop(), asyncio.Event()
-    attempts: list[float] = []
+async def test_a_sentinel_that_refuses_connections_is_asked_again_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    twice = asyncio.Event()
+    told: list[Any] = []
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        told.append(seconds)
+        await sleep(0)
 
     def refuse() -> None:
-        attempts.append(loop.time())
-        if len(attempts) == 2:
+        told.append("refused")
+        if told.count("refused") == 2:
             twice.set()
         raise RedisConnectionError("refused")
 
+    monkeypatch.setattr(asyncio, "sleep", pause)
     sentinel = mock.AsyncMock()
     sentinel.pubsub = refuse
     watch = Watch(mock.Mock(sentinels=[sentinel]), "sessions", mock.AsyncMock())
     watch.start()
+    watch.start()
     async with asyncio.timeout(BOUND):
         await twice.wait()
     await watch.aclose()
-    assert attempts[1] - attempts[0] > 0.4
+    assert told[:3] == ["refused", 0.5, "refused"]
 
 
 STATE = {"config-epoch": "7", "port": "6379", "flags": "master", "is_sdown": False, "is_odown": False}
@@ -118,3 +127,13 @@ async def test_no_answer_is_waited_for_beyond_a_bound(monkeypatch: pytest.Monkey
     hung = Sentinel("hung", None)
     assert await answers_of(hung) == []
     assert hung.given_up
+
+
+async def test_a_sentinel_has_half_a_second_and_a_tenth_once_another_has_answered() -> None:
+    timeout, wait = asyncio.timeout, asyncio.wait
+    each, together = mock.Mock(side_effect=timeout), mock.Mock(side_effect=wait)
+    with mock.patch.object(asyncio, "timeout", each), mock.patch.object(asyncio, "wait", together):
+        watch = Watch(mock.Mock(sentinels=[Sentinel("a", 1), Sentinel("b", 9)]), "sessions", mock.AsyncMock())
+        assert len(await watch._ask_all()) == 2
+    assert [call.args for call in each.mock_calls] == [(0.5,)] * 2
+    assert [call.kwargs["timeout"] for call in together.mock_calls] == [None, 0.1]

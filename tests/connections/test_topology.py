@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 from redis.crc import key_slot
@@ -210,3 +211,40 @@ async def test_two_looks_are_a_moment_apart(monkeypatch: pytest.MonkeyPatch) -> 
     await nodes.refresh()
     [seconds] = slept
     assert 0.1 < seconds <= 0.2
+
+
+async def test_a_node_has_a_second_and_a_tenth_once_another_has_answered() -> None:
+    class Slow(Node):
+        async def execute_command(self, *words: str) -> Any:
+            for _ in range(9):
+                await asyncio.sleep(0)
+            return await super().execute_command(*words)
+
+    each, together = mock.Mock(side_effect=asyncio.timeout), mock.Mock(side_effect=asyncio.wait)
+    nodes = Nodes({ONE: Node(1, (0, LAST, ONE)), TWO: Slow(2, (0, LAST, TWO))})
+    with mock.patch.object(asyncio, "timeout", each), mock.patch.object(asyncio, "wait", together):
+        await nodes.refresh()
+    assert nodes.slots[0] == TWO
+    assert [call.args for call in each.mock_calls] == [(1.0,)] * 2
+    assert [call.kwargs["timeout"] for call in together.mock_calls] == [None, 0.1]
+
+
+@pytest.mark.parametrize(("ago", "waits"), [(None, True), (2.25, False), (2.5, True)])
+async def test_a_look_in_vain_counts_for_more_than_two_seconds(
+    monkeypatch: pytest.MonkeyPatch, ago: float | None, waits: bool
+) -> None:
+    nodes, loop = Nodes({}), asyncio.get_running_loop()
+    nodes._looked_at = None if ago is None else 1_000 - ago
+
+    async def look() -> None:
+        nodes.slots = [THREE] * (LAST + 1)
+
+    looking = loop.create_task(look())
+    monkeypatch.setattr(nodes, "refresh", lambda: looking)
+    with mock.patch.object(loop, "time", return_value=1_000.0):
+        if waits:
+            assert await nodes.address_of("a key") == THREE
+        else:
+            with pytest.raises(RedisConnectionError):
+                await nodes.address_of("a key")
+    await looking
