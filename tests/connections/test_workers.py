@@ -103,6 +103,32 @@ async def test_a_loop_that_shuts_down_before_a_call_has_left_cancels_it_and_no_l
         assert await used.submit(a_get()) == b"there"
 
 
+async def test_a_caller_that_stops_waiting_keeps_no_reply_from_another(server: Gated) -> None:
+    used = pipeline(server)
+    futures = [used.submit(a_get()) for _ in range(3)]
+    await ticks()
+    [worker] = used._workers
+    futures[0].cancel()
+    server.may_reply.set()
+    await used.drain()
+    assert [future.done() and not future.cancelled() for future in futures] == [False, True, True]
+    assert worker.exception() is None
+
+
+async def test_a_loop_that_shuts_down_as_redis_is_late_cancels_its_callers(server: Gated) -> None:
+    used = pipeline(server)
+    futures = [used.submit(a_get())]
+    await ticks()
+    futures.append(used.submit(a_get()))
+    [trip], [worker] = used._trips, used._workers
+    trip.end()
+    worker.cancel()
+    await asyncio.wait([worker])
+    assert worker.cancelled()
+    assert [future.cancelled() for future in futures] == [True, True]
+    assert used._trips == set()
+
+
 async def test_a_programming_error_is_raised_to_who_still_waits_and_nothing_else_ends(server: Gated) -> None:
     async def fail() -> Any:
         await server.may_reply.wait()
@@ -171,8 +197,9 @@ async def test_what_is_refused_or_given_up_before_it_left_has_not_been_sent(
     under_way = used.submit(a_get())
     await ticks()
     waits = used.submit(a_get())
-    monkeypatch.setattr(pipelines, "MOST_WAITING", 1)
-    one_too_many = used.submit(a_get())
+    with monkeypatch.context() as patched:
+        patched.setattr(pipelines, "MOST_WAITING", 1)
+        one_too_many = used.submit(a_get())
     breaker.is_open = True
     refused = used.submit(a_get())
     used.give_up()
