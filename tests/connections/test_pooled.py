@@ -11,7 +11,6 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from mcp_sessions.connections import pipelines
 from mcp_sessions.connections.pipelines import PooledConnection, PooledServer
-from mcp_sessions.connections.round_trips import NoReply
 
 COMMANDS: Sequence[Any] = [("PING",), ("GET", "a key")]
 DEMOTED = ReadOnlyError("You can't write against a read only replica.")
@@ -213,23 +212,18 @@ async def test_without_a_connection_nothing_was_sent(clock: Clock, error: Except
         assert (pool.released, server.kept) == (released, []), "what cannot be opened is given back"
 
 
-@pytest.mark.parametrize(
-    "replies", [[RedisConnectionError("broken")], [b"PONG", RedisConnectionError("broken")]]
-)
+@pytest.mark.parametrize("count", [0, 1, 2])
 async def test_a_connection_that_breaks_is_closed_and_what_has_no_reply_may_have_been_done(
-    clock: Clock, replies: Sequence[Any]
+    clock: Clock, count: int
 ) -> None:
-    made = Connection(*replies)
+    commands, replies = [*COMMANDS, ("PING",)], [b"PONG", b"a value"][:count]
+    made = Connection(*replies, error := RedisConnectionError("broken"))
     server, pool = played(made, other := Connection(b"", b""))
     used = server.connection()
-    found = await used.execute(COMMANDS)
-    assert found[: len(replies) - 1] == replies[:-1]
-    lost = found[len(replies) - 1 :]
-    assert [(type(reply), reply.cause, reply.sent) for reply in lost] == [(NoReply, replies[-1], True)] * len(
-        lost
-    )
-    assert len(found) == 2
-    assert (made.done, pool.released, server._renewals) == ([PACKED, "disconnect"], [made], 1)
+    found = await used.execute(commands)
+    assert found[:count] == replies
+    assert [(reply.cause, reply.sent) for reply in found[count:]] == [(error, True)] * (3 - count)
+    assert (made.done[1:], pool.released, server._renewals) == (["disconnect"], [made], 1)
     await used.execute(COMMANDS)
     assert other.done == [PACKED], "the next goes on another one"
     await used.release()

@@ -8,7 +8,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from mcp_sessions.connections.round_trips import NoReply
 from mcp_sessions.connections.sync_connections import execute
 
 COMMANDS = [("PING",), ("PING",)]
@@ -31,12 +30,13 @@ def test_a_connection_with_all_replies_is_used_again_whatever_they_say() -> None
     client.connection_pool.release.assert_called_once_with(connection)
 
 
-def test_a_connection_without_a_reply_is_closed() -> None:
-    client, connection = played(b"PONG", RedisTimeoutError("late"))
-    first, second = execute(client, COMMANDS)
-    assert first == b"PONG"
-    assert isinstance(second, NoReply)
-    assert second.sent
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_connection_without_a_reply_is_closed(count: int) -> None:
+    replies = [b"PONG"] * count
+    client, connection = played(*replies, error := RedisTimeoutError("late"))
+    found = execute(client, [("PING",)] * 3)
+    assert found[:count] == replies
+    assert [(reply.cause, reply.sent) for reply in found[count:]] == [(error, True)] * (3 - count)
     connection.disconnect.assert_called_once_with()
     client.connection_pool.release.assert_called_once_with(connection)
 

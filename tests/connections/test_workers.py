@@ -173,6 +173,18 @@ async def test_a_call_whose_time_is_over_before_it_leaves_has_a_moment(
     assert deadlines == [SECONDS, clock.now + STALL]
 
 
+async def test_the_newest_call_decides_how_long_a_round_trip_may_take(clock: Clock, server: Gated) -> None:
+    used = pipeline(server)
+    futures = [used.submit(a_get())]
+    clock.now = 1.0
+    futures.append(used.submit(a_get()))
+    await ticks()
+    [trip] = used._trips
+    assert trip.deadline == 1 + SECONDS
+    server.may_reply.set()
+    await asyncio.gather(*futures)
+
+
 @pytest.mark.parametrize(("took", "doubts"), [(SLOW / 2, 0), (SLOW, 1)])
 async def test_a_refusal_is_slow_if_it_takes_longer(
     clock: Clock, server: Gated, took: float, doubts: int

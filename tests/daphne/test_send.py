@@ -130,6 +130,7 @@ async def test_a_large_body_leaves_part_by_part(harness: Harness) -> None:
         await turns()
     assert sending.done()
     assert harness.connection.written.endswith(b"0\r\n\r\n")
+    assert not harness.connection.aborted, "it reads, if slowly"
 
 
 async def test_the_next_request_of_a_connection_waits_for_the_last_answer(harness: Harness) -> None:
@@ -165,6 +166,7 @@ async def test_a_client_that_hangs_up_releases_waiting_senders_and_leaves_nothin
     harness.hangs_up()
     await turns()
     assert waiting.done()
+    assert not harness.connection.aborted
     assert harness.server.connections == {}
     assert harness.clock.getDelayedCalls() == []
     await send(body(b"late", last=True))
