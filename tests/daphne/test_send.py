@@ -198,6 +198,18 @@ async def test_a_connection_that_is_to_close_gets_the_same_time_for_its_last_byt
     assert harness.connection.aborted is cut_off
 
 
+async def test_a_response_that_has_not_ended_may_take_its_time() -> None:
+    harness = Harness(send_seconds=5)
+    send = await harness.asks(b"Connection: close")
+    for _ in range(2):
+        harness.clock.pump([5, 5])
+        await send(body(b"not all"))
+        assert not harness.connection.aborted
+    await send(body(b"all", last=True))
+    harness.clock.pump([5, 0])
+    assert harness.connection.aborted
+
+
 @pytest.mark.parametrize("size", [3, 2 * PART_BYTES])
 async def test_a_body_that_does_not_say_that_more_follows_is_the_last(size: int) -> None:
     harness = Harness(send_seconds=5)
@@ -228,11 +240,19 @@ async def test_the_application_is_told_that_send_waits(harness: Harness) -> None
 # HTTP/2, whose transport in Twisted is another one
 
 
-@pytest.mark.parametrize(("version", "paced"), [("1.1", True), ("2", False)])
-async def test_only_http_1_says_that_send_waits(harness: Harness, version: str, *, paced: bool) -> None:
+@pytest.mark.parametrize(
+    ("scope", "paced"),
+    [
+        ({"type": "http", "http_version": "1.1"}, True),
+        ({"type": "http", "http_version": "2"}, False),
+        ({"type": "websocket"}, False),
+    ],
+)
+async def test_only_http_1_says_that_send_waits(
+    harness: Harness, scope: dict[str, Any], *, paced: bool
+) -> None:
     protocol = object()
     harness.server.connections[protocol] = {}
-    scope: dict[str, Any] = {"type": "http", "http_version": version}
     harness.server.create_application(protocol, scope)
     application = harness.server.connections[protocol]["application_instance"]
     await turns()
