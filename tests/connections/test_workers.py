@@ -185,6 +185,23 @@ async def test_the_newest_call_decides_how_long_a_round_trip_may_take(clock: Clo
     await asyncio.gather(*futures)
 
 
+async def test_of_those_that_wait_only_the_late_ones_are_not_sent_any_more(
+    clock: Clock, server: Gated
+) -> None:
+    used = pipeline(server)
+    futures = [used.submit(a_get())]
+    await ticks()
+    futures.append(used.submit(a_get()))
+    clock.now = 1.0
+    futures.append(used.submit(a_get()))
+    clock.now = SECONDS
+    used._look(SECONDS)
+    assert ([future.done() for future in futures], len(used)) == ([True, True, False], 1)
+    server.may_reply.set()
+    assert await futures[2] == b"there"
+    assert server.sent == [1, 1]
+
+
 @pytest.mark.parametrize(("took", "doubts"), [(SLOW / 2, 0), (SLOW, 1)])
 async def test_a_refusal_is_slow_if_it_takes_longer(
     clock: Clock, server: Gated, took: float, doubts: int

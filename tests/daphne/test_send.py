@@ -196,6 +196,7 @@ async def test_a_connection_that_is_to_close_gets_the_same_time_for_its_last_byt
     assert not harness.connection.aborted
     harness.clock.pump([1, 0])
     assert harness.connection.aborted is cut_off
+    assert (harness.channel._channel.abortTimeout == 0) is cut_off, "at once then"
 
 
 async def test_a_response_that_has_not_ended_may_take_its_time() -> None:
