@@ -87,6 +87,7 @@ def test_what_a_sentinel_replies_is_read() -> None:
         ([says(1, OLD)] * 2, SETTLED, 3, False),
         ([says(1, OLD)] * 2, SETTLED + 0.1, 4, False),
         ([says(1, OLD)] * 3, SETTLED + 0.1, 4, True),
+        ([says(1, OLD)], SETTLED + 0.1, 5, False),
     ],
 )
 def test_an_older_answer_counts_if_most_give_it_and_all_had_time(
@@ -148,8 +149,9 @@ async def test_a_sentinel_that_does_not_answer_leaves_it_to_the_others() -> None
 async def test_a_primary_is_down_if_all_say_so_that_name_it() -> None:
     down, up, another = says(2, OLD, down=True), says(2, OLD), says(1, NEW)
     assert await Watched(Asked(down), Asked(up)).primary() == OLD
-    with pytest.raises(MasterNotFoundError, match="The primary of 'sessions' is down"):
-        await Watched(Asked(down), Asked(another)).primary()
+    for named_last, named_before in ((down, another), (says(2, NEW, down=True), says(1, OLD))):
+        with pytest.raises(MasterNotFoundError, match="The primary of 'sessions' is down"):
+            await Watched(Asked(named_last), Asked(named_before)).primary()
 
 
 async def test_a_primary_that_is_known_stays_if_only_sentinels_answer_that_are_behind() -> None:
