@@ -38,7 +38,9 @@ def cluster_replies(client: RedisCluster, jobs: Sequence[Job]) -> list[Any]:
                 replies[n] = reply
         again = [n for n in left if isinstance(replies[n], (AskError, TryAgainError))]
         for n in again:
-            if isinstance(reply := replies[n], MovedError):
+            if isinstance(reply := replies[n], AskError):
+                _complete(client, reply, asked[n])
+            if isinstance(reply, MovedError):
                 client.nodes_manager.move_slot(reply)
         failed = [n for n in left if _is_stale(replies[n])]
         if failed:
@@ -69,6 +71,12 @@ def _place(client: RedisCluster, job: Job, reply: Any) -> _Place:
         return _Place(reply.node_addr, asking=True)
     serving = client.nodes_manager.slots_cache.get(key_slot(job[1][0].encode()))
     return _Place((serving[0].host, serving[0].port) if serving else None, asking=False)
+
+
+def _complete(client: RedisCluster, error: AskError, asked: _Place) -> None:
+    """Let a redirection name the node as we reach it: see `topology.ClusterNodes.redirected`."""
+    host = error.host or (asked.address or ("",))[0]
+    error.node_addr = error.host, error.port = client.nodes_manager.remap_host_port(host, error.port)
 
 
 def _ask(client: RedisCluster, place: _Place, jobs: Sequence[Job]) -> Sequence[Any]:

@@ -7,11 +7,13 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from mcp_sessions.connections.listener import BATCH, MARGIN, Listener
+from mcp_sessions.connections.listener import Listener
 from mcp_sessions.connections.topology import ClusterNodes
 from mcp_sessions.errors import StoreUnavailable
 
 INBOX = "inbox"
+#: Notifications of one read, and seconds beyond the time that the server waits.
+BATCH, MARGIN = 1_000, 1.0
 
 
 class Client:
@@ -137,11 +139,13 @@ async def test_a_connection_outlasts_the_time_that_the_server_is_told_to_wait(
 
 async def test_on_a_cluster_the_node_of_the_inbox_is_asked_and_looked_for_again_if_it_is_away() -> None:
     node = Client(None)
-    nodes = mock.Mock(spec=ClusterNodes)
+    unused, nodes = (mock.Mock(spec=ClusterNodes) for _ in range(2))
     nodes.address_of = mock.AsyncMock(return_value=("one", 1))
     nodes.client.return_value = node
-    listener = Listener(lambda timeout: nodes)
-    assert await listener.listen(INBOX, after="", block_ms=1) == ("0-0", [])
+    made = [unused, nodes]
+    listener = Listener(lambda timeout: made.pop(0))
+    listener._client(1)
+    assert await listener.listen(INBOX, after="", block_ms=2) == ("0-0", [])
     nodes.address_of.assert_awaited_once_with(INBOX)
     nodes.client.assert_called_once_with(("one", 1))
     nodes.refresh.assert_not_called()
@@ -149,3 +153,10 @@ async def test_on_a_cluster_the_node_of_the_inbox_is_asked_and_looked_for_again_
     with pytest.raises(StoreUnavailable):
         await listener.listen(INBOX, after="0-0", block_ms=1)
     nodes.refresh.assert_called_once_with()
+    unused.refresh.assert_not_called()
+
+
+async def test_where_no_client_can_be_made_the_store_is_unavailable() -> None:
+    listener = Listener(mock.Mock(side_effect=RedisConnectionError("no such host")))
+    with pytest.raises(StoreUnavailable, match="no such host"):
+        await listener.listen(INBOX, after="", block_ms=1)

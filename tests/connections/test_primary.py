@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,7 @@ from redis.exceptions import NoPermissionError
 from mcp_sessions.connections import sentinel as sentinels
 from mcp_sessions.connections.sentinel import (
     PROMOTING,
-    SETTLED,
-    SILENCE,
     SWITCHED,
-    TIMEOUT,
     Named,
     PrimaryConnection,
     PrimaryPool,
@@ -28,6 +26,8 @@ from mcp_sessions.connections.sentinel import (
 )
 
 OLD, NEW = ("old", 1), ("new", 2)
+#: Seconds: after which every Sentinel has heard of a failover, of silence, and for a sign of life.
+SETTLED, SILENCE, TIMEOUT = 10.0, 2.0, 0.5
 STATE = {
     "config-epoch": "7",
     "ip": "old",
@@ -87,6 +87,7 @@ def test_what_a_sentinel_replies_is_read() -> None:
         ([says(1, OLD)] * 2, SETTLED, 3, False),
         ([says(1, OLD)] * 2, SETTLED + 0.1, 4, False),
         ([says(1, OLD)] * 3, SETTLED + 0.1, 4, True),
+        ([says(1, OLD)], SETTLED + 0.1, 5, False),
     ],
 )
 def test_an_older_answer_counts_if_most_give_it_and_all_had_time(
@@ -105,7 +106,8 @@ def test_of_answers_of_one_epoch_that_which_takes_it_for_alive_counts() -> None:
 
 async def test_another_primary_is_told_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="mcp_sessions.store")
-    watch = Watched(Asked(says(1, OLD), says(1, OLD), says(2, NEW)))
+    host, port = OLD
+    watch = Watched(Asked(says(1, OLD), says(2, (host, port)), says(3, NEW)))
     assert [await watch.primary() for _ in range(2)] == [OLD, OLD]
     watch.changes.assert_not_called()
     assert [await watch.primary() for _ in range(2)] == [NEW, NEW]
@@ -118,6 +120,19 @@ async def test_callers_of_one_moment_share_a_look() -> None:
     watch = Watched(asked)
     assert await asyncio.gather(*[watch.primary() for _ in range(5)]) == [OLD] * 5
     assert asked.asked == 1
+
+
+async def test_a_look_that_fails_when_its_caller_has_gone_is_no_news() -> None:
+    watch, logged = Watched(Asked(RedisConnectionError("refused"))), mock.Mock()
+    asyncio.get_running_loop().set_exception_handler(logged)
+    calling = asyncio.create_task(watch.primary())
+    await asyncio.sleep(0)
+    calling.cancel()
+    assert watch._finding is not None
+    await asyncio.wait([calling, watch._finding])
+    watch._finding = None
+    gc.collect()
+    logged.assert_not_called()
 
 
 async def test_a_sentinel_that_does_not_answer_leaves_it_to_the_others() -> None:
@@ -134,8 +149,9 @@ async def test_a_sentinel_that_does_not_answer_leaves_it_to_the_others() -> None
 async def test_a_primary_is_down_if_all_say_so_that_name_it() -> None:
     down, up, another = says(2, OLD, down=True), says(2, OLD), says(1, NEW)
     assert await Watched(Asked(down), Asked(up)).primary() == OLD
-    with pytest.raises(MasterNotFoundError, match="The primary of 'sessions' is down"):
-        await Watched(Asked(down), Asked(another)).primary()
+    for named_last, named_before in ((down, another), (says(2, NEW, down=True), says(1, OLD))):
+        with pytest.raises(MasterNotFoundError, match="The primary of 'sessions' is down"):
+            await Watched(Asked(named_last), Asked(named_before)).primary()
 
 
 async def test_a_primary_that_is_known_stays_if_only_sentinels_answer_that_are_behind() -> None:
@@ -143,14 +159,29 @@ async def test_a_primary_that_is_known_stays_if_only_sentinels_answer_that_are_b
     assert [await watch.primary() for _ in range(2)] == [NEW, NEW]
 
 
-async def test_a_failover_is_waited_for_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    failing = says(1, OLD, failing=True)
-    asked = Asked(failing, failing, says(2, NEW))
-    assert await Watched(asked, Asked(says(1, OLD))).primary() == NEW
-    assert asked.asked == 3
-    monkeypatch.setattr(sentinels, "LONGEST_FAILOVER", -1.0)
-    assert await Watched(endless := Asked(failing)).primary() == OLD
-    assert endless.asked == 1
+async def test_a_failover_is_waited_for_and_not_for_ever() -> None:
+    """Three seconds, and again for the next one. Asking takes one here."""
+    failing, over = says(1, OLD, failing=True), says(2, NEW)
+    loop, asked, ahead = asyncio.get_running_loop(), Asked(failing, failing, over), 0.0
+    watch = Watched(asked, Asked(says(1, OLD)))
+    now = loop.time()
+
+    async def ask(sentinel: Any) -> Named:
+        nonlocal ahead
+        ahead += sentinel is asked
+        return sentinel()  # type: ignore[no-any-return]
+
+    with (
+        mock.patch.object(loop, "time", side_effect=lambda: now + ahead),
+        mock.patch.object(watch, "_ask", ask),
+    ):
+        assert await watch.primary() == NEW
+        assert asked.asked == 3
+        again = says(2, NEW, failing=True)
+        for answer, times in ((again, 5), (again, 1), (over, 1), (again, 5)):
+            asked.asked, asked.answers = 0, [answer]
+            assert await watch.primary() == NEW
+            assert asked.asked == times
 
 
 async def test_what_is_announced_of_the_service_is_heard_and_of_another_is_not() -> None:
@@ -161,6 +192,8 @@ async def test_what_is_announced_of_the_service_is_heard_and_of_another_is_not()
         (SWITCHED, "another old 1 new 2"),
         (PROMOTING, "slave new:2 new 2 @ another old 1"),
         (PROMOTING, "sessions"),
+        (SWITCHED, "slave new:2 new 2 @ sessions old 1"),
+        ("+tilt", "sessions old 1 new 2"),
     ):
         await watch._announced(asked, channel, words.split())  # type: ignore[arg-type]
     assert asked.asked == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from unittest import mock
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -63,6 +64,9 @@ class Clock:
     def __call__(self) -> float:
         return self._time() + self.ahead
 
+    def stop_at(self, now: float) -> None:
+        self._time = lambda: now
+
 
 @pytest.fixture
 async def clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Clock]:
@@ -117,13 +121,39 @@ async def test_a_refusal_that_took_long_is_none(clock: Clock) -> None:
     assert probes.states == [False, True]
 
 
-async def test_after_an_answer_nobody_doubts_for_a_moment(clock: Clock) -> None:
+@pytest.mark.parametrize("begun", [0.25, 1_000.0])
+async def test_after_an_answer_nobody_doubts_for_a_moment(clock: Clock, begun: float) -> None:
+    """At any time after the machine has started."""
+    clock.stop_at(begun)
     probes = Probes(None, None)
-    for ahead, made in ((0.0, 1), (PAUSE - 0.1, 1), (0.1, 2)):
+    for ahead, made in ((0.0, 1), (PAUSE - 0.125, 1), (0.125, 2)):
         clock.ahead += ahead
         probes.breaker.doubt()
         await probes.over()
         assert probes.made == made
+
+
+async def test_a_probe_has_half_a_second_before_nobody_waits_and_so_has_the_next_one(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.stop_at(1_000.0)
+    probes = Probes(TimeoutError("late"), None)
+    loop, sleep = asyncio.get_running_loop(), asyncio.sleep
+    slept: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    with mock.patch.object(loop, "call_later") as later, monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", pause)
+        probes.breaker.doubt()
+        async with asyncio.timeout(10):
+            while probes.breaker._probing is not None:
+                await sleep(0)
+    assert later.call_args_list == [mock.call(0.5, probes.breaker._open)] * 2
+    assert later.return_value.cancel.call_count == 2
+    assert slept == [0.5]
 
 
 async def test_a_probe_that_hangs_is_not_waited_for_beyond_the_patience(

@@ -98,6 +98,12 @@ def test_calls_of_a_script_travel_in_runs_of_so_many_and_each_gets_its_reply() -
     assert replies == [b"of a", b"of b", b"of c", b"of d"]
 
 
+def test_a_run_has_the_time_of_its_first_call() -> None:
+    jobs: list[Job] = [(MANY, ["a:key"], (1, "a")), (MANY, ["b:key"], (2, "b"))]
+    [command] = next(Gathering(together=True).round_trips(jobs))
+    assert command == ("EVALSHA", MANY.sha, 2, "a:key", "b:key", 1, "a", "b")
+
+
 @pytest.mark.parametrize(("jobs", "together"), [(1, True), (2, False)])
 def test_calls_that_travel_alone_get_what_is_in_the_list_of_one(jobs: int, together: bool) -> None:
     wrong = ResponseError("wrong")

@@ -47,15 +47,16 @@ class Sentinel:
 class Clock:
     """The monotonic clock, moved by hand."""
 
-    now = 1_000.0
+    now: float
 
     def __call__(self) -> float:
         return self.now
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+@pytest.fixture(params=[0.125, 1_000.0], ids=["as the machine starts", "later"])
+def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
+    made.now = request.param
     monkeypatch.setattr(time, "monotonic", made)
     monkeypatch.setattr(sync_sentinel, "LOOK", 0.0)
     return made
@@ -73,7 +74,7 @@ def pool(*sentinels: Sentinel) -> tuple[SyncPrimaryPool, mock.Mock]:
 def test_an_answer_counts_for_a_moment(clock: Clock) -> None:
     sentinel = Sentinel()
     primaries, _ = pool(sentinel)
-    for ahead, asked in ((0.0, 1), (0.0, 1), (0.24, 1), (0.02, 2)):
+    for ahead, asked in ((0.0, 1), (0.0, 1), (0.25, 1), (0.125, 2)):
         clock.now += ahead
         assert primaries.primary() == OLD
         assert sentinel.asked == asked
@@ -132,14 +133,16 @@ def test_a_failover_is_waited_for_and_not_for_ever(clock: Clock) -> None:
     assert primaries.primary() == OLD
     assert sentinel.asked == 3
     sentinel.failing_over = 1_000
+    ask = sentinel.execute_command
 
-    def later() -> float:
+    def slowly(*words: str) -> dict[str, Any]:
         clock.now += 0.5
-        return clock.now
+        return ask(*words)
 
-    with mock.patch.object(time, "monotonic", later):
+    clock.now += 1
+    with mock.patch.object(sentinel, "execute_command", slowly):
         assert primaries.primary() == OLD
-    assert sentinel.asked < 10
+    assert sentinel.asked - 3 == 4, "for LONGEST_FAILOVER"
 
 
 def test_what_most_sentinels_say_counts_long_after_the_last_failover(clock: Clock) -> None:
@@ -147,7 +150,8 @@ def test_what_most_sentinels_say_counts_long_after_the_last_failover(clock: Cloc
     sentinel = Sentinel(3, NEW)
     primaries, _ = pool(sentinel)
     for passed, epoch, address, primary in (
-        (0, 3, NEW, NEW),
+        (0, 2, NEW, NEW),
+        (20, 3, NEW, NEW),
         (5, 2, OLD, NEW),
         (4, 3, NEW, NEW),
         (2, 2, OLD, OLD),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 from redis.crc import key_slot
@@ -74,7 +75,8 @@ async def test_the_answer_of_the_highest_epoch_counts_and_of_equal_ones_that_whi
     for first, second in ((part, whole), (whole, part)):
         assert await primaries(Nodes({ONE: first, TWO: second})) == {ONE}
     # A node that does not say its epoch knows least.
-    assert await primaries(Nodes({ONE: Node(None, (0, LAST, ONE)), TWO: Node(1, (0, LAST, TWO))})) == {TWO}
+    nameless, part = Node(None, (0, LAST, ONE)), Node(1, (0, LAST - 1, TWO))
+    assert await primaries(Nodes({ONE: nameless, TWO: part})) == {TWO, None}
 
 
 async def test_a_slot_is_served_by_the_first_node_of_its_range_and_all_of_a_range_are_nodes() -> None:
@@ -210,3 +212,72 @@ async def test_two_looks_are_a_moment_apart(monkeypatch: pytest.MonkeyPatch) -> 
     await nodes.refresh()
     [seconds] = slept
     assert 0.1 < seconds <= 0.2
+
+
+async def test_a_node_has_a_second_and_a_tenth_once_another_has_answered() -> None:
+    class Slow(Node):
+        async def execute_command(self, *words: str) -> Any:
+            for _ in range(9):
+                await asyncio.sleep(0)
+            return await super().execute_command(*words)
+
+    each, together = mock.Mock(side_effect=asyncio.timeout), mock.Mock(side_effect=asyncio.wait)
+    nodes = Nodes({ONE: Node(1, (0, LAST, ONE)), TWO: Slow(2, (0, LAST, TWO))})
+    with mock.patch.object(asyncio, "timeout", each), mock.patch.object(asyncio, "wait", together):
+        await nodes.refresh()
+    assert nodes.slots[0] == TWO
+    assert [call.args for call in each.mock_calls] == [(1.0,)] * 2
+    assert [call.kwargs["timeout"] for call in together.mock_calls] == [None, 0.1]
+
+
+async def test_a_node_that_hangs_is_given_up_when_another_has_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(topology, "GRACE", 0.0)
+    monkeypatch.setattr(topology, "ASK_TIMEOUT", 60.0)
+    given_up = asyncio.Event()
+
+    class Hung(Broken):
+        async def execute_command(self, *words: str) -> Any:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.set()
+
+    nodes = Nodes({ONE: Node(1, (0, LAST, ONE)), TWO: Hung()})
+    async with asyncio.timeout(10):
+        await nodes.refresh()
+        await given_up.wait()
+    assert nodes.slots[0] == ONE
+
+
+async def test_each_node_has_a_client_of_its_own() -> None:
+    nodes = ClusterNodes([ONE], {"max_connections": 3, "username": "a user"})
+    one, two = nodes.client(ONE), nodes.client(TWO)
+    assert nodes.client(ONE) is one
+    for client, (host, port) in ((one, ONE), (two, TWO)):
+        options = client.connection_pool.connection_kwargs
+        assert (options["host"], options["port"], options["username"]) == (host, port, "a user")
+        assert client.connection_pool.max_connections == 3
+    await nodes.aclose()
+
+
+@pytest.mark.parametrize(("ago", "waits"), [(None, True), (2.25, False), (2.5, True)])
+async def test_a_look_in_vain_counts_for_more_than_two_seconds(
+    monkeypatch: pytest.MonkeyPatch, ago: float | None, waits: bool
+) -> None:
+    nodes, loop = Nodes({}), asyncio.get_running_loop()
+    nodes._looked_at = None if ago is None else 1_000 - ago
+
+    async def look() -> None:
+        nodes.slots = [THREE] * (LAST + 1)
+
+    looking = loop.create_task(look())
+    monkeypatch.setattr(nodes, "refresh", lambda: looking)
+    with mock.patch.object(loop, "time", return_value=1_000.0):
+        if waits:
+            assert await nodes.address_of("a key") == THREE
+        else:
+            with pytest.raises(RedisConnectionError):
+                await nodes.address_of("a key")
+    await looking

@@ -130,6 +130,7 @@ async def test_a_large_body_leaves_part_by_part(harness: Harness) -> None:
         await turns()
     assert sending.done()
     assert harness.connection.written.endswith(b"0\r\n\r\n")
+    assert not harness.connection.aborted, "it reads, if slowly"
 
 
 async def test_the_next_request_of_a_connection_waits_for_the_last_answer(harness: Harness) -> None:
@@ -165,6 +166,7 @@ async def test_a_client_that_hangs_up_releases_waiting_senders_and_leaves_nothin
     harness.hangs_up()
     await turns()
     assert waiting.done()
+    assert not harness.connection.aborted
     assert harness.server.connections == {}
     assert harness.clock.getDelayedCalls() == []
     await send(body(b"late", last=True))
@@ -194,6 +196,19 @@ async def test_a_connection_that_is_to_close_gets_the_same_time_for_its_last_byt
     assert not harness.connection.aborted
     harness.clock.pump([1, 0])
     assert harness.connection.aborted is cut_off
+    assert (harness.channel._channel.abortTimeout == 0) is cut_off, "at once then"
+
+
+async def test_a_response_that_has_not_ended_may_take_its_time() -> None:
+    harness = Harness(send_seconds=5)
+    send = await harness.asks(b"Connection: close")
+    for _ in range(2):
+        harness.clock.pump([5, 5])
+        await send(body(b"not all"))
+        assert not harness.connection.aborted
+    await send(body(b"all", last=True))
+    harness.clock.pump([5, 0])
+    assert harness.connection.aborted
 
 
 @pytest.mark.parametrize("size", [3, 2 * PART_BYTES])
@@ -226,11 +241,19 @@ async def test_the_application_is_told_that_send_waits(harness: Harness) -> None
 # HTTP/2, whose transport in Twisted is another one
 
 
-@pytest.mark.parametrize(("version", "paced"), [("1.1", True), ("2", False)])
-async def test_only_http_1_says_that_send_waits(harness: Harness, version: str, *, paced: bool) -> None:
+@pytest.mark.parametrize(
+    ("scope", "paced"),
+    [
+        ({"type": "http", "http_version": "1.1"}, True),
+        ({"type": "http", "http_version": "2"}, False),
+        ({"type": "websocket"}, False),
+    ],
+)
+async def test_only_http_1_says_that_send_waits(
+    harness: Harness, scope: dict[str, Any], *, paced: bool
+) -> None:
     protocol = object()
     harness.server.connections[protocol] = {}
-    scope: dict[str, Any] = {"type": "http", "http_version": version}
     harness.server.create_application(protocol, scope)
     application = harness.server.connections[protocol]["application_instance"]
     await turns()

@@ -338,6 +338,10 @@ def test_the_start_hooks_run_once_when_the_first_port_listens(
     server.listening_addresses = []
     for port in ("one", "two"):
         server.listen_success(SimpleNamespace(getHost=lambda: None, name=port))
-    assert reactor.callWhenRunning.call_count == 1
+        assert reactor.callWhenRunning.call_count == 1
+    with mock.patch.object(daphne, "begin") as begun:
+        reactor.callWhenRunning.call_args.args[0]()
+    begun.assert_called_once_with(reactor, server.stop)
+    assert server._starting == [begun.return_value]
     assert [port.name for port in server._ports] == ["one", "two"]
     assert (server.http_factory.log is daphne._write_no_line) is silent

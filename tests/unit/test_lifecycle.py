@@ -126,6 +126,7 @@ async def test_a_start_hook_that_finds_the_settings_wrong_ends_the_process(
     await lifecycle.lifespan({"type": "lifespan"}, receive, send)
     assert said == [{"type": "lifespan.startup.failed", "message": "SERVER returns no server"}]
     assert "This process cannot serve, and ends." in caplog.text
+    assert "ImproperlyConfigured: SERVER returns no server" in caplog.text, "with the place"
 
 
 async def test_a_start_hook_that_fails_in_another_way_is_logged(caplog: pytest.LogCaptureFixture) -> None:
