@@ -118,7 +118,9 @@ def plain() -> str:
     return threading.current_thread().name
 
 
-@pytest.mark.parametrize("function", [Called(), awaited, markcoroutinefunction(marked)], ids=str)
+@pytest.mark.parametrize(
+    "function", [Called(), awaited, markcoroutinefunction(marked)], ids=["object", "function", "marked"]
+)
 def test_what_is_async_is_called_as_it_is(function: Any) -> None:
     tool = Tool.from_function(awaited, name="x").model_copy(update={"fn": function})
     assert HostedRegistry({"x": tool})["x"] is tool
