@@ -230,7 +230,7 @@ class Node:
                 logger.exception("Sessions and streams are looked after later.")
 
     async def _listen(self) -> None:
-        after = ""
+        after = "0-0"  # nobody notifies a node before it has registered
         while True:
             try:
                 after, notifications = await self.store.listen(self.id, after=after, block_ms=BLOCK_MS)

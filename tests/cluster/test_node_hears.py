@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
@@ -14,7 +15,8 @@ from mcp_sessions.cluster.node import BLOCK_MS, DEAD_AFTER_SECONDS, HEARTBEAT_SE
 from mcp_sessions.cluster.notifications import encode
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.store.calls import nodes
-from tests.cluster.hearing import Store, announced, started
+from mcp_sessions.store.drivers.embedded import EmbeddedStore
+from tests.cluster.hearing import Hearing, Store, announced, started
 from tests.docs import markdown
 
 #: Seconds between heartbeats of a node that has none while a test runs.
@@ -37,7 +39,17 @@ async def test_an_inbox_is_read_on_from_where_it_was_read_to(monkeypatch: pytest
         await hearing.until(lambda: len(store.listened) == 5)
         assert (hearing.heard, hearing.names) == (["first", "second"], ["", ""])
         own = hearing.node.id
-    assert store.listened == [(own, after, BLOCK_MS) for after in ("", "1", "1", "3", "4")]
+    assert store.listened == [(own, after, BLOCK_MS) for after in ("0-0", "1", "1", "3", "4")]
+
+
+async def test_what_comes_before_a_new_node_first_reads_its_inbox_is_heard() -> None:
+    store = Store()
+    hearing = Hearing(store, pause=SILENT)
+    await hearing.node.start()  # its tasks have not begun yet
+    store.sync.run(nodes.notify({hearing.node.id: [encode(announced("first"))]}))
+    store.listen = partial(EmbeddedStore.listen, store)  # type: ignore[method-assign]
+    await hearing.until(lambda: hearing.heard == ["first"])
+    await hearing.node.stop()
 
 
 async def test_a_node_reads_until_it_has_all_broadcasts(monkeypatch: pytest.MonkeyPatch) -> None:
