@@ -15,6 +15,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.http import opening
 from mcp_sessions.http.opening import MAX_HANDSHAKE_BYTES, initialize
 from mcp_sessions.records import Handshake, Session
+from mcp_sessions.repeats import Repeats
 from mcp_sessions.sdk.kernel import Refused
 from mcp_sessions.serving.outage import Outage
 from mcp_sessions.signals import session_created
@@ -174,7 +175,10 @@ async def test_what_the_server_refuses_and_what_is_too_large_opens_no_session(
     assert len(process.store.asked) == asked
 
 
-async def test_at_a_cap_it_is_told_to_come_later(caplog: pytest.LogCaptureFixture) -> None:
+async def test_at_a_cap_it_is_told_to_come_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(opening, "_refused", Repeats(opening.logger, "refused"))
     process = Opening(max_sessions_per_principal=1, alias="is full")
     assert await process.come() == 200
     assert await process.come() == 503
