@@ -193,7 +193,7 @@ def test_fields_are_cut_and_say_what_is_not_there() -> None:
     assert shown("requests", row(requests=1_234)) == "1,234"
 
 
-@pytest.mark.parametrize(("length", "css"), [(24, "mcp-short"), (25, "")])
+@pytest.mark.parametrize(("length", "css"), [(12, "mcp-short"), (24, "mcp-short"), (25, "")])
 def test_a_short_name_stays_on_one_line_and_a_label_is_beside_its_kind(length: int, css: str) -> None:
     handle = row(session(0, kind="handle", label="a (b)", name="n" * length))
     assert html("record", handle) == f'<code class="{css}">{"n" * length}</code>'

@@ -180,3 +180,12 @@ def test_tokens_of_a_provider_are_for_the_audiences_that_are_set_or_the_endpoint
         ("ES256",),
     )
     assert verifier._keys._url == "https://i.example/keys"
+
+
+def test_an_authenticator_that_does_not_say_how_it_authenticates_is_refused() -> None:
+    class Unfinished(Authenticator):
+        """Has no `authenticate`."""
+
+    unfinished: Any = Unfinished
+    with pytest.raises(TypeError, match="authenticate"):
+        unfinished(an_endpoint())
