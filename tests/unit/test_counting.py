@@ -99,3 +99,11 @@ def test_a_name_has_the_values_of_its_labels(alias: str) -> None:
         "sessions_refused": 1,
         "limited:MAX_SESSIONS": 1,
     }
+
+
+def test_all_tools_beyond_the_most_are_counted_together() -> None:
+    counts = Counts()
+    for number in range(MOST_TOOLS + 3):
+        counts.add_call(f"tool {number}", 1, "ok")
+    assert len(counts.tools) == MOST_TOOLS + 1
+    assert counts.tools[OTHER][0] == 3
