@@ -26,20 +26,6 @@ Committed = Callable[..., Any]
 EVENTS = ["logout", "password-change", "deactivation", "deletion"]
 
 
-@pytest.fixture
-def ada() -> User:
-    return User.objects.create_user("ada", password="first")
-
-
-@pytest.fixture
-def end_on(settings: LazySettings) -> Callable[..., None]:
-    def choose(*events: str, **more: Any) -> None:
-        entry = settings.MCP_SESSIONS["default"]
-        settings.MCP_SESSIONS = {"default": {**entry, "END_ON": list(events), **more}}
-
-    return choose
-
-
 def alive(*opened: Opened) -> list[bool]:
     found = sync_store_for("default").run_all([sessions.get(each.fingerprint) for each in opened])
     return [each is not None for each in found]

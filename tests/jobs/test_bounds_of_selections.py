@@ -115,20 +115,6 @@ def test_an_earlier_cut_off_holds_and_a_later_one_does_not() -> None:
     assert snapshot(EVERY, cut_off_ms={"other": 5}).selection.cut_off_ms["default"] > 5
 
 
-@pytest.fixture
-def end_on(settings: LazySettings) -> Callable[..., None]:
-    def choose(*events: str, **more: Any) -> None:
-        entry = settings.MCP_SESSIONS["default"]
-        settings.MCP_SESSIONS = {"default": {**entry, "END_ON": list(events), **more}}
-
-    return choose
-
-
-@pytest.fixture
-def ada() -> User:
-    return User.objects.create_user("ada", password="first")
-
-
 @pytest.mark.django_db
 def test_what_is_saved_without_its_change_ends_nothing(
     ada: User, end_on: Any, django_capture_on_commit_callbacks: Committed
