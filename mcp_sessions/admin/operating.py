@@ -116,7 +116,10 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
 
 
 def cancel(call: RunningCall, *, by: str) -> None:
-    """Have its process cancel a call, and write that down."""
+    """Have its process cancel a call, and write that down.
+
+    Raises: StoreUnavailable; the call may be cancelled all the same.
+    """
     asked = call.endpoint, call.principal
     with translation.override(display.ENGLISH):  # it is stored
         name = names_of([asked])[asked].name
@@ -131,7 +134,7 @@ def cancel(call: RunningCall, *, by: str) -> None:
         principal_name=name,
         client=call.client,
     )
-    outside.notify(call.endpoint, call.node, CallCancelled(number=call.number, by=by))
+    outside.broadcast(call.endpoint, CallCancelled(node=call.node, number=call.number, by=by))
 
 
 def notify_view(modeladmin: "MCPSessionAdmin", request: HttpRequest, fingerprint: str) -> HttpResponse:
@@ -213,7 +216,10 @@ def _drain(modeladmin: "MCPSessionAdmin", request: HttpRequest, found: Sequence[
 
 
 def drain(nodes: Sequence[ServingNode], *, drains: bool, by: str) -> None:
-    """Have the process of these nodes take on nothing new, or do so again, and write that down."""
+    """Have the process of these nodes take on nothing new, or do so again, and write that down.
+
+    Raises: StoreUnavailable; the process may have been asked all the same.
+    """
     for node in nodes:
         audit.record(
             action="drain",
@@ -221,4 +227,4 @@ def drain(nodes: Sequence[ServingNode], *, drains: bool, by: str) -> None:
             endpoint=node.endpoint,
             title=f"process {node.pid} on {node.host}" + ("" if drains else ", no longer"),
         )
-        outside.notify(node.endpoint, node.id, DrainAsked(drains=drains, by=by))
+        outside.broadcast(node.endpoint, DrainAsked(node=node.id, drains=drains, by=by))

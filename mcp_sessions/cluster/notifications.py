@@ -99,9 +99,10 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallCancelled:
-    """An operator cancelled a request that the receiving node answers."""
+    """An operator cancelled a request that a node answers (broadcast)."""
 
-    #: Its number among the requests of that process.
+    node: str
+    #: The request's number among those of that process.
     number: int
     #: Who did it, for the log.
     by: str
@@ -109,8 +110,9 @@ class CallCancelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainAsked:
-    """An operator asked the receiving process to take on nothing new, or to do so again."""
+    """An operator asked the process of a node to take on nothing new, or to do so again (broadcast)."""
 
+    node: str
     drains: bool
     #: Who did it, for the log.
     by: str

@@ -74,9 +74,9 @@ class Inbox:
                 self._client_requests.hear(fingerprint, request_id)
             case Cancelled(requests=names):
                 self._admission.cancel_named(names)
-            case CallCancelled(number=number, by=by):
+            case CallCancelled(node=node, number=number, by=by) if node == self._context.node.id:
                 self._operating.cancel(number, by)
-            case DrainAsked(drains=drains, by=by):
+            case DrainAsked(node=node, drains=drains, by=by) if node == self._context.node.id:
                 self._operating.drain(drains=drains, by=by)
             case SessionsEnded(fingerprints=fingerprints):
                 self._outage.hear_ended(fingerprints)

@@ -16,7 +16,7 @@ from mcp_sessions.admin.changelist import RecordChangeList
 from mcp_sessions.admin.live_columns import in_words
 from mcp_sessions.audit.models import AuditEntry
 from mcp_sessions.cluster import outside
-from mcp_sessions.cluster.notifications import CallCancelled, DrainAsked
+from mcp_sessions.cluster.notifications import CallCancelled, DrainAsked, Notification
 from mcp_sessions.inventory import findings
 from mcp_sessions.inventory.figures import DAY, Figures, ToolFigures
 from mcp_sessions.inventory.overview import Overview
@@ -74,10 +74,10 @@ def test_clocks_differ_by_what_they_differ() -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Any]]:
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Notification]]:
     """What nodes are told."""
-    found: list[tuple[str, str, Any]] = []
-    monkeypatch.setattr(outside, "notify", lambda *facts: found.append(facts))
+    found: list[tuple[str, Notification]] = []
+    monkeypatch.setattr(outside, "broadcast", lambda *facts: found.append(facts))
     return found
 
 
@@ -92,7 +92,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Any]]:
 def test_each_node_of_a_process_is_told_that_it_is_drained(
     admin_client: Client,
     monkeypatch: pytest.MonkeyPatch,
-    told: list[tuple[str, str, Any]],
+    told: list[tuple[str, Notification]],
     drains: str,
     title: str,
     words: str,
@@ -101,8 +101,9 @@ def test_each_node_of_a_process_is_told_that_it_is_drained(
     monkeypatch.setattr(operating, "nodes_of", lambda _: [*of_it, replace(node(), process="q", id="c")])
     page = admin_client.post(f"{LIST}processes/", {"process": "p", "drains": drains}, follow=True)
     assert said(page) == [f"Process 7 on web {words}"]
-    asked = DrainAsked(drains=drains == "1", by="admin")
-    assert told == [("default", "a", asked), ("default", "b", asked)]
+    assert told == [
+        ("default", DrainAsked(node=each, drains=drains == "1", by="admin")) for each in ("a", "b")
+    ]
     assert (
         list(AuditEntry.objects.values_list("action", "title", "endpoint"))
         == [("drain", title, "default")] * 2
@@ -111,14 +112,14 @@ def test_each_node_of_a_process_is_told_that_it_is_drained(
 
 @pytest.mark.django_db
 def test_the_call_that_is_named_is_cancelled_and_no_other(
-    admin_client: Client, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str, Any]]
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, Notification]]
 ) -> None:
     calls = [replace(call(number, seconds=5), call="tools/call:" + "t" * 101) for number in (1, 2, 11)]
     found = [node(*calls), replace(node(call(2, seconds=5, node="another")), id="another")]
     monkeypatch.setattr(operating, "nodes_of", lambda _: found)
     page = admin_client.post(f"{LIST}now/", {"cancel": "0ff1ce5000:2"}, follow=True)
     assert said(page) == [f"Cancelled {'t' * 99}…. Its client gets the error of a cancelled request."]
-    assert told == [("default", "0ff1ce5000", CallCancelled(number=2, by="admin"))]
+    assert told == [("default", CallCancelled(node="0ff1ce5000", number=2, by="admin"))]
     assert AuditEntry.objects.get().title == f"{'t' * 99}… of {calls[1].fingerprint[:12]}"
     gone = admin_client.post(f"{LIST}now/?tool=x", {"cancel": "0ff1ce5000:3"})
     assert gone.headers["Location"] == f"{LIST}now/?tool=x"

@@ -14,7 +14,7 @@ from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.drivers.embedded import SyncEmbeddedStore
 from mcp_sessions.store.keys import Keys
 
-ASKED = DrainAsked(drains=True, by="olga")
+ASKED = DrainAsked(node="b", drains=True, by="olga")
 
 
 class Store:

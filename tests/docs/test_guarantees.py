@@ -90,7 +90,7 @@ BOUNDS: Final = {
     "Resource subscriptions of a session": f"`MAX_SUBSCRIPTIONS`, {ENDPOINT.max_subscriptions}",
     "Unread progress reports on a request to the client": f"the newest {requests.MOST_PROGRESS}",
     "Wait for a client's response": f"`REQUEST_TIMEOUT`, {in_words(ENDPOINT.request_timeout)}",
-    "Announcements and cancellations that Redis keeps": (
+    "Announcements, cancellations and what operators ask of processes, that Redis keeps": (
         f"{nodes.MOST_BROADCASTS:,}, {in_words(nodes.BROADCASTS_MS / 1000)} after the last"
     ),
     "The same, queued in a process for Redis": f"{node.MAX_UNPOSTED:,}",

@@ -23,7 +23,7 @@ from mcp_sessions.audit.models import AuditEntry
 from mcp_sessions.inventory.figures import HOUR
 from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, running_in
 from mcp_sessions.inventory.overview import overview_of
-from mcp_sessions.store.calls import recent
+from mcp_sessions.store.calls import nodes, recent
 from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import body, on_redis
 from tests.support.gates import gate
@@ -154,6 +154,32 @@ def test_a_call_of_one_process_is_seen_and_cancelled_from_another(
     assert "That call has ended." in gone
 
 
+def test_what_operators_ask_is_done_by_a_process_that_redis_has_forgotten(
+    pair: list[Process], operator: Client, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    asked = pair[0]
+    client, process = connected(asked.url), node_of(asked).process
+    with gate(tmp_path) as at, answering(call_of(client, asked.url, "wait", gate=at.path)) as answers:
+        at.reached()
+        [call] = wait_until(lambda: running("wait"), seconds=5, what="the call to be reported")
+        forget_nodes(redis_server)
+        operator.post(NOW, {"cancel": call.key})
+        wait_until(lambda: answers, seconds=10, what="an answer")
+    assert "-32800" in answers[0].text
+    for drains, status in (("1", 503), ("0", 200)):
+        forget_nodes(redis_server)
+        operator.post(NODES, {"process": process, "drains": drains})
+        wait_until(partial(answers_readyz, asked, status), seconds=10, what=f"{status}")
+
+
+def forget_nodes(redis: RedisServer) -> None:
+    """What Redis knows of who can be notified is lost, as with all of its data, until their next heartbeats."""
+    with redis.client() as connection:
+        keys = [key for part in ("nodes", "inbox") for key in connection.scan_iter(f"*mcp:*:{part}*")]
+        assert keys
+        connection.delete(*keys)
+
+
 def test_only_who_may_end_sessions_may_cancel_or_drain(pair: list[Process]) -> None:
     user = User.objects.create_user("viewer", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename="view_mcpsession"))
@@ -260,7 +286,11 @@ def test_a_drained_process_opens_nothing_and_loses_nothing(
 
 @pytest.mark.slow
 def test_a_process_that_hangs_or_was_killed_stays_in_red_and_one_that_stops_leaves(
-    pair: list[Process], operator: Client, tmp_path: Path, redis_server: RedisServer
+    pair: list[Process],
+    operator: Client,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    redis_server: RedisServer,
 ) -> None:
     hung = pair[1]
     shared = environment(redis_server, hung.environment["MCP_NAMESPACE"])
@@ -273,9 +303,15 @@ def test_a_process_that_hangs_or_was_killed_stays_in_red_and_one_that_stops_leav
         killed = node_of(other)
         client, hanging = connected(hung.url), node_of(hung)
         assert hanging is not None
-        with gate(tmp_path) as at, answering(call_of(client, hung.url, "wait", gate=at.path)) as answers:
+        with (
+            gate(tmp_path) as at,
+            answering(call_of(client, hung.url, "wait", gate=at.path)) as answers,
+            gate(tmp_path_factory.mktemp("second")) as second,
+            answering(call_of(client, hung.url, "report", gate=second.path)) as cancelled,
+        ):
             at.reached()
-            wait_until(lambda: running("wait"), what="the call to be reported")
+            second.reached()
+            wait_until(lambda: running("wait") and running("report"), what="the calls to be reported")
             hung.pause()
             other.kill()
             try:
@@ -286,15 +322,25 @@ def test_a_process_that_hangs_or_was_killed_stays_in_red_and_one_that_stops_leav
                 assert "2 nodes give no sign of life" in page
                 [call] = running("wait")
                 assert call.is_silent
+                # Its node is forgotten, and with it its inbox.
+                wait_until(lambda: hanging.id not in listed(), what="the others to forget it")
+                said = operator.post(NOW, {"cancel": running("report")[0].key}, follow=True).content.decode()
+                assert "It cancels the call if it goes on." in said
             finally:
                 hung.resume()
             wait_until(lambda: hanging.id not in silent_nodes(), what="it to be back")
+            wait_until(lambda: cancelled, seconds=10, what="the cancelled call to be answered")
+            assert "-32800" in cancelled[0].text
             at.open()
         assert answers[0].status_code == 200
 
 
 def answers_readyz(process: Process, status: int) -> bool:
     return httpx2.get(f"{process.url}/readyz").status_code == status
+
+
+def listed() -> list[str]:
+    return [node.id for node in sync_store_for("default").run(nodes.list_nodes())]
 
 
 def silent_nodes() -> list[str]:

@@ -28,7 +28,7 @@ from mcp_sessions.serving.inbox import Inbox
 from mcp_sessions.serving.modern import ModernExchange
 from mcp_sessions.serving.operating import Operating
 from mcp_sessions.store.calls import sessions
-from tests.serving.contexts import Process
+from tests.serving.contexts import Alone, Process
 
 SESSION: Final = "f" * 64
 
@@ -82,8 +82,11 @@ class Told(Process):
         ),
         (ReplyArrived(fingerprint="f", request_id="q"), ["client_requests.hear('f', 'q')"]),
         (Cancelled(requests=("f:1",)), ["admission.cancel_named(('f:1',),)"]),
-        (CallCancelled(number=7, by="olga"), ["operating.cancel(7, 'olga')"]),
-        (DrainAsked(drains=True, by="olga"), ["operating.drain(){'drains': True, 'by': 'olga'}"]),
+        (CallCancelled(node=Alone.id, number=7, by="olga"), ["operating.cancel(7, 'olga')"]),
+        (
+            DrainAsked(node=Alone.id, drains=True, by="olga"),
+            ["operating.drain(){'drains': True, 'by': 'olga'}"],
+        ),
         (
             SessionsEnded(fingerprints=("f",)),
             [
@@ -103,6 +106,18 @@ async def test_each_notification_goes_to_the_part_that_it_concerns(
     notification: Notification, done: list[str]
 ) -> None:
     assert Told().done(notification) == done
+
+
+@pytest.mark.parametrize(
+    "notification",
+    [
+        CallCancelled(node="fedcba9876543210", number=7, by="olga"),
+        DrainAsked(node="fedcba9876543210", drains=True, by="olga"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+async def test_what_operators_ask_of_another_process_is_left_to_it(notification: Notification) -> None:
+    assert Told().done(notification) == []
 
 
 async def test_a_moment_before_which_no_session_counts_is_kept_and_operators_are_named(
