@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS
+from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
 from mcp_sessions.inventory.principals import names_of
 from mcp_sessions.records import KINDS, Kind
 from mcp_sessions.store.call import Operation
@@ -16,6 +16,9 @@ from mcp_sessions.store.factory import sync_store_for
 
 #: Seconds without a sign of life after which a node hangs, or is dead: to the other nodes it is dead then.
 SILENT_AFTER_SECONDS: Final = DEAD_AFTER_SECONDS
+#: The same for one that has reported, but is not registered. Either Redis has lost its data, and it registers again
+#: with the next heartbeat; or it was forgotten for its silence, and its last report is nearly two heartbeats old.
+UNREGISTERED_SILENT_AFTER_SECONDS: Final = 1.5 * HEARTBEAT_SECONDS
 #: Seconds by which clocks may differ.
 SKEW_SECONDS: Final = 2.0
 
@@ -126,25 +129,27 @@ def running_in(found: Iterable[ServingNode]) -> list[RunningCall]:
 def reading(alias: str) -> Operation[list[ServingNode]]:
     """Read the nodes of one endpoint."""
     beating, reporting, moment = yield [nodes.list_nodes(), nodes.reports(), validity.min_created(0)]
-    reports = {entry.id: entry for entry in reporting}
-    entries = {**reports, **{entry.id: entry for entry in beating}}
+    reports, beats = ({entry.id: entry for entry in entries} for entries in (reporting, beating))
     return [
-        _node(alias, entry, reports.get(entry.id), beating, moment.now_ms)
-        for _, entry in sorted(entries.items())
+        _node(alias, beats.get(each), reports.get(each), beating, moment.now_ms)
+        for each in sorted(reports.keys() | beats.keys())
     ]
 
 
 def _node(
     alias: str,
-    entry: NodeEntry,
+    beat: NodeEntry | None,
     report: NodeEntry | None,
     beating: Sequence[NodeEntry],
     now_ms: int,
 ) -> ServingNode:
+    signs = [sign for sign in (beat, report) if sign is not None]
     # Its event loop may hang in one way and not in the other: whichever sign of life is older counts.
-    seen_ms = entry.seen_ms if report is None else min(entry.seen_ms, report.seen_ms)
+    seen_ms = min(sign.seen_ms for sign in signs)
+    entry = signs[0]
     told, keys = entry.told(), entry.keys
-    is_silent = now_ms - seen_ms > SILENT_AFTER_SECONDS * 1000
+    silent_after = UNREGISTERED_SILENT_AFTER_SECONDS if beat is None else SILENT_AFTER_SECONDS
+    is_silent = now_ms - seen_ms > silent_after * 1000
     node = ServingNode(
         endpoint=alias,
         id=entry.id,

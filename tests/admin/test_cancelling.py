@@ -41,7 +41,7 @@ def test_the_audit_of_a_cancelled_call_names_the_user_as_other_entries_do(operat
 def test_a_call_of_a_node_that_is_silent_is_not_said_to_be_cancelled(
     operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_sessions.inventory.nodes.SILENT_AFTER_SECONDS", -1)
+    monkeypatch.setattr("mcp_sessions.inventory.nodes.UNREGISTERED_SILENT_AFTER_SECONDS", -1)
     running = [[1, "session", f"{1:064x}", "tools/call:slow", "anonymous", "coder", "1", 1]]
     told = json.dumps({"host": "web", "pid": 7, "calls": 1, "running": running})
     sync_store_for("default").run(nodes.report("0ff1ce5", told=told))

@@ -151,6 +151,14 @@ def test_a_node_is_as_silent_as_the_older_one_of_its_signs_of_life(
     assert [call.is_silent for call in node.running] == [is_silent]
 
 
+@pytest.mark.parametrize(("report_ms", "is_silent"), [(4_500, False), (7_500, True)])
+def test_a_node_that_is_forgotten_for_its_silence_does_not_seem_alive_again(
+    report_ms: int, is_silent: bool
+) -> None:
+    [node] = read([], [entry("a", silent_ms=report_ms)])
+    assert (node.seen, node.is_silent) == (NOW - timedelta(milliseconds=report_ms), is_silent)
+
+
 def test_a_stranger_does_not_share_keys_with_some_node_that_beats() -> None:
     def strangers(*beating: NodeEntry) -> list[str]:
         return [node.id for node in read(beating) if node.is_stranger]

@@ -25,7 +25,7 @@ from mcp_sessions.inventory.nodes import RunningCall, ServingNode, nodes_of, run
 from mcp_sessions.inventory.overview import overview_of
 from mcp_sessions.store.calls import nodes, recent
 from mcp_sessions.store.factory import sync_store_for
-from tests.admin.pages import body, on_redis
+from tests.admin.pages import body, on_redis, said
 from tests.support.gates import gate
 from tests.support.mcp_client import META, MODERN, RawClient, connected
 from tests.support.processes import Process, daphne, drained_by_ours, started, wait_until
@@ -140,8 +140,8 @@ def test_a_call_of_one_process_is_seen_and_cancelled_from_another(
             assert client is None or call.fingerprint == client.fingerprint
             page = operator.get(NOW, {"tool": tool}).content.decode()
             assert call.fingerprint[:12] in page
-            said = operator.post(NOW, {"cancel": call.key}, follow=True).content.decode()
-            assert f"Cancelled {tool}." in said
+            answer = operator.post(NOW, {"cancel": call.key}, follow=True).content.decode()
+            assert f"Cancelled {tool}." in answer
             wait_until(lambda: answers, seconds=5, what="an answer")
         if tool == "block":
             at.open()
@@ -324,8 +324,11 @@ def test_a_process_that_hangs_or_was_killed_stays_in_red_and_one_that_stops_leav
                 assert call.is_silent
                 # Its node is forgotten, and with it its inbox.
                 wait_until(lambda: hanging.id not in listed(), what="the others to forget it")
-                said = operator.post(NOW, {"cancel": running("report")[0].key}, follow=True).content.decode()
-                assert "It cancels the call if it goes on." in said
+                [call] = running("report")
+                answer = operator.post(NOW, {"cancel": call.key}, follow=True)
+                assert said(answer) == [
+                    "The node of report gives no sign of life. It cancels the call if it goes on."
+                ]
             finally:
                 hung.resume()
             wait_until(lambda: hanging.id not in silent_nodes(), what="it to be back")
