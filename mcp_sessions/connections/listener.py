@@ -76,10 +76,7 @@ def _resumed(after: str, newest: Sequence[Any]) -> str:
     """Where to go on after a break: from the oldest if the server went back in time, since it has lost its data."""
     if not newest:
         return _OLDEST
-    last: str = newest[0][0].decode()
-    if not after:
-        return last
-    return after if _id(after) <= _id(last) else _OLDEST
+    return after if _id(after) <= _id(newest[0][0].decode()) else _OLDEST
 
 
 def _id(entry: str) -> tuple[int, int]:

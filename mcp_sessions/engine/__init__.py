@@ -84,11 +84,6 @@ class Engine:
         entries = self.eval(script, [key], [after, count])
         return [(entry, {field: value}) for entry, (field, value) in entries]
 
-    def newest_id(self, key: EncodableT) -> bytes:
-        """The last id that a stream gave, 0-0 before the first."""
-        newest = self.eval("return redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)", [key])
-        return newest[0][0] if newest else b"0-0"
-
     def _dispatch(self, name: bytes, *arguments: Any) -> Any:
         """Run one command for a script: its reply as a value of Lua, an error as a table with its text in `err`."""
         try:

@@ -68,9 +68,8 @@ def entry(name: str, payload: bytes) -> tuple[bytes, dict[bytes, bytes]]:
 @pytest.mark.parametrize(
     ("newest", "after", "place"),
     [
-        (None, "", "0-0"),
         (None, "5-0", "0-0"),
-        ("5-1", "", "5-1"),
+        ("5-1", "0-0", "0-0"),
         ("5-1", "5-1", "5-1"),
         ("5-1", "5-0", "5-0"),
         ("5-10", "5-9", "5-9"),
@@ -96,14 +95,14 @@ async def test_what_was_read_comes_with_the_place_after_it(
 ) -> None:
     entries = [entry("7-0", b"one"), entry("7-1", b"two")]
     clients[0].read = [{b"inbox": [entries]} if as_dict else [(b"inbox", entries)]]
-    assert await listener.listen(INBOX, after="", block_ms=1) == ("7-1", [b"one", b"two"])
+    assert await listener.listen(INBOX, after="0-0", block_ms=1) == ("7-1", [b"one", b"two"])
 
 
 async def test_a_connection_that_broke_once_is_not_noticed_and_the_place_is_looked_at_again(
     clients: Clients, listener: Listener
 ) -> None:
     [client] = clients
-    await listener.listen(INBOX, after="", block_ms=1)
+    await listener.listen(INBOX, after="0-0", block_ms=1)
     client.newest = [entry("3-0", b"new")]
     client.read = [RedisConnectionError("broken"), [(b"inbox", [entry("3-0", b"new")])]]
     assert await listener.listen(INBOX, after="9-0", block_ms=1) == ("3-0", [b"new"])
@@ -115,7 +114,7 @@ async def test_a_server_that_is_away_is_unavailable_and_the_place_is_looked_at_a
     clients: Clients, listener: Listener, error: Exception
 ) -> None:
     [client] = clients
-    await listener.listen(INBOX, after="", block_ms=1)
+    await listener.listen(INBOX, after="0-0", block_ms=1)
     client.read = [error, error]
     with pytest.raises(StoreUnavailable, match=str(error)) as raised:
         await listener.listen(INBOX, after="2-0", block_ms=1)
@@ -130,7 +129,7 @@ async def test_a_connection_outlasts_the_time_that_the_server_is_told_to_wait(
     clients: Clients, listener: Listener
 ) -> None:
     for block_ms in (100, 50, 2_000, 2_000, 100):
-        await listener.listen(INBOX, after="", block_ms=block_ms)
+        await listener.listen(INBOX, after="0-0", block_ms=block_ms)
     assert [client.timeout for client in clients] == [0.1 + MARGIN, 2 + MARGIN]
     assert len(clients[1].asked) == 3, "the one that waits longest serves the others"
     await listener.aclose()
@@ -145,7 +144,7 @@ async def test_on_a_cluster_the_node_of_the_inbox_is_asked_and_looked_for_again_
     made = [unused, nodes]
     listener = Listener(lambda timeout: made.pop(0))
     listener._client(1)
-    assert await listener.listen(INBOX, after="", block_ms=2) == ("0-0", [])
+    assert await listener.listen(INBOX, after="0-0", block_ms=2) == ("0-0", [])
     nodes.address_of.assert_awaited_once_with(INBOX)
     nodes.client.assert_called_once_with(("one", 1))
     nodes.refresh.assert_not_called()
@@ -159,4 +158,4 @@ async def test_on_a_cluster_the_node_of_the_inbox_is_asked_and_looked_for_again_
 async def test_where_no_client_can_be_made_the_store_is_unavailable() -> None:
     listener = Listener(mock.Mock(side_effect=RedisConnectionError("no such host")))
     with pytest.raises(StoreUnavailable, match="no such host"):
-        await listener.listen(INBOX, after="", block_ms=1)
+        await listener.listen(INBOX, after="0-0", block_ms=1)

@@ -40,7 +40,7 @@ class Listening:
         try:
             for node in self._nodes:
                 await streams.run(node_calls.beat(node, about="{}", forget_after_ms=60_000))
-            places = {node: (await streams.listen(node, after="", block_ms=1))[0] for node in self._nodes}
+            places = {node: (await streams.listen(node, after="0-0", block_ms=1))[0] for node in self._nodes}
             await asyncio.to_thread(act)
             return {node: await self._read(node, after) for node, after in places.items()}
         finally:

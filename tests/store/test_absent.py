@@ -12,7 +12,7 @@ async def test_it_refuses_everything_in_words_for_people() -> None:
     for refused in (
         store.run(nodes.list_nodes()),
         store.run_all([nodes.list_nodes()]),
-        store.listen("a", after="", block_ms=1),
+        store.listen("a", after="0-0", block_ms=1),
     ):
         with pytest.raises(
             WithoutStore, match=r"session store.*cannot be reached at the moment. Try again later"

@@ -25,7 +25,7 @@ def waiting(harness: Harness) -> list[int]:
 
 
 def listen(harness: Harness, node: str, *, block_ms: int = 20_000) -> "asyncio.Task[tuple[str, list[bytes]]]":
-    work = harness.store.listen(node, after="", block_ms=block_ms)
+    work = harness.store.listen(node, after="0-0", block_ms=block_ms)
     return asyncio.create_task(work)  # type: ignore[arg-type] # a coroutine, there
 
 
@@ -48,7 +48,7 @@ async def test_all_who_wait_for_an_inbox_are_woken_and_nobody_else(harness: Harn
 async def test_whoever_waits_in_vain_goes_on_where_it_was(harness: Harness) -> None:
     assert await listen(harness, "a", block_ms=0) == ("0-0", [])
     await harness.store.run(nodes.notify({"a": [b"ding"]}))
-    assert await listen(harness, "a", block_ms=0) == (f"{START}-0", [])
+    assert await harness.store.listen("a", after=f"{START}-0", block_ms=0) == (f"{START}-0", [])
     assert waiting(harness) == []
 
 

@@ -189,7 +189,7 @@ async def test_changed_settings_cost_neither_streams_in_memory_nor_connections(s
 async def test_nothing_stays_connected_when_the_stores_are_closed(redis_server: RedisServer) -> None:
     store = store_for("shared")
     await store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
-    await store.listen("a", after="", block_ms=1)
+    await store.listen("a", after="0-0", block_ms=1)
     connected = clients(redis_server)
 
     await store.aclose()

@@ -19,9 +19,9 @@ async def join(harness: Harness, *names: str) -> None:
         await harness.store.run(nodes.beat(node, about=f'{{"of": "{node}"}}', forget_after_ms=MINUTE))
 
 
-async def newest(harness: Harness, node: str) -> str:
-    """The position after which a node that starts to listen now reads."""
-    after, notifications = await harness.store.listen(node, after="", block_ms=1)
+async def start(harness: Harness, node: str) -> str:
+    """The position from which a node reads its inbox, which is empty."""
+    after, notifications = await harness.store.listen(node, after="0-0", block_ms=1)
     assert list(notifications) == []
     return after
 
@@ -83,7 +83,7 @@ async def test_a_node_that_leaves_is_forgotten_at_once(harness: Harness) -> None
 
 async def test_notifications_arrive_in_order(harness: Harness) -> None:
     await join(harness, "a", "b")
-    after = {node: await newest(harness, node) for node in "ab"}
+    after = {node: await start(harness, node) for node in "ab"}
 
     await harness.other.run(nodes.notify({"a": [b"one", b"two"], "b": [b"three"], "unknown": [b"four"]}))
     harness.sync.run(nodes.notify({"a": [b"five\x00\xff"], "b": []}))
@@ -95,7 +95,7 @@ async def test_notifications_arrive_in_order(harness: Harness) -> None:
 
 async def test_listening_goes_on_where_it_stopped(harness: Harness) -> None:
     await join(harness, "a")
-    after = await newest(harness, "a")
+    after = await start(harness, "a")
     heard: list[bytes] = []
     for n in range(5):
         await harness.store.run(nodes.notify({"a": [b"%d" % n]}))
@@ -107,20 +107,19 @@ async def test_listening_goes_on_where_it_stopped(harness: Harness) -> None:
     assert (again, list(nothing)) == (after, [])
 
 
-async def test_a_node_that_begins_to_listen_hears_nothing_old(harness: Harness) -> None:
+async def test_a_node_that_begins_to_listen_hears_what_came_since_it_registered(harness: Harness) -> None:
     await join(harness, "a")
-    await harness.other.run(nodes.notify({"a": [b"old"]}))
-    after = await newest(harness, "a")
-    await harness.other.run(nodes.notify({"a": [b"new"]}))
-
+    await harness.other.run(nodes.notify({"a": [b"one"]}))
+    after, notifications = await harness.store.listen("a", after="0-0", block_ms=LONG)
+    assert list(notifications) == [b"one"]
+    await harness.other.run(nodes.notify({"a": [b"two"]}))
     _, notifications = await harness.store.listen("a", after=after, block_ms=LONG)
-
-    assert list(notifications) == [b"new"]
+    assert list(notifications) == [b"two"]
 
 
 async def test_a_notification_ends_the_waiting(harness: Harness) -> None:
     await join(harness, "a")
-    after = await newest(harness, "a")
+    after = await start(harness, "a")
     waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -134,7 +133,7 @@ async def test_a_notification_ends_the_waiting(harness: Harness) -> None:
 
 async def test_a_notification_from_a_thread_ends_the_waiting(harness: Harness) -> None:
     await join(harness, "a")
-    after = await newest(harness, "a")
+    after = await start(harness, "a")
     waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
     await asyncio.sleep(0)
 
@@ -147,7 +146,7 @@ async def test_a_notification_from_a_thread_ends_the_waiting(harness: Harness) -
 
 async def test_notifications_between_two_calls_are_not_lost(harness: Harness) -> None:
     await join(harness, "a")
-    after = await newest(harness, "a")
+    after = await start(harness, "a")
     await harness.other.run(nodes.notify({"a": [b"one"]}))
     await harness.other.run(nodes.notify({"a": [b"two"]}))
 
@@ -158,7 +157,7 @@ async def test_notifications_between_two_calls_are_not_lost(harness: Harness) ->
 
 async def test_a_listener_that_stops_waiting_takes_no_notification(harness: Harness) -> None:
     await join(harness, "a")
-    after = await newest(harness, "a")
+    after = await start(harness, "a")
     waiting = asyncio.create_task(harness.store.listen("a", after=after, block_ms=LONG))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -173,7 +172,7 @@ async def test_a_listener_that_stops_waiting_takes_no_notification(harness: Harn
 
 async def test_a_notification_to_all_reaches_every_node(harness: Harness) -> None:
     await join(harness, "a", "b")
-    after = {node: await newest(harness, node) for node in "ab"}
+    after = {node: await start(harness, node) for node in "ab"}
 
     await harness.other.run(nodes.notify_all(b"fire"))
     harness.sync.run(nodes.notify_all(b"all clear"))

@@ -81,7 +81,7 @@ def everything(harness: Harness, fingerprint: str) -> dict[str, Callable[[], Any
 
 async def assert_unavailable(harness: Harness, fingerprint: str) -> None:
     """For every call, in an event loop and in a thread, and for a node that listens."""
-    acts: list[tuple[str, Awaitable[Any]]] = [("listen", harness.store.listen("a", after="", block_ms=1))]
+    acts: list[tuple[str, Awaitable[Any]]] = [("listen", harness.store.listen("a", after="0-0", block_ms=1))]
     for name, call in everything(harness, fingerprint).items():
         acts += [(name, harness.store.run(call())), (name, asyncio.to_thread(harness.sync.run, call()))]
     for name, act in acts:
@@ -100,7 +100,7 @@ async def heard(harness: Harness, after: str) -> list[bytes]:
 async def listening(harness: Harness) -> str:
     """Register node a and let it listen once; the position after which it reads on."""
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
-    after, _ = await harness.store.listen("a", after="", block_ms=1)
+    after, _ = await harness.store.listen("a", after="0-0", block_ms=1)
     return after
 
 

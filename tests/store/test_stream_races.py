@@ -225,7 +225,7 @@ async def test_no_notification_is_lost_between_threads_that_notify_and_a_loop_th
     harness: Harness, count: int
 ) -> None:
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
-    after, _ = await harness.store.listen("a", after="", block_ms=1)
+    after, _ = await harness.store.listen("a", after="0-0", block_ms=1)
     heard: list[bytes] = []
 
     def notify(thread: int) -> None:

@@ -32,7 +32,7 @@ async def test_sessions_and_their_state_are_the_same(harness: Harness) -> None:
 
 async def test_notifications_are_heard(harness: Harness) -> None:
     await harness.store.run(nodes.beat("a", about="{}", forget_after_ms=MINUTE))
-    after, nothing = await harness.store.listen("a", after="", block_ms=20)
+    after, nothing = await harness.store.listen("a", after="0-0", block_ms=20)
 
     await harness.other.run(nodes.notify({"a": [b"one", b"two"]}))
     harness.sync.run(nodes.notify({"a": [b"three"]}))

@@ -24,7 +24,7 @@ class Store(Protocol):
         ...
 
     async def listen(self, node: str, *, after: str, block_ms: int) -> tuple[str, Sequence[bytes]]:
-        """Wait for notifications of a node on a connection of its own. `after=""`: from now on.
+        """Wait for notifications of a node on a connection of its own. `after="0-0"`: for all that its inbox holds.
 
         Returns where to go on, and the notifications; none if nothing came within `block_ms`. A server that hangs is
         noticed shortly after `block_ms`. After StoreUnavailable, call again with the same `after`: what came meanwhile

@@ -57,17 +57,16 @@ class EmbeddedStore:
         with self._lock:
             self._waiters.setdefault(key, []).append(waiter)
         try:
-            place = after.encode() or engine.newest_id(key)
-            entries = engine.xread(key, place, BATCH)
+            entries = engine.xread(key, after.encode(), BATCH)
             if not entries:
                 await waiter.wait(block_ms)
-                entries = engine.xread(key, place, BATCH)
+                entries = engine.xread(key, after.encode(), BATCH)
         finally:
             with self._lock:
                 self._waiters[key].remove(waiter)
                 if not self._waiters[key]:
                     del self._waiters[key]
-        return (entries[-1][0] if entries else place).decode(), [fields[b"d"] for _, fields in entries]
+        return (entries[-1][0].decode() if entries else after), [fields[b"d"] for _, fields in entries]
 
     async def aclose(self) -> None:
         """Nothing to close."""
