@@ -82,11 +82,13 @@ def end_of_user(user: Any, event: str, *, using: str, principals: dict[str, list
 
     def end() -> None:
         away: set[str] = set()
+        # By the clock of this machine. That of the store may be ahead; nobody opens a session there meanwhile.
+        cut_off_ms = round((time.time() + SKEW_SECONDS) * 1000)
         begun = []
         for alias in aliases:
             matches = tuple(Query(principal=principal) for principal in found[alias])
             selected = SessionQuery(aliases=(alias,), kinds=kinds, matches=matches)
-            begun.append((alias, _begin(selected, by=by, event=event, away=away)))
+            begun.append((alias, _begin(selected, by=by, event=event, away=away, cut_off_ms=cut_off_ms)))
         # Only now: to end many takes its time, and whoever goes on after a crash needs all of the jobs.
         for alias, job in begun:
             if job is not None:
@@ -99,10 +101,13 @@ def end_of_user(user: Any, event: str, *, using: str, principals: dict[str, list
     transaction.on_commit(when_its_database_commits, using=using, robust=True)
 
 
-def _begin(selected: SessionQuery, *, by: str, event: str, away: set[str]) -> EndingJob | None:
+def _begin(
+    selected: SessionQuery, *, by: str, event: str, away: set[str], cut_off_ms: int
+) -> EndingJob | None:
     """A job that ends what is selected at one endpoint, to be driven now; None if there is nothing, or no store.
 
-    `away`: the caches that did not answer, which are not asked again.
+    `away`: the caches that did not answer, which are not asked again. `cut_off_ms`: the cut-off for those, however long
+    it took to find out.
     """
     [alias] = selected.aliases
     cache, taken = conf.endpoint(alias).cache, None
@@ -113,8 +118,6 @@ def _begin(selected: SessionQuery, *, by: str, event: str, away: set[str]) -> En
         _is_away(alias, by, error, away=away)
     if taken is not None:
         return driving.begin(taken, by=by, action=event) if taken.expected else None
-    # By the clock of this machine. That of the store may be ahead; nobody opens a session there meanwhile.
-    cut_off_ms = round((time.time() + SKEW_SECONDS) * 1000)
     driving.begin(unread(selected, cut_off_ms=cut_off_ms), by=by, action=event, is_announced=False)
     return None
 
