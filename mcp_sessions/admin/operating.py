@@ -107,7 +107,9 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
         [call] = found
         cancel(call, by=by)
         text, level = (
-            _("Cancelled %(tool)s. Its client gets the error of a cancelled request."),
+            _(
+                "Asked to cancel %(tool)s. If it still runs, its client gets the error of a cancelled request."
+            ),
             messages.SUCCESS,
         )
         if call.is_silent:

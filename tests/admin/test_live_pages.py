@@ -120,7 +120,10 @@ def test_the_call_that_is_named_is_cancelled_and_no_other(
     found = [node(*calls), replace(node(call(2, seconds=5, node="another")), id="another")]
     monkeypatch.setattr(operating, "nodes_of", lambda _: found)
     page = admin_client.post(f"{LIST}now/", {"cancel": "0ff1ce5000:2"}, follow=True)
-    assert said(page) == [f"Cancelled {'t' * 99}…. Its client gets the error of a cancelled request."]
+    said_ = (
+        f"Asked to cancel {'t' * 99}…. If it still runs, its client gets the error of a cancelled request."
+    )
+    assert said(page) == [said_]
     assert told == [("default", CallCancelled(node="0ff1ce5000", number=2, by="admin"))]
     assert AuditEntry.objects.get().title == f"{'t' * 99}… of {calls[1].fingerprint[:12]}"
     gone = admin_client.post(f"{LIST}now/?tool=x", {"cancel": "0ff1ce5000:3"})

@@ -141,7 +141,7 @@ def test_a_call_of_one_process_is_seen_and_cancelled_from_another(
             page = operator.get(NOW, {"tool": tool}).content.decode()
             assert call.fingerprint[:12] in page
             answer = operator.post(NOW, {"cancel": call.key}, follow=True).content.decode()
-            assert f"Cancelled {tool}." in answer
+            assert f"Asked to cancel {tool}." in answer
             wait_until(lambda: answers, seconds=5, what="an answer")
         if tool == "block":
             at.open()
