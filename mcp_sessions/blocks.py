@@ -69,7 +69,9 @@ def unblock(blocks: Sequence[Block], *, by: str = "code") -> int:
         if each.state == "active":
             each.lifted = timezone.now()
             with transaction.atomic(using=router.db_for_write(Block)):
-                each.save(update_fields=["lifted"])
+                held = Block.objects.using(router.db_for_write(Block)).filter(pk=each.pk, lifted=None)
+                if not held.update(lifted=each.lifted):
+                    continue  # somebody else has lifted it meanwhile
                 _write_down("unblock", each, by, "")
             logger.warning("Lifted the block of %s %r, by %r.", each.kind, each.value, by)
             lifted += 1

@@ -21,7 +21,7 @@ def revoke_token(token: PersonalToken, *, by: str = "code") -> int:
     Where REVOKE_ENDS_SESSIONS is set, the sessions end that were opened with it; returns how many. `by` is who revokes
     it, for the log and the audit.
 
-    Raises: StoreUnavailable; then the token is revoked, and some of its sessions may go on until their job is resumed.
+    Raises: StoreUnavailable; then the token is revoked, and some of its sessions may go on until this is called again.
     """
     if token.revoked is None:
         token.revoked = timezone.now()

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from mcp_sessions import audit, conf
 from mcp_sessions.admin import common
+from mcp_sessions.audit.models import DONE, UNCONFIRMED
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import CallCancelled, DrainAsked
 from mcp_sessions.inventory import display
@@ -30,6 +31,13 @@ SLOW_LOOP_MS = 200
 _DRAINS: Final = gettext_lazy("Process %(process)s on %(host)s takes on nothing new.")
 _DRAINS_NO_LONGER: Final = gettext_lazy(
     "Process %(process)s on %(host)s takes on sessions and streams again."
+)
+_DRAINS_LATER: Final = gettext_lazy(
+    "Process %(process)s on %(host)s gives no sign of life. It hears of that if it goes on."
+)
+_UNKNOWN_NODE: Final = gettext_lazy(
+    "Nothing was done: Redis knows no such process. It has ended, or Redis has lost its data and hears of it again in "
+    "a few seconds."
 )
 
 
@@ -93,12 +101,15 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
         raise PermissionDenied
     wanted, by = request.POST.get("cancel", ""), request.user.get_username()
     reach = common.reach_of(request)
-    found = [call for node in nodes_of(reach.there) for call in node.running if call.key == wanted]
+    nodes = nodes_of(reach.there)
+    found = [call for node in nodes for call in node.running if call.key == wanted]
     if found:
         [call] = found
         cancel(call, by=by)
         text, level = (
-            _("Cancelled %(tool)s. Its client gets the error of a cancelled request."),
+            _(
+                "Asked to cancel %(tool)s. If it still runs, its client gets the error of a cancelled request."
+            ),
             messages.SUCCESS,
         )
         if call.is_silent:
@@ -108,7 +119,9 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
             )
         modeladmin.message_user(request, text % {"tool": display.printable(call.tool, 100)}, level)
     else:
-        text = _("That call has ended.")
+        # Reports say what has ended. They are gone, until the next ones, where Redis has lost its data.
+        reports = any(wanted.startswith(f"{node.id}:") and node.started is not None for node in nodes)
+        text = _("That call has ended.") if reports else str(_UNKNOWN_NODE)
         if reach.away:
             text = _("That call has ended, unless it runs at %(endpoints)s, which cannot be reached.")
         modeladmin.message_user(request, text % {"endpoints": ", ".join(reach.away)}, messages.WARNING)
@@ -123,10 +136,11 @@ def cancel(call: RunningCall, *, by: str) -> None:
     asked = call.endpoint, call.principal
     with translation.override(display.ENGLISH):  # it is stored
         name = names_of([asked])[asked].name
-    audit.record(
+    _ask(
+        call.endpoint,
+        CallCancelled(node=call.node, number=call.number, by=by),
         action="cancel-call",
         by=by,
-        endpoint=call.endpoint,
         fingerprint=call.fingerprint,
         kind=call.kind,
         title=f"{display.printable(call.tool, 100)} of {call.fingerprint[:12]}",
@@ -134,7 +148,17 @@ def cancel(call: RunningCall, *, by: str) -> None:
         principal_name=name,
         client=call.client,
     )
-    outside.broadcast(call.endpoint, CallCancelled(node=call.node, number=call.number, by=by))
+
+
+def _ask(alias: str, wish: CallCancelled | DrainAsked, **facts: Any) -> None:
+    """Ask a node. That is written down before, as asked, and as done when the store has taken it.
+
+    Raises: StoreUnavailable.
+    """
+    entry = audit.record(endpoint=alias, outcome=UNCONFIRMED, **facts)
+    outside.broadcast(alias, wish)
+    entry.outcome = DONE
+    entry.save(update_fields=["outcome"])
 
 
 def notify_view(modeladmin: "MCPSessionAdmin", request: HttpRequest, fingerprint: str) -> HttpResponse:
@@ -207,11 +231,13 @@ def _drain(modeladmin: "MCPSessionAdmin", request: HttpRequest, found: Sequence[
     nodes = [node for node in found if process and node.process == process]
     if nodes:
         drain(nodes, drains=drains, by=request.user.get_username())
-        text = _DRAINS if drains else _DRAINS_NO_LONGER
+        text, level = _DRAINS if drains else _DRAINS_NO_LONGER, messages.SUCCESS
+        if any(node.is_silent for node in nodes):
+            text, level = _DRAINS_LATER, messages.WARNING
         where = {"process": nodes[0].pid, "host": nodes[0].host}
-        modeladmin.message_user(request, str(text) % where, messages.SUCCESS)
+        modeladmin.message_user(request, str(text) % where, level)
     else:
-        modeladmin.message_user(request, _("That process has ended."), messages.WARNING)
+        modeladmin.message_user(request, str(_UNKNOWN_NODE), messages.WARNING)
     return HttpResponseRedirect(request.path)
 
 
@@ -221,10 +247,6 @@ def drain(nodes: Sequence[ServingNode], *, drains: bool, by: str) -> None:
     Raises: StoreUnavailable; the process may have been asked all the same.
     """
     for node in nodes:
-        audit.record(
-            action="drain",
-            by=by,
-            endpoint=node.endpoint,
-            title=f"process {node.pid} on {node.host}" + ("" if drains else ", no longer"),
-        )
-        outside.broadcast(node.endpoint, DrainAsked(node=node.id, drains=drains, by=by))
+        title = f"process {node.pid} on {node.host}" + ("" if drains else ", no longer")
+        wish = DrainAsked(node=node.id, drains=drains, by=by)
+        _ask(node.endpoint, wish, action="drain", by=by, title=title)

@@ -29,20 +29,25 @@ else:
 def revoke(
     modeladmin: "PersonalTokenAdmin", request: HttpRequest, queryset: "QuerySet[PersonalToken]"
 ) -> None:
-    """Refuse the tokens from now on, on every node."""
+    """Refuse the tokens from now on, on every node.
+
+    Of those that are revoked already, what was opened with them ends: the store may have been away before.
+    """
     revoked = ended = 0
     failure: StoreUnavailable | None = None
-    for token in queryset.filter(revoked=None):
-        modeladmin.log_change(request, token, "Revoked.")
-        revoked += 1
+    for token in queryset:
+        if token.revoked is None:
+            modeladmin.log_change(request, token, "Revoked.")
+            revoked += 1
         try:
             ended += revoke_token(token, by=request.user.get_username())
         except StoreUnavailable as error:
             failure = error
     if failure is not None:
-        text = _("They are revoked, but not all of their sessions could be ended: %(error)s") % {
-            "error": failure
-        }
+        text = _(
+            "They are revoked, but not all of their sessions could be ended: %(error)s. Revoke them again when Redis "
+            "answers."
+        ) % {"error": failure}
         modeladmin.message_user(request, text, messages.ERROR)
     text = _("Tokens revoked: %(tokens)s.")
     if ended:

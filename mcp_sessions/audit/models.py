@@ -30,12 +30,14 @@ ENDED: Final = "ended"
 GONE: Final = "gone"
 UNKNOWN: Final = "unknown"
 DONE: Final = "done"
+UNCONFIRMED: Final = "unconfirmed"
 OUTCOMES: Final = {
     INTENDED: gettext_lazy("about to end"),
     ENDED: gettext_lazy("ended"),
     GONE: gettext_lazy("was already gone"),
     UNKNOWN: gettext_lazy("gone, and it is not known by whom"),
     DONE: gettext_lazy("done"),
+    UNCONFIRMED: gettext_lazy("asked, and not confirmed by Redis"),
 }
 
 #: The states of a job.
@@ -169,6 +171,7 @@ class AuditEntry(models.Model):
     @property
     def done(self) -> str:
         """What was done, in words."""
+        action, outcome = ACTIONS.get(self.action, self.action), OUTCOMES.get(self.outcome, self.outcome)
         if self.outcome in (DONE, ENDED):
-            return str(ACTIONS.get(self.action, self.action))
-        return str(OUTCOMES.get(self.outcome, self.outcome))
+            return str(action)
+        return f"{action} ({outcome})" if self.outcome == UNCONFIRMED else str(outcome)

@@ -1,7 +1,7 @@
 """The blocks as this process knows them: what every request is compared with, without asking anybody.
 
 They are in the database. A process reads them before its first request, when it is told that they have changed, and
-every half a minute besides. While it cannot read them, it goes on with what it has read.
+at least every half a minute besides. While it cannot read them, it goes on with what it has read.
 """
 
 import asyncio
@@ -27,8 +27,9 @@ from mcp_sessions.texts import restored
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a process reads the blocks again although nobody has told it to.
-REREAD_SECONDS: Final = 30.0
+#: Seconds after which a process reads the blocks again although nobody has told it to: with the next heartbeat, which
+#: is four seconds later, and more if a store hangs. So it notices within half a minute what it was not told.
+REREAD_SECONDS: Final = 20.0
 
 
 class Asker(NamedTuple):
@@ -91,6 +92,11 @@ class Blocks:
         """Whether it is time to read them again."""
         return time.monotonic() >= self._due
 
+    @property
+    def asked_for(self) -> bool:
+        """Whether anybody has read them, or has begun to."""
+        return self._asked > 0
+
     async def load(self) -> None:
         """Read them anew. What asks while that is done shares the next read."""
         self._asked += 1
@@ -105,6 +111,7 @@ class Blocks:
                 logger.debug("There is no database, and so no block: %s", error)
             except Exception as error:  # noqa: BLE001 - whatever it is, requests go on with what is known
                 self._failures.add("The blocks of endpoint %r cannot be read: %s", self._alias, error)
+                self._due = 0.0  # whatever changed: the next heartbeat tries again
             else:
                 self._failures.end()
                 if begun >= self._answered:  # another event loop may have read them later, and been faster

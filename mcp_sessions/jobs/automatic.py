@@ -82,10 +82,17 @@ def end_of_user(user: Any, event: str, *, using: str, principals: dict[str, list
 
     def end() -> None:
         away: set[str] = set()
+        # By the clock of this machine. That of the store may be ahead; nobody opens a session there meanwhile.
+        cut_off_ms = round((time.time() + SKEW_SECONDS) * 1000)
+        begun = []
         for alias in aliases:
             matches = tuple(Query(principal=principal) for principal in found[alias])
             selected = SessionQuery(aliases=(alias,), kinds=kinds, matches=matches)
-            _end(selected, by=by, event=event, away=away)
+            begun.append((alias, _begin(selected, by=by, event=event, away=away, cut_off_ms=cut_off_ms)))
+        # Only now: to end many takes its time, and whoever goes on after a crash needs all of the jobs.
+        for alias, job in begun:
+            if job is not None:
+                _drive(job, alias, away=away)
 
     def when_its_database_commits() -> None:
         # The jobs may be in another database, in a transaction of its own: intentions have to be there before the ends.
@@ -94,22 +101,40 @@ def end_of_user(user: Any, event: str, *, using: str, principals: dict[str, list
     transaction.on_commit(when_its_database_commits, using=using, robust=True)
 
 
-def _end(selected: SessionQuery, *, by: str, event: str, away: set[str]) -> None:
-    """End what is selected at one endpoint. `away`: the caches that did not answer, which are not asked again."""
+def _begin(
+    selected: SessionQuery, *, by: str, event: str, away: set[str], cut_off_ms: int
+) -> EndingJob | None:
+    """A job that ends what is selected at one endpoint, to be driven now; None if there is nothing, or no store.
+
+    `away`: the caches that did not answer, which are not asked again. `cut_off_ms`: the cut-off for those, however long
+    it took to find out.
+    """
     [alias] = selected.aliases
     cache, taken = conf.endpoint(alias).cache, None
     try:
         if cache not in away:
             taken = snapshot(selected)
-            if taken.expected:
-                driving.drive(driving.begin(taken, by=by, action=event), seconds=AT_ONCE)
     except StoreUnavailable as error:
-        away.add(cache)
-        logger.warning("What %r had at endpoint %r ends when its store is back: %s", by, alias, error)
-    if taken is None:
-        # By the clock of this machine. That of the store may be ahead; nobody opens a session there meanwhile.
-        cut_off_ms = round((time.time() + SKEW_SECONDS) * 1000)
-        driving.begin(unread(selected, cut_off_ms=cut_off_ms), by=by, action=event, is_announced=False)
+        _is_away(alias, by, error, away=away)
+    if taken is not None:
+        return driving.begin(taken, by=by, action=event) if taken.expected else None
+    driving.begin(unread(selected, cut_off_ms=cut_off_ms), by=by, action=event, is_announced=False)
+    return None
+
+
+def _drive(job: EndingJob, alias: str, *, away: set[str]) -> None:
+    """Go on with a job for a while; a process that serves the endpoint does so with the rest."""
+    if conf.endpoint(alias).cache in away:
+        return
+    try:
+        driving.drive(job, seconds=AT_ONCE)
+    except StoreUnavailable as error:
+        _is_away(alias, job.by, error, away=away)
+
+
+def _is_away(alias: str, by: str, error: StoreUnavailable, *, away: set[str]) -> None:
+    away.add(conf.endpoint(alias).cache)
+    logger.warning("What %r had at endpoint %r ends when its store is back: %s", by, alias, error)
 
 
 @lifecycle.on_heartbeat

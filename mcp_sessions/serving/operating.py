@@ -50,7 +50,7 @@ class Operating:
     def drain(self, *, drains: bool, by: str) -> None:
         """Take on nothing new, and close the streams that never end by themselves; or be an ordinary process again.
 
-        All of the process: every one of its endpoints is asked.
+        All of the process, also its endpoints whose stores are away, and so could not be asked.
         """
         if drains != lifecycle.is_draining():
             words = "is drained" if drains else "is no longer drained"

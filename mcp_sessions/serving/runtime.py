@@ -92,7 +92,7 @@ class Runtime:
         )
         self.listeners, self.callers = Listeners(self.context, self.server.bus), Callers(self.context)
         self.counts = CountsWriter(self.context, self.server.kernel.has_tool, lambda: self.admission.streams)
-        self.operating = Operating(self.context, self.admission, self.modern, self.listen_no_more)
+        self.operating = Operating(self.context, self.admission, self.modern, listen_no_more)
         self.inbox = Inbox(
             self.context,
             self.admission,
@@ -151,6 +151,8 @@ class Runtime:
                 await self.server.start()
                 await self.context.node.start()
                 subscriptions.attach(self.context.conf().alias, self.context.node.broadcast)
+                if self.blocks.asked_for:  # before this node could hear of what has changed since
+                    self.spawn(self.blocks.load())
                 self._watching = self.spawn(self.observing.run())
                 self.started = True
 
@@ -299,6 +301,12 @@ async def runtime_for(alias: str) -> Runtime:
 def runtimes_of(alias: str) -> list[Runtime]:
     """The runtimes of an endpoint, of all event loops of this process; from any thread."""
     return [runtimes[alias] for runtimes in list(_runtimes.values()) if alias in runtimes]
+
+
+def listen_no_more() -> None:
+    """Close the streams that never end by themselves at every endpoint of the running loop."""
+    for runtime in _runtimes.get(asyncio.get_running_loop(), {}).values():
+        runtime.listen_no_more()
 
 
 @lifecycle.on_start

@@ -35,7 +35,7 @@
 | `mcp:v1:{<namespace>}:broadcasts` | stream | what every node must hear, about 10,000 | 10 minutes after the last |
 | `mcp:v1:{<namespace>}:endings` | hash | sessions that an operator is ending | until done, 1 hour at most |
 | `mcp:v1:{<namespace>}:tombstones:<n>` | set | sessions that ended, if ids can revive them | MAX_AGE of the last |
-| `mcp:v1:{<namespace>}:min-created` | string | before when no session counts | a year after the last heartbeat |
+| `mcp:v1:{<namespace>}:min-created` | string | before when no session counts | half a year or more after a heartbeat |
 | `mcp:v1:{<namespace>}:counts:<span>:<step>` | hash | what was counted in one step of a span | a span longer |
 | `mcp:v1:{<namespace>}:tool-counts:<span>:<step>` | hash | the calls of each tool, in longer steps | a span longer |
 | `mcp:v1:{<namespace>}:totals` | hash | all that was counted | 8 days after the last count |

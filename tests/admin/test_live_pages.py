@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.conf import LazySettings
@@ -17,6 +18,7 @@ from mcp_sessions.admin.live_columns import in_words
 from mcp_sessions.audit.models import AuditEntry
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import CallCancelled, DrainAsked, Notification
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory import findings
 from mcp_sessions.inventory.figures import DAY, Figures, ToolFigures
 from mcp_sessions.inventory.overview import Overview
@@ -118,12 +120,60 @@ def test_the_call_that_is_named_is_cancelled_and_no_other(
     found = [node(*calls), replace(node(call(2, seconds=5, node="another")), id="another")]
     monkeypatch.setattr(operating, "nodes_of", lambda _: found)
     page = admin_client.post(f"{LIST}now/", {"cancel": "0ff1ce5000:2"}, follow=True)
-    assert said(page) == [f"Cancelled {'t' * 99}…. Its client gets the error of a cancelled request."]
+    said_ = (
+        f"Asked to cancel {'t' * 99}…. If it still runs, its client gets the error of a cancelled request."
+    )
+    assert said(page) == [said_]
     assert told == [("default", CallCancelled(node="0ff1ce5000", number=2, by="admin"))]
     assert AuditEntry.objects.get().title == f"{'t' * 99}… of {calls[1].fingerprint[:12]}"
     gone = admin_client.post(f"{LIST}now/?tool=x", {"cancel": "0ff1ce5000:3"})
     assert gone.headers["Location"] == f"{LIST}now/?tool=x"
     assert len(told) == 1
+
+
+@pytest.mark.django_db
+def test_a_process_that_hangs_is_not_said_to_be_drained(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, Notification]]
+) -> None:
+    monkeypatch.setattr(operating, "nodes_of", lambda _: [replace(node(is_silent=True), process="p")])
+    page = admin_client.post(f"{LIST}processes/", {"process": "p", "drains": "1"}, follow=True)
+    assert said(page) == ["Process 7 on web gives no sign of life. It hears of that if it goes on."]
+    assert len(told) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("page", "posted"),
+    [("now/", {"cancel": "0ff1ce5000:1"}), ("processes/", {"process": "p", "drains": "1"})],
+)
+def test_what_redis_does_not_take_is_not_written_down_as_done(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch, page: str, posted: dict[str, str]
+) -> None:
+    """A full Redis answers what is read, and refuses what is written."""
+    monkeypatch.setattr(operating, "nodes_of", lambda _: [replace(node(call(1, seconds=5)), process="p")])
+    with monkeypatch.context() as refusing:
+        refuse = Mock(side_effect=StoreUnavailable("OOM"))
+        refusing.setattr(outside, "broadcast", refuse)
+        assert admin_client.post(LIST + page, posted).status_code == 503
+    assert AuditEntry.objects.get().outcome == "unconfirmed"
+    assert admin_client.post(LIST + page, posted).status_code == 302
+    assert [each.outcome for each in AuditEntry.objects.order_by("pk")] == ["unconfirmed", "done"]
+
+
+@pytest.mark.django_db
+def test_a_call_of_which_redis_has_lost_the_report_is_not_said_to_have_ended(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, Notification]]
+) -> None:
+    reported = replace(node(), started=node().seen)
+    for found, words in (
+        ([reported], "That call has ended."),
+        ([replace(reported, id="another")], "Nothing was done: Redis knows no such process."),
+        ([node()], "Nothing was done: Redis knows no such process."),
+    ):
+        monkeypatch.setattr(operating, "nodes_of", lambda _, found=found: found)
+        page = admin_client.post(f"{LIST}now/", {"cancel": "0ff1ce5000:1"}, follow=True)
+        assert said(page)[0].startswith(words)
+    assert told == []
 
 
 @pytest.mark.django_db

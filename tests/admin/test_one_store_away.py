@@ -137,7 +137,9 @@ def test_what_runs_there_is_shown_and_can_be_cancelled_and_drained(operator: Cli
         assert words in shown
         assert page == "overview/" or AWAY in shown
     assert AWAY not in body(operator.get(f"{LIST}now/?endpoint=shop"))
-    assert "Cancelled slow" in said(operator.post(f"{LIST}now/", {"cancel": "0ff1ce5:1"}, follow=True))[0]
+    assert (
+        "Asked to cancel slow." in said(operator.post(f"{LIST}now/", {"cancel": "0ff1ce5:1"}, follow=True))[0]
+    )
     ended = said(operator.post(f"{LIST}now/", {"cancel": "0ff1ce5:2"}, follow=True))
     assert ended == ["That call has ended, unless it runs at stock, which cannot be reached."]
     assert operator.post(f"{LIST}processes/", {"process": "p", "drains": "1"}).status_code == 302

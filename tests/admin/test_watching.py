@@ -11,12 +11,13 @@ from unittest import mock
 import pytest
 from django.conf import LazySettings
 from django.core.management import CommandError, call_command
+from django.test import Client
 
-from mcp_sessions.ending import end_session
+from mcp_sessions.ending import end_all_before_now, end_session
 from mcp_sessions.inventory import findings, leftovers
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.factory import sync_store_for
-from tests.admin.pages import endpoint, on_redis
+from tests.admin.pages import LIST, endpoint, on_redis
 from tests.admin.test_overview import count
 from tests.support.redis import RedisServer, run_server
 from tests.support.sessions import Opened, open_sessions
@@ -133,6 +134,22 @@ def test_the_doctor_finds_nothing_wrong_where_nothing_is() -> None:
     open_sessions([Opened(state={"a": 1}), Opened(kind="handle", label="basket", name="basket-1")])
     with mock.patch.object(findings, "SLOW_SECONDS", 10):
         assert run("doctor") == ("Nothing is wrong that can be seen from here.\n", 0)
+
+
+def test_a_full_redis_is_looked_at_also_after_all_sessions_were_ended(
+    redis: Any, admin_client: Client
+) -> None:
+    """It refuses what is written. Whoever asks for the moment before which no session counts writes nothing."""
+    end_all_before_now("default", by="ada")
+    [session] = open_sessions([Opened()])
+    beat("a", "key")
+    redis.config_set("maxmemory", 1)
+    try:
+        for page in ("", "overview/", "now/", "processes/", f"{session.fingerprint}/change/"):
+            assert admin_client.get(LIST + page).status_code == 200, page
+        assert doctor() == ({"redis-full"}, 1)
+    finally:
+        redis.config_set("maxmemory", 0)
 
 
 def test_the_doctor_finds_each_planted_fault_and_says_the_cure(redis: Any) -> None:

@@ -84,6 +84,8 @@ def test_pruning_of_all_endpoints_deletes_what_is_about_none_too() -> None:
         ("force-expire", "intended", "about to end"),
         ("force-expire", "gone", "was already gone"),
         ("force-expire", "unknown", "gone, and it is not known by whom"),
+        ("drain", "done", "drained"),
+        ("drain", "unconfirmed", "drained (asked, and not confirmed by Redis)"),
         ("of another release", "done", "of another release"),
         ("block", "of another release", "of another release"),
     ],

@@ -22,6 +22,8 @@ from mcp_sessions.audit.models import AuditEntry
 from mcp_sessions.authentication import blocking
 from mcp_sessions.authentication.blocking import Asker, Blocks
 from mcp_sessions.blocks import BlockKind, active, block, unblock
+from mcp_sessions.cluster.node import HEARTBEAT_SECONDS
+from mcp_sessions.connections.defaults import SOCKET_TIMEOUT
 from mcp_sessions.streams.open_streams import OpenStreams
 from mcp_sessions.testing import http_client, serving, url_of
 from tests.support import ROOT
@@ -209,10 +211,16 @@ async def test_what_was_read_holds_while_the_database_cannot_be_read(monkeypatch
     monkeypatch.setattr(blocking, "_active", fail)
     await blocks.load()
     assert blocks.refuse(ann)
+    assert [blocks.due] == [True], "the next heartbeat tries again"
     monkeypatch.setattr(blocking, "_active", lambda _: [])
     await blocks.load()
     assert not blocks.refuse(ann)
     assert not blocks.any
+
+
+def test_a_block_of_which_no_process_was_told_is_noticed_within_half_a_minute() -> None:
+    """They are read with a heartbeat, and the one before may have waited for a store that hangs."""
+    assert blocking.REREAD_SECONDS + HEARTBEAT_SECONDS + 2 * SOCKET_TIMEOUT <= 30
 
 
 async def test_a_stream_that_is_being_opened_when_its_client_is_blocked_ends(

@@ -225,7 +225,9 @@ def test_who_revokes_tokens_hears_how_many_sessions_ended_or_that_not_all_could(
     with mock.patch("mcp_sessions.tokens._opened_with", side_effect=StoreUnavailable("away")):
         said = revoke(*tokens)
     assert said == [
-        "They are revoked, but not all of their sessions could be ended: away",
+        "They are revoked, but not all of their sessions could be ended: away. Revoke them again when Redis answers.",
         "Tokens revoked: 3.",
     ], "one that was revoked before is not revoked again"
+    assert revoke(*tokens) == ["Tokens revoked: 0, and 1 of their sessions ended."], "which was left"
+    assert LogEntry.objects.filter(change_message="Revoked.").count() == 4
     assert not PersonalToken.objects.filter(revoked=None).exists()

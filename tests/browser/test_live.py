@@ -39,7 +39,7 @@ def test_an_operator_on_one_process_cancels_a_call_of_another(admin: Admin, proc
         assert "raw-client 1.0" in row
         press_in_row(admin, client.fingerprint, "cancel")
         assert admin.messages == [
-            "Cancelled take_inventory. Its client gets the error of a cancelled request."
+            "Asked to cancel take_inventory. If it still runs, its client gets the error of a cancelled request."
         ]
         wait_until(lambda: answers, what="the answer")
     assert "-32800" in answers[0].text

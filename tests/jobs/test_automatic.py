@@ -1,6 +1,7 @@
 """What ends by itself when something happens to its user (END_ON), and what does not."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -223,3 +224,24 @@ def test_a_store_that_is_away_stops_no_logout_and_leaves_a_job(
     assert job.state == RUNNING
     assert driving.drive(job).ended == 2
     assert alive(session) == [False]
+
+
+def test_what_is_opened_while_it_is_found_out_that_a_store_is_away_stays(
+    ada: User,
+    end_on: Callable[..., None],
+    django_capture_on_commit_callbacks: Committed,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two seconds after the event count, by the clock of this machine, and not those that the store was waited for."""
+    clock = SimpleNamespace(seconds=1_000.0)
+
+    def wait(_: object) -> None:
+        clock.seconds += 2
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(automatic, "snapshot", wait)
+    monkeypatch.setattr(automatic, "time", SimpleNamespace(time=lambda: clock.seconds))
+    end_on("logout")
+    with django_capture_on_commit_callbacks(execute=True):
+        log_out(ada)
+    assert EndingJob.objects.get().selection["cut_off_ms"] == {"default": 1_002_000}

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -16,6 +17,7 @@ from mcp_sessions.jobs import automatic, driving
 from mcp_sessions.serving.runtime import runtime_for, stop_runtimes
 from tests.jobs.test_automatic import EVENTS, HAPPENS, alive, owned
 from tests.support.redis import RedisServer
+from tests.support.sessions import Opened, open_sessions
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -90,6 +92,31 @@ async def test_a_job_whose_process_died_is_taken_over(
     assert await EndingJob.objects.filter(state=RUNNING, driver="").acount() == 1
     await automatic.go_on("default")
     assert await asyncio.to_thread(alive, *opened) == [False, False, True, True]
+
+
+@pytest.mark.usefixtures("redis")
+async def test_the_jobs_of_all_endpoints_stand_before_the_first_one_ends_anything(
+    ada: User, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That may take five seconds, and the process may die in them."""
+    settings.MCP_SESSIONS = {
+        "default": settings.MCP_SESSIONS["default"],
+        "shop": {**settings.MCP_SESSIONS["default"], "NAMESPACE": "shop-at-once", "PATH": "shop"},
+    }
+    stood: list[int] = []
+    drive = driving.drive
+
+    def watched(job: EndingJob, **more: Any) -> EndingJob:
+        stood.append(EndingJob.objects.count())
+        return drive(job, **more)
+
+    monkeypatch.setattr(driving, "drive", watched)
+    principal = f"user:{ada.pk}"
+    for alias in settings.MCP_SESSIONS:
+        await sync_to_async(open_sessions, thread_sensitive=False)([Opened(principal=principal)], alias)
+    await sync_to_async(HAPPENS["logout"])(ada)
+    assert stood == [2, 2]
+    assert await EndingJob.objects.filter(state=FINISHED, ended=1).acount() == 2
 
 
 @pytest.mark.usefixtures("redis")

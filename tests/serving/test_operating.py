@@ -141,7 +141,7 @@ def test_a_call_of_one_process_is_seen_and_cancelled_from_another(
             page = operator.get(NOW, {"tool": tool}).content.decode()
             assert call.fingerprint[:12] in page
             answer = operator.post(NOW, {"cancel": call.key}, follow=True).content.decode()
-            assert f"Cancelled {tool}." in answer
+            assert f"Asked to cancel {tool}." in answer
             wait_until(lambda: answers, seconds=5, what="an answer")
         if tool == "block":
             at.open()
@@ -172,10 +172,35 @@ def test_what_operators_ask_is_done_by_a_process_that_redis_has_forgotten(
         wait_until(partial(answers_readyz, asked, status), seconds=10, what=f"{status}")
 
 
-def forget_nodes(redis: RedisServer) -> None:
+def test_a_call_is_not_said_to_have_ended_where_redis_has_lost_its_data(
+    pair: list[Process], operator: Client, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    client = connected(pair[0].url)
+    with gate(tmp_path) as at, answering(call_of(client, pair[0].url, "wait", gate=at.path)) as answers:
+        at.reached()
+        [call] = wait_until(lambda: running("wait"), seconds=5, what="the call to be reported")
+        for process in pair:
+            process.pause()  # or they report again while the page is asked
+        try:
+            forget_nodes(redis_server, "reports")
+            for page, posted in ((NOW, {"cancel": call.key}), (NODES, {"process": "p", "drains": "1"})):
+                answer = said(operator.post(page, posted, follow=True))
+                assert [each.partition(":")[0] for each in answer] == ["Nothing was done"]
+        finally:
+            for process in pair:
+                process.resume()
+        wait_until(lambda: running("wait"), seconds=5, what="the call to be reported again")
+        assert not answers
+        operator.post(NOW, {"cancel": call.key})
+        wait_until(lambda: answers, seconds=10, what="an answer")
+    assert "-32800" in answers[0].text
+
+
+def forget_nodes(redis: RedisServer, *more: str) -> None:
     """What Redis knows of who can be notified is lost, as with all of its data, until their next heartbeats."""
     with redis.client() as connection:
-        keys = [key for part in ("nodes", "inbox") for key in connection.scan_iter(f"*mcp:*:{part}*")]
+        parts = ("nodes", "inbox", *more)
+        keys = [key for part in parts for key in connection.scan_iter(f"*mcp:*:{part}*")]
         assert keys
         connection.delete(*keys)
 

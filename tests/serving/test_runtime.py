@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, Mock, call
@@ -11,6 +12,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from mcp_sessions import lifecycle
+from mcp_sessions.authentication import blocking
 from mcp_sessions.serving import runtime as serving_runtime
 from mcp_sessions.serving.runtime import Runtime, runtime_for, runtimes_of
 from mcp_sessions.subscriptions import _publishers
@@ -88,6 +90,38 @@ async def test_it_starts_once_however_many_ask_and_again_if_that_failed(runtime:
     assert publishers["default"] == runtime.context.node.broadcast
     await runtime.stop()
     assert "default" not in publishers
+
+
+async def test_it_knows_what_was_blocked_while_it_started(
+    runtime: Any, steps: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first request has read the blocks; until its node has started, nobody tells it that they change."""
+    monkeypatch.setattr(blocking, "_active", lambda _: [])
+    runtime.blocks = blocking.Blocks("default")
+    await runtime.blocks.load()
+
+    async def take_long() -> None:
+        monkeypatch.setattr(blocking, "_active", lambda _: [("client", "rude", inf)])
+
+    steps.server_start.side_effect = take_long
+    await runtime.start()
+    await asyncio.wait(runtime._tasks, timeout=BOUND)
+    assert runtime.blocks.refuse(blocking.Asker(client="rude"))
+    await runtime.stop()
+
+
+async def test_an_operator_drains_every_endpoint_of_the_process(
+    runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose store is away, so that its node cannot be asked."""
+    runtimes = {"default": Mock(), "shop": Mock()}
+    monkeypatch.setitem(serving_runtime._runtimes, asyncio.get_running_loop(), runtimes)
+    try:
+        runtime.operating.drain(drains=True, by="olga")
+    finally:
+        lifecycle.take_on_nothing(drains=False)
+    for each in runtimes.values():
+        each.listen_no_more.assert_called_once_with()
 
 
 async def test_it_stops_in_an_order_in_which_nothing_is_lost(runtime: Any, steps: Mock) -> None:

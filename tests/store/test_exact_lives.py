@@ -219,6 +219,24 @@ async def test_what_nodes_tell_each_other_lives_as_long_as_they_do(harness: Harn
     }
 
 
+async def test_the_moment_before_which_no_session_counts_is_renewed_when_half_of_its_life_is_over(
+    harness: Harness,
+) -> None:
+    run = harness.store.run
+    for known_ms in (0, 1, 1):
+        await run(validity.min_created(known_ms))
+        assert lives(harness) == ({"min-created": 366 * DAY} if known_ms else {})
+    harness.advance(183 * DAY)
+    await run(validity.min_created(0))
+    assert lives(harness) == {"min-created": 183 * DAY}
+    harness.advance(SECOND)
+    await run(validity.min_created(0))
+    assert lives(harness) == {"min-created": 366 * DAY}
+    harness.advance(SECOND)
+    await run(validity.min_created(2))
+    assert lives(harness) == {"min-created": 366 * DAY}
+
+
 async def test_a_bucket_lives_until_it_is_full_again(harness: Harness) -> None:
     limits = limits_of({"requests per principal": "4/m"})
     for taken in (1, 2):

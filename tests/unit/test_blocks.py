@@ -77,6 +77,14 @@ def test_only_what_holds_is_lifted_and_counted(told: mock.Mock, caplog: pytest.L
     assert over.lifted is None
 
 
+def test_of_two_who_lift_a_block_at_the_same_moment_one_does(told: mock.Mock) -> None:
+    made = block("client", "rude", duration=None)
+    one, other = (Block.objects.get(pk=made.pk) for _ in range(2))
+    assert (unblock([one], by="ann"), unblock([other], by="bob")) == (1, 0)
+    assert Block.objects.get(pk=made.pk).lifted == one.lifted
+    assert [(each["action"], each["by"]) for each in entries()] == [("block", "code"), ("unblock", "ann")]
+
+
 def test_a_block_lasts_as_long_as_it_is_said(told: mock.Mock, caplog: pytest.LogCaptureFixture) -> None:
     before = timezone.now()
     made = block("client", "rude", duration=timedelta(hours=1), reason="x" * 201, by="y" * 256)

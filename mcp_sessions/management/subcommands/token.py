@@ -97,7 +97,10 @@ def _revoke(command: BaseCommand, *, prefix: str, **_: Any) -> None:
     try:
         ended = revoke_token(token, by=operator())
     except StoreUnavailable as error:
-        raise CommandError(f"{token}: revoked, but its sessions could not be ended: {error}") from error
+        raise CommandError(
+            f"{token}: revoked, but not all of its sessions could be ended: {error}. Revoke it again when Redis "
+            "answers."
+        ) from error
     command.stdout.write(f"{token}: revoked{f', {ended} sessions ended' if ended else ''}")
 
 

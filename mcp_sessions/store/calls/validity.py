@@ -19,7 +19,7 @@ class Moment(NamedTuple):
 def min_created(known_ms: int) -> Call[Moment]:
     """The later one of the moment that the store knows and of the one that the caller knows; both know it then.
 
-    It is kept for a year after anybody has asked.
+    It is kept for half a year at least after anybody has asked. It is written only if it changes, or is renewed.
     """
     return Call(MIN_CREATED, "", ("min-created",), (known_ms, LONGEST_MS), _moment)
 
