@@ -31,6 +31,10 @@ _DRAINS: Final = gettext_lazy("Process %(process)s on %(host)s takes on nothing 
 _DRAINS_NO_LONGER: Final = gettext_lazy(
     "Process %(process)s on %(host)s takes on sessions and streams again."
 )
+#: A process is known by its reports, which Redis loses with other data until the next ones.
+_NOT_KNOWN: Final = gettext_lazy(
+    "That process is not known: it has stopped, or Redis has just lost its data. Look again in a few seconds."
+)
 
 
 def now_view(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse:
@@ -93,7 +97,8 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
         raise PermissionDenied
     wanted, by = request.POST.get("cancel", ""), request.user.get_username()
     reach = common.reach_of(request)
-    found = [call for node in nodes_of(reach.there) for call in node.running if call.key == wanted]
+    nodes = nodes_of(reach.there)
+    found = [call for node in nodes for call in node.running if call.key == wanted]
     if found:
         [call] = found
         cancel(call, by=by)
@@ -108,7 +113,8 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
             )
         modeladmin.message_user(request, text % {"tool": display.printable(call.tool, 100)}, level)
     else:
-        text = _("That call has ended.")
+        reported = {node.id for node in nodes if node.started is not None}
+        text = _("That call has ended.") if wanted.partition(":")[0] in reported else str(_NOT_KNOWN)
         if reach.away:
             text = _("That call has ended, unless it runs at %(endpoints)s, which cannot be reached.")
         modeladmin.message_user(request, text % {"endpoints": ", ".join(reach.away)}, messages.WARNING)
@@ -211,7 +217,7 @@ def _drain(modeladmin: "MCPSessionAdmin", request: HttpRequest, found: Sequence[
         where = {"process": nodes[0].pid, "host": nodes[0].host}
         modeladmin.message_user(request, str(text) % where, messages.SUCCESS)
     else:
-        modeladmin.message_user(request, _("That process has ended."), messages.WARNING)
+        modeladmin.message_user(request, str(_NOT_KNOWN), messages.WARNING)
     return HttpResponseRedirect(request.path)
 
 

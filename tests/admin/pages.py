@@ -14,6 +14,10 @@ from mcp_sessions.store.factory import sync_store_for
 from tests.support.sessions import Opened
 
 LIST = "/admin/mcp_sessions/mcpsession/"
+#: What is said of a process that has stopped, or that Redis has forgotten.
+NOT_KNOWN = (
+    "That process is not known: it has stopped, or Redis has just lost its data. Look again in a few seconds."
+)
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 _namespaces = itertools.count()
