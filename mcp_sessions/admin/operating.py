@@ -35,6 +35,7 @@ _DRAINS_NO_LONGER: Final = gettext_lazy(
 _DRAINS_LATER: Final = gettext_lazy(
     "Process %(process)s on %(host)s gives no sign of life. It hears of that if it goes on."
 )
+#: A process is known by its reports, which Redis loses with other data until the next ones.
 _UNKNOWN_NODE: Final = gettext_lazy(
     "Nothing was done: Redis knows no such process. It has ended, or Redis has lost its data and hears of it again in "
     "a few seconds."
@@ -119,9 +120,8 @@ def _cancel(modeladmin: "MCPSessionAdmin", request: HttpRequest) -> HttpResponse
             )
         modeladmin.message_user(request, text % {"tool": display.printable(call.tool, 100)}, level)
     else:
-        # Reports say what has ended. They are gone, until the next ones, where Redis has lost its data.
-        reports = any(wanted.startswith(f"{node.id}:") and node.started is not None for node in nodes)
-        text = _("That call has ended.") if reports else str(_UNKNOWN_NODE)
+        reported = {node.id for node in nodes if node.started is not None}
+        text = _("That call has ended.") if wanted.partition(":")[0] in reported else str(_UNKNOWN_NODE)
         if reach.away:
             text = _("That call has ended, unless it runs at %(endpoints)s, which cannot be reached.")
         modeladmin.message_user(request, text % {"endpoints": ", ".join(reach.away)}, messages.WARNING)

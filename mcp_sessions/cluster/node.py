@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS: Final = 4.0
 #: A node without a heartbeat for so many seconds is dead: its work is lost.
 DEAD_AFTER_SECONDS: Final = 12.0
+#: A heartbeat has failed if the next one comes later than this.
+GAP_SECONDS: Final = 2 * HEARTBEAT_SECONDS
 #: Milliseconds that the reader waits for notifications before it asks again.
 BLOCK_MS: Final = 5_000
 #: Seconds before a store that could not be asked is asked again.
@@ -65,6 +67,9 @@ class Node:
         self.skipped: Counter[str] = Counter()
         #: Whether it has ever registered, and whether it could the last time: whether it reaches the store.
         self.has_joined = self.is_in_touch = False
+        #: How often a heartbeat found that the store had forgotten this node, or its last heartbeats. If it has lost
+        #: data, it has forgotten others, too, which are alive.
+        self.forgotten = 0
         self.store = store
         self.validity = Validity()
         self._hear = hear
@@ -176,7 +181,8 @@ class Node:
         about = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "keys": ids.key_digests()})
         beat = nodes.beat(self.id, about=about, forget_after_ms=round(DEAD_AFTER_SECONDS * 1000))
         try:
-            await self.store.run(beat)
+            since_ms = await self.store.run(beat)
+            self.forgotten += since_ms is None or since_ms > GAP_SECONDS * 1000
             await self.validity.ask(self.store)
         except StoreUnavailable:
             self.is_in_touch = False

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -230,7 +230,8 @@ class Exchange:
 
     async def _disconnect_standalone(self) -> None:
         """Close the connection on which the client listens, in whichever process. The client may resume."""
-        await disconnect(self.context, self.session.fingerprint, STANDALONE)
+        with suppress(StoreUnavailable):  # then it stays open
+            await disconnect(self.context, self.session.fingerprint, STANDALONE)
 
     async def settled(self, seconds: float | None) -> None:
         """Wait until there is a response or a stream, at most that long; None for no limit."""

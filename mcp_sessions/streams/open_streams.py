@@ -134,13 +134,9 @@ class OpenStreams:
 async def disconnect(context: Context, fingerprint: str, stream: str) -> Claim | None:
     """Close the connection that delivers a stream, in whichever process that is. Its client may resume.
 
-    Returns the claim of that connection; None if there is none, or if the store cannot be asked, which is logged.
+    Returns the claim of that connection; None if there is none, or no such stream. Raises: StoreUnavailable.
     """
-    try:
-        claim = await context.store.run(streams.delivered_by(fingerprint, stream))
-    except StoreUnavailable as error:
-        logger.debug("A connection of session %.12s stays open: %s", fingerprint, error)
-        return None
+    claim = await context.store.run(streams.delivered_by(fingerprint, stream))
     if claim is not None:
         disconnected = StreamDisconnected(fingerprint=fingerprint, stream=stream, token=claim.token)
         context.node.notify(claim.node, disconnected)

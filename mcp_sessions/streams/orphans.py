@@ -5,8 +5,8 @@ with the response of the call run again. Of several processes one runs it again,
 if it dies as well, another one does, up to MAX_RERUNS times. The messages before the response are not sent again. A
 standalone stream goes on through another connection of its client.
 
-A node is dead when two heartbeats in a row do not find it: one that could not reach the store for a while comes back
-with its next heartbeat, and then its work is not lost.
+A node is dead when two heartbeats in a row do not find it: one that could not reach the store for a while, or that the
+store has forgotten with other data, comes back with its next heartbeat, and then its work is not lost.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from mcp_types import CONNECTION_CLOSED
 
-from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS
+from mcp_sessions.cluster.node import DEAD_AFTER_SECONDS, GAP_SECONDS
 from mcp_sessions.cluster.notifications import StreamChanged, StreamReleased
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.records import Session
@@ -34,8 +34,6 @@ from mcp_sessions.transport.event_ids import STANDALONE
 
 logger = logging.getLogger(__name__)
 
-#: A heartbeat has failed if the next one comes later than this.
-GAP_SECONDS: Final = 2 * HEARTBEAT_SECONDS
 #: Answers a request, with the headers of the HTTP request that waits for it, and gives the response.
 RunAgain = Callable[[jsonrpc.Request, Mapping[str, Any], Session], Awaitable[dict[str, Any]]]
 LOST: Final = "The server process that ran this request died; the request is lost"
@@ -64,6 +62,8 @@ class Orphans:
         self._known: frozenset[str] = frozenset()
         #: When that was, and since when there was a heartbeat without a gap, in seconds of the clock.
         self._looked = self._since = -inf
+        #: How often the store had forgotten this node by then.
+        self._forgotten = 0
 
     async def look(self) -> None:
         """With each heartbeat: see to the streams of nodes that are dead. Raises: StoreUnavailable."""
@@ -74,6 +74,7 @@ class Orphans:
         alive = await self._alive()
         present, self._known = alive | self._known, alive
         self._since, self._looked = self._settling_since(), self._clock()
+        self._forgotten = self._context.node.forgotten
         await self._cancel_superseded()
         for reader, holder in silent:
             if reader.stream == STANDALONE:
@@ -88,18 +89,20 @@ class Orphans:
         """Whether nobody waits any more for what a node waited for. Raises: StoreUnavailable."""
         if node in self._known or not self._is_settled():
             return False
-        return node not in await self._alive()
+        alive = await self._alive()
+        # A store that does not know this node has lost data, and forgotten others.
+        return self._is_settled() and self._context.node.id in alive and node not in alive
 
     async def _alive(self) -> frozenset[str]:
         return frozenset(node.id for node in await self._context.store.run(nodes.list_nodes()))
 
     def _settling_since(self) -> float:
-        """Since when this node's heartbeats have come without a gap.
+        """Since when this node's heartbeats have come without a gap, and the store has remembered them.
 
-        In a gap the store was away: a missing node may only need longer to come back.
+        In a gap the store was away, or it has lost data: a missing node may only need longer to come back.
         """
-        now = self._clock()
-        return now if now - self._looked > GAP_SECONDS else self._since
+        now, forgotten = self._clock(), self._context.node.forgotten
+        return now if now - self._looked > GAP_SECONDS or forgotten != self._forgotten else self._since
 
     def _is_settled(self) -> bool:
         """Whether this node has looked for long enough to judge others."""
@@ -194,7 +197,9 @@ class Orphans:
         if session is not None:
             response = await self._run_again(request, scope, session)
             node = self._context.node.id
-            await self._close(fingerprint, stream, node, response, after=after, seconds=inf)
+            closed = await self._close(fingerprint, stream, node, response, after=after, seconds=inf)
+            if closed is not None:
+                self._runs_elsewhere(fingerprint, stream, closed.origin)
 
     async def _cancel_superseded(self) -> None:
         """Cancel what another node runs again since this one was taken for dead. Keep the other streams."""
@@ -205,3 +210,14 @@ class Orphans:
             )
             if held is None or held.origin != node:
                 task.cancel()
+            if held is not None:
+                self._runs_elsewhere(fingerprint, stream, held.origin)
+
+    def _runs_elsewhere(self, fingerprint: str, stream: str, origin: str) -> None:
+        """From here on a call is that of another node; of the dead one again, if the store has lost that it ran here.
+
+        The connections that wait here end when that node is dead.
+        """
+        for reader in self._open_streams.of(fingerprint):
+            if reader.stream == stream and reader.origin == self._context.node.id:
+                reader.origin = origin

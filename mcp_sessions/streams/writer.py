@@ -134,10 +134,17 @@ class StreamWriter:
     async def _close_resumed(self) -> bool:
         """Close the connection with which the client has resumed last. True: that of the exchange is to be closed.
 
-        It is closed afterwards: a client that resumes at once must not lose its new connection, too.
+        It is closed afterwards: a client that resumes at once must not lose its new connection, too. It stays open if
+        the store has no such stream, or has lost it: nobody could resume it.
         """
-        claim = await disconnect(self._context, self._fingerprint, self.name)
-        return claim is None or claim == self.claim
+        if not self._logging:
+            return False
+        try:
+            claim = await disconnect(self._context, self._fingerprint, self.name)
+        except StoreUnavailable as error:
+            logger.debug("A connection of session %.12s may stay open: %s", self._fingerprint, error)
+            return True
+        return claim == self.claim
 
     async def _catch_up(self) -> None:
         """Log what waits when the store is back, however long that takes."""

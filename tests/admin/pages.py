@@ -14,6 +14,11 @@ from mcp_sessions.store.factory import sync_store_for
 from tests.support.sessions import Opened
 
 LIST = "/admin/mcp_sessions/mcpsession/"
+#: What is said of a process that has stopped, or that Redis has forgotten.
+NOT_KNOWN = (
+    "Nothing was done: Redis knows no such process. It has ended, or Redis has lost its data and hears of it again in "
+    "a few seconds."
+)
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 _namespaces = itertools.count()

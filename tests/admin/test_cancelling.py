@@ -12,7 +12,7 @@ from mcp_sessions.audit.models import AuditEntry
 from mcp_sessions.inventory.nodes import nodes_of
 from mcp_sessions.store.calls import nodes
 from mcp_sessions.store.factory import sync_store_for
-from tests.admin.pages import LIST, said
+from tests.admin.pages import LIST, NOT_KNOWN, said
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_endpoint")]
 
@@ -36,6 +36,15 @@ def test_the_audit_of_a_cancelled_call_names_the_user_as_other_entries_do(operat
     assert [each.principal_name for each in entries] == ["ada", "anonymous", "bob (https://issuer)"]
     assert [each.by for each in entries] == ["operator", "shell:root", "shell:root"]
     assert entries[0].title == f"\N{REPLACEMENT CHARACTER}red of {0:012x}"
+
+
+def test_a_call_of_a_process_that_has_not_reported_is_not_said_to_have_ended(operator: Client) -> None:
+    """Redis has lost what processes reported, and some have registered again."""
+    store = sync_store_for("default")
+    store.run(nodes.report("0ff1ce5", told=json.dumps({"host": "web", "pid": 7})))
+    store.run(nodes.beat("1057", about='{"host": "web", "pid": 8}', forget_after_ms=60_000))
+    for call, answer in (("0ff1ce5:1", "That call has ended."), ("1057:1", NOT_KNOWN), ("90ne:1", NOT_KNOWN)):
+        assert said(operator.post(f"{LIST}now/", {"cancel": call}, follow=True)) == [answer]
 
 
 def test_a_call_of_a_node_that_is_silent_is_not_said_to_be_cancelled(

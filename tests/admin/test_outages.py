@@ -19,7 +19,19 @@ from mcp_sessions.admin import actions, confirming, of_user
 from mcp_sessions.audit.models import EndingJob
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.jobs import driving
-from tests.admin.pages import LIST, action, alive, body, confirmed, detail, endpoint, history, said, staff
+from tests.admin.pages import (
+    LIST,
+    NOT_KNOWN,
+    action,
+    alive,
+    body,
+    confirmed,
+    detail,
+    endpoint,
+    history,
+    said,
+    staff,
+)
 from tests.support.sessions import Opened, open_sessions
 
 pytestmark = pytest.mark.django_db
@@ -178,7 +190,7 @@ def test_a_process_without_a_name_is_not_drained_and_only_sessions_get_a_test_no
     sync_store_for("default").run(nodes.report("0ff1ce5", told=told))
     for posted in ({}, {"process": ""}, {"process": "gone", "drains": "1"}):
         page = admin_client.post(f"{LIST}processes/", posted, follow=True)
-        assert said(page)[0].startswith("Nothing was done: Redis knows no such process.")
+        assert said(page) == [NOT_KNOWN]
     handle, session = open_sessions([Opened(kind="user"), Opened()])
     assert said(admin_client.post(detail(handle), {"notify": "1"}, follow=True)) == []
     monkeypatch.setattr("mcp_sessions.messages.send", lambda *_, **__: False)

@@ -141,6 +141,20 @@ async def test_a_node_that_is_busy_with_its_streams_shows_that_it_is_alive() -> 
         assert node.looked_after == 1
 
 
+async def test_a_node_learns_that_the_store_had_forgotten_it_or_its_last_heartbeats() -> None:
+    now = 1_800_000_000_000
+    store = EmbeddedStore(SyncEmbeddedStore(Keys("forgetful", str), Engine(lambda: now)))
+    async with joined(store) as hearing:
+        node, known = hearing.node, hearing.node.forgotten
+        for seconds, times in ((4, 0), (8, 0), (9, 1), (4, 1)):
+            now += seconds * 1000
+            await hearing.beat()
+            assert node.forgotten - known == times
+        await store.run(nodes.leave(node.id))
+        await hearing.beat()
+        assert node.forgotten - known == 2
+
+
 async def test_without_notifications_a_heartbeat_finds_them(store: Store) -> None:
     async with joined(store) as one, joined(store) as other:
         await one.broadcast("first")

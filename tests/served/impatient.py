@@ -13,7 +13,7 @@ __all__ = ["server"]
 #: Seconds, each a fraction of what it is otherwise.
 IMPATIENCE: dict[Any, dict[str, float]] = {
     heartbeat: {"HEARTBEAT_SECONDS": 0.5},
-    node: {"DEAD_AFTER_SECONDS": 3.0},
+    node: {"DEAD_AFTER_SECONDS": 3.0, "GAP_SECONDS": 2.0},
     orphans: {"DEAD_AFTER_SECONDS": 3.0, "GAP_SECONDS": 2.0},
     repeats: {"QUIET_SECONDS": 3.0},
     retry: {"GIVE_UP_SECONDS": 1.0},

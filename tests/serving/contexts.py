@@ -39,6 +39,7 @@ class Alone:
     """A node without others: what it would tell them."""
 
     id: str = "0123456789abcdef"
+    forgotten: int = 0
     validity: Validity = field(default_factory=Validity)
     told: list[tuple[str, Notification]] = field(default_factory=list)
     broadcasts: list[Notification] = field(default_factory=list)

@@ -64,6 +64,8 @@ async def test_to_close_the_connection_on_which_a_client_listens_its_process_is_
     told = StreamDisconnected(
         fingerprint=exchange.session.fingerprint, stream=STANDALONE, token=claim.claim.token
     )
+    requests.process.store.away = True
+    await requests.given["disconnect_standalone"]()  # then it stays open
     assert requests.process.node.told == [("b", told)]
     assert exchange.stream is None
 

@@ -73,7 +73,7 @@ class Peer:
         self.service = service
         self.alive = True
         self.tasks: set[asyncio.Task[Any]] = set()
-        node: Any = SimpleNamespace(id=name, notify=service.notify, validity=Validity())
+        node: Any = SimpleNamespace(id=name, notify=service.notify, validity=Validity(), forgotten=0)
         self.context = Context(
             store=service.harness.store,
             node=node,

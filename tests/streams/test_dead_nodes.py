@@ -21,8 +21,9 @@ class Watch:
             origin="other", is_current=True, event_stream=SimpleNamespace(open=True), fingerprint="f" * 64
         )
         self.ended: list[Any] = []
+        self.node = SimpleNamespace(id="me", forgotten=0)
         context: Any = SimpleNamespace(
-            node=SimpleNamespace(id="me"), spawn=self._end, store=SimpleNamespace(run=self._nodes)
+            node=self.node, spawn=self._end, store=SimpleNamespace(run=self._nodes)
         )
         readers: Any = [self.reader]
         #: Who runs the exchange when the list of nodes has come; None for who ran it before.
@@ -93,6 +94,21 @@ async def test_a_node_that_does_not_come_back_after_an_outage_is_dead(watch: Wat
     watch.now += HEARTBEAT_SECONDS * 1.5
     assert not await watch.beats(SETTLED - 1, "me")
     assert await watch.beats(1, "me")
+
+
+async def test_when_the_store_has_lost_data_a_node_has_time_to_come_back(watch: Watch) -> None:
+    assert not await watch.beats(SETTLED, "me", "other")
+    watch.node.forgotten += 1
+    assert not await watch.beats(SETTLED - 1, "me")
+    assert not await watch.orphans.is_dead("other")
+    assert await watch.beats(1, "me")
+    assert await watch.orphans.is_dead("other")
+
+
+async def test_a_store_that_does_not_know_this_node_says_of_nobody_that_it_is_dead(watch: Watch) -> None:
+    await watch.beats(SETTLED, "me", "other")
+    assert not await watch.beats(1)
+    assert not await watch.orphans.is_dead("other")
 
 
 async def test_a_heartbeat_that_is_one_late_is_no_outage(watch: Watch) -> None:

@@ -209,7 +209,8 @@ async def test_a_connection_is_closed_wherever_it_is() -> None:
     told = StreamDisconnected(fingerprint=session.fingerprint, stream=STANDALONE, token=taken.claim.token)
     assert process.node.told == [("elsewhere", told)]
     process.store.away = True
-    assert await disconnect(process.context, session.fingerprint, STANDALONE) is None
+    with pytest.raises(StoreUnavailable):
+        await disconnect(process.context, session.fingerprint, STANDALONE)
 
 
 async def test_a_stream_cannot_go_back_while_the_store_is_away() -> None:

@@ -193,6 +193,25 @@ async def test_calls_that_another_one_runs_by_now_or_whose_session_ended_are_can
     assert list(process.orphans._reruns) == [(going_on.fingerprint, EXCHANGE)]
 
 
+@pytest.mark.parametrize("has_ended", [False, True], ids=["while it runs", "when it has ended"])
+async def test_a_call_runs_again_if_the_store_has_lost_that_it_ran_here(
+    process: Deliverer, has_ended: bool
+) -> None:
+    """It came back with an older state, in which the call is that of the dead process."""
+    reader = await process.deliver(CALL)
+    await process.beat(SETTLED)
+    await process.store.run(process.rerun(reader.fingerprint, process.node.id, "dead0"))
+    if has_ended:
+        process.may_end.set()
+        await process.settle()
+        process.may_end.clear()
+    await process.beat(1 if has_ended else 2)
+    assert len(process.ran) == 2
+    process.may_end.set()
+    await process.beat()
+    assert await process.log(reader) == [RESPONSE]
+
+
 async def test_a_stream_is_ended_once_although_the_store_is_slow(
     process: Deliverer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from mcp_sessions.cluster.notifications import StreamChanged, StreamDisconnected
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.repeats import Repeats
+from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import sessions, streams
 from mcp_sessions.store.calls.streams import Claim
 from mcp_sessions.streams import writer
@@ -52,7 +53,7 @@ async def test_a_handler_closes_the_connection_of_its_exchange_and_goes_on(
     ("said", "closed"),
     [
         ([StoreUnavailable("away")], True),
-        ([None], True),
+        ([None], False),
         ([ELSEWHERE], False),
         (["own", ELSEWHERE], True),
         ([ELSEWHERE, "own"], True),
@@ -79,6 +80,25 @@ async def test_the_own_connection_stays_open_if_the_client_has_resumed_with_othe
     await exchange.running
     assert exchange.events() == ([(1, 1)] if closed else [(1, 1), (2, 2)])
     assert (sse.retry(1) in exchange.sent) is closed
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["the store was away", "the store has lost it"])
+async def test_a_connection_that_nobody_could_resume_stays_open(
+    begin: Callable[..., Any], lost: bool
+) -> None:
+    exchange = await begin(away=not lost)
+    if lost:
+        parts = [part + exchange.stream.name for part in ("stream:", "stream-info:")]
+        await exchange.harness.store.run(
+            Call(streams.DROP, exchange.fingerprint, parts, (), lambda _, __: None)
+        )
+    exchange.stream.disconnect()
+    await exchange.stream.written()
+    exchange.away = False
+    exchange.put(2, last=True)
+    await exchange.running
+    assert sse.retry(1) not in exchange.sent
+    assert (exchange.events(), exchange.without_ids()) == (([(1, 1)], 1) if lost else ([], 2))
 
 
 async def test_the_own_connection_is_closed_although_the_store_goes_away_meanwhile(

@@ -68,9 +68,13 @@ def inbox(node: str) -> str:
     return "inbox:" + node
 
 
-def beat(node: str, *, about: str, forget_after_ms: int) -> Call[None]:
-    """Heartbeat of a node. Those silent for longer than `forget_after_ms` are forgotten, with their inboxes."""
-    return Call(BEAT, "", ("nodes", "nodes:about", inbox(node)), (node, about, forget_after_ms), _nothing)
+def beat(node: str, *, about: str, forget_after_ms: int) -> Call[int | None]:
+    """Heartbeat of a node. Those silent for longer than `forget_after_ms` are forgotten, with their inboxes.
+
+    Milliseconds since its last heartbeat, as far as the store knows; None if it knows of none.
+    """
+    arguments = (node, about, forget_after_ms)
+    return Call(BEAT, "", ("nodes", "nodes:about", inbox(node)), arguments, lambda _, reply: reply)
 
 
 def report(node: str, *, told: str) -> Call[None]:
