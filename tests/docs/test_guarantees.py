@@ -12,7 +12,7 @@ from mcp_sessions.connections import defaults, pipelines
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.handles import arguments, text
 from mcp_sessions.http import endpoint, opening
-from mcp_sessions.jobs import driving
+from mcp_sessions.jobs.table import LEASE
 from mcp_sessions.serving import callers, cancellations, outage, reports
 from mcp_sessions.store.calls import counts, nodes, reading, requests, subscriptions
 from mcp_sessions.streams import orphans, retry, writer
@@ -116,7 +116,7 @@ BOUNDS: Final = {
     "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
     "Time that a stopped process takes after the drain": f"{daphne.HARD_END_SECONDS:g} s",
     "Records of a job that end together": f"{ending.BATCH}",
-    "Time for which a job whose process died waits for another one": f"{driving.LEASE.seconds} s",
+    "Time for which a job whose process died waits for another one": f"{LEASE.seconds} s",
 }
 
 
