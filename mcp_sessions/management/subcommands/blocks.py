@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from argparse import ArgumentTypeError, _SubParsersAction
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -62,7 +63,7 @@ def _block(
         value = principal_named(value)
         if ":" not in value:
             raise CommandError(f"There is no user {value}, and no principal is called so.")
-    duration = until - display.now_like(until) if isinstance(until, datetime) else until
+    duration = timedelta(seconds=until.timestamp() - time.time()) if isinstance(until, datetime) else until
     try:
         made = blocks.block(kind, value, duration=duration, endpoint=endpoint, reason=reason, by=operator())
     except ValueError as error:
