@@ -74,6 +74,11 @@ def now_like(moment: datetime) -> datetime:
     return datetime.now(None if moment.tzinfo is None else UTC)
 
 
+def zoned(moment: datetime) -> datetime:
+    """A moment with its time zone, which that of a database lacks where USE_TZ is False."""
+    return moment if timezone.is_aware(moment) else moment.astimezone()
+
+
 def ago(moment: datetime) -> str:
     """How long ago that was: "12 s ago", "4 min ago", "3 h ago", "2 d ago"."""
     return _words(*_rounded(now_like(moment) - moment), get_language(), is_past=True)

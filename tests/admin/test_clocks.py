@@ -1,5 +1,6 @@
 """What operators ask for, where clocks are put forward or back meanwhile, or that of the machine is wrong."""
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -7,7 +8,7 @@ from unittest import mock
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.conf import LazySettings
+from django.conf import LazySettings, settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
@@ -74,3 +75,19 @@ def test_the_overview_has_all_times_in_one_time_zone(admin_client: Client) -> No
     page = admin_client.get(OVERVIEW)
     since = page.context["overview"].figures.tools_since.astimezone(BERLIN)
     assert f"Counted since {date_format(since, 'DATETIME_FORMAT')}" in body(page)
+
+
+@pytest.mark.usefixtures("berlin")
+def test_commands_print_moments_with_their_time_zone() -> None:
+    block = json.loads(run("block", "client", "rude", "--for", "2999-07-31", "--json"))
+    assert datetime.fromisoformat(block["expires"]) == datetime(2999, 7, 31, tzinfo=BERLIN)
+    User.objects.create_user("ada")
+    run("token", "create", "ada", "--expires", "2999-07-31T12:00:00+02:00")
+    zone, hours = ("UTC", (22, 10)) if settings.USE_TZ else ("CEST", (0, 12))
+    assert f"2999-07-{30 if settings.USE_TZ else 31} {hours[0]:02}:00 {zone}" in run("blocks")
+    assert f"until 2999-07-31 {hours[1]:02}:00 {zone}" in run("token", "list")
+    [session] = open_sessions([Opened()])
+    job = json.loads(run("expire", session.fingerprint, "--json"))
+    created = datetime.fromisoformat(job["created"])
+    assert created.tzinfo is not None
+    assert abs(created.timestamp() - time.time()) < 60

@@ -111,7 +111,9 @@ def _user(username: str) -> Any:
 
 
 def _until(token: PersonalToken) -> str:
-    return "never expires" if token.expires is None else f"until {token.expires:%Y-%m-%d %H:%M %Z}"
+    if token.expires is None:
+        return "never expires"
+    return f"until {display.zoned(token.expires):%Y-%m-%d %H:%M %Z}"
 
 
 def moment(text: str) -> timedelta | datetime | None:
