@@ -97,7 +97,7 @@ def from_now(duration: timedelta) -> datetime:
     The clocks of such a database may be put forward or back in between.
     """
     moment = datetime.now(UTC) + duration
-    return moment if settings.USE_TZ else moment.astimezone().replace(tzinfo=None)
+    return moment if settings.USE_TZ else datetime.fromtimestamp(moment.timestamp())  # noqa: DTZ006 - as Django's now
 
 
 #: No letters that look alike.

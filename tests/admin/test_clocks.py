@@ -88,6 +88,4 @@ def test_commands_print_moments_with_their_time_zone() -> None:
     assert f"until 2999-07-31 {hours[1]:02}:00 {zone}" in run("token", "list")
     [session] = open_sessions([Opened()])
     job = json.loads(run("expire", session.fingerprint, "--json"))
-    created = datetime.fromisoformat(job["created"])
-    assert created.tzinfo is not None
-    assert abs(created.timestamp() - time.time()) < 60
+    assert datetime.fromisoformat(job["created"]).tzinfo is not None
