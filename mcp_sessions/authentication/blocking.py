@@ -27,8 +27,9 @@ from mcp_sessions.texts import restored
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a process reads the blocks again although nobody has told it to.
-REREAD_SECONDS: Final = 30.0
+#: Seconds after which a process reads the blocks again although nobody has told it to. The next heartbeat does so, and
+#: that is within half a minute.
+REREAD_SECONDS: Final = 25.0
 
 
 class Asker(NamedTuple):
