@@ -89,3 +89,8 @@ def test_commands_print_moments_with_their_time_zone() -> None:
     [session] = open_sessions([Opened()])
     job = json.loads(run("expire", session.fingerprint, "--json"))
     assert datetime.fromisoformat(job["created"]).tzinfo is not None
+
+
+def test_where_there_is_no_endpoint_nothing_was_used_lately(settings: LazySettings) -> None:
+    settings.MCP_SESSIONS = {}
+    assert run("list", "--active-within", "10m", "--idle-for", "1m").splitlines()[-1] == "0 records"

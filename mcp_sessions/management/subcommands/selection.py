@@ -100,7 +100,7 @@ def chosen(
         raise CommandError(f"There is no user {owner}.")
     aliases = reached(command, endpoint)
     asks = active_within is not None or idle_for is not None
-    moments = run_together([(sync_store_for(alias), now()) for alias in aliases]) if asks else [0]
+    moments = run_together([(sync_store_for(alias), now()) for alias in aliases if asks]) or [0]
     filters = Query(
         label=label,
         client=client,
