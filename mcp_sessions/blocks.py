@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from mcp_sessions import audit, conf
 from mcp_sessions.authentication.blocks import BLOCK_KINDS, Block, BlockKind, checked
+from mcp_sessions.authentication.models import from_now
 from mcp_sessions.cluster import outside
 from mcp_sessions.cluster.notifications import BlocksChanged
 from mcp_sessions.errors import StoreUnavailable
@@ -46,7 +47,7 @@ def block(
         endpoint=endpoint,
         reason=storable(reason)[:200],
         by=storable(by)[:255],
-        expires=None if duration is None else timezone.now() + duration,
+        expires=None if duration is None else from_now(duration),
     )
     save(made)
     return made

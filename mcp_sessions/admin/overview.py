@@ -8,6 +8,7 @@ from django.forms import Media
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -71,7 +72,8 @@ def view(modeladmin: "admin.ModelAdmin[Any]", request: HttpRequest) -> TemplateR
             "charts": charts_of(figures),
             "tools": [_row(tool) for tool in figures.tools[:MOST_TOOLS]],
             "more_tools": len(figures.tools) - MOST_TOOLS,
-            "tools_since": figures.tools_since,
+            # Templates do not convert it where USE_TZ is False.
+            "tools_since": timezone.localtime(figures.tools_since),
             "ended": [
                 (_REASONS.get(reason, reason), number(ended))
                 for reason, ended in figures.by_label("sessions_ended").items()

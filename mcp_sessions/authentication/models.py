@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -89,6 +89,15 @@ class PersonalToken(models.Model):
         text = f"{self.prefix}_{secrets.token_urlsafe(32)}"
         self.digest = digest_of(text)
         return text
+
+
+def from_now(duration: timedelta) -> datetime:
+    """The moment so long from now, as a database has it: without a time zone where USE_TZ is False.
+
+    The clocks of such a database may be put forward or back in between.
+    """
+    moment = datetime.now(UTC) + duration
+    return moment if settings.USE_TZ else datetime.fromtimestamp(moment.timestamp())  # noqa: DTZ006 - as Django's now
 
 
 #: No letters that look alike.

@@ -6,7 +6,7 @@ templates, and to `format_html` where there is none.
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -66,8 +66,17 @@ def client(name: str, version: str) -> str:
 
 
 def now_like(moment: datetime) -> datetime:
-    """Now, to compare a moment with: that of a database has no time zone where USE_TZ is False, that of a store has."""
-    return datetime.now(moment.tzinfo)
+    """Now, to compare a moment with: that of a database has no time zone where USE_TZ is False, that of a store has.
+
+    In UTC: between two moments of one time zone, Python counts the hours that its clocks show, also where they are put
+    forward or back in between.
+    """
+    return datetime.now(None if moment.tzinfo is None else UTC)
+
+
+def zoned(moment: datetime) -> datetime:
+    """A moment with its time zone, which that of a database lacks where USE_TZ is False."""
+    return moment if timezone.is_aware(moment) else moment.astimezone()
 
 
 def ago(moment: datetime) -> str:

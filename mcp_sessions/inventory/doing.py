@@ -39,25 +39,26 @@ def doing_of(found: Iterable[ServingNode]) -> dict[str, Doing]:
     return doing
 
 
-def _calling(found: Iterable[ServingNode]) -> set[str]:
+def _calling(found: Iterable[ServingNode], _now_ms: int) -> set[str]:
     return {fingerprint for fingerprint, each in doing_of(found).items() if each.calls}
 
 
-def _stuck(found: Iterable[ServingNode]) -> set[str]:
-    before = datetime.now(UTC) - STUCK
+def _stuck(found: Iterable[ServingNode], now_ms: int) -> set[str]:
+    before = datetime.fromtimestamp(now_ms / 1000, UTC) - STUCK
     return {call.fingerprint for node in found for call in node.running if call.began <= before}
 
 
-def _streaming(found: Iterable[ServingNode]) -> set[str]:
+def _streaming(found: Iterable[ServingNode], _now_ms: int) -> set[str]:
     return {fingerprint for fingerprint, each in doing_of(found).items() if each.streams}
 
 
-def _failing(found: Iterable[ServingNode]) -> set[str]:
+def _failing(found: Iterable[ServingNode], _now_ms: int) -> set[str]:
     return {fingerprint for node in found for fingerprint in node.failing}
 
 
-#: What the list can be narrowed to by what nodes report: the word in the address, in words, and which records.
-NARROWED: Final[Mapping[str, tuple[Promise, Callable[[Iterable[ServingNode]], set[str]]]]] = {
+#: What the list can be narrowed to by what nodes report: the word in the address, in words, and which records, by the
+#: clock of their store.
+NARROWED: Final[Mapping[str, tuple[Promise, Callable[[Iterable[ServingNode], int], set[str]]]]] = {
     "calling": (gettext_lazy("Calling"), _calling),
     "stuck": (gettext_lazy("Calling for more than 30 s"), _stuck),
     "streaming": (gettext_lazy("With an open stream"), _streaming),

@@ -21,6 +21,7 @@ from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, router, transaction
+from django.db.models import Q
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 from django.utils import timezone
 
@@ -151,11 +152,12 @@ async def go_on(alias: str) -> None:
 def _go_on(alias: str) -> None:
     """Drive the jobs of the endpoint that nobody drives, the oldest first, for LOOK_SECONDS at most."""
     until = monotonic() + LOOK_SECONDS
-    # Not those that whoever began them is about to drive.
-    begun = timezone.now() - timedelta(seconds=AT_ONCE)
+    # Not those that whoever began them is about to drive, unless by a clock that is wrong, or was put back since.
+    now, at_once = timezone.now(), timedelta(seconds=AT_ONCE)
+    begun = Q(created__lt=now - at_once) | Q(created__gt=now + at_once)
     close_old_connections()
     try:
-        for job in left().filter(action__in=END_ON, created__lt=begun).order_by("pk"):
+        for job in left().filter(begun, action__in=END_ON).order_by("pk"):
             if monotonic() >= until or lifecycle.is_stopping():
                 return
             if not obstacle(job) and job.selection["sources"][0]["alias"] == alias:

@@ -32,7 +32,7 @@ from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
 from mcp_sessions.inventory.display import ENGLISH
 from mcp_sessions.inventory.listing import Located
 from mcp_sessions.jobs.selection import Selection, Snapshot, Source
-from mcp_sessions.jobs.table import Settled, entries, jobs, left, obstacle, record
+from mcp_sessions.jobs.table import LEASE, Settled, entries, jobs, left, obstacle, record
 from mcp_sessions.jobs.walks import Walk
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import Session
@@ -44,9 +44,6 @@ from mcp_sessions.store.factory import sync_store_for
 from mcp_sessions.texts import restored, storable
 
 logger = logging.getLogger(__name__)
-
-#: For how long nobody else drives a job whose process says nothing. Longer than a batch takes if the store hangs.
-LEASE: Final = timedelta(seconds=20)
 
 #: The fields of a job that change while it is driven.
 _CHANGING: Final = ("state", "expected", "ended", "gone", "unknown", "position", "batch", "finished")

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
 from django.db import router
 from django.db.models import Q, QuerySet
@@ -12,6 +14,9 @@ from mcp_sessions.audit.models import ENDED, GONE, INTENDED, RUNNING, STOPPING, 
 from mcp_sessions.conf import aliases
 from mcp_sessions.errors import JobCannotGoOn
 from mcp_sessions.jobs.selection import Selection
+
+#: For how long nobody else drives a job whose process says nothing. Longer than a batch takes if the store hangs.
+LEASE: Final = timedelta(seconds=20)
 
 
 def jobs() -> QuerySet[EndingJob]:
@@ -26,7 +31,10 @@ def entries() -> QuerySet[AuditEntry]:
 
 def left() -> QuerySet[EndingJob]:
     """The jobs that are not over and that nobody drives."""
-    free = Q(driver="") | Q(driven_until__lt=timezone.now())
+    now = timezone.now()
+    free = Q(driver="") | Q(driven_until__lt=now)
+    # Nobody takes one for so long: the clock of its process is wrong, or that of this one was put back since.
+    free |= Q(driven_until__gt=now + 2 * LEASE)
     # One that was to stop, and whose process has died, is stopped by whoever looks next: it settles its last batch.
     return jobs().filter(free, state__in=(RUNNING, STOPPING))
 

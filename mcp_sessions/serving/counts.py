@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from mcp_sessions import counting
 from mcp_sessions.counting import MOST_TOOLS, UNKNOWN, Counts
@@ -20,6 +20,9 @@ from mcp_sessions.store.calls import counts, indexes
 from mcp_sessions.streams.context import Context
 
 logger = logging.getLogger(__name__)
+
+#: What is counted with each sample.
+_SAMPLE: Final = "nodes"
 
 
 class CountsWriter:
@@ -37,7 +40,7 @@ class CountsWriter:
         #: What the store has not confirmed, with the name of each batch, oldest first.
         self._batches: list[tuple[str, Counts]] = []
         self._made = 0
-        #: The last minute of the store in which this process has told how many streams it has.
+        #: The last minute of the store for which this process has told how many streams it has.
         self._minute = 0
         self._writing = asyncio.Lock()
 
@@ -50,13 +53,21 @@ class CountsWriter:
             if each.request.tool:
                 tool = self._counted_as(each)
                 counting.count_call(alias, tool, milliseconds=each.ms, outcome=each.outcome)
-        minute = self._context.node.validity.now_ms() // counts.HOUR.step_ms
-        if minute > self._minute:
-            self._minute = minute
-            counting.count(alias, "nodes")
-            counting.count(alias, "streams", self._streams())
+        self._sample(alias)
         if not self._writing.locked():
             self._context.spawn(self.write())
+
+    def _sample(self, alias: str) -> None:
+        """Once a minute of the store: that there is this process, and how many streams it has.
+
+        Not while something waits for the store: all of it counts for the minute in which the store takes it, and would
+        be so many times what there is. A clock that was set back has had none of the minutes that come.
+        """
+        minute = self._context.node.validity.now_ms() // counts.HOUR.step_ms
+        if not self._minute - 1 <= minute <= self._minute and not self._batches:
+            self._minute = minute
+            counting.count(alias, _SAMPLE)
+            counting.count(alias, "streams", self._streams())
 
     def writes(self) -> Sequence[Call[Any]]:
         """Nothing: what the store does not take is not lost, so it is written in another way."""
@@ -91,6 +102,8 @@ class CountsWriter:
         now_ms = self._context.node.validity.now_ms()
         add = counts.add(some, by=self._context.node.id, batch=batch, now_ms=now_ms)
         added = await self._context.store.run(add)
+        if _SAMPLE in some.numbers:
+            self._minute = max(self._minute, added.now_ms // counts.HOUR.step_ms)
         if added.begins:
             await self._measure(added.now_ms)
 

@@ -89,11 +89,10 @@ def test_a_lifetime_or_a_moment_is_read(monkeypatch: pytest.MonkeyPatch) -> None
                 token.moment(text)
 
 
-def test_what_is_longer_ago_than_there_are_moments_is_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "timezone", SimpleNamespace(now=lambda: NOW))
-    assert selection._before_now(None) is None
-    assert selection._before_now(timedelta(seconds=90)) == START - 90_000
-    assert selection._before_now(timedelta(days=9_999_999)) == 1
+def test_what_is_longer_ago_than_there_are_moments_is_the_first_one() -> None:
+    assert selection._before(START, None) is None
+    assert selection._before(START, timedelta(seconds=90)) == START - 90_000
+    assert selection._before(START, timedelta(days=9_999_999)) == 1
 
 
 def test_the_cells_of_a_list_are_as_wide_as_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:

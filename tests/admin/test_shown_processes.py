@@ -96,7 +96,7 @@ def test_calls_that_processes_do_not_name_are_counted(
 
 def offered(kind: type[Any], address: str = "/", *, clients: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     request = RequestFactory().get(address)
-    around = Surroundings(counts={}, clients=clients, nodes=())
+    around = Surroundings(counts={}, clients=clients, nodes=(), now_ms=0)
     setattr(request, filters._KEPT, {"default": around})
     params = {name: list(values) for name, values in request.GET.lists()}
     found: list[tuple[str, str]] = kind(

@@ -5,15 +5,15 @@ from typing import Final
 import pytest
 
 from mcp_sessions import counting, daphne, ending, ids, records, session
-from mcp_sessions.authentication import keys, threads
+from mcp_sessions.authentication import blocking, keys, threads
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.connections import defaults, pipelines
 from mcp_sessions.daphne import backpressure
 from mcp_sessions.handles import arguments, text
 from mcp_sessions.http import endpoint, opening
-from mcp_sessions.jobs import driving
-from mcp_sessions.serving import callers, cancellations, outage, reports
+from mcp_sessions.jobs.table import LEASE
+from mcp_sessions.serving import callers, cancellations, heartbeat, outage, reports
 from mcp_sessions.store.calls import counts, nodes, reading, requests, subscriptions
 from mcp_sessions.streams import orphans, retry, writer
 from mcp_sessions.transport import event_stream, jsonrpc
@@ -116,7 +116,7 @@ BOUNDS: Final = {
     "Drain time when a process stops": f"{daphne.DRAIN_SECONDS:g} s (`--drain-timeout`)",
     "Time that a stopped process takes after the drain": f"{daphne.HARD_END_SECONDS:g} s",
     "Records of a job that end together": f"{ending.BATCH}",
-    "Time for which a job whose process died waits for another one": f"{driving.LEASE.seconds} s",
+    "Time for which a job whose process died waits for another one": f"{LEASE.seconds} s",
 }
 
 
@@ -131,3 +131,19 @@ def test_a_bound_is_that_of_the_code(bound: str) -> None:
 
 def test_every_bound_says_what_happens_beyond_it() -> None:
     assert all(row[2] for row in markdown.table(markdown.read("guarantees.md"), "Bound"))
+
+
+@pytest.mark.parametrize("idle", [3, 12, 39, 40, 60, 600, 3_600, 86_400])
+def test_a_session_in_use_outlasts_an_outage_as_long_as_is_said(idle: float) -> None:
+    """In the worst case: a heartbeat was about to renew it, and has just failed when the outage is over."""
+    text = " ".join(markdown.read("guarantees.md").split())
+    assert "nine tenths of `IDLE_TTL` less ten seconds (a quarter of one that is shorter than 40 s)" in text
+    pause = min(node.HEARTBEAT_SECONDS, idle / 3)
+    due = min(idle * heartbeat.RENEWED_AFTER, heartbeat.LONGEST_IDLE_MS / 1000)
+    renewed = due + pause if due >= pause else pause
+    assert idle - renewed - pause >= (0.9 * idle - 10 if idle >= 40 else idle / 4)
+
+
+def test_a_block_that_nobody_is_told_of_is_noticed_within_half_a_minute() -> None:
+    """A heartbeat reads blocks, once it is time."""
+    assert blocking.REREAD_SECONDS + node.HEARTBEAT_SECONDS <= 30

@@ -180,7 +180,7 @@ def a_node(*calls: RunningCall, **more: Any) -> ServingNode:
 def a_call(seconds: float, fingerprint: str, kind: Kind = "session", **more: Any) -> RunningCall:
     """One that began so long ago."""
     [node] = read([], [entry("a", running=[running(1, kind=kind)])])
-    began = datetime.now(UTC) - timedelta(seconds=seconds)
+    began = NOW - timedelta(seconds=seconds)
     return replace(node.running[0], fingerprint=fingerprint, began=began, **more)
 
 
@@ -212,7 +212,7 @@ def test_records_are_known_by_what_they_do() -> None:
     }
     began = [call.began for call in found["a"].calls]
     assert began == sorted(began)
-    assert {word: which(nodes) for word, (_, which) in doing.NARROWED.items()} == {
+    assert {word: which(nodes, START) for word, (_, which) in doing.NARROWED.items()} == {
         "calling": {"a", "b", "d"},
         "stuck": {"a", "d"},
         "streaming": {"b", "c"},

@@ -18,6 +18,7 @@ from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.lookups import Picked
 from mcp_sessions.jobs import driving
 from mcp_sessions.jobs.selection import cut_offs, snapshot
+from mcp_sessions.jobs.table import LEASE
 from mcp_sessions.signals import session_ended
 from mcp_sessions.store.call import Call
 from mcp_sessions.store.calls import endings, sessions, validity
@@ -200,7 +201,7 @@ def test_a_process_that_dies_leaves_a_batch_that_is_recorded_once(moment: str, s
     with patches[moment], pytest.raises(Died):
         driving.drive(job)
     # The lease of a process that was killed stays until it is over.
-    EndingJob.objects.update(driver="a dead one", driven_until=timezone.now() + driving.LEASE)
+    EndingJob.objects.update(driver="a dead one", driven_until=timezone.now() + LEASE)
     assert driving.drive(job).ended == 0, "somebody else has it"
     assert recorded() == {"intended": 4}
 

@@ -18,6 +18,7 @@ from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.jobs import automatic, driving
 from mcp_sessions.jobs.selection import snapshot
+from mcp_sessions.jobs.table import LEASE
 from mcp_sessions.repeats import Repeats
 from tests.support.sessions import Opened, open_sessions
 
@@ -62,12 +63,24 @@ def test_a_process_goes_on_with_what_nobody_drives_the_oldest_first(
     job("of an operator", action="force-expire")
     job("of another endpoint", alias="other")
     job("of an endpoint that is gone", alias="gone")
-    job("driven", driver="somebody", driven_until=timezone.now() + timedelta(minutes=1))
+    job("driven", driver="somebody", driven_until=timezone.now() + LEASE)
     job("stopped", state=STOPPED)
     job("left by a process that died", driver="somebody", driven_until=timezone.now() - timedelta(minutes=1))
     job("was to stop", state=STOPPING, action="deletion")
     automatic._go_on("default")
     assert driven == [("first", 2.0), ("left by a process that died", 2.0), ("was to stop", 2.0)]
+
+
+@pytest.mark.django_db
+def test_a_job_of_a_clock_that_was_put_back_does_not_wait_until_it_has_caught_up(
+    clock: SimpleNamespace, driven: list[tuple[str, float]]
+) -> None:
+    """Without USE_TZ that is so at the end of each summer, and else where the clock of a machine is wrong."""
+    job("just begun by a clock that is ahead a little", age=-5.0)
+    job("begun", age=-3_600)
+    job("of a process that died", driver="somebody", driven_until=timezone.now() + timedelta(hours=1))
+    automatic._go_on("default")
+    assert [what for what, _ in driven] == ["begun", "of a process that died"]
 
 
 @pytest.mark.django_db

@@ -105,6 +105,43 @@ async def test_once_a_minute_of_the_store_a_process_counts_itself_and_its_stream
     assert process.writer.writes() == ()
 
 
+async def open_streams(process: Counting) -> list[int | None]:
+    """What the steps of the hour have, from the first one that was counted on."""
+    read = await process.harness.store.run(counts.read(counts.HOUR, now_ms=process.harness.clock()))
+    found = [step.get("streams") for step in read.numbers]
+    return found[next(n for n, each in enumerate(found) if each is not None) :]
+
+
+async def test_after_an_outage_a_minute_has_the_streams_that_are_open_and_not_those_of_every_minute() -> None:
+    process = Counting()
+    process.node.validity = mock.Mock(now_ms=process.harness.clock)
+    process.harness.clock.now -= process.harness.clock.now % 60_000
+    for minute in range(10):
+        for _ in range(3):
+            process.store.away = 2 <= minute < 7
+            process.writer.hear([ended("ping")])
+            await process.settle()
+            process.harness.clock.now += 20_000
+    assert await open_streams(process) == [3, 3, None, None, None, None, None, 3, 3, 3, None]
+    assert (await process.totals()).numbers["requests:ok"] == 30
+
+
+async def test_after_the_clock_of_the_store_was_set_back_streams_are_told_at_once() -> None:
+    process = Counting()
+    process.node.validity = mock.Mock(now_ms=process.harness.clock)
+    process.writer.hear([])
+    await process.settle()
+    process.harness.clock.now -= 7_200_000
+    for _ in range(2):
+        process.writer.hear([])
+        await process.settle()
+    assert await open_streams(process) == [3]
+    process.node.validity = mock.Mock(now_ms=lambda: process.harness.clock() - 60_000)
+    process.writer.hear([])
+    await process.settle()
+    assert await open_streams(process) == [3], "two readings of the clock may differ"
+
+
 async def test_what_was_counted_is_written_once() -> None:
     process = Counting({"add": True})
     process.writer.hear([ended("tools/call:add")])

@@ -3,7 +3,7 @@
 import json
 import re
 from argparse import ArgumentTypeError, _SubParsersAction
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
@@ -62,7 +62,7 @@ def _block(
         value = principal_named(value)
         if ":" not in value:
             raise CommandError(f"There is no user {value}, and no principal is called so.")
-    duration = until - display.now_like(until) if isinstance(until, datetime) else until
+    duration = display.zoned(until) - datetime.now(UTC) if isinstance(until, datetime) else until
     try:
         made = blocks.block(kind, value, duration=duration, endpoint=endpoint, reason=reason, by=operator())
     except ValueError as error:
@@ -78,8 +78,8 @@ def _document(block: Block) -> dict[str, Any]:
         "kind": block.kind,
         "value": restored(block.value),
         "endpoint": block.endpoint or None,
-        "created": block.created.isoformat(timespec="seconds"),
-        "expires": block.expires and block.expires.isoformat(timespec="seconds"),
+        "created": display.zoned(block.created).isoformat(timespec="seconds"),
+        "expires": block.expires and display.zoned(block.expires).isoformat(timespec="seconds"),
         "by": block.by,
         "reason": block.reason,
     }
@@ -121,4 +121,8 @@ def _list(command: BaseCommand, *, as_json: bool, **_: Any) -> None:
 
 
 def _until(block: Block) -> str:
-    return "until it is lifted" if block.expires is None else f"until {block.expires:%Y-%m-%d %H:%M %Z}"
+    return (
+        "until it is lifted"
+        if block.expires is None
+        else f"until {display.zoned(block.expires):%Y-%m-%d %H:%M %Z}"
+    )

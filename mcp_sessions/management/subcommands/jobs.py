@@ -15,6 +15,7 @@ from django.utils import timezone
 from mcp_sessions import audit, conf
 from mcp_sessions.audit.models import FINISHED, RUNNING, STOPPED, STOPPING, EndingJob
 from mcp_sessions.errors import JobCannotGoOn, StoreUnavailable
+from mcp_sessions.inventory import display
 from mcp_sessions.jobs import driving
 from mcp_sessions.jobs.table import jobs as all_jobs
 from mcp_sessions.jobs.table import left, obstacle
@@ -115,7 +116,7 @@ def document(job: EndingJob) -> dict[str, Any]:
         "by": job.by,
         "reason": job.reason,
         "records": job.described,
-        "created": job.created.isoformat(timespec="seconds"),
+        "created": display.zoned(job.created).isoformat(timespec="seconds"),
         "problem": job.problem or (obstacle(job) if job.state in (RUNNING, STOPPING) else ""),
     }
 

@@ -7,16 +7,18 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
 
 from mcp_sessions import conf
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.inventory.principals import is_known_principal, principal_named
 from mcp_sessions.inventory.reach import reach
 from mcp_sessions.inventory.search import lookups
+from mcp_sessions.inventory.surroundings import now
 from mcp_sessions.models import MCPSession
 from mcp_sessions.records import KINDS, Kind
 from mcp_sessions.store.calls.queries import Query
+from mcp_sessions.store.drivers.synchronous import run_together
+from mcp_sessions.store.factory import sync_store_for
 
 _DURATION: Final = re.compile(r"([0-9]{1,7})([smhd])\Z")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -96,22 +98,24 @@ def chosen(
     owner = None if principal is None else principal_named(principal)
     if owner is not None and not is_known_principal(owner):
         raise CommandError(f"There is no user {owner}.")
+    aliases = reached(command, endpoint)
+    asks = active_within is not None or idle_for is not None
+    moments = run_together([(sync_store_for(alias), now()) for alias in aliases if asks]) or [0]
     filters = Query(
         label=label,
         client=client,
         protocol=protocol,
         principal=owner,
-        active_since_ms=_before_now(active_within),
-        active_before_ms=_before_now(idle_for),
+        # Where the clocks of several stores differ, fewer records are meant: they may be about to end.
+        active_since_ms=_before(max(moments), active_within),
+        active_before_ms=_before(min(moments), idle_for),
     )
-    return SessionQuery(aliases=reached(command, endpoint), kinds=(kind,) if kind else KINDS, filters=filters)
+    return SessionQuery(aliases=aliases, kinds=(kind,) if kind else KINDS, filters=filters)
 
 
-def _before_now(age: timedelta | None) -> int | None:
-    """The moment so long ago, in milliseconds since the epoch; at the earliest, the first one of it."""
-    if age is None:
-        return None
-    return max(1, round(timezone.now().timestamp() * 1000) - age // timedelta(milliseconds=1))
+def _before(now_ms: int, age: timedelta | None) -> int | None:
+    """The moment so long before, in milliseconds since the epoch; at the earliest, the first one of it."""
+    return None if age is None else max(1, now_ms - age // timedelta(milliseconds=1))
 
 
 def _duration(text: str) -> timedelta:

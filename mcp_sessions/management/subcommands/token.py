@@ -3,7 +3,7 @@
 import re
 from argparse import ArgumentTypeError, _SubParsersAction
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from mcp_sessions import conf
+from mcp_sessions.authentication.models import from_now
 from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory import display
 from mcp_sessions.management.subcommands.jobs import operator
@@ -63,7 +64,7 @@ def _create(
     **_: Any,
 ) -> None:
     user = _user(username)
-    until = timezone.now() + expires if isinstance(expires, timedelta) else expires
+    until = from_now(expires) if isinstance(expires, timedelta) else expires
     scopes = " ".join(word for each in scope for word in each.split())
     token, text = create_token(user, name=name[:100], scopes=scopes, endpoint=endpoint, expires=until)
     command.stderr.write(f"{token}: for {username}, {_until(token)}. It is not shown again:")
@@ -113,7 +114,9 @@ def _user(username: str) -> Any:
 
 
 def _until(token: PersonalToken) -> str:
-    return "never expires" if token.expires is None else f"until {token.expires:%Y-%m-%d %H:%M %Z}"
+    if token.expires is None:
+        return "never expires"
+    return f"until {display.zoned(token.expires):%Y-%m-%d %H:%M %Z}"
 
 
 def moment(text: str) -> timedelta | datetime | None:
@@ -124,11 +127,13 @@ def moment(text: str) -> timedelta | datetime | None:
         return timedelta(hours=number) if lifetime[2] == "h" else timedelta(days=number)
     try:
         found = parse_datetime(text) if parse_date(text) is None else datetime.fromisoformat(text)
-    except ValueError:
-        found = None
-    if found is None:
+        aware = timezone.make_aware(found) if found is not None and timezone.is_naive(found) else found
+        if aware is not None:
+            aware = aware.astimezone(UTC)  # as databases keep it, which ends with the year 9999
+    except (ValueError, OverflowError):
+        aware = None
+    if aware is None:
         raise ArgumentTypeError(f"12h, 30d, a date such as 2027-01-31, or never; not {text!r}")
-    aware = timezone.make_aware(found) if timezone.is_naive(found) else found
     if aware <= display.now_like(aware):
         raise ArgumentTypeError(f"a time that is not over, not {text}")
     return aware if settings.USE_TZ else timezone.make_naive(aware)
