@@ -2,8 +2,10 @@
 
 import logging
 
-from mcp_sessions.audit.models import EndingJob
+from mcp_sessions import audit
+from mcp_sessions.audit.models import UNCONFIRMED, EndingJob
 from mcp_sessions.ending import end_all_before_now
+from mcp_sessions.errors import StoreUnavailable
 from mcp_sessions.inventory.listing import SessionQuery
 from mcp_sessions.jobs import driving
 from mcp_sessions.jobs.selection import snapshot
@@ -17,9 +19,14 @@ def begin(alias: str, *, by: str, reason: str = "") -> EndingJob:
     When this returns, the store knows that their ids are over; every process knows within a second, or with its next
     heartbeat. The job then ends those that the store has, so that their streams close and their ends are recorded.
 
-    Raises: StoreUnavailable; then the moment may be known to the store or not.
+    Raises: StoreUnavailable; then the moment may be known to the store or not, and the audit says that.
     """
-    moment = end_all_before_now(alias, by=by)
     query = SessionQuery(aliases=(alias,), kinds=("session",))
-    taken = snapshot(query, cut_off_ms={alias: moment.min_created_ms})
+    try:
+        moment = end_all_before_now(alias, by=by)
+        taken = snapshot(query, cut_off_ms={alias: moment.min_created_ms})
+    except StoreUnavailable:
+        title = f"every session of {alias} that was opened before"
+        audit.record(action="end-all", outcome=UNCONFIRMED, by=by, reason=reason, endpoint=alias, title=title)
+        raise
     return driving.begin(taken, by=by, reason=reason, action="end-all")

@@ -1,10 +1,14 @@
 """Ending every session that was opened before now: who may, what ends, and what is written down."""
 
+from unittest import mock
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client, override_settings
 
 from mcp_sessions.audit.models import AuditEntry
+from mcp_sessions.errors import StoreUnavailable
+from mcp_sessions.jobs import everything
 from mcp_sessions.store.calls import validity
 from mcp_sessions.store.factory import sync_store_for
 from tests.admin.pages import LIST, alive, body, endpoint, said
@@ -37,6 +41,21 @@ def test_every_session_ends_with_an_entry_in_the_log(operator: Client) -> None:
     entries = AuditEntry.objects.filter(by="operator", action="end-all", outcome="ended")
     assert {entry.fingerprint for entry in entries} == {each.fingerprint for each in opened}
     assert LogEntry.objects.filter(user__username="operator").count() == 1
+
+
+@pytest.mark.usefixtures("one_endpoint")
+def test_an_end_that_the_store_took_without_confirming_it_is_in_the_audit(operator: Client) -> None:
+    open_sessions([Opened()])
+    went_away = mock.patch.object(everything, "snapshot", side_effect=StoreUnavailable("away"))
+    with went_away:
+        answer = operator.post(END_ALL, {"endpoint": ["default"], "reason": "a leak"})
+    assert answer.status_code == 503
+    assert sync_store_for("default").run(validity.min_created(0)).min_created_ms, "they are over"
+    entry = AuditEntry.objects.get()
+    assert str(entry) == (
+        "every session of default that was opened before: ended with all sessions (asked, and not confirmed by Redis)"
+    )
+    assert (entry.by, entry.reason, entry.endpoint) == ("operator", "a leak", "default")
 
 
 @pytest.mark.usefixtures("two_endpoints")
