@@ -118,12 +118,13 @@ async def test_a_claim_that_was_lost_is_valid_again_and_a_newer_one_stays_the_ne
     newest = await harness.claim(fingerprint, stream=STANDALONE, node="c", after=None)
     before.restore(harness)
 
-    valid = [
-        (await harness.read(fingerprint, each, stream=STANDALONE)).valid
+    read = [
+        await harness.read(fingerprint, each, stream=STANDALONE)
         for each in (oldest, older, newest, older, oldest)
     ]
 
-    assert valid == [True, True, True, False, False]
+    assert [each.valid for each in read] == [True, True, True, False, False]
+    assert [each.holder for each in read[:3]] == [each.claim for each in (oldest, older, newest)]
     released = await harness.store.run(streams.release(fingerprint, token=newest.claim.token))
     assert released == older.claim
     after_it = await harness.claim(fingerprint, stream=STANDALONE, node="d", after=None)

@@ -15,7 +15,7 @@ if token > stream.issued then
   -- The server has lost this claim: tokens are never given twice, so it is the newest.
   if stream.origin == '' and stream.token > 0 then wait_too(stream) end
   redis.call('HSET', KEYS[3], 'node', ARGV[2], 'token', whole(token), 'from', 0)
-  stream.token, stream.from = token, 0
+  stream.node, stream.token, stream.from = ARGV[2], token, 0
 end
 if stream.token ~= token then return {0, 0, {}, stream.node, stream.token} end
 if stream.origin == '' and position > stream.last then
