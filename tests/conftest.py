@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import hypothesis  # noqa: F401 - it warns if it comes after `tune_garbage_collector`, of objects that nobody can find
 import pytest
 from pytest_django import Settings
 
+from mcp_sessions.authentication import blocking, threads
 from tests.support import ROOT, logs, programs
 from tests.support.caches import Entry, default_cache, standalone_cache
 from tests.support.distribution import (  # noqa: F401 - hooks
@@ -76,6 +78,24 @@ def _clean_logs(request: pytest.FixtureRequest) -> Iterator[None]:
     """No server has logged a fault (see `support.logs`) except those that the test's mark `logs_fault` announces."""
     yield
     _fail_for_logs([words for mark in request.node.iter_markers("logs_fault") for words in mark.args])
+
+
+@pytest.fixture(autouse=True)
+def _own_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Threads that authenticate for this test only, and no blocks without a database.
+
+    Django never closes a connection to a database in memory, and a test without a database may not touch one that a
+    test before has left in a thread.
+    """
+    pool = ThreadPoolExecutor(threads.THREADS)
+    monkeypatch.setattr(threads, "_pool", pool)
+    if not (
+        request.node.get_closest_marker("django_db")
+        or {"db", "transactional_db"}.intersection(request.fixturenames)
+    ):
+        monkeypatch.setattr(blocking, "_active", lambda _: [])
+    yield
+    pool.shutdown(wait=False)
 
 
 @pytest.fixture(scope="session")

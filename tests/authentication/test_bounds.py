@@ -215,7 +215,7 @@ async def test_a_block_holds_until_its_moment_and_the_last_to_end_counts(
     assert refused() == {"principal", "network"}
     clock.now = NOW + 20
     assert refused() == set()
-    for clock.now in (NOW + 24.9, NOW + 25):
+    for clock.now in (NOW + 19.9, NOW + 20):
         due.append(blocks.due)
     assert due == [True, False, True]
 

@@ -5,7 +5,7 @@ from typing import Final
 import pytest
 
 from mcp_sessions import counting, daphne, ending, ids, records, session
-from mcp_sessions.authentication import blocking, keys, threads
+from mcp_sessions.authentication import keys, threads
 from mcp_sessions.cluster import node
 from mcp_sessions.conf import Endpoint
 from mcp_sessions.connections import defaults, pipelines
@@ -142,8 +142,3 @@ def test_a_session_in_use_outlasts_an_outage_as_long_as_is_said(idle: float) -> 
     due = min(idle * heartbeat.RENEWED_AFTER, heartbeat.LONGEST_IDLE_MS / 1000)
     renewed = due + pause if due >= pause else pause
     assert idle - renewed - pause >= (0.9 * idle - 10 if idle >= 40 else idle / 4)
-
-
-def test_a_block_that_nobody_is_told_of_is_noticed_within_half_a_minute() -> None:
-    """A heartbeat reads blocks, once it is time."""
-    assert blocking.REREAD_SECONDS + node.HEARTBEAT_SECONDS <= 30
